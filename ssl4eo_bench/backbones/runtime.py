@@ -1,0 +1,105 @@
+"""What runs a frozen module: OpenVINO on processors when it is installed, PyTorch otherwise."""
+
+import importlib.util
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from ssl4eo_bench.errors import SpecError
+
+
+class Runner(Protocol):
+    """Runs stored groups through a frozen module."""
+
+    name: str
+
+    def __call__(self, groups: Sequence[np.ndarray]) -> np.ndarray:
+        """Features `[N, D]` float32 of a batch of any size up to the one the runner was made for."""
+        ...
+
+
+class TorchRunner:
+    """PyTorch in float32 with images in channels_last order, over four times faster than the default on processors."""
+
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        self.name = f"torch-{device.type}"
+        self._device = device
+        self._module = module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def __call__(self, groups: Sequence[np.ndarray]) -> np.ndarray:
+        """Features of a batch."""
+        with torch.inference_mode():
+            tensors = [torch.from_numpy(group).to(self._device, non_blocking=True) for group in groups]
+            features: np.ndarray = self._module(*tensors).float().cpu().numpy()
+        return features
+
+
+class OpenVinoRunner:
+    """OpenVINO in float32. The graph is compiled for one batch size; a smaller last batch is padded."""
+
+    name = "openvino-cpu"
+
+    def __init__(self, module: nn.Module, example: Sequence[np.ndarray]) -> None:
+        openvino = _openvino()
+        with warnings.catch_warnings():  # deprecations inside the exporter are not the user's
+            warnings.simplefilter("ignore")
+            exported = torch.export.export(module, tuple(torch.from_numpy(group) for group in example))
+            model = openvino.convert_model(exported)
+        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        self._request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+        self._size = len(example[0])
+
+    def __call__(self, groups: Sequence[np.ndarray]) -> np.ndarray:
+        """Features of a batch."""
+        count = len(groups[0])
+        padded = [_pad(group, self._size) for group in groups]
+        self._request.infer(dict(enumerate(padded)), share_inputs=True)
+        features: np.ndarray = self._request.get_output_tensor(0).data[:count].copy()
+        return features
+
+
+def make_runner(module: nn.Module, example: Sequence[np.ndarray], device: str) -> Runner:
+    """The fastest runner for a module on a device.
+
+    Args:
+        module: frozen, from stored groups to features.
+        example: a full batch of stored groups.
+        device: as `resolve_device` gives it.
+    """
+    if device == "cpu" and importlib.util.find_spec("openvino"):
+        return OpenVinoRunner(module, example)
+    return TorchRunner(module, torch.device(device))
+
+
+def resolve_device(wanted: str) -> str:
+    """The device to run on; `auto` is the first GPU if there is one.
+
+    Raises:
+        SpecError: if the device is not there.
+    """
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=wanted)
+    except (RuntimeError, AssertionError) as error:
+        raise SpecError(f"device {wanted!r} cannot be used here; try --device auto or --device cpu.") from error
+    return wanted
+
+
+def _openvino() -> Any:
+    # On import OpenVINO sends usage statistics through this package unless it is absent, so it is hidden.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def _pad(group: np.ndarray, size: int) -> np.ndarray:
+    missing = size - len(group)
+    padded = np.concatenate([group, np.repeat(group[-1:], missing, axis=0)]) if missing else group
+    return np.ascontiguousarray(padded)

@@ -1,0 +1,73 @@
+"""Weight files: finding them, proving they are the right ones, and reading them without running code in them."""
+
+import hashlib
+import importlib.util
+import pickle
+from pathlib import Path
+
+import torch
+
+from ssl4eo_bench.errors import WeightsError
+from ssl4eo_bench.spec.checkpoints import FileWeights, PackagedWeights
+
+State = dict[str, torch.Tensor]
+
+
+def load_state(weights: PackagedWeights | FileWeights, checkpoint: str) -> State:
+    """The tensors of a weight file, by the names in the file and in its order.
+
+    Raises:
+        WeightsError: if the file is absent, has another sha256 than the catalogue says, or holds anything but tensors.
+    """
+    file = _find(weights, checkpoint)
+    found = _sha256(file)
+    if found != weights.sha256:
+        raise WeightsError(
+            f"{file} of checkpoint {checkpoint!r} has sha256 {found}, but the catalogue says {weights.sha256}: it is "
+            "another file, or a damaged one; fetch it again, or correct the entry if it is the file you mean."
+        )
+    return _read(file)
+
+
+def state_sha256(module: torch.nn.Module) -> str:
+    """The sha256 of all parameters and buffers of a module: names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name}:{values.dtype}:{tuple(values.shape)}\n".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _find(weights: PackagedWeights | FileWeights, checkpoint: str) -> Path:
+    if isinstance(weights, FileWeights):
+        file = Path(weights.path)
+        cure = "put it there or correct the path in the entry"
+    else:
+        package = importlib.util.find_spec(weights.package)
+        folder = Path(package.origin).parent if package and package.origin else Path(weights.package)
+        file = folder / weights.file
+        cure = f"run `{weights.install}`"
+    if not file.is_file():
+        raise WeightsError(f"the weights of checkpoint {checkpoint!r} are not here ({file}); {cure}.")
+    return file
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _read(file: Path) -> State:
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(file))
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{file} cannot be read as tensors ({reason}); convert it to a plain state dict.") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise WeightsError(f"{file} must hold a flat dict of tensors; save the backbone's `state_dict()`.")
+    return state

@@ -1,0 +1,39 @@
+"""Reading ahead: batches are decoded on threads while the backbone works."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from ssl4eo_bench.spec.tasks import Source
+
+Groups = tuple[np.ndarray, ...]
+
+
+def batches(
+    source: Source, ids: Sequence[str], bands: Sequence[str], *, size: int, threads: int = 2, ahead: int = 4
+) -> Iterator[Groups]:
+    """Consecutive batches of `size` samples (the last may be smaller), in the order of `ids`.
+
+    Decoders release Python's lock, so threads are enough on a few cores and nothing is copied between processes.
+    """
+    starts = iter(range(0, len(ids), size))
+    with ThreadPoolExecutor(threads, thread_name_prefix="reader") as pool:
+        pending: deque[Future[Groups]] = deque()
+
+        def read_on() -> None:
+            start = next(starts, None)
+            if start is not None:
+                pending.append(pool.submit(source.read, ids[start : start + size], bands))
+
+        try:
+            for _ in range(ahead):
+                read_on()
+            while pending:
+                groups = pending.popleft().result()
+                read_on()
+                yield groups
+        finally:
+            for future in pending:
+                future.cancel()

@@ -1,0 +1,94 @@
+"""Decoding image files to arrays, checked against what the task expects of them."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from ssl4eo_bench.errors import DamagedFileError
+
+_GDAL = {
+    # Every file is opened once, by name, for its pixels alone: no look at neighbouring files, no side-car files, no
+    # georeferencing. Three times faster on EuroSAT's patches.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_PAM_ENABLED": "NO",
+    "GDAL_GEOREF_SOURCES": "NONE",
+}
+
+
+def decode_geotiff(content: bytes, *, shape: tuple[int, int, int], dtype: str, where: str) -> np.ndarray:
+    """The pixels `[C, H, W]` of a GeoTIFF.
+
+    Raises:
+        DamagedFileError: if the content is no GeoTIFF, is cut off, or has another shape or type than expected.
+    """
+    import warnings
+
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.io import MemoryFile
+
+    with rasterio.Env(**_GDAL), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            with MemoryFile(content) as memory, memory.open(driver="GTiff") as opened:
+                found = (opened.count, opened.height, opened.width)
+                _require(found, opened.dtypes[0], shape, dtype, where)
+                pixels: np.ndarray = opened.read()
+        except RasterioError as error:
+            raise DamagedFileError(f"{where} is no GeoTIFF, or a cut-off one; fetch it again.") from error
+    return pixels
+
+
+def decode_jpeg(content: bytes, *, shape: tuple[int, int, int], where: str) -> np.ndarray:
+    """The pixels `[C, H, W]` uint8 of a JPEG.
+
+    Raises:
+        DamagedFileError: if the content is no JPEG, is cut off, or has another shape than expected.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
+            found = (len(image.getbands()), image.height, image.width)
+            _require(found, "uint8", shape, "uint8", where)
+            pixels = np.frombuffer(image.tobytes(), dtype=np.uint8)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DamagedFileError(f"{where} is no JPEG, or a cut-off one; fetch it again.") from error
+    channels, height, width = shape
+    return pixels.reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def _require(
+    found_shape: tuple[int, ...], found_dtype: str, shape: tuple[int, ...], dtype: str, where: str
+) -> None:
+    if found_shape != shape or found_dtype != dtype:
+        raise DamagedFileError(
+            f"{where} holds {_described(found_shape, found_dtype)}, but {_described(shape, dtype)} is expected; "
+            "this is another file, or another release of the dataset."
+        )
+
+
+def _described(shape: tuple[int, ...], dtype: str) -> str:
+    return f"{shape[0]} bands of {shape[1]} × {shape[2]} pixels in {dtype}"
+
+
+def write_geotiff(file: Path, pixels: np.ndarray) -> None:
+    """Write pixels `[C, H, W]` as a pixel-interleaved GeoTIFF with 10 m pixels in UTM zone 32 north."""
+    import rasterio
+    from rasterio.transform import Affine
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    count, height, width = pixels.shape
+    profile = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": pixels.dtype}
+    place = {"crs": "EPSG:32632", "transform": Affine(10.0, 0.0, 500000.0, 0.0, -10.0, 5400000.0)}
+    with rasterio.open(file, "w", interleave="pixel", **profile, **place) as opened:
+        opened.write(pixels)
+
+
+def write_jpeg(file: Path, pixels: np.ndarray) -> None:
+    """Write bytes `[3, H, W]` as a JPEG of high quality."""
+    from PIL import Image
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(file, quality=92)

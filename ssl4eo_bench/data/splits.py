@@ -1,0 +1,101 @@
+"""Opening a split: the list on disk is checked against the official one before anything is read."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ssl4eo_bench.errors import MissingDataError, SplitError, shortlist
+from ssl4eo_bench.spec.tasks import SPLITS, Source, Split, SplitName, Task
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples of one split that are to be used, sorted by id."""
+
+    ids: tuple[str, ...]
+    source: Source
+
+    def targets(self) -> np.ndarray:
+        """Labels in the order of `ids`; opened as late as possible, so that test labels cannot leak into a choice."""
+        return self.source.targets(self.ids)
+
+    @property
+    def record(self) -> Split:
+        """Count and digest, as results keep them."""
+        return Split.of(self.ids)
+
+
+def open_splits(
+    task: Task, data_dir: Path, *, sample: bool = False, partial: bool = False, limit: int | None = None
+) -> dict[SplitName, Samples]:
+    """All splits of a task, checked.
+
+    Args:
+        task: whose splits.
+        data_dir: where its files are.
+        sample: the directory holds the embedded sample, whose splits are smaller.
+        partial: leave absent samples out instead of refusing.
+        limit: keep at most this many samples of each split, evenly spaced over the sorted ids.
+
+    Raises:
+        MissingDataError: if the directory, a list, or a listed sample is absent.
+        SplitError: if a list is not the official one.
+    """
+    if not data_dir.is_dir():
+        raise MissingDataError(
+            f"data directory {data_dir} does not exist; name yours with --data-dir or SSL4EO_BENCH_DATA, or try "
+            "--sample, which needs no data."
+        )
+    source = task.open(data_dir)
+    expected = task.sample.splits if sample else task.splits
+    listed = {split: source.ids(split) for split in SPLITS}
+    for split, ids in listed.items():
+        check_list(ids, expected[split], f"the {split} list of task {task.name!r}")
+    absent = {split: set(source.absent(ids)) for split, ids in listed.items()}
+    present = {split: sorted(set(ids) - absent[split]) for split, ids in listed.items()}
+    if any(absent.values()) and not (partial and all(present.values())):
+        raise MissingDataError(_absence(task, listed, absent, partial=partial))
+    return {split: Samples(tuple(_thin(present[split], limit)), source) for split in SPLITS}
+
+
+def _absence(task: Task, listed: dict[SplitName, list[str]], absent: dict[SplitName, set[str]], *, partial: bool) -> str:
+    counts = ", ".join(f"{len(absent[split]):,} of {len(listed[split]):,} {split}" for split in SPLITS)
+    names = shortlist(sorted(set().union(*absent.values())), at_most=3)
+    choice = "even --partial needs some of each split" if partial else "--partial runs on what is there"
+    total = sum(map(len, absent.values()))
+    return (
+        f"{total:,} samples of task {task.name!r} are absent ({counts}), such as {names}; {task.how_to_get} ({choice})."
+    )
+
+
+def check_list(ids: Sequence[str], expected: Split, where: str) -> None:
+    """Refuse a split list that is not the official one.
+
+    Raises:
+        SplitError: saying what is wrong with it.
+    """
+    cure = "fetch the official list again"
+    if twice := [id_ for id_, count in Counter(ids).items() if count > 1]:
+        raise SplitError(f"{where} names {shortlist(twice, at_most=3)} more than once; {cure}.")
+    if len(ids) != expected.count:
+        raise SplitError(f"{where} has {len(ids):,} ids, but the official one has {expected.count:,}; {cure}.")
+    found = Split.of(ids).digest
+    if found != expected.digest:
+        raise SplitError(
+            f"{where} has the right number of ids, but not the official ones (digest {found[:12]}…, expected "
+            f"{expected.digest[:12]}…): at least one id belongs to another split or dataset; {cure}."
+        )
+
+
+def read_list(file: Path) -> list[str]:
+    """The lines of a list file, without line ends (LF or CRLF) and blank lines."""
+    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _thin(ids: list[str], limit: int | None) -> list[str]:
+    if limit is None or limit >= len(ids):
+        return ids
+    return [ids[step * len(ids) // limit] for step in range(limit)]

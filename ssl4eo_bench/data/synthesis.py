@@ -1,0 +1,122 @@
+"""Made-up Sentinel-2 scenes with the statistics of real ones, for the embedded samples.
+
+`spectra.json` holds, for ten kinds of land cover, what was measured on 238 real Sentinel-2 L1C patches: the mean
+spectrum and its covariance between patches, and standard deviation, correlation between bands and autocorrelation of
+the pixels within a patch. A scene draws its mean spectrum from the former and its texture from the latter; the
+strongest component of the texture follows a spatial pattern such as fields, rows or roofs.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+import numpy as np
+
+from ssl4eo_bench.spec.inputs import DisplayStretch
+
+Pattern = Literal["smooth", "fields", "rows", "roofs", "line"]
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class Cover:
+    """The statistics of one kind of land cover; bands in the order of `spec.bands.SENTINEL_2`, digital numbers."""
+
+    mean: np.ndarray
+    between_covariance: np.ndarray
+    within_covariance: np.ndarray
+    correlation_length: float
+
+
+@cache
+def land_covers() -> dict[str, Cover]:
+    """Land cover statistics by name."""
+    raw = json.loads((files("ssl4eo_bench.data") / "spectra.json").read_text(encoding="utf-8"))
+    covers = {}
+    for name, entry in raw["classes"].items():
+        std = np.asarray(entry["within_std"], dtype=float)
+        covers[name] = Cover(
+            mean=np.asarray(entry["mean"], dtype=float),
+            between_covariance=np.asarray(entry["between_cov"], dtype=float),
+            within_covariance=np.asarray(entry["within_corr"], dtype=float) * np.outer(std, std),
+            correlation_length=-1.0 / float(np.log(np.median(entry["lag1"]))),
+        )
+    return covers
+
+
+def scene(cover: Cover, pattern: Pattern, *, size: int, rng: Rng) -> np.ndarray:
+    """A scene `[13, size, size]` uint16 in digital numbers, 10 m pixels in all bands."""
+    mean = rng.multivariate_normal(cover.mean, cover.between_covariance, check_valid="ignore")
+    variances, directions = np.linalg.eigh(cover.within_covariance)
+    fields = np.stack([_noise(size, cover.correlation_length, rng) for _ in variances])
+    if pattern != "smooth":
+        fields[-1] = 0.8 * _standardised(_PATTERNS[pattern](size, rng)) + 0.6 * fields[-1]
+    components = np.sqrt(np.clip(variances, 0.0, None))[:, None, None] * fields
+    pixels = mean[:, None, None] + np.tensordot(directions, components, axes=1)
+    return np.clip(np.rint(pixels), 1, 65535).astype(np.uint16)
+
+
+def display_image(scene_rgb: np.ndarray, display: DisplayStretch) -> np.ndarray:
+    """Digital numbers `[3, H, W]` as a display image in bytes."""
+    gain, offset = display.to_dn()
+    return np.clip(np.rint((scene_rgb.astype(float) - offset) / gain), *display.byte_range).astype(np.uint8)
+
+
+def _noise(size: int, correlation_length: float, rng: Rng) -> np.ndarray:
+    """A Gaussian random field on a torus with autocorrelation exp(-distance / correlation_length)."""
+    steps = np.minimum(np.arange(size), size - np.arange(size))
+    covariance = np.exp(-np.hypot(steps[:, None], steps[None, :]) / correlation_length)
+    amplitude = np.sqrt(np.clip(np.fft.rfft2(covariance).real, 0.0, None))
+    return np.fft.irfft2(amplitude * np.fft.rfft2(rng.standard_normal((size, size))), s=(size, size))
+
+
+def _standardised(field: np.ndarray) -> np.ndarray:
+    return (field - field.mean()) / max(float(field.std()), 1e-9)
+
+
+def _fields(size: int, rng: Rng) -> np.ndarray:
+    """Parcels: every pixel has the brightness of the nearest of a few random centres."""
+    centres = rng.uniform(0, size, (rng.integers(4, 10), 2))
+    y, x = np.mgrid[:size, :size]
+    distance = (y[..., None] - centres[:, 0]) ** 2 + (x[..., None] - centres[:, 1]) ** 2
+    brightness: np.ndarray = rng.standard_normal(len(centres))[distance.argmin(-1)]
+    return brightness
+
+
+def _rows(size: int, rng: Rng) -> np.ndarray:
+    """Parcels with rows of trees or vines in them."""
+    angle, period = rng.uniform(0, np.pi), rng.uniform(4, 7)
+    y, x = np.mgrid[:size, :size]
+    rows = np.sin(2 * np.pi * (np.cos(angle) * x + np.sin(angle) * y) / period)
+    return rows + 0.7 * _fields(size, rng)
+
+
+def _roofs(size: int, rng: Rng) -> np.ndarray:
+    """Small rectangles, bright and dark, on a street grid."""
+    image = np.zeros((size, size))
+    for _ in range(size * size // 40):
+        top, left = rng.integers(0, size, 2)
+        height, width = rng.integers(2, 7, 2)
+        image[top : top + height, left : left + width] = rng.standard_normal() + 0.5
+    image[:: rng.integers(9, 15)] = -1.5
+    return image
+
+
+def _line(size: int, rng: Rng) -> np.ndarray:
+    """A band that crosses the scene in a gentle bend."""
+    along = np.arange(size)
+    bend = rng.uniform(-8, 8) * np.sin(2 * np.pi * along / size + rng.uniform(0, 2 * np.pi))
+    centre = size * rng.uniform(0.3, 0.7) + bend + rng.uniform(-0.4, 0.4) * (along - size / 2)
+    band = (np.abs(np.arange(size)[:, None] - centre[None, :]) < rng.uniform(1.5, 6)).astype(float)
+    return band.T if rng.random() < 0.5 else band
+
+
+_PATTERNS: dict[str, Callable[[int, Rng], np.ndarray]] = {
+    "fields": _fields,
+    "rows": _rows,
+    "roofs": _roofs,
+    "line": _line,
+}

@@ -1,0 +1,168 @@
+"""A tree of files by relative name, whether it lies in a folder or in a zip archive."""
+
+import os
+import threading
+import zipfile
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from ssl4eo_bench.errors import DamagedFileError, MissingDataError
+
+
+class Tree(Protocol):
+    """Files by name. Picklable and safe to use from several threads."""
+
+    def names(self) -> frozenset[str]:
+        """Every file below the tree's root, with forward slashes."""
+        ...
+
+    def where(self, name: str) -> str:
+        """The place of a file, for messages."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            MissingDataError: if it is not there.
+            DamagedFileError: if it cannot be read whole.
+        """
+        ...
+
+    def stamp(self, name: str) -> str:
+        """A short text that changes when the file's bytes change."""
+        ...
+
+
+class Folder:
+    """The files below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        found = []
+        for folder, _, files in os.walk(self._root):
+            inside = PurePosixPath(Path(folder).relative_to(self._root))
+            found += [str(inside / file) for file in files]
+        return frozenset(found)
+
+    def names(self) -> frozenset[str]:
+        """Every file below the folder."""
+        return self._names
+
+    def where(self, name: str) -> str:
+        """The file's path."""
+        return str(self._root / name)
+
+    def read(self, name: str) -> bytes:
+        """The file's bytes."""
+        try:
+            return (self._root / name).read_bytes()
+        except FileNotFoundError as error:
+            raise MissingDataError(f"{self.where(name)} is not there any more.") from error
+        except OSError as error:
+            raise DamagedFileError(f"{self.where(name)} cannot be read: {error.strerror}.") from error
+
+    def stamp(self, name: str) -> str:
+        """Size and time of last change."""
+        status = (self._root / name).stat()
+        return f"{status.st_size}:{status.st_mtime_ns}"
+
+
+class ZipTree:
+    """The files of a zip archive below a path inside it.
+
+    Each thread and each process opens the archive for itself: one `ZipFile` serialises its readers.
+    """
+
+    def __init__(self, archive: Path, inside: str = "") -> None:
+        self._archive = archive
+        self._inside = inside
+        self._local = threading.local()
+
+    def __reduce__(self) -> tuple[type["ZipTree"], tuple[Path, str]]:
+        return ZipTree, (self._archive, self._inside)
+
+    @property
+    def _zip(self) -> zipfile.ZipFile:
+        if not hasattr(self._local, "zip"):
+            self._local.zip = open_zip(self._archive)
+        archive: zipfile.ZipFile = self._local.zip
+        return archive
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        start = len(self._inside)
+        return frozenset(
+            name[start:] for name in self._zip.namelist() if name.startswith(self._inside) and not name.endswith("/")
+        )
+
+    def names(self) -> frozenset[str]:
+        """Every file below the path."""
+        return self._names
+
+    def where(self, name: str) -> str:
+        """Archive and member."""
+        return f"{self._archive}:{self._inside}{name}"
+
+    def read(self, name: str) -> bytes:
+        """The member's bytes; its checksum is verified on the way."""
+        try:
+            return self._zip.read(self._inside + name)
+        except KeyError as error:
+            raise MissingDataError(f"{self.where(name)} is not in the archive.") from error
+        except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
+            raise DamagedFileError(f"{self.where(name)} cannot be read: {error}; fetch the archive again.") from error
+
+    def stamp(self, name: str) -> str:
+        """Size and checksum as the archive's directory gives them."""
+        member = self._zip.getinfo(self._inside + name)
+        return f"{member.file_size}:{member.CRC:08x}"
+
+
+def open_zip(archive: Path) -> zipfile.ZipFile:
+    """The opened archive.
+
+    Raises:
+        DamagedFileError: if it is no zip file, or a cut-off one.
+    """
+    try:
+        return zipfile.ZipFile(archive)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DamagedFileError(f"{archive} is not a readable zip archive ({error}); fetch it again.") from error
+
+
+def find_tree(root: Path, *, folders: Iterable[str], suffix: str, depth: int = 8) -> Tree | None:
+    """The tree whose `folders` hold the most files ending in `suffix`: a folder below `root`, or a part of a zip in it.
+
+    Archives unpack to different outer folders depending on who packed them; what identifies the tree is the set of
+    folders it holds. On a tie a folder is preferred to an archive, which is slower to read.
+    """
+    wanted = frozenset(folders)
+    candidates = [*_folders_with(root, wanted, depth), *_archives_with(root, wanted, suffix)]
+    sizes = [sum(name.endswith(suffix) for name in tree.names()) for tree in candidates]
+    best = max(sizes, default=0)
+    return candidates[sizes.index(best)] if best else None
+
+
+def _folders_with(root: Path, wanted: frozenset[str], depth: int) -> Iterator[Tree]:
+    for folder, inside, _ in os.walk(root):
+        inside.sort()
+        if wanted & set(inside):
+            yield Folder(Path(folder))
+            inside.clear()
+        elif len(Path(folder).relative_to(root).parts) >= depth:
+            inside.clear()
+
+
+def _archives_with(root: Path, wanted: frozenset[str], suffix: str) -> Iterator[Tree]:
+    for archive in sorted(root.glob("*.zip")):
+        with open_zip(archive) as opened:
+            paths = [PurePosixPath(name) for name in opened.namelist() if name.endswith(suffix)]
+        roots = {path.parents[1] for path in paths if path.parent.name in wanted}
+        for inside in sorted(roots):
+            yield ZipTree(archive, "" if inside == PurePosixPath(".") else f"{inside}/")

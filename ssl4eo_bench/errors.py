@@ -1,0 +1,72 @@
+"""Everything a user can do something about, as one tree.
+
+    BenchError
+    ├── SpecError             what was asked for cannot be: a name, a band, a unit, a catalogue entry
+    │   └── UnknownNameError  a name that is not in the catalogue; carries the closest match
+    ├── DataError             the dataset on disk is not what the task is defined on
+    │   ├── MissingDataError  files or lists are absent
+    │   ├── SplitError        a split list is not the official one
+    │   └── DamagedFileError  a file cannot be read, or holds something else than it should
+    ├── WeightsError          a weight file is absent, altered or does not fit its architecture
+    ├── CacheError            the cache cannot be used
+    └── ResultError           a result file or a results directory cannot be used
+
+Each message is one sentence that says what was found, what was expected and what to do. The command line prints it
+without a traceback and exits with status 2; every other exception is a fault of this package and keeps its traceback.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class BenchError(Exception):
+    """An error the user can cure; `str(error)` is one sentence that tells how."""
+
+
+class SpecError(BenchError):
+    """A task, checkpoint, protocol or combination of them that cannot be run as asked."""
+
+
+class UnknownNameError(SpecError):
+    """A name that is not in the catalogue."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
+        names = sorted(known)
+        closest = get_close_matches(name, names, n=1, cutoff=0.5)
+        guess = f"; did you mean {closest[0]!r}?" if closest else "."
+        super().__init__(f"{kind} {name!r} not found{guess} Known: {', '.join(names) or 'none'}{hint}.")
+
+
+class DataError(BenchError):
+    """A dataset on disk that is not what its task is defined on."""
+
+
+class MissingDataError(DataError):
+    """Files or split lists that a task needs and that are not there."""
+
+
+class SplitError(DataError):
+    """A split list that differs from the official one."""
+
+
+class DamagedFileError(DataError):
+    """A file that cannot be read, or whose content is not what the task expects."""
+
+
+class WeightsError(BenchError):
+    """Weights that are absent, altered, or do not fit their architecture."""
+
+
+class CacheError(BenchError):
+    """A cache directory that cannot be used."""
+
+
+class ResultError(BenchError):
+    """A result file or a results directory that cannot be used."""
+
+
+def shortlist(names: Iterable[str], *, at_most: int = 5) -> str:
+    """The first names, comma-separated, with a count of those left out."""
+    listed = list(names)
+    rest = len(listed) - at_most
+    return ", ".join(listed[:at_most]) + (f" and {rest:,} more" if rest > 0 else "")

@@ -1,0 +1,86 @@
+"""Frozen models, canonical JSON, and the digests made from it."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+
+class Frozen(BaseModel):
+    """A value that cannot change after construction and refuses unknown keys and wrong types."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
+    )
+
+
+def OneOf(**by_key: type[Frozen]) -> BeforeValidator:  # noqa: N802 - reads as a type inside Annotated[...]
+    """Choose among models by the first of these keys that a mapping has.
+
+    A plain union would report the faults of every member; this reports those of the one that was meant.
+    """
+
+    def choose(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        for key, model in by_key.items():
+            if key in value:
+                return model.model_validate(value)
+        raise ValueError(f"one of the keys {', '.join(by_key)} is needed")
+
+    return BeforeValidator(choose)
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first fault that pydantic found, as half a sentence: where, and what is wrong there."""
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    what = {"extra_forbidden": "is not a known key", "missing": "is missing"}.get(fault["type"])
+    if what:
+        return f"key {where!r} {what}"
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
+
+
+def canonical_json(value: Any) -> str:
+    """One JSON text for equal values, whatever the order of keys, the platform or how a float was written.
+
+    Keys are sorted, there is no white space, and floats are the shortest decimals that read back as the same
+    64-bit number (Python's `repr`), with -0.0 written as 0.0.
+
+    Raises:
+        TypeError: on anything but dicts with text keys, lists, tuples, text, bool, int, float and None.
+        ValueError: on NaN and infinities, which JSON cannot hold.
+    """
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+
+def digest(value: Any) -> str:
+    """The sha256 of the canonical JSON of `value`, in hexadecimal."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def ids_digest(ids: Iterable[str]) -> str:
+    """The digest of a split: sha256 of its sorted ids joined by newlines, so that list order does not matter."""
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return _plain(value.model_dump())
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError("canonical JSON has text keys only")
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and type(value) is float:
+        if not math.isfinite(value):
+            raise ValueError("canonical JSON cannot hold NaN or infinity")
+        return value + 0.0  # -0.0 + 0.0 is 0.0
+    if value is None or type(value) in (str, int, bool):
+        return value
+    raise TypeError(f"canonical JSON cannot hold a {type(value).__name__}")

@@ -1,0 +1,171 @@
+"""Which tasks and checkpoints there are: the modules in `tasks/` and the entries of `checkpoints.yaml`."""
+
+import importlib
+import pkgutil
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+import ssl4eo_bench
+import ssl4eo_bench.tasks
+from ssl4eo_bench.errors import SpecError, UnknownNameError
+from ssl4eo_bench.spec.canonical import Frozen, first_fault
+from ssl4eo_bench.spec.checkpoints import Checkpoint
+from ssl4eo_bench.spec.tasks import Task
+
+
+class Catalogue(Frozen):
+    """Checkpoints by name, and suites of them."""
+
+    checkpoints: dict[str, Checkpoint]
+    suites: dict[str, tuple[str, ...]]
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """The entry of that name.
+
+        Raises:
+            UnknownNameError: if there is none.
+        """
+        if name not in self.checkpoints:
+            hint = "; any timm model works as timm:NAME"
+            raise UnknownNameError("checkpoint", name, self.checkpoints, hint=hint)
+        return self.checkpoints[name]
+
+    def suite(self, name: str) -> tuple[str, ...]:
+        """The names of the checkpoints in a suite; `all` is every one.
+
+        Raises:
+            UnknownNameError: if there is no such suite.
+        """
+        suites = self.suites | {"all": tuple(self.checkpoints)}
+        if name not in suites:
+            raise UnknownNameError("suite", name, suites)
+        return suites[name]
+
+
+def task_modules() -> tuple[str, ...]:
+    """The names of the task modules, none of them imported.
+
+    Raises:
+        SpecError: if two modules have one name.
+    """
+    found = [module.name for module in pkgutil.iter_modules(ssl4eo_bench.tasks.__path__)]
+    names = sorted(name for name in found if not name.startswith("_"))
+    for first, second in zip(names, names[1:], strict=False):
+        if first == second:
+            raise SpecError(f"two task modules are called {first!r}; rename the one outside the package.")
+    return tuple(names)
+
+
+def tasks_of(module: str) -> tuple[Task, ...]:
+    """The tasks that a module defines in its `TASKS`.
+
+    Raises:
+        SpecError: if the module cannot be imported or does not define tasks named after it.
+    """
+    try:
+        tasks = importlib.import_module(f"ssl4eo_bench.tasks.{module}").TASKS
+    except Exception as error:  # a broken task file is named, never skipped
+        raise SpecError(f"task module {module!r} cannot be used: {type(error).__name__}: {error}.") from error
+    for task in tasks:
+        if task.name.split("-")[0] != module:
+            raise SpecError(f"task {task.name!r} must live in a module called {task.name.split('-')[0]!r}.")
+    return tuple(tasks)
+
+
+def tasks() -> dict[str, Task]:
+    """Every task, by name."""
+    return {task.name: task for module in task_modules() for task in tasks_of(module)}
+
+
+def task(name: str) -> Task:
+    """The task of that name; only the module it lives in is imported.
+
+    Raises:
+        UnknownNameError: if there is no such task.
+    """
+    module = name.split("-")[0]
+    found = {task.name: task for task in tasks_of(module)} if module in task_modules() else {}
+    if name not in found:
+        raise UnknownNameError("task", name, tasks())
+    return found[name]
+
+
+def load_catalogue(*extra: Path) -> Catalogue:
+    """The shipped catalogue, with the entries of the user's own files added.
+
+    Raises:
+        SpecError: if a file cannot be read, an entry is malformed, or a name is used twice.
+    """
+    checkpoints: dict[str, Checkpoint] = {}
+    suites: dict[str, tuple[str, ...]] = {}
+    for file in (_shipped(), *extra):
+        raw = _read_yaml(file)
+        for name, entry in _mapping(raw, "checkpoints", file).items():
+            _refuse_twice(name, checkpoints, "checkpoint", file)
+            checkpoints[name] = _entry(name, entry, file)
+        for name, members in _mapping(raw, "suites", file).items():
+            _refuse_twice(name, suites, "suite", file)
+            suites[name] = tuple(members)
+            for member in suites[name]:
+                if member not in checkpoints:
+                    raise SpecError(f"{file}: suite {name!r} names {member!r}, which is not a checkpoint of the file.")
+    return Catalogue(checkpoints=checkpoints, suites=suites)
+
+
+def _shipped() -> Path:
+    package = Path(ssl4eo_bench.__file__).parent
+    beside = package.parent / "checkpoints.yaml"  # in a checkout
+    return beside if beside.is_file() else package / "checkpoints.yaml"
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML would let a second entry of one name replace the first in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+@cache
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+    except OSError as error:
+        raise SpecError(f"{file} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(raw, dict) or (unknown := set(raw) - {"checkpoints", "suites"}):
+        found = ", ".join(sorted(map(str, unknown))) if isinstance(raw, dict) else type(raw).__name__
+        raise SpecError(f"{file} must hold the keys `checkpoints` and, if wanted, `suites`; found {found}.")
+    return raw
+
+
+def _mapping(raw: dict[str, Any], key: str, file: Path) -> dict[str, Any]:
+    value = raw.get(key) or {}
+    if not isinstance(value, dict):
+        raise SpecError(f"{file}: `{key}` must map names to entries.")
+    return value
+
+
+def _refuse_twice(name: str, known: dict[str, Any], kind: str, file: Path) -> None:
+    if name in known:
+        raise SpecError(f"{file}: {kind} {name!r} is already in the catalogue; choose another name.")
+
+
+def _entry(name: str, entry: Any, file: Path) -> Checkpoint:
+    if not isinstance(entry, dict):
+        raise SpecError(f"{file}: checkpoint {name!r} must be a mapping of keys.")
+    weights = entry.get("weights")
+    if isinstance(weights, dict) and isinstance(weights.get("path"), str):  # relative to the file that names it
+        entry = entry | {"weights": weights | {"path": str(file.resolve().parent / weights["path"])}}
+    try:
+        return Checkpoint.model_validate({"name": name} | entry)
+    except ValidationError as error:
+        raise SpecError(f"{file}: checkpoint {name!r}: {first_fault(error)}.") from None

@@ -1,0 +1,181 @@
+"""A checkpoint: one pretrained backbone, with everything that decides what it computes."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+
+from ssl4eo_bench.errors import SpecError
+from ssl4eo_bench.spec.bands import SENSORS, canonical_band, sensor_of
+from ssl4eo_bench.spec.canonical import Frozen, OneOf
+from ssl4eo_bench.spec.scaling import Raw, Scaling, Stretch, ZScore
+
+Feature = Literal["pooled", "cls", "avg", "cls4"]
+"""`pooled`: what the architecture feeds its classifier; `cls`: class token after the final norm; `avg`: mean of the
+patch tokens or of the feature map; `cls4`: class tokens of the last four blocks, each after the final norm."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class PackagedWeights(Frozen):
+    """A weight file that an installable Python package ships.
+
+    Attributes:
+        package: import name of the package.
+        file: path inside it.
+        sha256: of the file; any other content is refused.
+        layout: `timm` if the keys are timm's; `timm-by-order` if the names differ but order, kinds and shapes agree.
+        install: the command that brings the package.
+    """
+
+    package: str
+    file: str
+    sha256: Sha256
+    layout: Literal["timm", "timm-by-order"]
+    install: str
+
+
+class FileWeights(Frozen):
+    """A weight file of the user's, in PyTorch's format or safetensors.
+
+    The sha256 is asked for because it is what tells two results of the same name apart.
+    """
+
+    path: str
+    sha256: Sha256
+    layout: Literal["timm", "timm-by-order"] = "timm"
+
+
+class HubWeights(Frozen):
+    """Pretrained weights that timm downloads, named `architecture.tag`."""
+
+    timm: str
+
+
+class RandomWeights(Frozen):
+    """Random initialisation by timm, drawn with the run's seed: the floor every pretraining has to beat."""
+
+    random: Literal[True]
+
+
+Weights = Annotated[
+    PackagedWeights | FileWeights | HubWeights | RandomWeights,
+    OneOf(package=PackagedWeights, path=FileWeights, timm=HubWeights, random=RandomWeights),
+]
+
+
+class Pretraining(Frozen):
+    """Where the weights come from; documentation only."""
+
+    method: str
+    data: str
+    epochs: int | None = None
+
+
+def _bands(value: object) -> object:
+    if value == "task":
+        return value
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError("bands must be a list of band names, or `task` for whatever bands the task has")
+    try:
+        return tuple(canonical_band(str(name)) for name in value)
+    except SpecError as error:
+        raise ValueError(str(error)) from None
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+@:-]*", value):
+        raise ValueError("a checkpoint name is made of letters, digits and _ . + - only")
+    return value
+
+
+class Checkpoint(Frozen):
+    """One entry of the catalogue.
+
+    Attributes:
+        name: `architecture.tag`, unique in the catalogue.
+        arch: timm architecture, or `bandstats` for the statistics of the raw pixels.
+        weights: where the weights come from; none for `bandstats`.
+        bands: wanted bands in the order of the input channels, or `task` for the bands of the task.
+        image_size: side of the square input in pixels, or `native` for no resizing.
+        scaling: how pixels are scaled before they enter.
+        feature: which of the backbone's outputs is the feature.
+        pretraining: origin of the weights.
+        licence: of the weights.
+        citation: of the weights.
+    """
+
+    name: Annotated[str, AfterValidator(_name)]
+    arch: str
+    weights: Weights | None = None
+    bands: Annotated[tuple[str, ...] | Literal["task"], BeforeValidator(_bands)]
+    image_size: Annotated[int, Field(ge=1, le=4096)] | Literal["native"]
+    scaling: Scaling
+    feature: Feature = "pooled"
+    pretraining: Pretraining | None = None
+    licence: str = ""
+    citation: str = ""
+
+    @field_validator("bands")
+    @classmethod
+    def _one_sensor(cls, bands: tuple[str, ...] | Literal["task"]) -> tuple[str, ...] | Literal["task"]:
+        if bands != "task":
+            if len(set(bands)) != len(bands):
+                raise ValueError("a band is listed twice")
+            if len({sensor_of(band) for band in bands}) > 1:
+                raise ValueError("the bands of one checkpoint must come from one sensor")
+        return bands
+
+    @model_validator(mode="after")
+    def _statistics_cover_the_bands(self) -> "Checkpoint":
+        if isinstance(self.scaling, ZScore | Stretch):
+            bands = SENSORS["Sentinel-2"] if self.bands == "task" else self.bands
+            for kind, statistics in (("mean", self.scaling.mean), ("std", self.scaling.std)):
+                if missing := [band for band in bands if band not in statistics]:
+                    raise ValueError(f"scaling has no {kind} for {', '.join(missing)}; statistics are keyed by band")
+            if not all(value > 0 for value in self.scaling.std.values()):
+                raise ValueError("every std must be above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _bandstats_is_special(self) -> "Checkpoint":
+        if self.arch == "bandstats":
+            if self.weights or self.image_size != "native" or not isinstance(self.scaling, Raw):
+                raise ValueError("bandstats has no weights, `image_size: native` and `scaling: {raw: true}`")
+        elif not self.weights or self.image_size == "native":
+            raise ValueError("a backbone needs `weights` and an `image_size` in pixels")
+        return self
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the seed of a run decides the weights."""
+        return isinstance(self.weights, RandomWeights)
+
+    def identity(self) -> dict[str, object]:
+        """Everything about it that can move a number, for digests; documentation and file places are left out."""
+        weights = self.weights
+        if isinstance(weights, PackagedWeights | FileWeights):
+            source: object = {"sha256": weights.sha256, "layout": weights.layout}
+        else:
+            source = weights.model_dump() if weights else None
+        return {
+            "arch": self.arch,
+            "weights": source,
+            "bands": self.bands,
+            "image_size": self.image_size,
+            "scaling": self.scaling.model_dump(),
+            "feature": self.feature,
+        }
+
+    def at_size(self, image_size: int) -> "Checkpoint":
+        """The same checkpoint at another input size; `@size` in its name keeps its results apart.
+
+        Raises:
+            SpecError: for a checkpoint that has no input size.
+        """
+        if self.image_size == "native":
+            raise SpecError(f"checkpoint {self.name!r} works on pixels at their stored size; leave --image-size away.")
+        if image_size == self.image_size:
+            return self
+        changed = self.model_dump() | {"name": f"{self.name}@{image_size}", "image_size": image_size}
+        return Checkpoint.model_validate(changed)

@@ -1,0 +1,94 @@
+"""A run: task × checkpoint × protocol × seed, with the digest that tells whether two runs are the same."""
+
+from pathlib import PurePosixPath
+
+from ssl4eo_bench.spec.canonical import Frozen, digest
+from ssl4eo_bench.spec.checkpoints import Checkpoint
+from ssl4eo_bench.spec.inputs import InputMapping
+from ssl4eo_bench.spec.protocols import Linear
+from ssl4eo_bench.spec.tasks import Kind, Split, SplitName, Task
+
+
+class TaskRecord(Frozen):
+    """What a result keeps of its task. `splits` are the ids that were used, also when they are not the official ones."""
+
+    name: str
+    version: int
+    kind: Kind
+    splits: dict[SplitName, Split]
+
+    @classmethod
+    def of(cls, task: Task, splits: dict[SplitName, Split]) -> "TaskRecord":
+        """The record of a task on these splits."""
+        return cls(name=task.name, version=task.version, kind=task.kind, splits=splits)
+
+
+class RunSpec(Frozen):
+    """Everything that decides the numbers of one run.
+
+    Attributes:
+        task: and the splits it was run on.
+        checkpoint: the whole entry.
+        inputs: the mapping from the task's bands to the backbone's input.
+        protocol: and its settings.
+        seed: of everything random: random weights and bootstrap resamples.
+        sample: run on the embedded sample.
+        partial: run on those official samples that were there.
+        limit: run on at most this many samples of each split.
+    """
+
+    task: TaskRecord
+    checkpoint: Checkpoint
+    inputs: InputMapping
+    protocol: Linear
+    seed: int
+    sample: bool = False
+    partial: bool = False
+    limit: int | None = None
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of everything that can move a number; names, licences and places of files are left out."""
+        return digest(
+            {
+                "task": self.task.model_dump(),
+                "checkpoint": self.checkpoint.identity(),
+                "inputs": self.inputs.model_dump(),
+                "protocol": self.protocol.model_dump(),
+                "seed": self.seed,
+                "sample": self.sample,
+                "partial": self.partial,
+                "limit": self.limit,
+            }
+        )
+
+    @property
+    def is_official(self) -> bool:
+        """Whether it ran on the official splits, all of them."""
+        return not (self.sample or self.partial or self.limit)
+
+    @property
+    def task_slug(self) -> str:
+        """Task and version, as in file names and table headers."""
+        return f"{self.task.name}-v{self.task.version}"
+
+    @property
+    def protocol_slug(self) -> str:
+        """Protocol and version, as in file names."""
+        return f"{self.protocol.name}-v{self.protocol.version}"
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What keeps the run out of the official tables."""
+        return (
+            *(("sample",) if self.sample else ()),
+            *(("partial",) if self.partial else ()),
+            *((f"limit{self.limit}",) if self.limit else ()),
+        )
+
+    @property
+    def path(self) -> PurePosixPath:
+        """Where its result lies below a results directory; marked runs never share a file with official ones."""
+        checkpoint = self.checkpoint.name.replace(":", "-")
+        name = "-".join((f"seed{self.seed}", *self.marks))
+        return PurePosixPath("runs", self.task_slug, self.protocol_slug, checkpoint, f"{name}.json")

@@ -1,0 +1,130 @@
+"""A task: a dataset with a fixed split, classes and metrics, and the contract its reader fulfils."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+
+from pydantic import Field
+
+from ssl4eo_bench.spec.bands import Band
+from ssl4eo_bench.spec.canonical import Frozen, ids_digest
+from ssl4eo_bench.spec.inputs import DisplayStretch
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Kind = Literal["multiclass", "multilabel"]
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+
+MAIN_METRIC: dict[Kind, str] = {"multiclass": "accuracy", "multilabel": "micro_map"}
+"""The metric that hyper-parameters are chosen by and that the leaderboard ranks by."""
+
+
+class Split(Frozen):
+    """What a split must be: `count` distinct ids whose `digest` is the sha256 of the sorted ids."""
+
+    count: int
+    digest: str
+
+    @classmethod
+    def of(cls, ids: Sequence[str]) -> "Split":
+        """The split made of these ids."""
+        return cls(count=len(ids), digest=ids_digest(ids))
+
+
+class Source(Protocol):
+    """A dataset opened for reading. Picklable, torch-free, and safe to read from several threads at once."""
+
+    def ids(self, split: SplitName) -> list[str]:
+        """The ids that the split list on disk names, in list order, unchecked.
+
+        Raises:
+            MissingDataError: if the list is not there.
+        """
+        ...
+
+    def absent(self, ids: Sequence[str]) -> list[str]:
+        """Those of `ids` whose files are not there."""
+        ...
+
+    def targets(self, ids: Sequence[str]) -> "np.ndarray":
+        """Class numbers `[N]` int64 (multiclass) or indicators `[N, C]` uint8 (multilabel)."""
+        ...
+
+    def read(self, ids: Sequence[str], bands: Sequence[str]) -> "tuple[np.ndarray, ...]":
+        """Stored pixels, one array `[N, C, H, W]` for each resolution in `Task.groups(bands)`, not resized.
+
+        Raises:
+            DamagedFileError: if a file cannot be read or holds something else than the task expects.
+        """
+        ...
+
+    def fingerprint(self, ids: Sequence[str]) -> str:
+        """A digest that changes when the stored bytes of these samples change; cheap, so cached features trust it."""
+        ...
+
+
+class Sample(Frozen):
+    """The embedded sample: how a small dataset in the task's official layout is made, and what its splits are.
+
+    Attributes:
+        make: writes the dataset below an existing, empty folder.
+        splits: of the sample.
+    """
+
+    make: Callable[[Path], None]
+    splits: dict[SplitName, Split]
+
+
+class Task(Frozen):
+    """A dataset with a fixed split, classes and metrics.
+
+    Attributes:
+        name: as asked for on the command line; the module is named like its part before the first hyphen.
+        version: bumped whenever a number can move; the module's docstring says what changed.
+        title: one line for lists.
+        kind: what the labels are.
+        classes: in label order.
+        bands: what the reader yields, in the order it yields them.
+        level: processing level of the imagery, such as `L1C`.
+        image_size: side of a sample in 10 m pixels.
+        display: how bytes were made from digital numbers, for tasks in bytes.
+        splits: the official ones.
+        open: opens the dataset below a data directory; raises MissingDataError where there is none.
+        sample: the embedded sample.
+        headline: whether it counts for the leaderboard's mean.
+        licence: of the data.
+        citation: of the data and of the split.
+        how_to_get: one sentence on where the files come from and where they go.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
+    version: Annotated[int, Field(ge=1)]
+    title: str
+    kind: Kind
+    classes: tuple[str, ...]
+    bands: tuple[Band, ...]
+    level: str
+    image_size: int
+    display: DisplayStretch | None = None
+    splits: dict[SplitName, Split]
+    open: Callable[[Path], Source]
+    sample: Sample
+    headline: bool = False
+    licence: str
+    citation: str
+    how_to_get: str
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that selection and ranking use."""
+        return MAIN_METRIC[self.kind]
+
+    def groups(self, bands: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+        """`bands` grouped by resolution, finest first, each group in the task's band order."""
+        by_resolution: dict[int, list[str]] = {}
+        for band in self.bands:
+            if band.name in bands:
+                by_resolution.setdefault(band.resolution, []).append(band.name)
+        return tuple(tuple(by_resolution[resolution]) for resolution in sorted(by_resolution))

@@ -1,0 +1,54 @@
+"""Where things lie on disk, and writing them whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+
+def cache_root(chosen: Path | None = None) -> Path:
+    """The cache directory: the one chosen, else `SSL4EO_BENCH_CACHE`, else the platform's."""
+    if chosen:
+        return chosen
+    if named := os.environ.get("SSL4EO_BENCH_CACHE"):
+        return Path(named)
+    return user_cache_path("ssl4eo-bench", appauthor=False)
+
+
+def data_root(chosen: Path | None = None) -> Path:
+    """The data directory: the one chosen, else `SSL4EO_BENCH_DATA`, else `data` in the working directory."""
+    return chosen or Path(os.environ.get("SSL4EO_BENCH_DATA", "data"))
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` to write to; on leaving it is synced to disk and takes the place of `path`.
+
+    Another process sees the old file or the new one, never half of one. If the block raises, nothing changes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        os.fchmod(handle, 0o666 & ~_umask())  # mkstemp gives 0600, which would hide shared results from colleagues
+        yield temporary
+        os.fsync(handle)
+        temporary.replace(path)
+    finally:
+        os.close(handle)
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, or leave it as it was."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
