@@ -3,7 +3,6 @@
 import importlib.util
 import sys
 import warnings
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from ssl4eo_bench.errors import SpecError
+from ssl4eo_bench.spec.tasks import Groups
 
 
 class Runner(Protocol):
@@ -18,7 +18,7 @@ class Runner(Protocol):
 
     name: str
 
-    def __call__(self, groups: Sequence[np.ndarray]) -> np.ndarray:
+    def __call__(self, groups: Groups) -> np.ndarray:
         """Features `[N, D]` float32 of a batch of any size up to the one the runner was made for."""
         ...
 
@@ -31,7 +31,7 @@ class TorchRunner:
         self._device = device
         self._module = module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def __call__(self, groups: Sequence[np.ndarray]) -> np.ndarray:
+    def __call__(self, groups: Groups) -> np.ndarray:
         """Features of a batch."""
         with torch.inference_mode():
             tensors = [torch.from_numpy(group).to(self._device, non_blocking=True) for group in groups]
@@ -44,26 +44,26 @@ class OpenVinoRunner:
 
     name = "openvino-cpu"
 
-    def __init__(self, module: nn.Module, example: Sequence[np.ndarray]) -> None:
+    def __init__(self, module: nn.Module, example: Groups) -> None:
         openvino = _openvino()
         with warnings.catch_warnings():  # deprecations inside the exporter are not the user's
             warnings.simplefilter("ignore")
-            exported = torch.export.export(module, tuple(torch.from_numpy(group) for group in example))
+            exported = torch.export.export(module, tuple(torch.from_numpy(_known_type(group)) for group in example))
             model = openvino.convert_model(exported)
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         self._request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
         self._size = len(example[0])
 
-    def __call__(self, groups: Sequence[np.ndarray]) -> np.ndarray:
+    def __call__(self, groups: Groups) -> np.ndarray:
         """Features of a batch."""
         count = len(groups[0])
-        padded = [_pad(group, self._size) for group in groups]
+        padded = [_pad(_known_type(group), self._size) for group in groups]
         self._request.infer(dict(enumerate(padded)), share_inputs=True)
         features: np.ndarray = self._request.get_output_tensor(0).data[:count].copy()
         return features
 
 
-def make_runner(module: nn.Module, example: Sequence[np.ndarray], device: str) -> Runner:
+def make_runner(module: nn.Module, example: Groups, device: str) -> Runner:
     """The fastest runner for a module on a device.
 
     Args:
@@ -97,6 +97,11 @@ def _openvino() -> Any:
     import openvino
 
     return openvino
+
+
+def _known_type(group: np.ndarray) -> np.ndarray:
+    """OpenVINO's PyTorch frontend does not know uint16."""
+    return group.astype(np.float32) if group.dtype == np.uint16 else group
 
 
 def _pad(group: np.ndarray, size: int) -> np.ndarray:

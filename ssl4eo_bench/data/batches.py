@@ -4,12 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import numpy as np
-
-from ssl4eo_bench.spec.tasks import Source
-
-Groups = tuple[np.ndarray, ...]
-
+from ssl4eo_bench.spec.tasks import Groups, Source
 
 def batches(
     source: Source, ids: Sequence[str], bands: Sequence[str], *, size: int, threads: int = 2, ahead: int = 4

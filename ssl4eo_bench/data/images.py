@@ -28,8 +28,9 @@ def decode_geotiff(content: bytes, *, shape: tuple[int, int, int], dtype: str, w
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
     from rasterio.io import MemoryFile
 
-    with rasterio.Env(**_GDAL), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    # Not `catch_warnings`, which restores filters for all threads when the first of them leaves.
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    with rasterio.Env(**_GDAL):
         try:
             with MemoryFile(content) as memory, memory.open(driver="GTiff") as opened:
                 found = (opened.count, opened.height, opened.width)

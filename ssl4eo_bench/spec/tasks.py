@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
+import numpy as np
 from pydantic import Field
 
 from ssl4eo_bench.spec.bands import Band
 from ssl4eo_bench.spec.canonical import Frozen, ids_digest
 from ssl4eo_bench.spec.inputs import DisplayStretch
-
-if TYPE_CHECKING:
-    import numpy as np
 
 Kind = Literal["multiclass", "multilabel"]
 SplitName = Literal["train", "val", "test"]
@@ -19,6 +17,10 @@ SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 MAIN_METRIC: dict[Kind, str] = {"multiclass": "accuracy", "multilabel": "micro_map"}
 """The metric that hyper-parameters are chosen by and that the leaderboard ranks by."""
+
+
+Groups = tuple[np.ndarray, ...]
+"""Stored pixels of a batch, one array `[N, C, H, W]` for each resolution, finest first."""
 
 
 class Split(Frozen):
@@ -48,11 +50,11 @@ class Source(Protocol):
         """Those of `ids` whose files are not there."""
         ...
 
-    def targets(self, ids: Sequence[str]) -> "np.ndarray":
+    def targets(self, ids: Sequence[str]) -> np.ndarray:
         """Class numbers `[N]` int64 (multiclass) or indicators `[N, C]` uint8 (multilabel)."""
         ...
 
-    def read(self, ids: Sequence[str], bands: Sequence[str]) -> "tuple[np.ndarray, ...]":
+    def read(self, ids: Sequence[str], bands: Sequence[str]) -> Groups:
         """Stored pixels, one array `[N, C, H, W]` for each resolution in `Task.groups(bands)`, not resized.
 
         Raises:

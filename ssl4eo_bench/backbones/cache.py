@@ -1,0 +1,273 @@
+"""The feature cache: features of one checkpoint on one split, computed once, in shards on disk.
+
+An entry's directory is named by the digest of everything that decides its content, so it never goes stale. Each shard
+is written whole and listed with its checksum in the entry's manifest; a killed run goes on at the next shard, and a
+shard that is torn or was edited is computed again. A lock lets one process at a time work on an entry; the others
+wait and then find the shards.
+"""
+
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from ssl4eo_bench.errors import CacheError, WeightsError
+from ssl4eo_bench.progress import Advance, Progress
+from ssl4eo_bench.spec.canonical import Frozen, digest
+from ssl4eo_bench.spec.checkpoints import Checkpoint, HubWeights, RandomWeights
+from ssl4eo_bench.spec.tasks import Groups
+from ssl4eo_bench.storage import replacing, write_text
+
+SHARD_ROWS = 1024
+EXTRACTION_VERSION = 1
+"""Bumped when the code between stored pixels and features changes what it computes."""
+
+Read = Callable[[int, int], Iterable[Groups]]
+"""Gives the stored pixels of samples start to stop, in order, batch by batch."""
+
+
+class Backbone(Protocol):
+    """Turns stored pixels into features.
+
+    Attributes:
+        runner: name of what runs it, known after the first batch.
+        weights_sha256: of its parameters and buffers, known then, too.
+    """
+
+    runner: str
+    weights_sha256: str
+
+    def __call__(self, groups: Groups) -> np.ndarray:
+        """Features `[N, D]` float32 of a batch."""
+        ...
+
+
+class FeatureKey(Frozen):
+    """Everything that decides the features of a split.
+
+    Attributes:
+        task: task and version.
+        split: for people; the ids decide.
+        rows: number of samples.
+        ids: digest of the ids.
+        data: fingerprint of the stored samples.
+        checkpoint: name, for people.
+        backbone: as `backbone_digest` gives it.
+        inputs: digest of the input mapping.
+        extraction: `EXTRACTION_VERSION`.
+    """
+
+    task: str
+    split: str
+    rows: int
+    ids: str
+    data: str
+    checkpoint: str
+    backbone: str
+    inputs: str
+    extraction: int = EXTRACTION_VERSION
+
+    @property
+    def digest(self) -> str:
+        """The name of the entry; what is only for people is left out."""
+        return digest(self.model_dump(exclude={"split", "checkpoint"}))
+
+
+def backbone_digest(checkpoint: Checkpoint, seed: int) -> str:
+    """The digest of a backbone for a key.
+
+    Weights that no sha256 pins down depend on the libraries that draw or download them, so those count as well.
+    """
+    identity = checkpoint.identity()
+    if isinstance(checkpoint.weights, RandomWeights):
+        identity |= {"seed": seed}
+    if isinstance(checkpoint.weights, RandomWeights | HubWeights):
+        identity |= {"torch": version("torch"), "timm": version("timm")}
+    return digest(identity)
+
+
+class Shard(Frozen):
+    """One line of a manifest."""
+
+    rows: int
+    sha256: str
+    runner: str
+    weights_sha256: str
+
+
+class Manifest(Frozen):
+    """What an entry holds, beside the key it belongs to."""
+
+    key: FeatureKey
+    shards: dict[str, Shard] = {}
+
+
+@dataclass(frozen=True)
+class CachedFeatures:
+    """Features `[N, D]` float32 in row order, and where they came from.
+
+    Attributes:
+        values: the features.
+        computed: how many rows were computed just now.
+        runners: what computed them, now or earlier.
+        weights_sha256: of the backbones that did.
+        repaired: how many shards were damaged and computed again.
+    """
+
+    values: np.ndarray
+    computed: int
+    runners: tuple[str, ...]
+    weights_sha256: tuple[str, ...]
+    repaired: int
+
+
+class FeatureCache:
+    """The entries below a cache directory."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root / "features"
+
+    def get(self, key: FeatureKey, backbone: Backbone, read: Read, progress: Progress) -> CachedFeatures:
+        """The features of a key: from disk as far as they are there, else computed and stored.
+
+        Raises:
+            CacheError: if the directory cannot be written.
+        """
+        entry = self._root / key.digest
+        try:
+            entry.mkdir(parents=True, exist_ok=True)
+            lock = _acquire(FileLock(entry / "lock"), key, progress)
+        except OSError as error:
+            raise CacheError(
+                f"the cache directory {self._root} cannot be written ({error.strerror}); name another with --cache-dir "
+                "or SSL4EO_BENCH_CACHE."
+            ) from error
+        with lock:
+            what = f"features {key.checkpoint} · {key.split}"
+            with progress.stage(what, total=key.rows, unit="images") as advance:
+                return _fill(entry, key, backbone, read, advance)
+
+    def entries(self) -> list[tuple[Manifest, Path]]:
+        """What is stored, newest first."""
+        folders = sorted(self._root.glob("*/manifest.json"), key=lambda file: -file.stat().st_mtime)
+        found = [(_read_manifest(file.parent), file.parent) for file in folders]
+        return [(manifest, folder) for manifest, folder in found if manifest]
+
+    def damaged(self, manifest: Manifest, folder: Path) -> list[str]:
+        """The shards of an entry that are not what its manifest says."""
+        return [name for name, shard in manifest.shards.items() if _read_shard(folder / name, shard) is None]
+
+    def prune(self, *, checkpoint: str | None = None, everything: bool = False) -> int:
+        """Delete entries and return the bytes freed.
+
+        Without a choice: those without a readable manifest or made by an earlier extraction code, which nothing will
+        ask for again.
+        """
+        freed = 0
+        for folder in [folder for folder in self._root.glob("*") if folder.is_dir()]:
+            manifest = _read_manifest(folder)
+            if checkpoint:
+                useless = manifest is not None and manifest.key.checkpoint == checkpoint
+            else:
+                useless = everything or manifest is None or manifest.key.extraction != EXTRACTION_VERSION
+            if useless:
+                freed += sum(file.stat().st_size for file in folder.iterdir())
+                shutil.rmtree(folder)
+        return freed
+
+
+def _acquire(lock: FileLock, key: FeatureKey, progress: Progress) -> FileLock:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress.note(f"another process computes features {key.checkpoint} · {key.split}; waiting for it")
+        lock.acquire()
+    return lock
+
+
+def _fill(entry: Path, key: FeatureKey, backbone: Backbone, read: Read, advance: Advance) -> CachedFeatures:
+    manifest = _read_manifest(entry) or Manifest(key=key)
+    values: np.ndarray | None = None
+    computed = repaired = 0
+    for start in range(0, key.rows, SHARD_ROWS):
+        stop = min(start + SHARD_ROWS, key.rows)
+        name = f"shard-{start // SHARD_ROWS:05d}.npy"
+        known = manifest.shards.get(name)
+        rows = _read_shard(entry / name, known) if known else None
+        if rows is None:
+            repaired += known is not None
+            rows = _compute_shard(key, backbone, read(start, stop), advance)
+            shard = Shard(
+                rows=len(rows),
+                sha256=_write_shard(entry / name, rows),
+                runner=backbone.runner,
+                weights_sha256=backbone.weights_sha256,
+            )
+            manifest = manifest.model_copy(update={"shards": manifest.shards | {name: shard}})
+            write_text(entry / "manifest.json", json.dumps(manifest.model_dump(), indent=1) + "\n")
+            computed += len(rows)
+        else:
+            advance(len(rows))
+        if values is None:
+            values = np.empty((key.rows, rows.shape[1]), dtype=np.float32)
+        values[start:stop] = rows
+    assert values is not None  # a split has samples
+    shards = manifest.shards.values()
+    return CachedFeatures(
+        values=values,
+        computed=computed,
+        runners=tuple(sorted({shard.runner for shard in shards})),
+        weights_sha256=tuple(sorted({shard.weights_sha256 for shard in shards})),
+        repaired=repaired,
+    )
+
+
+def _compute_shard(key: FeatureKey, backbone: Backbone, batches: Iterable[Groups], advance: Advance) -> np.ndarray:
+    rows = []
+    for groups in batches:
+        features = backbone(groups)
+        if not np.isfinite(features).all():
+            raise WeightsError(
+                f"checkpoint {key.checkpoint!r} gives features that are not finite on task {key.task!r}; its weights or "
+                "its scaling are not what its entry says."
+            )
+        rows.append(features)
+        advance(len(features))
+    return np.concatenate(rows)
+
+
+def _write_shard(file: Path, rows: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    np.save(buffer, rows, allow_pickle=False)
+    content = buffer.getvalue()
+    with replacing(file) as temporary:
+        temporary.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read_shard(file: Path, shard: Shard) -> np.ndarray | None:
+    """The rows of a shard, or nothing if it is absent, torn or edited."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    if hashlib.sha256(content).hexdigest() != shard.sha256:
+        return None
+    rows: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
+    return rows
+
+
+def _read_manifest(entry: Path) -> Manifest | None:
+    try:
+        return Manifest.model_validate_json((entry / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError):
+        return None

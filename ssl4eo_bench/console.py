@@ -1,0 +1,148 @@
+"""What a person sees on the terminal: progress on stderr, tables on stdout."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
+from rich.progress import Progress as Bars
+from rich.progress import TimeRemainingColumn as Remaining
+from rich.table import Column, Table
+from rich.text import Text
+
+from ssl4eo_bench.progress import Advance
+from ssl4eo_bench.results.files import MetricValue, RunResult
+from ssl4eo_bench.spec.inputs import Channel, InputMapping
+from ssl4eo_bench.spec.tasks import MAIN_METRIC
+
+SPARKS = "▁▂▃▄▅▆▇█"
+
+
+class ConsoleProgress:
+    """Progress bars with rate and remaining time; one line for each finished stage where there is no terminal."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+
+    @contextmanager
+    def stage(self, what: str, *, total: int, unit: str) -> Iterator[Advance]:
+        """A bar for one stage."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=16),
+            MofNCompleteColumn(),
+            _Rate(unit),
+            Remaining(compact=True, elapsed_when_finished=True),
+        )
+        with Bars(*columns, console=self._console) as bars:
+            task = bars.add_task(what, total=total)
+            yield lambda done: bars.advance(task, done)
+
+    def note(self, message: str) -> None:
+        """A line that stays."""
+        self._console.print(message, style="bold", markup=False)
+
+
+class _Rate(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__(table_column=Column(no_wrap=True))
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        """Units per second."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} {self._unit}/s" if speed else f"– {self._unit}/s", style="cyan")
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+    """Print a table to stdout."""
+    drawn = Table(title=title or None, title_justify="left", header_style="bold")
+    for column in columns:
+        drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(str(cell)) for cell in row))
+    _stdout().print(drawn)
+
+
+def line(text: str = "") -> None:
+    """Print a line to stdout."""
+    _stdout().print(text, markup=False, soft_wrap=True)
+
+
+def percent(metric: MetricValue | None) -> str:
+    """A metric in percent, with its interval if it has one."""
+    if metric is None:
+        return ""
+    value = f"{100 * metric.value:.2f}"
+    if metric.low is None or metric.high is None:
+        return value
+    return f"{value} ({100 * metric.low:.2f}–{100 * metric.high:.2f})"
+
+
+def show_result(result: RunResult) -> None:
+    """Print everything about a result that a person would want to read."""
+    spec = result.spec
+    line(f"{spec.task_slug} · {spec.protocol_slug} · {spec.checkpoint.name} · seed {spec.seed}")
+    line(f"digest {result.digest}")
+    if spec.marks:
+        line(f"not official: {', '.join(spec.marks)}")
+    main = MAIN_METRIC[spec.task.kind]
+    names = sorted(result.metrics["test"], key=lambda name: (name != main, name))
+    rows = [(name, percent(result.metrics["test"][name]), percent(result.metrics["val"].get(name))) for name in names]
+    table("metrics in percent, 95 % intervals", ["metric", "test", "val"], rows, right=["test", "val"])
+    classes = [
+        (c.name, c.support, _share(c.precision), _share(c.recall), _share(c.f1), _share(c.average_precision))
+        for c in result.classes
+    ]
+    columns = ["class", "samples", "precision", "recall", "F1", "AP"]
+    table("test by class, in percent", columns, classes, right=columns[1:])
+    path = result.selection.path
+    line(f"chosen on val by {result.selection.metric}: C = {result.selection.C:.3g}")
+    line(f"  val over C from {path[0].C:.0e} to {path[-1].C:.0e}: {_sparkline([point.val for point in path])}")
+    show_mapping(spec.inputs)
+    for warning in result.warnings:
+        line(f"warning: {warning}")
+    made = result.provenance
+    line(f"made {made.started} from commit {made.commit or '–'}{' (changed)' if made.dirty else ''} on {made.device}")
+    line(f"  runner {', '.join(made.runners)}; " + ", ".join(f"{k} {v}" for k, v in made.versions.items()))
+    line("  seconds: " + ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in made.seconds.items()))
+
+
+def show_mapping(inputs: InputMapping) -> None:
+    """Print how the task's bands become the backbone's input."""
+    size = inputs.image_size
+    title = "input, bands as stored" if size == "native" else f"input {size} × {size}, {inputs.resize}"
+    columns = ["channel", "band", "from", "value"]
+    rows = [(number, c.band, c.source or "–", _formula(c)) for number, c in enumerate(inputs.channels)]
+    table(title, columns, rows, right=["channel"])
+
+
+def _formula(channel: Channel) -> str:
+    """How a stored value becomes the input, such as `clip(x · 0.000364, 0, 1) · 2 - 1`."""
+    if not channel.source:
+        return "0 (not in the task)"
+    text = _affine("x", channel.gain, channel.offset)
+    if channel.clip != (None, None):
+        text = f"clip({text}, {channel.clip[0]:g}, {channel.clip[1]:g})"
+    if channel.levels:
+        text = f"floor({text} · {channel.levels}) / {channel.levels}"
+    return _affine(text, channel.post_gain, channel.post_offset)
+
+
+def _affine(text: str, gain: float, offset: float) -> str:
+    scaled = text if gain == 1 else f"{text} · {gain:.4g}"
+    return scaled if offset == 0 else f"{scaled} {'-' if offset < 0 else '+'} {abs(offset):.4g}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _sparkline(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    step = (high - low) / (len(SPARKS) - 1) or 1.0
+    return "".join(SPARKS[round((value - low) / step)] for value in values)
+
+
+def _stdout() -> Console:
+    return Console(highlight=False)

@@ -1,0 +1,78 @@
+"""Where runs execute: one after the other in this process."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ssl4eo_bench.errors import BenchError, ResultError
+from ssl4eo_bench.plan import Job
+from ssl4eo_bench.progress import Progress
+from ssl4eo_bench.results.files import RunResult, check_writable, read_result, write_result
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job; either a result or an error."""
+
+    job: Job
+    status: Literal["done", "skipped", "failed"]
+    result: RunResult | None = None
+    error: BenchError | None = None
+
+
+def stored(job: Job, results: Path) -> RunResult | None:
+    """The result that is there for this very spec.
+
+    Raises:
+        ResultError: if the place is taken by the result of another spec.
+    """
+    file = results / job.spec.path
+    if not file.is_file():
+        return None
+    found = read_result(file)
+    if found.digest != job.spec.digest:
+        raise ResultError(
+            f"{file} holds the result of another specification under the same name (digest {found.digest[:12]}…, now "
+            f"{job.spec.digest[:12]}…); give the checkpoint another name, or replace the result with --force."
+        )
+    return found
+
+
+def execute(
+    jobs: Sequence[Job],
+    results: Path,
+    progress: Progress,
+    *,
+    cache_dir: Path,
+    device: str = "auto",
+    full_path: bool = False,
+    force: bool = False,
+) -> list[Outcome]:
+    """Do the jobs in order. A result that is there is kept unless forced; a job that fails does not stop the others.
+
+    Raises:
+        BenchError: if results cannot be written or the place of one is taken.
+    """
+    check_writable(results)
+    there = [None if force else stored(job, results) for job in jobs]
+    if all(there):
+        return [Outcome(job, "skipped", result=found) for job, found in zip(jobs, there, strict=True)]
+    from ssl4eo_bench.backbones.runtime import resolve_device
+    from ssl4eo_bench.run import Settings, run  # brings torch: not for what is there already
+
+    settings = Settings(cache_dir=cache_dir, device=resolve_device(device), full_path=full_path)
+    outcomes = []
+    for number, (job, found) in enumerate(zip(jobs, there, strict=True), start=1):
+        if found:
+            outcomes.append(Outcome(job, "skipped", result=found))
+            continue
+        progress.note(f"[{number}/{len(jobs)}] {job.spec.task.name} · {job.spec.checkpoint.name} · seed {job.spec.seed}")
+        try:
+            result = run(job, settings, progress)
+        except BenchError as error:
+            outcomes.append(Outcome(job, "failed", error=error))
+        else:
+            write_result(results, result)
+            outcomes.append(Outcome(job, "done", result=result))
+    return outcomes

@@ -1,0 +1,1 @@
+"""Metrics: whole arrays in, floats out. No torch."""

@@ -1,0 +1,232 @@
+"""The metrics of a split from all of its scores at once, and their bootstrap intervals.
+
+scikit-learn is the definition of every metric it has; the tests compare to 1e-9. All values are fractions in [0, 1].
+Each metric is a function of how often every sample counts: once each for the value, and as drawn for a resample.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssl4eo_bench.metrics.ranking import Ranking
+
+RESAMPLES = 1000
+CALIBRATION_BINS = 15
+Advance = Callable[[int], None]
+"""Is told how many resamples were just done."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric's value, with its 95 % percentile bootstrap interval if one was asked for."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class ClassValues:
+    """The metrics of one class; `average_precision` and `recall` are none for a class without samples."""
+
+    name: str
+    support: int
+    precision: float
+    recall: float | None
+    f1: float
+    average_precision: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything measured on one split.
+
+    Attributes:
+        metrics: by name.
+        classes: in label order.
+        confusion: `[C, C]` counts, rows are true classes; none for multilabel.
+    """
+
+    metrics: dict[str, Estimate]
+    classes: list[ClassValues]
+    confusion: tuple[tuple[int, ...], ...] | None = None
+
+
+def evaluate_multiclass(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    names: tuple[str, ...],
+    *,
+    seed: int | None = None,
+    advance: Advance = lambda done: None,
+) -> Evaluation:
+    """Evaluate class probabilities.
+
+    `micro_map` takes all sample–class pairs together, one class against the rest; `ece` is the expected calibration
+    error of the top class over 15 equal bins of confidence (Guo et al., ICML 2017).
+
+    Args:
+        scores: probabilities `[N, C]`.
+        labels: class numbers `[N]`.
+        names: of the classes.
+        seed: of the bootstrap; none leaves intervals away.
+        advance: is told of the bootstrap's progress.
+    """
+    _require(scores, (len(labels), len(names)))
+    truth = np.zeros(scores.shape, dtype=bool)
+    truth[np.arange(len(labels)), labels] = True
+    chosen = scores.argmax(axis=1)
+    predicted = np.zeros_like(truth)
+    predicted[np.arange(len(labels)), chosen] = True
+    calibration = _calibration(scores.max(axis=1)[:, None], (chosen == labels)[:, None])
+    measure = _Measure(scores, truth, {"": predicted}, calibration, exclusive=True)
+    confusion = np.zeros((len(names), len(names)), dtype=int)
+    np.add.at(confusion, (labels, chosen), 1)
+    return Evaluation(
+        metrics=_estimates(measure, len(labels), seed, advance),
+        classes=measure.class_values(names),
+        confusion=tuple(map(tuple, confusion.tolist())),
+    )
+
+
+def evaluate_multilabel(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    names: tuple[str, ...],
+    thresholds: np.ndarray,
+    *,
+    seed: int | None = None,
+    advance: Advance = lambda done: None,
+) -> Evaluation:
+    """Evaluate label probabilities.
+
+    F1 is measured at 0.5, and as `*_f1_tuned` at `thresholds`; `ece` is over all sample–class pairs.
+
+    Args:
+        scores: probabilities `[N, C]`.
+        labels: indicators `[N, C]` in {0, 1}.
+        names: of the classes.
+        thresholds: one for each class, chosen on `val` by `tune_thresholds`.
+        seed: of the bootstrap; none leaves intervals away.
+        advance: is told of the bootstrap's progress.
+    """
+    _require(scores, (len(labels), len(names)))
+    truth = labels.astype(bool)
+    predicted = {"": scores >= 0.5, "_tuned": scores >= thresholds}
+    measure = _Measure(scores, truth, predicted, _calibration(scores, truth), exclusive=False)
+    return Evaluation(
+        metrics=_estimates(measure, len(labels), seed, advance), classes=measure.class_values(names)
+    )
+
+
+def tune_thresholds(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """For each class the score `[C]` from which on predicting it gives the best F1; 0.5 for a class without samples."""
+    thresholds = np.full(scores.shape[1], 0.5)
+    for number in range(scores.shape[1]):
+        order = np.argsort(-scores[:, number], kind="stable")
+        ranked, truth = scores[order, number], labels[order, number]
+        if not truth.any():
+            continue
+        f1 = 2 * np.cumsum(truth) / (np.arange(1, len(truth) + 1) + truth.sum())
+        f1[:-1][np.diff(ranked) == 0] = -1.0  # a threshold cannot part equal scores
+        thresholds[number] = ranked[f1.argmax()]
+    return thresholds
+
+
+class _Measure:
+    """The metrics as functions of sample weights `[B, N]`; exclusive classes have accuracies."""
+
+    def __init__(
+        self,
+        scores: np.ndarray,
+        truth: np.ndarray,
+        predicted: dict[str, np.ndarray],
+        calibration: np.ndarray,
+        *,
+        exclusive: bool,
+    ) -> None:
+        self._all = Ranking(scores, truth)
+        self._each = [Ranking(scores[:, [c]], truth[:, [c]]) for c in range(scores.shape[1])]
+        self._truth = truth.astype(float)
+        self._predicted = {suffix: array.astype(float) for suffix, array in predicted.items()}
+        self._calibration = calibration
+        self._exclusive = exclusive
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Every metric `[B]`."""
+        actual = weights @ self._truth
+        values = {
+            "micro_map": self._all.average_precision(weights),
+            "macro_map": np.mean([ranking.average_precision(weights) for ranking in self._each], axis=0),
+        }
+        for suffix, predicted in self._predicted.items():
+            hits, guesses = weights @ (self._truth * predicted), weights @ predicted
+            values[f"micro_f1{suffix}"] = _ratio(2 * hits.sum(1), guesses.sum(1) + actual.sum(1))
+            values[f"macro_f1{suffix}"] = _ratio(2 * hits, guesses + actual).mean(1)
+            if self._exclusive:
+                values["accuracy"] = hits.sum(1) / weights.sum(1)
+                values["balanced_accuracy"] = _ratio(_ratio(hits, actual).sum(1), (actual > 0).sum(1))
+        values["ece"] = np.abs(weights @ self._calibration).sum(1) / weights.sum(1)
+        return values
+
+    def class_values(self, names: tuple[str, ...]) -> list[ClassValues]:
+        """The metrics of each class, at the first of the predictions."""
+        ones = np.ones((1, len(self._truth)))
+        predicted = self._predicted[""]
+        actual, guesses = self._truth.sum(0), predicted.sum(0)
+        hits = (self._truth * predicted).sum(0)
+        return [
+            ClassValues(
+                name=name,
+                support=int(actual[c]),
+                precision=float(_ratio(hits[c], guesses[c])),
+                recall=float(hits[c] / actual[c]) if actual[c] else None,
+                f1=float(_ratio(2 * hits[c], guesses[c] + actual[c])),
+                average_precision=float(self._each[c].average_precision(ones)[0]) if actual[c] else None,
+            )
+            for c, name in enumerate(names)
+        ]
+
+
+def _estimates(measure: _Measure, samples: int, seed: int | None, advance: Advance) -> dict[str, Estimate]:
+    point = {name: float(value[0]) for name, value in measure(np.ones((1, samples))).items()}
+    if seed is None:
+        return {name: Estimate(value) for name, value in point.items()}
+    blocks = []
+    for weights in _resamples(samples, seed):
+        blocks.append(measure(weights))
+        advance(len(weights))
+    drawn = {name: np.concatenate([block[name] for block in blocks]) for name in point}
+    return {
+        name: Estimate(value, *(float(bound) for bound in np.percentile(drawn[name], (2.5, 97.5))))
+        for name, value in point.items()
+    }
+
+
+def _resamples(samples: int, seed: int, *, at_once: int = 20) -> Iterator[np.ndarray]:
+    """How often each sample is drawn `[B, N]`, in blocks; samples are drawn with replacement, as many as there are."""
+    rng = np.random.default_rng(seed)
+    for _ in range(RESAMPLES // at_once):
+        draws = rng.integers(samples, size=(at_once, samples))
+        yield np.stack([np.bincount(row, minlength=samples) for row in draws]).astype(float)
+
+
+def _calibration(confidence: np.ndarray, correct: np.ndarray) -> np.ndarray:
+    """What each sample adds to the gap of each confidence bin `[N, 15]`; summed over samples and made absolute: ECE."""
+    pairs = confidence.shape[1]
+    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+    gaps = np.zeros((len(confidence), CALIBRATION_BINS))
+    rows = np.broadcast_to(np.arange(len(confidence))[:, None], bins.shape)
+    np.add.at(gaps, (rows, bins), (correct - confidence) / pairs)
+    return gaps
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """`part / whole`, and 0 where there is nothing to divide (scikit-learn's `zero_division=0`)."""
+    return np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
+
+
+def _require(scores: np.ndarray, shape: tuple[int, int]) -> None:
+    if scores.shape != shape or not np.isfinite(scores).all():
+        raise ValueError(f"scores must be finite and of shape {shape}; found {scores.shape}")

@@ -1,0 +1,41 @@
+"""Average precision from scores that are sorted once and then weighted as often as wanted."""
+
+import numpy as np
+
+
+class Ranking:
+    """Score–label pairs in descending order of score.
+
+    A resample of the samples only changes how often each pair counts, not the order, so resampling needs no sorting.
+    """
+
+    def __init__(self, scores: np.ndarray, labels: np.ndarray) -> None:
+        """Sort the pairs of `scores` `[N, C]` and `labels` `[N, C]` in {0, 1}, all classes together."""
+        samples, classes = scores.shape
+        flat = scores.ravel()
+        order = np.argsort(-flat, kind="stable")
+        ranked = flat[order]
+        # Pairs of one score are one step of the curve: each counts with the totals at the end of its group.
+        last_of_group = np.append(np.flatnonzero(np.diff(ranked)), samples * classes - 1)
+        self._sample = order // classes
+        self._positive = np.flatnonzero(labels.ravel()[order])
+        self._end = last_of_group[np.searchsorted(last_of_group, self._positive)]
+        self._positive_end = np.searchsorted(self._positive, self._end, side="right") - 1
+
+    def average_precision(self, weights: np.ndarray) -> np.ndarray:
+        """Average precision `[B]` for sample weights `[B, N]`; 0 where no positive has weight.
+
+        `Σ (R_k - R_{k-1}) P_k` over the distinct scores, as scikit-learn's `average_precision_score` defines it.
+        """
+        if not self._positive.size:
+            return np.zeros(len(weights))
+        return np.array([self._one(row[self._sample]) for row in weights])
+
+    def _one(self, weights: np.ndarray) -> float:
+        positive = weights[self._positive]
+        found = np.cumsum(positive)
+        if found[-1] == 0:
+            return 0.0
+        seen = np.cumsum(weights)[self._end]
+        precision = np.divide(found[self._positive_end], seen, out=np.zeros_like(found), where=seen > 0)
+        return float(positive @ precision / found[-1])

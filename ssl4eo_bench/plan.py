@@ -1,0 +1,111 @@
+"""From what was asked for to the runs to be done, with everything checked that can be checked without torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssl4eo_bench.data.samples import ensure_sample
+from ssl4eo_bench.data.splits import Samples, open_splits
+from ssl4eo_bench.progress import Progress
+from ssl4eo_bench.spec import catalogue
+from ssl4eo_bench.spec.catalogue import Catalogue
+from ssl4eo_bench.spec.checkpoints import Checkpoint
+from ssl4eo_bench.spec.inputs import map_inputs
+from ssl4eo_bench.spec.protocols import protocol
+from ssl4eo_bench.spec.runs import RunSpec, TaskRecord
+from ssl4eo_bench.spec.tasks import SplitName, Task
+
+DEFAULT_SUITE = "offline"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for on the command line.
+
+    Attributes:
+        tasks: names.
+        protocol: name.
+        checkpoints: names, after those of `suite`.
+        suite: name of a suite, or none.
+        seeds: one run for each.
+        data_dir: where the datasets are.
+        cache_dir: where samples and features are kept.
+        checkpoint_files: the user's own catalogues.
+        image_size: overrides the checkpoints' input size.
+        sample: run on the embedded samples.
+        partial: run on those samples that are there.
+        limit: at most this many samples of each split.
+    """
+
+    tasks: tuple[str, ...]
+    protocol: str
+    checkpoints: tuple[str, ...]
+    suite: str | None
+    seeds: tuple[int, ...]
+    data_dir: Path
+    cache_dir: Path
+    checkpoint_files: tuple[Path, ...] = ()
+    image_size: int | None = None
+    sample: bool = False
+    partial: bool = False
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: what it is, and the samples it reads."""
+
+    spec: RunSpec
+    task: Task
+    samples: dict[SplitName, Samples]
+
+
+def plan(request: Request, progress: Progress) -> list[Job]:
+    """The runs of a request, in the order they are done: by task, checkpoint, seed.
+
+    Raises:
+        BenchError: for whatever cannot be run as asked; nothing has been computed or written then but a sample.
+    """
+    known = catalogue.load_catalogue(*request.checkpoint_files)
+    chosen = protocol(request.protocol)
+    tasks = [catalogue.task(name) for name in dict.fromkeys(request.tasks)]
+    checkpoints = [_checkpoint(name, known, request.image_size) for name in _names(request, known)]
+    mappings = [[map_inputs(task.bands, checkpoint, task.display) for checkpoint in checkpoints] for task in tasks]
+    jobs = []
+    for task, inputs in zip(tasks, mappings, strict=True):
+        samples = _samples(task, request, progress)
+        record = TaskRecord.of(task, {split: found.record for split, found in samples.items()})
+        for checkpoint, mapping in zip(checkpoints, inputs, strict=True):
+            for seed in dict.fromkeys(request.seeds):
+                spec = RunSpec(
+                    task=record,
+                    checkpoint=checkpoint,
+                    inputs=mapping,
+                    protocol=chosen,
+                    seed=seed,
+                    sample=request.sample,
+                    partial=request.partial,
+                    limit=request.limit,
+                )
+                jobs.append(Job(spec, task, samples))
+    return jobs
+
+
+def _names(request: Request, known: Catalogue) -> Sequence[str]:
+    suite = request.suite or (None if request.checkpoints else DEFAULT_SUITE)
+    return list(dict.fromkeys((*(known.suite(suite) if suite else ()), *request.checkpoints)))
+
+
+def _checkpoint(name: str, known: Catalogue, image_size: int | None) -> Checkpoint:
+    if name.startswith("timm:"):
+        from ssl4eo_bench.backbones.build import timm_entry  # brings torch: only timm knows its models
+
+        checkpoint = timm_entry(name)
+    else:
+        checkpoint = known.checkpoint(name)
+    return checkpoint.at_size(image_size) if image_size else checkpoint
+
+
+def _samples(task: Task, request: Request, progress: Progress) -> dict[SplitName, Samples]:
+    folder = ensure_sample(task, request.cache_dir, progress) if request.sample else request.data_dir
+    return open_splits(task, folder, sample=request.sample, partial=request.partial, limit=request.limit)

@@ -1,0 +1,1 @@
+"""Protocols: from features and labels to scores."""

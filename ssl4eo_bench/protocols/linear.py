@@ -1,0 +1,139 @@
+"""Linear probing: fit on train, choose the penalty on val, score any split with the chosen head."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ssl4eo_bench.metrics.evaluation import tune_thresholds
+from ssl4eo_bench.metrics.ranking import Ranking
+from ssl4eo_bench.progress import Progress
+from ssl4eo_bench.protocols.solver import Basis, Head, solve_path
+from ssl4eo_bench.spec.protocols import Linear
+from ssl4eo_bench.spec.tasks import MAIN_METRIC, Kind
+
+
+@dataclass(frozen=True)
+class PathPoint:
+    """One value of C: the main metric on `val`, and how the solver got there."""
+
+    C: float
+    val: float
+    gradient: float
+    iterations: int
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """The chosen head and how it was chosen.
+
+    Attributes:
+        kind: of the task.
+        basis: of the training features.
+        head: the chosen one.
+        path: every value of C that was solved, ascending.
+        val_probabilities: `[N, C]` of the validation split.
+        thresholds: for multilabel, the score for each class that gives the best F1 on `val`.
+        warnings: what a reader of the result should know.
+    """
+
+    kind: Kind
+    basis: Basis
+    head: Head
+    path: tuple[PathPoint, ...]
+    val_probabilities: np.ndarray
+    thresholds: np.ndarray | None
+    warnings: tuple[str, ...]
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Class probabilities `[N, C]` float64 of features `[N, D]`."""
+        return _probabilities(self.head.logits(self.basis.transform(features)), self.kind)
+
+
+def fit_linear(
+    protocol: Linear,
+    kind: Kind,
+    classes: int,
+    train: tuple[np.ndarray, np.ndarray],
+    val: tuple[np.ndarray, np.ndarray],
+    *,
+    device: str,
+    progress: Progress,
+    full_path: bool = False,
+) -> LinearProbe:
+    """Fit the probe.
+
+    Args:
+        protocol: its settings.
+        kind: multiclass fits a softmax, multilabel independent sigmoids.
+        classes: number of classes, also those without training samples.
+        train: features `[N, D]` float32 and targets, `[N]` or `[N, C]`.
+        val: the same of the validation split, on which C is chosen.
+        device: where to solve.
+        progress: shows the path.
+        full_path: solve the points behind the stop, too. They cannot be chosen, so no number depends on it.
+    """
+    basis = Basis.of(train[0], torch.device(device))
+    features, val_features = basis.transform(train[0]), basis.transform(val[0])
+    metric = _main_metric(kind, val[1])
+    grid = protocol.grid()
+    points: list[PathPoint] = []
+    chosen: tuple[Head, float] | None = None
+    unconverged = since_best = 0
+    with progress.stage(f"linear probe, up to {len(grid)} penalties", total=len(grid), unit="heads") as advance:
+        for head in solve_path(
+            basis,
+            features,
+            train[1],
+            "softmax" if kind == "multiclass" else "sigmoid",
+            grid,
+            classes=classes,
+            tolerance=protocol.tolerance,
+        ):
+            value = metric(head.logits(val_features))
+            points.append(PathPoint(head.C, value, head.gradient, head.iterations))
+            unconverged += not head.converged
+            stopped = since_best >= protocol.patience
+            since_best += 1
+            if not stopped and (chosen is None or value > chosen[1]):  # on ties the stronger penalty stays
+                chosen, since_best = (head, value), 0
+            advance(1)
+            if since_best >= protocol.patience and not full_path:
+                break
+        advance(len(grid) - len(points))
+    assert chosen is not None  # the grid is not empty
+    probabilities = _probabilities(chosen[0].logits(val_features), kind)
+    return LinearProbe(
+        kind=kind,
+        basis=basis,
+        head=chosen[0],
+        path=tuple(points),
+        val_probabilities=probabilities,
+        thresholds=tune_thresholds(probabilities, val[1]) if kind == "multilabel" else None,
+        warnings=_warnings(chosen[0].C, grid, unconverged),
+    )
+
+
+def _main_metric(kind: Kind, targets: np.ndarray) -> Callable[[np.ndarray], float]:
+    """The task's main metric as a function of logits."""
+    if MAIN_METRIC[kind] == "accuracy":
+        return lambda logits: float((logits.argmax(axis=1) == targets).mean())
+    ones = np.ones((1, len(targets)))
+    return lambda logits: float(Ranking(_probabilities(logits, kind), targets).average_precision(ones)[0])
+
+
+def _probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:
+    exact = torch.from_numpy(logits).double()
+    activated = torch.softmax(exact, dim=1) if kind == "multiclass" else torch.sigmoid(exact)
+    probabilities: np.ndarray = activated.numpy()
+    return probabilities
+
+
+def _warnings(chosen: float, grid: tuple[float, ...], unconverged: int) -> tuple[str, ...]:
+    warnings = []
+    if chosen in (grid[0], grid[-1]):
+        warnings.append(f"the best C on val, {chosen:g}, lies on the edge of the grid: a better one may lie outside")
+    if unconverged:
+        warnings.append(f"{unconverged} of the penalties stopped before their gradient was small enough")
+    return tuple(warnings)

@@ -1,0 +1,67 @@
+"""What produced a number: versions, commit, device, time and memory."""
+
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ssl4eo_bench import __version__
+
+LIBRARIES = ("numpy", "openvino", "pillow", "rasterio", "timm", "torch")
+CODE = ("ssl4eo_bench", "tasks", "checkpoints.yaml")
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, Python and the libraries that touch pixels or numbers."""
+    found = {"ssl4eo-bench": __version__, "python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> tuple[str | None, bool]:
+    """The commit of the checkout this code runs from, and whether its code, tasks or checkpoints were changed since.
+
+    Nothing and false for an installed package, whose version says it all.
+    """
+    checkout = Path(__file__).resolve().parents[1]
+    if not (checkout / "checkpoints.yaml").is_file() or not (checkout / ".git").exists():
+        return None, False
+    head = _git(checkout, "rev-parse", "HEAD")
+    return head, bool(_git(checkout, "status", "--porcelain", "--", *CODE)) if head else True
+
+
+def device_name(device: str) -> str:
+    """The device in words."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(torch.device(device))
+    return _processor() or device
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this process has had so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _git(checkout: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=checkout, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,179 @@
+"""Result files: one JSON for each run, in a place that follows from its content."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from ssl4eo_bench.errors import ResultError
+from ssl4eo_bench.spec.canonical import Frozen, first_fault
+from ssl4eo_bench.spec.runs import RunSpec
+from ssl4eo_bench.spec.tasks import SplitName
+from ssl4eo_bench.storage import write_text
+
+SCHEMA_VERSION = 1
+
+
+class MetricValue(Frozen):
+    """A metric as a fraction, with its 95 % bootstrap interval on the test split."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class ClassResult(Frozen):
+    """The metrics of one class; what cannot be measured without samples is absent."""
+
+    name: str
+    support: int
+    precision: float
+    recall: float | None = None
+    f1: float
+    average_precision: float | None = None
+
+
+class PathResult(Frozen):
+    """One penalty of the path: C, the main metric on `val`, relative gradient and iterations of the solver."""
+
+    C: float
+    val: float
+    gradient: float
+    iterations: int
+
+
+class Selection(Frozen):
+    """What was chosen on `val`, by which metric, among what."""
+
+    metric: str
+    C: float
+    path: tuple[PathResult, ...]
+    thresholds: tuple[float, ...] | None = None
+
+
+class Provenance(Frozen):
+    """What produced the numbers; none of it enters the digest.
+
+    Attributes:
+        versions: of this package, Python and the libraries that compute.
+        commit: of the checkout the code was run from, if it was one.
+        dirty: whether that checkout had changes in code, tasks or checkpoints.
+        device: what the protocol ran on.
+        runners: what ran the backbone, now or when its features were cached.
+        weights_sha256: of all parameters and buffers of the backbone that was run.
+        threads: of the processor.
+        started: UTC time, ISO 8601.
+        seconds: by stage.
+        features_computed: images whose features were not in the cache.
+        peak_memory_bytes: of the process so far.
+    """
+
+    versions: dict[str, str]
+    commit: str | None = None
+    dirty: bool = False
+    device: str
+    runners: tuple[str, ...]
+    weights_sha256: tuple[str, ...]
+    threads: int
+    started: str
+    seconds: dict[str, float]
+    features_computed: int
+    peak_memory_bytes: int
+
+
+class RunResult(Frozen):
+    """The result of one run, as it is stored."""
+
+    schema_version: Literal[1]
+    digest: str
+    spec: RunSpec
+    counts: dict[SplitName, int]
+    metrics: dict[SplitName, dict[str, MetricValue]]
+    classes: tuple[ClassResult, ...]
+    confusion: tuple[tuple[int, ...], ...] | None = None
+    selection: Selection
+    warnings: tuple[str, ...] = ()
+    provenance: Provenance
+
+    @property
+    def enters_tables(self) -> bool:
+        """Whether it may stand in the official tables: all of the official split, code as committed."""
+        return self.spec.is_official and not self.provenance.dirty
+
+
+def check_writable(results: Path) -> None:
+    """Refuse early what could not be written after hours.
+
+    Raises:
+        ResultError: if files cannot be made below `results`.
+    """
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        probe = results / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ResultError(
+            f"results directory {results} cannot be written ({error.strerror}); name another with --results."
+        ) from error
+
+
+def write_result(results: Path, result: RunResult) -> Path:
+    """Store a result whole, in the place that follows from its spec."""
+    file = results / result.spec.path
+    write_text(file, json.dumps(result.model_dump(mode="json", exclude_none=True), indent=1, ensure_ascii=False) + "\n")
+    return file
+
+
+def read_result(file: Path) -> RunResult:
+    """A stored result, checked.
+
+    Raises:
+        ResultError: if it cannot be read, comes from a newer version, was edited, or lies in the wrong place.
+    """
+    try:
+        raw: Any = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResultError(f"result file {file} cannot be read ({error}); restore it or run again.") from error
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise ResultError(
+            f"result file {file} has schema {version}, this version reads up to {SCHEMA_VERSION}; upgrade ssl4eo-bench."
+        )
+    try:
+        result = RunResult.model_validate_json(json.dumps(raw))
+    except ValidationError as error:
+        raise ResultError(f"result file {file} is not valid: {first_fault(error)}; restore it or run again.") from None
+    if result.digest != result.spec.digest:
+        raise ResultError(f"result file {file} was edited: its digest is not that of its spec; restore it or run again.")
+    if file.parts[-len(result.spec.path.parts) :] != result.spec.path.parts:
+        raise ResultError(f"result file {file} belongs at {result.spec.path}; move it back.")
+    return result
+
+
+def read_results(results: Path) -> list[RunResult]:
+    """Every result below a results directory, ordered by place.
+
+    Raises:
+        ResultError: if the directory is absent or one of the files cannot be used.
+    """
+    if not results.is_dir():
+        raise ResultError(f"results directory {results} does not exist; name yours with --results.")
+    return [read_result(file) for file in sorted((results / "runs").rglob("*.json"))]
+
+
+def find_result(results: Path, name: str) -> RunResult:
+    """The result that `name` means: a file, a place below `runs/` with or without `.json`, or the start of a digest.
+
+    Raises:
+        ResultError: if it means none or several.
+    """
+    places = (Path(name), results / name, results / "runs" / name, results / "runs" / f"{name}.json")
+    if file := next((place for place in places if place.is_file()), None):
+        return read_result(file)
+    found = [result for result in read_results(results) if len(name) >= 4 and result.digest.startswith(name)]
+    if len(found) != 1:
+        what = f"{len(found)} results have digests that start with" if found else "no result is called"
+        raise ResultError(f"{what} {name!r}; `ssl4eo-bench list runs --results {results}` shows what there is.")
+    return found[0]

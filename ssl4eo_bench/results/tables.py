@@ -1,0 +1,134 @@
+"""Result tables and leaderboard: generated from the result files, byte for byte the same each time.
+
+Official results make `tables/` and `leaderboard.csv`. Results on the embedded sample have files of their own, marked
+`.sample`; partial, limited and uncommitted ones enter neither.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ssl4eo_bench.results.files import RunResult, read_results
+from ssl4eo_bench.spec import catalogue
+from ssl4eo_bench.spec.tasks import MAIN_METRIC
+from ssl4eo_bench.storage import write_text
+
+SHARED_METRICS = ("micro_map", "macro_f1")
+"""In every table and on the leaderboard, beside the task's main metric."""
+
+
+def write_tables(results: Path) -> list[Path]:
+    """Write the table of every task and protocol, remove stale ones, and return what is there now."""
+    found = read_results(results)
+    written = []
+    for sample in (False, True):
+        chosen = _of_kind(found, sample=sample)
+        for name in sorted({_table_name(result) for result in chosen}):
+            rows = [result for result in chosen if _table_name(result) == name]
+            file = results / "tables" / f"{name}{_mark(sample)}.csv"
+            write_text(file, _csv(_table(rows)))
+            written.append(file)
+    for stale in set((results / "tables").glob("*.csv")) - set(written):
+        stale.unlink()
+    return written
+
+
+def write_leaderboard(results: Path) -> list[Path]:
+    """Write `leaderboard.csv` and `leaderboard.md`, and those of the sample if there are such results."""
+    found = read_results(results)
+    written = []
+    for sample in (False, True):
+        board = leaderboard(_of_kind(found, sample=sample))
+        files = [results / f"leaderboard{_mark(sample)}.{ending}" for ending in ("csv", "md")]
+        if board.empty and sample:
+            for file in files:
+                file.unlink(missing_ok=True)
+            continue
+        write_text(files[0], _csv(board))
+        write_text(files[1], markdown(board))
+        written += files
+    return written
+
+
+def leaderboard(results: Sequence[RunResult]) -> pd.DataFrame:
+    """One row for each protocol and checkpoint, means over seeds, best first.
+
+    `mean` is the mean of the main metrics of the headline tasks, and empty unless every one of them is there: means
+    over different tasks do not compare.
+    """
+    rows: dict[tuple[str, str], dict[str, list[float]]] = {}
+    seeds: dict[tuple[str, str], set[int]] = {}
+    for result in results:
+        spec = result.spec
+        key = (spec.protocol_slug, spec.checkpoint.name)
+        seeds.setdefault(key, set()).add(spec.seed)
+        for metric in _board_metrics(result):
+            values = rows.setdefault(key, {}).setdefault(f"{spec.task_slug}.{metric}", [])
+            values.append(result.metrics["test"][metric].value)
+    columns = sorted({column for row in rows.values() for column in row})
+    records = []
+    for (protocol, checkpoint), row in rows.items():
+        means = {column: sum(row[column]) / len(row[column]) for column in columns if column in row}
+        head = {"protocol": protocol, "checkpoint": checkpoint, "seeds": len(seeds[protocol, checkpoint])}
+        records.append({**head, "mean": _mean(means), **means})
+    board = pd.DataFrame(records, columns=["protocol", "checkpoint", "seeds", "mean", *columns])
+    order = ["protocol", "mean", *_main_columns(results), "checkpoint"]
+    return board.sort_values(order, ascending=[column in ("protocol", "checkpoint") for column in order], kind="stable")
+
+
+def markdown(board: pd.DataFrame) -> str:
+    """A board as a Markdown table, in percent."""
+    lines = ["| " + " | ".join(board.columns) + " |", "|" + "---|" * len(board.columns)]
+    for record in board.itertuples(index=False):
+        cells = [f"{100 * cell:.2f}" if isinstance(cell, float) else str(cell) for cell in record]
+        lines.append("| " + " | ".join("" if cell == "nan" else cell for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _table(results: Sequence[RunResult]) -> pd.DataFrame:
+    """One row for each run: every test metric with its interval, what was chosen, and the digest."""
+    records = []
+    for result in sorted(results, key=lambda r: (r.spec.checkpoint.name, r.spec.seed)):
+        record: dict[str, object] = {"checkpoint": result.spec.checkpoint.name, "seed": result.spec.seed}
+        main = MAIN_METRIC[result.spec.task.kind]
+        for metric in sorted(result.metrics["test"], key=lambda name: (name != main, name)):
+            estimate = result.metrics["test"][metric]
+            record |= {metric: estimate.value, f"{metric}_low": estimate.low, f"{metric}_high": estimate.high}
+        record |= {"C": result.selection.C, "test_samples": result.counts["test"], "digest": result.digest}
+        records.append(record)
+    return pd.DataFrame(records)
+
+
+def _mean(values: dict[str, float]) -> float:
+    headline = [task for task in catalogue.tasks().values() if task.headline]
+    columns = [f"{task.name}-v{task.version}.{task.main_metric}" for task in headline]
+    if not all(column in values for column in columns):
+        return float("nan")
+    return sum(values[column] for column in columns) / len(columns)
+
+
+def _main_columns(results: Sequence[RunResult]) -> list[str]:
+    return sorted({f"{result.spec.task_slug}.{MAIN_METRIC[result.spec.task.kind]}" for result in results})
+
+
+def _board_metrics(result: RunResult) -> list[str]:
+    return list(dict.fromkeys((MAIN_METRIC[result.spec.task.kind], *SHARED_METRICS)))
+
+
+def _of_kind(results: Sequence[RunResult], *, sample: bool) -> list[RunResult]:
+    if sample:
+        return [result for result in results if result.spec.marks == ("sample",)]
+    return [result for result in results if result.enters_tables]
+
+
+def _table_name(result: RunResult) -> str:
+    return f"{result.spec.task_slug}.{result.spec.protocol_slug}"
+
+
+def _mark(sample: bool) -> str:
+    return ".sample" if sample else ""
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    return frame.to_csv(index=False, lineterminator="\n")
