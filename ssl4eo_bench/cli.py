@@ -108,7 +108,11 @@ def _add_run(commands: Any) -> None:
     what.add_argument("--task", nargs="+", required=True, metavar="TASK", help="see `list tasks`")
     what.add_argument("--protocol", required=True, help="see `list protocols`")
     what.add_argument(
-        "--checkpoint", nargs="+", default=[], metavar="NAME", help="see `list checkpoints`; or timm:NAME for any timm model"
+        "--checkpoint",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="see `list checkpoints`; or timm:NAME for any timm model",
     )
     what.add_argument("--suite", help="a named set of checkpoints, or `all` (default without --checkpoint: offline)")
     what.add_argument("--seed", type=_seed, nargs="+", default=[0], metavar="N", help="one run for each (default: 0)")
@@ -116,12 +120,16 @@ def _add_run(commands: Any) -> None:
     _add_catalogue(what)  # type: ignore[arg-type]
     data = parser.add_argument_group("on which data")
     data.add_argument("--data-dir", type=Path, metavar="DIR", help="datasets (default: $SSL4EO_BENCH_DATA or ./data)")
-    data.add_argument("--sample", action="store_true", help="the embedded sample: needs no data, enters no official table")
+    data.add_argument(
+        "--sample", action="store_true", help="the embedded sample: needs no data, enters no official table"
+    )
     data.add_argument("--partial", action="store_true", help="only the samples that are there; enters no table")
     data.add_argument("--limit", type=_positive, metavar="N", help="at most N samples of each split; enters no table")
     how = parser.add_argument_group("how")
     how.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, … (default: auto)")
-    how.add_argument("--full-path", action="store_true", help="also solve the penalties behind the stop; moves no number")
+    how.add_argument(
+        "--full-path", action="store_true", help="also solve the penalties behind the stop; moves no number"
+    )
     how.add_argument("--force", action="store_true", help="run again what is in the results already")
     how.add_argument("--dry-run", action="store_true", help="show what would run, and how bands become inputs")
     _add_results(how)  # type: ignore[arg-type]
@@ -258,18 +266,23 @@ def _add_list(commands: Any) -> None:
 
 
 def _list(arguments: Arguments) -> int:
-    listings = {"tasks": _tasks, "checkpoints": _checkpoints, "protocols": _protocols, "runs": _runs}
-    rows = listings[arguments.what](arguments)
+    listings: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "tasks": _tasks,
+        "checkpoints": lambda: _checkpoints(arguments.checkpoints),
+        "protocols": _protocols,
+        "runs": lambda: _runs(arguments.results),
+    }
+    rows = listings[arguments.what]()
     if arguments.json:
         print(json.dumps(rows, indent=1))
     elif rows:
         from ssl4eo_bench.console import table
 
-        table("", list(rows[0]), [row.values() for row in rows])
+        table("", list(rows[0]), [list(row.values()) for row in rows])
     return 0
 
 
-def _tasks(arguments: Arguments) -> list[dict[str, Any]]:
+def _tasks() -> list[dict[str, Any]]:
     from ssl4eo_bench.spec.catalogue import tasks
 
     return [
@@ -287,10 +300,10 @@ def _tasks(arguments: Arguments) -> list[dict[str, Any]]:
     ]
 
 
-def _checkpoints(arguments: Arguments) -> list[dict[str, Any]]:
+def _checkpoints(files: Sequence[Path]) -> list[dict[str, Any]]:
     from ssl4eo_bench.spec.catalogue import load_catalogue
 
-    known = load_catalogue(*arguments.checkpoints)
+    known = load_catalogue(*files)
     return [
         {
             "checkpoint": entry.name,
@@ -306,7 +319,7 @@ def _checkpoints(arguments: Arguments) -> list[dict[str, Any]]:
     ]
 
 
-def _protocols(arguments: Arguments) -> list[dict[str, Any]]:
+def _protocols() -> list[dict[str, Any]]:
     from ssl4eo_bench.spec.protocols import PROTOCOLS
 
     return [
@@ -320,12 +333,12 @@ def _protocols(arguments: Arguments) -> list[dict[str, Any]]:
     ]
 
 
-def _runs(arguments: Arguments) -> list[dict[str, Any]]:
+def _runs(results: Path) -> list[dict[str, Any]]:
     from ssl4eo_bench.results.files import read_results
     from ssl4eo_bench.spec.tasks import MAIN_METRIC
 
     rows = []
-    for result in read_results(arguments.results):
+    for result in read_results(results):
         spec = result.spec
         main = MAIN_METRIC[spec.task.kind]
         rows.append(
@@ -369,7 +382,9 @@ def _show(arguments: Arguments) -> int:
 
 def _add_generated(commands: Any) -> None:
     _add_results(_command(commands, "tables", _tables, "Write tables/ anew from the result files."))
-    parser = _command(commands, "leaderboard", _leaderboard, "Write leaderboard.csv and .md anew from the result files.")
+    parser = _command(
+        commands, "leaderboard", _leaderboard, "Write leaderboard.csv and .md anew from the result files."
+    )
     _add_results(parser)
 
 
@@ -457,7 +472,7 @@ def _cache_list(arguments: Arguments) -> int:
     if arguments.json:
         print(json.dumps(rows, indent=1))
     elif rows:
-        table("", list(rows[0]), [row.values() for row in rows], right=["images", "MB"])
+        table("", list(rows[0]), [list(row.values()) for row in rows], right=["images", "MB"])
     return 0
 
 
@@ -470,7 +485,9 @@ def _cache_verify(arguments: Arguments) -> int:
     damaged = [(folder / name) for manifest, folder in entries for name in cache.damaged(manifest, folder)]
     for file in damaged:
         print(f"damaged: {file}")
-    print(f"{len(entries)} entries, {len(damaged)} damaged shards; damaged ones are computed again when they are needed")
+    print(
+        f"{len(entries)} entries, {len(damaged)} damaged shards; damaged ones are computed again when they are needed"
+    )
     return 1 if damaged else 0
 
 
@@ -478,7 +495,9 @@ def _cache_prune(arguments: Arguments) -> int:
     from ssl4eo_bench.backbones.cache import FeatureCache
     from ssl4eo_bench.storage import cache_root
 
-    freed = FeatureCache(cache_root(arguments.cache_dir)).prune(checkpoint=arguments.checkpoint, everything=arguments.all)
+    freed = FeatureCache(cache_root(arguments.cache_dir)).prune(
+        checkpoint=arguments.checkpoint, everything=arguments.all
+    )
     print(f"freed {freed / 1e6:.1f} MB")
     return 0
 
@@ -491,4 +510,3 @@ def _progress(*, quiet: bool) -> "Progress":
     from ssl4eo_bench.console import ConsoleProgress
 
     return ConsoleProgress()
-

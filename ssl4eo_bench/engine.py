@@ -67,7 +67,9 @@ def execute(
         if found:
             outcomes.append(Outcome(job, "skipped", result=found))
             continue
-        progress.note(f"[{number}/{len(jobs)}] {job.spec.task.name} · {job.spec.checkpoint.name} · seed {job.spec.seed}")
+        progress.note(
+            f"[{number}/{len(jobs)}] {job.spec.task.name} · {job.spec.checkpoint.name} · seed {job.spec.seed}"
+        )
         try:
             result = run(job, settings, progress)
         except BenchError as error:

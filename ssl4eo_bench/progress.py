@@ -26,7 +26,7 @@ class Silent:
     def stage(self, what: str, *, total: int, unit: str) -> Iterator[Advance]:
         """A stage that is not shown."""
         del what, total, unit
-        yield lambda done: None
+        yield lambda _: None
 
     def note(self, message: str) -> None:
         """A line that is not shown."""

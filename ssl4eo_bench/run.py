@@ -155,7 +155,7 @@ def _evaluate(
     targets: np.ndarray,
     *,
     seed: int | None = None,
-    advance: Advance = lambda done: None,
+    advance: Advance = lambda _: None,
 ) -> Evaluation:
     names = job.task.classes
     if probe.thresholds is None:
@@ -186,8 +186,10 @@ def _input_warnings(job: Job) -> tuple[str, ...]:
     filled = job.spec.inputs.filled
     if not filled:
         return ()
-    return (f"{len(filled)} of {len(job.spec.inputs.channels)} input bands are not in the task and were zero: "
-            f"{', '.join(filled)}",)
+    return (
+        f"{len(filled)} of {len(job.spec.inputs.channels)} input bands are not in the task and were zero: "
+        f"{', '.join(filled)}",
+    )
 
 
 def _provenance(settings: Settings, features: Sequence[CachedFeatures], watch: "_Stopwatch") -> Provenance:

@@ -21,7 +21,7 @@ import numpy as np
 
 from ssl4eo_bench.data.images import decode_geotiff, decode_jpeg, write_geotiff, write_jpeg
 from ssl4eo_bench.data.splits import read_list
-from ssl4eo_bench.data.synthesis import Pattern, display_image, land_covers, scene
+from ssl4eo_bench.data.synthesis import display_image, scene
 from ssl4eo_bench.data.trees import Tree, find_tree
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError, shortlist
 from ssl4eo_bench.spec.bands import SENTINEL_2, Band
@@ -59,18 +59,6 @@ SPLIT_DIGESTS: dict[str, dict[SplitName, Split]] = {
 }
 
 SAMPLE_SIZES: dict[SplitName, int] = {"train": 24, "val": 12, "test": 24}  # of each class
-PATTERNS: dict[str, Pattern] = {
-    "AnnualCrop": "fields",
-    "Forest": "smooth",
-    "HerbaceousVegetation": "smooth",
-    "Highway": "line",
-    "Industrial": "roofs",
-    "Pasture": "fields",
-    "PermanentCrop": "rows",
-    "Residential": "roofs",
-    "River": "line",
-    "SeaLake": "smooth",
-}
 
 
 class EuroSAT:
@@ -190,7 +178,8 @@ def make_sample(root: Path, *, prefix: str, rgb: bool) -> None:
     for split in SPLITS:
         for id_ in sample_ids(split):
             name = _class_of(id_)
-            pixels = scene(land_covers()[name], PATTERNS[name], size=SIZE, rng=rng)
+            other = str(rng.choice([known for known in CLASSES if known != name]))
+            pixels = scene([name, other], size=SIZE, rng=rng)
             file = root / "eurosat" / inside / name / id_
             if rgb:
                 chosen = pixels[[SENTINEL_2.index(band) for band in RGB]]

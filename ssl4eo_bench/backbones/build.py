@@ -1,5 +1,7 @@
 """Building the module of a checkpoint, with the proof that every tensor of it is the one that was asked for."""
 
+from typing import Any, cast
+
 import timm
 import torch
 from torch import nn
@@ -39,7 +41,7 @@ def build(checkpoint: Checkpoint, *, seed: int) -> nn.Module:
         state = load_state(weights, checkpoint.name)
         named = _by_order(state, module, checkpoint.name) if weights.layout == "timm-by-order" else state
         _load_strictly(module, named, checkpoint.name)
-    module.reset_classifier(0)
+    cast(Any, module).reset_classifier(0)
     return module.eval().requires_grad_(requires_grad=False)
 
 
@@ -70,7 +72,7 @@ def timm_entry(name: str) -> Checkpoint:
         bands=RGB,
         image_size=int(config.input_size[-1]),
         scaling=Stretch(stretch=DISPLAY_STRETCH, mean=by_band[0], std=by_band[1]),
-        pretraining=Pretraining(method="none" if random else "as timm's tag says", data="none" if random else config.tag),
+        pretraining=Pretraining(method="none", data="none") if random else None,
         licence=config.license or "",
     )
 
@@ -84,7 +86,7 @@ def _require_arch(arch: str) -> None:
 
 def _create(checkpoint: Checkpoint, *, channels: int) -> nn.Module:
     config = timm.get_pretrained_cfg(checkpoint.arch)
-    sized = {"img_size": checkpoint.image_size} if config and config.fixed_input_size else {}
+    sized: dict[str, Any] = {"img_size": checkpoint.image_size} if config and config.fixed_input_size else {}
     module: nn.Module = timm.create_model(checkpoint.arch, pretrained=False, in_chans=channels, **sized)
     return module
 
@@ -100,8 +102,8 @@ def _download(checkpoint: Checkpoint, weights: HubWeights) -> nn.Module:
     except Exception as error:  # the hub client raises what its HTTP stack raises
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
-            f"the weights {weights.timm!r} of checkpoint {checkpoint.name!r} cannot be downloaded ({reason}); check the "
-            f"network, or run `huggingface-cli download timm/{weights.timm}` where there is one."
+            f"the weights {weights.timm!r} of checkpoint {checkpoint.name!r} cannot be downloaded ({reason}); check "
+            "the network, or bring the Hugging Face cache of a machine that has them."
         ) from error
     return module
 

@@ -108,7 +108,7 @@ class Manifest(Frozen):
     """What an entry holds, beside the key it belongs to."""
 
     key: FeatureKey
-    shards: dict[str, Shard] = {}
+    shards: dict[str, Shard]
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def _acquire(lock: FileLock, key: FeatureKey, progress: Progress) -> FileLock:
 
 
 def _fill(entry: Path, key: FeatureKey, backbone: Backbone, read: Read, advance: Advance) -> CachedFeatures:
-    manifest = _read_manifest(entry) or Manifest(key=key)
+    manifest = _read_manifest(entry) or Manifest(key=key, shards={})
     values: np.ndarray | None = None
     computed = repaired = 0
     for start in range(0, key.rows, SHARD_ROWS):
@@ -237,8 +237,8 @@ def _compute_shard(key: FeatureKey, backbone: Backbone, batches: Iterable[Groups
         features = backbone(groups)
         if not np.isfinite(features).all():
             raise WeightsError(
-                f"checkpoint {key.checkpoint!r} gives features that are not finite on task {key.task!r}; its weights or "
-                "its scaling are not what its entry says."
+                f"checkpoint {key.checkpoint!r} gives features that are not finite on task {key.task!r}; its weights "
+                "or its scaling are not what its entry says."
             )
         rows.append(features)
         advance(len(features))

@@ -74,8 +74,8 @@ def feature_module(
     backbone = build(checkpoint, seed=seed)
     if checkpoint.feature != "pooled" and not getattr(backbone, "num_prefix_tokens", 0):
         raise SpecError(
-            f"checkpoint {checkpoint.name!r} asks for feature {checkpoint.feature!r}, but {checkpoint.arch} has no class "
-            "token; use `feature: pooled`."
+            f"checkpoint {checkpoint.name!r} asks for feature {checkpoint.feature!r}, but {checkpoint.arch} has no "
+            "class token; use `feature: pooled`."
         )
     return BackboneFeatures(Preprocess(inputs, groups, sizes), backbone, checkpoint.feature).eval()
 
@@ -91,7 +91,7 @@ def backbone_feature(backbone: nn.Module, images: Tensor, feature: Feature) -> T
         )
         return torch.cat([prefix[:, 0] for _, prefix in last], dim=1)
     tokens: Tensor = backbone.forward_features(images)  # type: ignore[operator]
-    return tokens[:, 0] if feature == "cls" else tokens[:, backbone.num_prefix_tokens :].mean(dim=1)  # type: ignore[misc]
+    return tokens[:, 0] if feature == "cls" else tokens[:, backbone.num_prefix_tokens :].mean(dim=1)
 
 
 def _mean(pixels: Tensor) -> Tensor:

@@ -19,9 +19,7 @@ class Preprocess(nn.Module):
     device and in every runtime, which the resize kernels of these do not.
     """
 
-    def __init__(
-        self, inputs: InputMapping, groups: Sequence[Sequence[str]], sizes: Sequence[tuple[int, int]]
-    ) -> None:
+    def __init__(self, inputs: InputMapping, groups: Sequence[Sequence[str]], sizes: Sequence[tuple[int, int]]) -> None:
         """Prepare for stored groups of these bands and sizes `(H, W)`."""
         super().__init__()
         size = inputs.image_size

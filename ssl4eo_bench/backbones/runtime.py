@@ -29,7 +29,7 @@ class TorchRunner:
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         self.name = f"torch-{device.type}"
         self._device = device
-        self._module = module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._module = module.to(device).to(memory_format=torch.channels_last)
 
     def __call__(self, groups: Groups) -> np.ndarray:
         """Features of a batch."""

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from ssl4eo_bench.spec.tasks import Groups, Source
 
+
 def batches(
     source: Source, ids: Sequence[str], bands: Sequence[str], *, size: int, threads: int = 2, ahead: int = 4
 ) -> Iterator[Groups]:

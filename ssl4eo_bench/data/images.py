@@ -60,9 +60,7 @@ def decode_jpeg(content: bytes, *, shape: tuple[int, int, int], where: str) -> n
     return pixels.reshape(height, width, channels).transpose(2, 0, 1)
 
 
-def _require(
-    found_shape: tuple[int, ...], found_dtype: str, shape: tuple[int, ...], dtype: str, where: str
-) -> None:
+def _require(found_shape: tuple[int, ...], found_dtype: str, shape: tuple[int, ...], dtype: str, where: str) -> None:
     if found_shape != shape or found_dtype != dtype:
         raise DamagedFileError(
             f"{where} holds {_described(found_shape, found_dtype)}, but {_described(shape, dtype)} is expected; "

@@ -61,7 +61,9 @@ def open_splits(
     return {split: Samples(tuple(_thin(present[split], limit)), source) for split in SPLITS}
 
 
-def _absence(task: Task, listed: dict[SplitName, list[str]], absent: dict[SplitName, set[str]], *, partial: bool) -> str:
+def _absence(
+    task: Task, listed: dict[SplitName, list[str]], absent: dict[SplitName, set[str]], *, partial: bool
+) -> str:
     counts = ", ".join(f"{len(absent[split]):,} of {len(listed[split]):,} {split}" for split in SPLITS)
     names = shortlist(sorted(set().union(*absent.values())), at_most=3)
     choice = "even --partial needs some of each split" if partial else "--partial runs on what is there"

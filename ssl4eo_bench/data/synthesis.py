@@ -7,7 +7,7 @@ strongest component of the texture follows a spatial pattern such as fields, row
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -20,6 +20,22 @@ from ssl4eo_bench.spec.inputs import DisplayStretch
 Pattern = Literal["smooth", "fields", "rows", "roofs", "line"]
 Rng = np.random.Generator
 
+MINOR_SHARE = (0.05, 0.45)
+"""How much of a scene a land cover in it that is not the first one can fill."""
+
+PATTERNS: dict[str, Pattern] = {
+    "AnnualCrop": "fields",
+    "Forest": "smooth",
+    "HerbaceousVegetation": "smooth",
+    "Highway": "line",
+    "Industrial": "roofs",
+    "Pasture": "fields",
+    "PermanentCrop": "rows",
+    "Residential": "roofs",
+    "River": "line",
+    "SeaLake": "smooth",
+}
+
 
 @dataclass(frozen=True)
 class Cover:
@@ -29,6 +45,7 @@ class Cover:
     between_covariance: np.ndarray
     within_covariance: np.ndarray
     correlation_length: float
+    pattern: Pattern
 
 
 @cache
@@ -43,20 +60,35 @@ def land_covers() -> dict[str, Cover]:
             between_covariance=np.asarray(entry["between_cov"], dtype=float),
             within_covariance=np.asarray(entry["within_corr"], dtype=float) * np.outer(std, std),
             correlation_length=-1.0 / float(np.log(np.median(entry["lag1"]))),
+            pattern=PATTERNS[name],
         )
     return covers
 
 
-def scene(cover: Cover, pattern: Pattern, *, size: int, rng: Rng) -> np.ndarray:
-    """A scene `[13, size, size]` uint16 in digital numbers, 10 m pixels in all bands."""
+def scene(names: Sequence[str], *, size: int, rng: Rng) -> np.ndarray:
+    """A scene `[13, size, size]` uint16 in digital numbers, 10 m pixels in all bands.
+
+    The first land cover fills most of it; the others fill patches, as neighbours do in real images.
+    """
+    covers = [_texture(land_covers()[name], size, rng) for name in names]
+    pixels: np.ndarray = covers[0]
+    for other in covers[1:]:
+        field = _noise(size, size / 4, rng)
+        pixels = np.where(field > np.quantile(field, 1 - rng.uniform(*MINOR_SHARE)), other, pixels)
+    digital: np.ndarray = np.clip(np.rint(pixels), 1, 65535).astype(np.uint16)
+    return digital
+
+
+def _texture(cover: Cover, size: int, rng: Rng) -> np.ndarray:
+    """Pixels `[13, size, size]` of one land cover."""
     mean = rng.multivariate_normal(cover.mean, cover.between_covariance, check_valid="ignore")
     variances, directions = np.linalg.eigh(cover.within_covariance)
     fields = np.stack([_noise(size, cover.correlation_length, rng) for _ in variances])
-    if pattern != "smooth":
-        fields[-1] = 0.8 * _standardised(_PATTERNS[pattern](size, rng)) + 0.6 * fields[-1]
+    if cover.pattern != "smooth":
+        fields[-1] = 0.8 * _standardised(_PATTERNS[cover.pattern](size, rng)) + 0.6 * fields[-1]
     components = np.sqrt(np.clip(variances, 0.0, None))[:, None, None] * fields
-    pixels = mean[:, None, None] + np.tensordot(directions, components, axes=1)
-    return np.clip(np.rint(pixels), 1, 65535).astype(np.uint16)
+    texture: np.ndarray = mean[:, None, None] + np.tensordot(directions, components, axes=1)
+    return texture
 
 
 def display_image(scene_rgb: np.ndarray, display: DisplayStretch) -> np.ndarray:
@@ -69,12 +101,14 @@ def _noise(size: int, correlation_length: float, rng: Rng) -> np.ndarray:
     """A Gaussian random field on a torus with autocorrelation exp(-distance / correlation_length)."""
     steps = np.minimum(np.arange(size), size - np.arange(size))
     covariance = np.exp(-np.hypot(steps[:, None], steps[None, :]) / correlation_length)
-    amplitude = np.sqrt(np.clip(np.fft.rfft2(covariance).real, 0.0, None))
-    return np.fft.irfft2(amplitude * np.fft.rfft2(rng.standard_normal((size, size))), s=(size, size))
+    amplitude: np.ndarray = np.sqrt(np.clip(np.fft.rfft2(covariance).real, 0.0, None))
+    field: np.ndarray = np.fft.irfft2(amplitude * np.fft.rfft2(rng.standard_normal((size, size))), s=(size, size))
+    return field
 
 
 def _standardised(field: np.ndarray) -> np.ndarray:
-    return (field - field.mean()) / max(float(field.std()), 1e-9)
+    standardised: np.ndarray = (field - field.mean()) / max(float(field.std()), 1e-9)
+    return standardised
 
 
 def _fields(size: int, rng: Rng) -> np.ndarray:
@@ -90,8 +124,8 @@ def _rows(size: int, rng: Rng) -> np.ndarray:
     """Parcels with rows of trees or vines in them."""
     angle, period = rng.uniform(0, np.pi), rng.uniform(4, 7)
     y, x = np.mgrid[:size, :size]
-    rows = np.sin(2 * np.pi * (np.cos(angle) * x + np.sin(angle) * y) / period)
-    return rows + 0.7 * _fields(size, rng)
+    waves: np.ndarray = np.sin(2 * np.pi * (np.cos(angle) * x + np.sin(angle) * y) / period)
+    return waves + 0.7 * _fields(size, rng)
 
 
 def _roofs(size: int, rng: Rng) -> np.ndarray:

@@ -59,7 +59,7 @@ def evaluate_multiclass(
     names: tuple[str, ...],
     *,
     seed: int | None = None,
-    advance: Advance = lambda done: None,
+    advance: Advance = lambda _: None,
 ) -> Evaluation:
     """Evaluate class probabilities.
 
@@ -97,7 +97,7 @@ def evaluate_multilabel(
     thresholds: np.ndarray,
     *,
     seed: int | None = None,
-    advance: Advance = lambda done: None,
+    advance: Advance = lambda _: None,
 ) -> Evaluation:
     """Evaluate label probabilities.
 
@@ -115,9 +115,7 @@ def evaluate_multilabel(
     truth = labels.astype(bool)
     predicted = {"": scores >= 0.5, "_tuned": scores >= thresholds}
     measure = _Measure(scores, truth, predicted, _calibration(scores, truth), exclusive=False)
-    return Evaluation(
-        metrics=_estimates(measure, len(labels), seed, advance), classes=measure.class_values(names)
-    )
+    return Evaluation(metrics=_estimates(measure, len(labels), seed, advance), classes=measure.class_values(names))
 
 
 def tune_thresholds(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -224,7 +222,8 @@ def _calibration(confidence: np.ndarray, correct: np.ndarray) -> np.ndarray:
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """`part / whole`, and 0 where there is nothing to divide (scikit-learn's `zero_division=0`)."""
-    return np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
+    ratio: np.ndarray = np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
+    return ratio
 
 
 def _require(scores: np.ndarray, shape: tuple[int, int]) -> None:

@@ -137,9 +137,7 @@ class _Problem:
     sigmoids every class is a problem of its own, of shape `[classes, heads]`.
     """
 
-    def __init__(
-        self, basis: Basis, features: Tensor, targets: np.ndarray, family: Family, classes: int
-    ) -> None:
+    def __init__(self, basis: Basis, features: Tensor, targets: np.ndarray, family: Family, classes: int) -> None:
         self.features = features
         self.softmax = family == "softmax"
         count, width = features.shape

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
@@ -12,7 +12,7 @@ from ssl4eo_bench.spec.runs import RunSpec
 from ssl4eo_bench.spec.tasks import SplitName
 from ssl4eo_bench.storage import write_text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 
 
 class MetricValue(Frozen):
@@ -146,7 +146,9 @@ def read_result(file: Path) -> RunResult:
     except ValidationError as error:
         raise ResultError(f"result file {file} is not valid: {first_fault(error)}; restore it or run again.") from None
     if result.digest != result.spec.digest:
-        raise ResultError(f"result file {file} was edited: its digest is not that of its spec; restore it or run again.")
+        raise ResultError(
+            f"result file {file} was edited: its digest is not that of its spec; restore it or run again."
+        )
     if file.parts[-len(result.spec.path.parts) :] != result.spec.path.parts:
         raise ResultError(f"result file {file} belongs at {result.spec.path}; move it back.")
     return result

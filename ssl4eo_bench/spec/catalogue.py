@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def task_modules() -> tuple[str, ...]:
     """
     found = [module.name for module in pkgutil.iter_modules(ssl4eo_bench.tasks.__path__)]
     names = sorted(name for name in found if not name.startswith("_"))
-    for first, second in zip(names, names[1:], strict=False):
+    for first, second in pairwise(names):
         if first == second:
             raise SpecError(f"two task modules are called {first!r}; rename the one outside the package.")
     return tuple(names)
@@ -126,7 +127,7 @@ class _UniqueKeys(yaml.SafeLoader):
     """YAML would let a second entry of one name replace the first in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)

@@ -124,7 +124,7 @@ def _channel(band: Band, checkpoint: Checkpoint, display: DisplayStretch | None)
         low, high = scaling.stretch if isinstance(scaling, Stretch) else (0.0, 1.0)
     match scaling:
         case Divide(divide=divisor):
-            scaled = {"gain": gain / divisor, "offset": offset / divisor}
+            scaled: dict[str, object] = {"gain": gain / divisor, "offset": offset / divisor}
         case Quantise(uint8=top):
             scaled = {"gain": gain / top, "offset": offset / top}
             scaled |= {"clip": (0.0, 1.0), "levels": 255}

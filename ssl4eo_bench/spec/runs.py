@@ -10,7 +10,7 @@ from ssl4eo_bench.spec.tasks import Kind, Split, SplitName, Task
 
 
 class TaskRecord(Frozen):
-    """What a result keeps of its task. `splits` are the ids that were used, also when they are not the official ones."""
+    """What a result keeps of its task. `splits` are the ids that were used, official or not."""
 
     name: str
     version: int

@@ -28,7 +28,9 @@ def _number(value: object) -> object:
 
 Number = Annotated[float, BeforeValidator(_number)]
 ByBand = Annotated[dict[str, float], BeforeValidator(_by_band)]
-Range = Annotated[tuple[Number, Number], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
+Range = Annotated[
+    tuple[Number, Number], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+]
 
 
 class Divide(Frozen):
