@@ -203,38 +203,17 @@ def _show_plan(jobs: "Sequence[Job]", arguments: Arguments) -> int:
 
 
 def _show_outcomes(outcomes: "Sequence[Outcome]", generated: Sequence[Path], results: Path) -> None:
-    from ssl4eo_bench.console import line, percent, table
-    from ssl4eo_bench.results.tables import SHARED_METRICS
+    from ssl4eo_bench.console import line, show_metrics
 
-    columns = ["task", "checkpoint", "seed", "main metric", *SHARED_METRICS, "C", "seconds", "status"]
-    rows = []
-    for outcome in outcomes:
-        spec, result = outcome.job.spec, outcome.result
-        if result is None:
-            continue
-        test, main = result.metrics["test"], outcome.job.task.main_metric
-        rows.append(
-            (
-                spec.task.name,
-                spec.checkpoint.name,
-                spec.seed,
-                f"{main} {percent(test[main])}",
-                *(f"{100 * test[metric].value:.2f}" for metric in SHARED_METRICS),
-                f"{result.selection.C:.2g}",
-                f"{sum(result.provenance.seconds.values()):.1f}",
-                ", ".join((outcome.status, *spec.marks)),
-            )
-        )
-    if rows:
-        table("test, in percent with 95 % intervals", columns, rows, right=("seed", *SHARED_METRICS, "C", "seconds"))
-        for outcome in outcomes:
-            for warning in outcome.result.warnings if outcome.result else ():
-                line(f"warning: {outcome.job.spec.checkpoint.name}: {warning}")
-        for outcome in outcomes:
-            if outcome.result:
-                line(f"result       {results / outcome.job.spec.path}")
-        for file in generated:
-            line(f"{'leaderboard' if 'leaderboard' in file.name else 'table':12} {file}")
+    there = [(outcome.result, outcome.status) for outcome in outcomes if outcome.result]
+    show_metrics(there)
+    for result, _ in there:
+        for warning in result.warnings:
+            line(f"warning      {result.spec.checkpoint.name}: {warning}")
+    for result, _ in there:
+        line(f"result       {results / result.spec.path}")
+    for file in generated:
+        line(f"{'leaderboard' if 'leaderboard' in file.name else 'table':12} {file}")
     for outcome in outcomes:
         if outcome.error:
             spec = outcome.job.spec

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as Bars
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from ssl4eo_bench.progress import Advance
 from ssl4eo_bench.results.files import MetricValue, RunResult
+from ssl4eo_bench.results.tables import SHARED_METRICS
 from ssl4eo_bench.spec.inputs import Channel, InputMapping
 from ssl4eo_bench.spec.tasks import MAIN_METRIC
 
@@ -56,7 +58,7 @@ class _Rate(ProgressColumn):
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
     """Print a table to stdout."""
-    drawn = Table(title=title or None, title_justify="left", header_style="bold")
+    drawn = Table(title=title or None, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
@@ -77,6 +79,25 @@ def percent(metric: MetricValue | None) -> str:
     if metric.low is None or metric.high is None:
         return value
     return f"{value} ({100 * metric.low:.2f}–{100 * metric.high:.2f})"
+
+
+def show_metrics(results: Sequence[tuple[RunResult, str]]) -> None:
+    """Print the test metrics of results, each with its status; one table for each task."""
+    by_task: dict[str, list[tuple[RunResult, str]]] = {}
+    for result, status in results:
+        by_task.setdefault(f"{result.spec.task_slug} · {result.spec.protocol_slug}", []).append((result, status))
+    for name, members in by_task.items():
+        main = MAIN_METRIC[members[0][0].spec.task.kind]
+        metrics = list(dict.fromkeys((main, *SHARED_METRICS)))
+        columns = ["checkpoint", "seed", *metrics, "C", "status"]
+        rows = []
+        for result, status in members:
+            test, chosen = result.metrics["test"], f"{result.selection.C:.2g}"
+            shown = [percent(test[main]), *(f"{100 * test[metric].value:.2f}" for metric in metrics[1:])]
+            marks = ", ".join((status, *result.spec.marks))
+            rows.append((result.spec.checkpoint.name, result.spec.seed, *shown, chosen, marks))
+        title = f"{name}: test in percent, {main} with 95 % interval"
+        table(title, columns, rows, right=columns[1:-1])
 
 
 def show_result(result: RunResult) -> None:
@@ -145,4 +166,7 @@ def _sparkline(values: Sequence[float]) -> str:
 
 
 def _stdout() -> Console:
-    return Console(highlight=False)
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a file or a pipe has no edge to fold at
+        console.width = 200
+    return console

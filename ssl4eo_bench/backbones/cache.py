@@ -152,9 +152,11 @@ class FeatureCache:
                 "or SSL4EO_BENCH_CACHE."
             ) from error
         with lock:
-            what = f"features {key.checkpoint} · {key.split}"
+            manifest = _read_manifest(entry) or Manifest(key=key, shards={})
+            missing = key.rows - sum(shard.rows for shard in manifest.shards.values())
+            what = f"{'features' if missing else 'cached features'} {key.checkpoint} · {key.split}"
             with progress.stage(what, total=key.rows, unit="images") as advance:
-                return _fill(entry, key, backbone, read, advance)
+                return _fill(entry, manifest, backbone, read, advance)
 
     def entries(self) -> list[tuple[Manifest, Path]]:
         """What is stored, newest first."""
@@ -194,8 +196,8 @@ def _acquire(lock: FileLock, key: FeatureKey, progress: Progress) -> FileLock:
     return lock
 
 
-def _fill(entry: Path, key: FeatureKey, backbone: Backbone, read: Read, advance: Advance) -> CachedFeatures:
-    manifest = _read_manifest(entry) or Manifest(key=key, shards={})
+def _fill(entry: Path, manifest: Manifest, backbone: Backbone, read: Read, advance: Advance) -> CachedFeatures:
+    key = manifest.key
     values: np.ndarray | None = None
     computed = repaired = 0
     for start in range(0, key.rows, SHARD_ROWS):

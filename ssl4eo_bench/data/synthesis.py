@@ -3,13 +3,13 @@
 `spectra.json` holds, for ten kinds of land cover, what was measured on 238 real Sentinel-2 L1C patches: the mean
 spectrum and its covariance between patches, and standard deviation, correlation between bands and autocorrelation of
 the pixels within a patch. A scene draws its mean spectrum from the former and its texture from the latter; the
-strongest component of the texture follows a spatial pattern such as fields, rows or roofs.
+texture of most covers follows a spatial pattern such as fields, rows or roofs.
 """
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Literal
 
@@ -17,22 +17,25 @@ import numpy as np
 
 from ssl4eo_bench.spec.inputs import DisplayStretch
 
-Pattern = Literal["smooth", "fields", "rows", "roofs", "line"]
+Pattern = Literal["smooth", "fields", "rows", "houses", "halls", "road", "river"]
 Rng = np.random.Generator
 
-MINOR_SHARE = (0.05, 0.45)
+MINOR_SHARE = (0.02, 0.3)
 """How much of a scene a land cover in it that is not the first one can fill."""
+
+LIGHT_SPREAD = 0.3
+"""Standard deviation of the logarithm of a scene's brightness: sun, haze and season, which say nothing of the class."""
 
 PATTERNS: dict[str, Pattern] = {
     "AnnualCrop": "fields",
     "Forest": "smooth",
     "HerbaceousVegetation": "smooth",
-    "Highway": "line",
-    "Industrial": "roofs",
+    "Highway": "road",
+    "Industrial": "halls",
     "Pasture": "fields",
     "PermanentCrop": "rows",
-    "Residential": "roofs",
-    "River": "line",
+    "Residential": "houses",
+    "River": "river",
     "SeaLake": "smooth",
 }
 
@@ -75,7 +78,8 @@ def scene(names: Sequence[str], *, size: int, rng: Rng) -> np.ndarray:
     for other in covers[1:]:
         field = _noise(size, size / 4, rng)
         pixels = np.where(field > np.quantile(field, 1 - rng.uniform(*MINOR_SHARE)), other, pixels)
-    digital: np.ndarray = np.clip(np.rint(pixels), 1, 65535).astype(np.uint16)
+    light = np.exp(rng.normal(0.0, LIGHT_SPREAD))
+    digital: np.ndarray = np.clip(np.rint(light * pixels), 1, 65535).astype(np.uint16)
     return digital
 
 
@@ -84,11 +88,13 @@ def _texture(cover: Cover, size: int, rng: Rng) -> np.ndarray:
     mean = rng.multivariate_normal(cover.mean, cover.between_covariance, check_valid="ignore")
     variances, directions = np.linalg.eigh(cover.within_covariance)
     fields = np.stack([_noise(size, cover.correlation_length, rng) for _ in variances])
-    if cover.pattern != "smooth":
-        fields[-1] = 0.8 * _standardised(_PATTERNS[cover.pattern](size, rng)) + 0.6 * fields[-1]
     components = np.sqrt(np.clip(variances, 0.0, None))[:, None, None] * fields
-    texture: np.ndarray = mean[:, None, None] + np.tensordot(directions, components, axes=1)
-    return texture
+    texture: np.ndarray = np.tensordot(directions, components, axes=1)
+    if cover.pattern != "smooth":  # a pattern is brighter or darker in all bands
+        std = np.sqrt(np.diag(cover.within_covariance))[:, None, None]
+        texture = 0.8 * std * _standardised(_PATTERNS[cover.pattern](size, rng)) + 0.6 * texture
+    pixels: np.ndarray = mean[:, None, None] + texture
+    return pixels
 
 
 def display_image(scene_rgb: np.ndarray, display: DisplayStretch) -> np.ndarray:
@@ -128,29 +134,31 @@ def _rows(size: int, rng: Rng) -> np.ndarray:
     return waves + 0.7 * _fields(size, rng)
 
 
-def _roofs(size: int, rng: Rng) -> np.ndarray:
-    """Small rectangles, bright and dark, on a street grid."""
+def _roofs(size: int, rng: Rng, *, sides: tuple[int, int]) -> np.ndarray:
+    """Rectangles, bright and dark, between streets."""
     image = np.zeros((size, size))
-    for _ in range(size * size // 40):
+    for _ in range(size * size // (2 * sides[0] * sides[1])):
         top, left = rng.integers(0, size, 2)
-        height, width = rng.integers(2, 7, 2)
+        height, width = rng.integers(*sides, 2)
         image[top : top + height, left : left + width] = rng.standard_normal() + 0.5
     image[:: rng.integers(9, 15)] = -1.5
     return image
 
 
-def _line(size: int, rng: Rng) -> np.ndarray:
+def _line(size: int, rng: Rng, *, half_width: tuple[float, float], brightness: float) -> np.ndarray:
     """A band that crosses the scene in a gentle bend."""
     along = np.arange(size)
     bend = rng.uniform(-8, 8) * np.sin(2 * np.pi * along / size + rng.uniform(0, 2 * np.pi))
     centre = size * rng.uniform(0.3, 0.7) + bend + rng.uniform(-0.4, 0.4) * (along - size / 2)
-    band = (np.abs(np.arange(size)[:, None] - centre[None, :]) < rng.uniform(1.5, 6)).astype(float)
+    band = brightness * (np.abs(np.arange(size)[:, None] - centre[None, :]) < rng.uniform(*half_width))
     return band.T if rng.random() < 0.5 else band
 
 
 _PATTERNS: dict[str, Callable[[int, Rng], np.ndarray]] = {
     "fields": _fields,
     "rows": _rows,
-    "roofs": _roofs,
-    "line": _line,
+    "houses": partial(_roofs, sides=(2, 5)),
+    "halls": partial(_roofs, sides=(6, 14)),
+    "road": partial(_line, half_width=(0.8, 2.0), brightness=1.0),
+    "river": partial(_line, half_width=(4.0, 9.0), brightness=-1.0),
 }

@@ -35,19 +35,20 @@ def write_tables(results: Path) -> list[Path]:
 
 
 def write_leaderboard(results: Path) -> list[Path]:
-    """Write `leaderboard.csv` and `leaderboard.md`, and those of the sample if there are such results."""
+    """Write `leaderboard.csv` and `.md` of the official results, and those of the sample; none without results."""
     found = read_results(results)
     written = []
     for sample in (False, True):
-        board = leaderboard(_of_kind(found, sample=sample))
+        chosen = _of_kind(found, sample=sample)
         files = [results / f"leaderboard{_mark(sample)}.{ending}" for ending in ("csv", "md")]
-        if board.empty and sample:
-            for file in files:
-                file.unlink(missing_ok=True)
-            continue
-        write_text(files[0], _csv(board))
-        write_text(files[1], markdown(board))
-        written += files
+        if chosen:
+            board = leaderboard(chosen)
+            write_text(files[0], _csv(board))
+            write_text(files[1], markdown(board))
+            written += files
+        else:
+            for stale in files:
+                stale.unlink(missing_ok=True)
     return written
 
 
