@@ -32,6 +32,8 @@ def decode_geotiff(content: bytes, *, shape: tuple[int, int, int], dtype: str, w
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     with rasterio.Env(**_GDAL):
         try:
+            if not content:  # an empty memory file would be opened for writing
+                raise RasterioError
             with MemoryFile(content) as memory, memory.open(driver="GTiff") as opened:
                 found = (opened.count, opened.height, opened.width)
                 _require(found, opened.dtypes[0], shape, dtype, where)

@@ -19,7 +19,7 @@ SENTINEL_2 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B0
 SENTINEL_1 = ("VV", "VH")
 SENSORS: dict[Sensor, tuple[str, ...]] = {"Sentinel-2": SENTINEL_2, "Sentinel-1": SENTINEL_1}
 
-_SPELLING = re.compile(r"(?:S[12][_-])?(?:B0?(?P<number>\d{1,2})(?P<narrow>A?)|(?P<radar>VV|VH))", re.IGNORECASE)
+_SPELLING = re.compile(r"(?:S[12][_-])?(?:B(?P<number>0?\d|1\d)(?P<narrow>A?)|(?P<radar>VV|VH))", re.IGNORECASE)
 
 
 class Band(Frozen):

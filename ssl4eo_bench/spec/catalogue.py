@@ -53,7 +53,8 @@ def task_modules() -> tuple[str, ...]:
     Raises:
         SpecError: if two modules have one name.
     """
-    found = [module.name for module in pkgutil.iter_modules(ssl4eo_bench.tasks.__path__)]
+    # Path by path: over all of them at once, `iter_modules` would drop the second of two modules in silence.
+    found = [module.name for path in ssl4eo_bench.tasks.__path__ for module in pkgutil.iter_modules([path])]
     names = sorted(name for name in found if not name.startswith("_"))
     for first, second in pairwise(names):
         if first == second:

@@ -1,0 +1,62 @@
+"""What several tests need: the real data if they are here, the embedded sample, and a way to call the command line."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ssl4eo_bench import cli
+from ssl4eo_bench.data.samples import write_sample
+from ssl4eo_bench.progress import Silent
+from ssl4eo_bench.spec import catalogue
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def real_data_dir() -> Path:
+    return Path(os.environ.get("SSL4EO_BENCH_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """A data directory with real images."""
+    folder = real_data_dir()
+    if not (folder / "eurosat").is_dir():
+        pytest.skip(f"no real data in {folder}; set SSL4EO_BENCH_TEST_DATA to a directory that holds eurosat/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The data directory of a task's sample, made once."""
+    made: dict[str, Path] = {}
+
+    def get(name: str) -> Path:
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("samples") / name
+            write_sample(catalogue.task(name), made[name], Silent())
+        return made[name]
+
+    return get
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Calls the command line in an empty working directory; gives exit code, stdout and stderr."""
+    monkeypatch.setenv("SSL4EO_BENCH_CACHE", str(tmp_path / "cache"))
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as stop:  # argparse
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call

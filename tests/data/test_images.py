@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssl4eo_bench.data.images import decode_geotiff, decode_jpeg, write_geotiff, write_jpeg
+from ssl4eo_bench.errors import DamagedFileError
+
+SHAPE = (13, 8, 6)
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 60000, SHAPE).astype(np.uint16)
+
+
+def test_a_geotiff_comes_back_exactly(tmp_path: Path, pixels: np.ndarray) -> None:
+    write_geotiff(tmp_path / "x.tif", pixels)
+    read = decode_geotiff((tmp_path / "x.tif").read_bytes(), shape=SHAPE, dtype="uint16", where="x.tif")
+    assert read.dtype == np.uint16
+    np.testing.assert_array_equal(read, pixels)
+
+
+@pytest.mark.parametrize("shape", [(12, 8, 6), (13, 6, 8), (13, 8, 7)])
+def test_another_shape_is_refused(tmp_path: Path, pixels: np.ndarray, shape: tuple[int, int, int]) -> None:
+    write_geotiff(tmp_path / "x.tif", pixels)
+    with pytest.raises(DamagedFileError, match=r"x.tif holds 13 bands of 8 × 6 pixels in uint16, but"):
+        decode_geotiff((tmp_path / "x.tif").read_bytes(), shape=shape, dtype="uint16", where="x.tif")
+
+
+def test_another_type_is_refused(tmp_path: Path, pixels: np.ndarray) -> None:
+    write_geotiff(tmp_path / "x.tif", pixels.astype(np.float32))
+    with pytest.raises(DamagedFileError, match="in float32, but 13 bands of 8 × 6 pixels in uint16 is expected"):
+        decode_geotiff((tmp_path / "x.tif").read_bytes(), shape=SHAPE, dtype="uint16", where="x.tif")
+
+
+@pytest.mark.parametrize("kept", [0, 7, 200, -40])
+def test_a_cut_off_geotiff_is_refused_by_name(tmp_path: Path, pixels: np.ndarray, kept: int) -> None:
+    write_geotiff(tmp_path / "x.tif", pixels)
+    with pytest.raises(DamagedFileError, match="^the file is no GeoTIFF, or a cut-off one"):
+        decode_geotiff((tmp_path / "x.tif").read_bytes()[:kept], shape=SHAPE, dtype="uint16", where="the file")
+
+
+def smooth() -> np.ndarray:
+    y, x = np.mgrid[:16, :16]
+    return np.stack([8 * x + 40, 8 * y + 60, 4 * x + 4 * y + 50]).astype(np.uint8)
+
+
+def test_a_jpeg_comes_back_nearly(tmp_path: Path) -> None:
+    write_jpeg(tmp_path / "x.jpg", smooth())
+    read = decode_jpeg((tmp_path / "x.jpg").read_bytes(), shape=(3, 16, 16), where="x.jpg")
+    assert read.dtype == np.uint8
+    assert np.abs(read.astype(int) - smooth()).max() < 16
+
+
+def test_a_grey_or_larger_jpeg_is_refused(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(smooth()[0]).save(tmp_path / "x.jpg")
+    with pytest.raises(DamagedFileError, match="holds 1 bands of 16 × 16 pixels"):
+        decode_jpeg((tmp_path / "x.jpg").read_bytes(), shape=(3, 16, 16), where="x.jpg")
+    write_jpeg(tmp_path / "x.jpg", smooth())
+    with pytest.raises(DamagedFileError, match="but 3 bands of 64 × 64 pixels"):
+        decode_jpeg((tmp_path / "x.jpg").read_bytes(), shape=(3, 64, 64), where="x.jpg")
+
+
+@pytest.mark.parametrize("kept", [0, 3, 100, -10])
+def test_a_cut_off_jpeg_is_refused_by_name(tmp_path: Path, kept: int) -> None:
+    write_jpeg(tmp_path / "x.jpg", smooth())
+    with pytest.raises(DamagedFileError, match="^the file is no JPEG, or a cut-off one"):
+        decode_jpeg((tmp_path / "x.jpg").read_bytes()[:kept], shape=(3, 16, 16), where="the file")
+
+
+def test_another_format_named_jpg_is_refused(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(smooth()[0]).save(tmp_path / "x.png")
+    with pytest.raises(DamagedFileError, match="is no JPEG"):
+        decode_jpeg((tmp_path / "x.png").read_bytes(), shape=(1, 16, 16), where="x.jpg")

@@ -1,0 +1,99 @@
+import pickle
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from ssl4eo_bench.data.trees import Folder, Tree, ZipTree, find_tree
+from ssl4eo_bench.errors import DamagedFileError, MissingDataError
+
+FILES = {"A/A_1.jpg": b"one", "A/A_2.jpg": b"two", "B/B_1.jpg": b"three"}
+
+
+def folder(root: Path, inside: str = "") -> Path:
+    for name, content in FILES.items():
+        file = root / inside / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    return root
+
+
+def archive(file: Path, inside: str = "2750/") -> Path:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as opened:
+        for name, content in FILES.items():
+            opened.writestr(inside + name, content)
+    return file
+
+
+def check(tree: Tree) -> None:
+    assert tree.names() == frozenset(FILES)
+    assert tree.read("A/A_2.jpg") == b"two"
+    assert tree.stamp("A/A_1.jpg") != tree.stamp("B/B_1.jpg")
+    with pytest.raises(MissingDataError, match="A_9"):
+        tree.read("A/A_9.jpg")
+
+
+def test_a_folder_and_an_archive_look_the_same(tmp_path: Path) -> None:
+    check(Folder(folder(tmp_path / "folder")))
+    check(ZipTree(archive(tmp_path / "a.zip"), "2750/"))
+    check(pickle.loads(pickle.dumps(ZipTree(tmp_path / "a.zip", "2750/"))))
+
+
+@pytest.mark.parametrize("inside", ["", "2750/", "ds/images/remote_sensing/otherDatasets/sentinel_2/tif/"])
+def test_a_tree_is_found_by_what_it_holds(tmp_path: Path, inside: str) -> None:
+    found = find_tree(folder(tmp_path / "f", inside), folders=["A", "B"], suffix=".jpg")
+    assert found is not None
+    check(found)
+    (tmp_path / "z").mkdir()
+    archive(tmp_path / "z" / "any.zip", inside)
+    found = find_tree(tmp_path / "z", folders=["A", "B"], suffix=".jpg")
+    assert found is not None
+    check(found)
+    assert find_tree(tmp_path / "z", folders=["A", "B"], suffix=".tif") is None
+
+
+def test_the_fuller_tree_wins_and_a_folder_on_a_tie(tmp_path: Path) -> None:
+    archive(tmp_path / "a.zip")
+    folder(tmp_path / "unpacked")
+    assert isinstance(find_tree(tmp_path, folders=["A", "B"], suffix=".jpg"), Folder)
+    (tmp_path / "unpacked" / "A" / "A_1.jpg").unlink()
+    assert isinstance(find_tree(tmp_path, folders=["A", "B"], suffix=".jpg"), ZipTree)
+
+
+def test_stamps_change_with_the_bytes(tmp_path: Path) -> None:
+    tree = Folder(folder(tmp_path))
+    before = tree.stamp("A/A_1.jpg")
+    (tmp_path / "A" / "A_1.jpg").write_bytes(b"longer")
+    assert tree.stamp("A/A_1.jpg") != before
+
+
+def test_threads_read_one_archive_at_once(tmp_path: Path) -> None:
+    tree = ZipTree(archive(tmp_path / "a.zip"), "2750/")
+    seen: list[bool] = []
+
+    def read() -> None:
+        seen.append(all(tree.read(name) == content for _ in range(50) for name, content in FILES.items()))
+
+    threads = [threading.Thread(target=read) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [True] * 8
+
+
+def test_a_cut_off_archive_is_refused_by_name(tmp_path: Path) -> None:
+    file = archive(tmp_path / "a.zip")
+    file.write_bytes(file.read_bytes()[:-30])
+    with pytest.raises(DamagedFileError, match=r"a\.zip is not a readable zip archive"):
+        find_tree(tmp_path, folders=["A", "B"], suffix=".jpg")
+
+
+def test_a_member_with_altered_bytes_is_refused_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "a.zip"
+    with zipfile.ZipFile(file, "w") as opened:
+        opened.writestr("A/A_1.jpg", b"some content to alter")
+    file.write_bytes(file.read_bytes().replace(b"some content", b"same content"))
+    with pytest.raises(DamagedFileError, match=r"a\.zip:A/A_1\.jpg cannot be read"):
+        ZipTree(file).read("A/A_1.jpg")

@@ -1,0 +1,66 @@
+import pytest
+
+from ssl4eo_bench.spec import catalogue
+from ssl4eo_bench.spec.inputs import map_inputs
+from ssl4eo_bench.spec.protocols import Linear, protocol
+from ssl4eo_bench.spec.runs import RunSpec, TaskRecord
+
+
+@pytest.fixture
+def spec() -> RunSpec:
+    task = catalogue.task("eurosat")
+    checkpoint = catalogue.load_catalogue().checkpoint("resnet18.random")
+    return RunSpec(
+        task=TaskRecord.of(task, task.splits),
+        checkpoint=checkpoint,
+        inputs=map_inputs(task.bands, checkpoint),
+        protocol=protocol("linear"),
+        seed=3,
+    )
+
+
+def test_the_path_follows_from_the_spec(spec: RunSpec) -> None:
+    assert str(spec.path) == "runs/eurosat-v1/linear-v1/resnet18.random/seed3.json"
+    marked = spec.model_copy(update={"partial": True, "limit": 50})
+    assert marked.path.name == "seed3-partial-limit50.json"
+    assert (spec.is_official, marked.is_official) == (True, False)
+    timm = spec.checkpoint.model_copy(update={"name": "timm:resnet18.random"})
+    assert spec.model_copy(update={"checkpoint": timm}).path.parent.name == "timm-resnet18.random"
+
+
+def test_the_digest_changes_with_whatever_can_move_a_number(spec: RunSpec) -> None:
+    test = spec.task.splits["test"].model_copy(update={"digest": "0" * 64})
+    changes = [
+        {"seed": 4},
+        {"sample": True},
+        {"partial": True},
+        {"limit": 10},
+        {"protocol": Linear(tolerance=1e-4)},
+        {"checkpoint": spec.checkpoint.at_size(96)},
+        {"checkpoint": spec.checkpoint.model_copy(update={"arch": "resnet34"})},
+        {"inputs": spec.inputs.model_copy(update={"image_size": 96})},
+        {"task": spec.task.model_copy(update={"version": 2})},
+        {"task": spec.task.model_copy(update={"splits": spec.task.splits | {"test": test}})},
+    ]
+    digests = {spec.model_copy(update=change).digest for change in changes}
+    assert len(digests) == len(changes)
+    assert spec.digest not in digests
+
+
+def test_the_digest_ignores_names_licences_and_places(spec: RunSpec) -> None:
+    documented = spec.checkpoint.model_copy(update={"name": "other.name", "licence": "MIT", "citation": "me"})
+    assert spec.model_copy(update={"checkpoint": documented}).digest == spec.digest
+
+
+def test_a_spec_survives_json(spec: RunSpec) -> None:
+    again = RunSpec.model_validate_json(spec.model_dump_json())
+    assert again == spec
+    assert again.digest == spec.digest
+
+
+def test_the_grid_is_log_spaced_from_strong_to_weak() -> None:
+    grid = Linear().grid()
+    assert len(grid) == 45
+    assert grid[0] == pytest.approx(1e-6)
+    assert grid[-1] == pytest.approx(1e5)
+    assert grid[4] / grid[0] == pytest.approx(10.0)

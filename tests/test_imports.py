@@ -1,0 +1,118 @@
+"""The rooms and the direction of imports between them, and what must start without torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGE = ROOT / "ssl4eo_bench"
+
+# What each room may import of the others; a room may always import itself.
+BASE = {"errors", "progress", "storage"}
+ALLOWED = {
+    "errors": set(),
+    "progress": set(),
+    "storage": set(),
+    "tasks": set(),
+    "provenance": set(),
+    "spec": {"errors", "tasks"},
+    "data": BASE | {"spec"},
+    "metrics": {"errors"},
+    "backbones": BASE | {"spec"},
+    "results": {"errors", "storage", "spec", "metrics"},
+    "protocols": BASE | {"spec", "metrics"},
+    "plan": BASE | {"spec", "data", "backbones"},
+    "run": BASE | {"spec", "data", "backbones", "metrics", "protocols", "results", "plan", "provenance"},
+    "engine": BASE | {"spec", "backbones", "results", "plan", "run"},
+    "console": BASE | {"spec", "results"},
+    "cli": BASE | {"spec", "data", "backbones", "results", "plan", "engine", "console"},
+    "__main__": {"cli"},
+}
+TASK_MODULES_MAY = {"errors", "spec", "data"}
+WITHOUT_TORCH = {"errors", "progress", "storage", "spec", "data", "metrics", "results", "console", "plan"}
+
+
+def imported(file: Path) -> set[str]:
+    """The names of all modules that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def rooms_of(names: set[str]) -> set[str]:
+    return {name.split(".")[1] for name in names if name.startswith("ssl4eo_bench.")} - {"__version__"}
+
+
+def room(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_a_room_imports_only_what_it_may(file: Path) -> None:
+    if file == PACKAGE / "__init__.py":
+        assert not rooms_of(imported(file))
+        return
+    foreign = rooms_of(imported(file)) - {room(file)} - ALLOWED[room(file)]
+    assert not foreign, f"{file.relative_to(ROOT)} imports {foreign}"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tasks").glob("*.py")), ids=lambda file: file.name)
+def test_tasks_know_only_specs_and_readers(file: Path) -> None:
+    names = imported(file)
+    assert rooms_of(names) <= TASK_MODULES_MAY
+    assert not {name.split(".")[0] for name in names} & {"torch", "timm", "openvino"}
+
+
+def test_torch_free_rooms_do_not_name_torch() -> None:
+    for file in PACKAGE.rglob("*.py"):
+        if file.parent != PACKAGE or file.stem != "__init__":
+            heavy = {name.split(".")[0] for name in imported(file)} & {"torch", "timm", "openvino"}
+            assert room(file) not in WITHOUT_TORCH or not heavy, f"{file} imports {heavy}"
+
+
+def test_nothing_in_the_package_names_a_dataset() -> None:
+    names = {file.stem for file in (ROOT / "tasks").glob("*.py")} | {"bigearthnet", "so2sat", "dfc2020"}
+    for file in PACKAGE.rglob("*.py"):
+        if file.name == "cli.py":
+            continue  # its help shows an example
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        words = {node.id.lower() for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        words |= {
+            node.value.lower()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value
+        }
+        assert not words & names, f"{file.relative_to(ROOT)} names {words & names}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["list", "tasks"],
+        ["list", "checkpoints"],
+        ["list", "protocols"],
+        ["tables"],
+        ["leaderboard"],
+        ["list", "runs"],
+    ],
+    ids=" ".join,
+)
+def test_commands_that_compute_nothing_leave_torch_alone(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    code = (
+        "import sys; from ssl4eo_bench.cli import main\n"
+        f"try: main({arguments!r})\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'timm', 'openvino', 'sklearn'} & set(sys.modules); assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
