@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from ssl4eo_bench import cli
@@ -12,6 +13,10 @@ from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.spec import catalogue
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# The same examples every time, and no deadline: a busy machine is no fault of the code.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("suite")
 
 
 def real_data_dir() -> Path:

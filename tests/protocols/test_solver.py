@@ -1,0 +1,171 @@
+"""The solver against scikit-learn's, solved far, and against plain calculus."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from ssl4eo_bench.protocols.solver import Basis, Family, Head, solve_path
+
+PENALTIES = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0]
+
+
+def data(
+    family: Family, *, samples: int = 300, width: int = 20, classes: int = 4, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Correlated features of uneven scale with overlapping classes."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(classes, width))
+    labels = rng.integers(0, classes, samples)
+    features = centres[labels] + 2 * rng.normal(size=(samples, width)) @ rng.normal(size=(width, width)) / width**0.5
+    features = features * np.geomspace(0.01, 100, width) + rng.normal(size=width) * 5
+    if family == "softmax":
+        return features.astype(np.float32), labels
+    indicators = (rng.random((samples, classes)) < 0.15) | (np.eye(classes)[labels] > 0)
+    return features.astype(np.float32), indicators.astype(np.uint8)
+
+
+def solve(
+    features: np.ndarray, targets: np.ndarray, family: Family, penalties: list[float], *, classes: int, **options: Any
+) -> tuple[Basis, torch.Tensor, list[Head]]:
+    basis = Basis.of(features, torch.device("cpu"))
+    transformed = basis.transform(features)
+    tolerance = options.get("tolerance", 1e-5)
+    heads = list(solve_path(basis, transformed, targets, family, penalties, classes=classes, tolerance=tolerance))
+    return basis, transformed, heads
+
+
+def objective(logits: np.ndarray, targets: np.ndarray, family: Family, weights: np.ndarray, penalty: float) -> float:
+    """`C · Σ loss + ½ ‖W‖²` in float64."""
+    logits = logits.astype(np.float64)
+    if family == "softmax":
+        loss = np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(logits)), targets]
+    else:
+        loss = (np.logaddexp(0, logits) - logits * targets).sum(axis=1)
+    return float(penalty * loss.sum() + 0.5 * np.square(weights).sum())
+
+
+def objective_of(head: Head, transformed: torch.Tensor, targets: np.ndarray, family: Family) -> float:
+    weights = head.weights.double().numpy()
+    logits = transformed.double().numpy() @ weights[:, :-1].T + weights[:, -1]
+    return objective(logits, targets, family, weights[:, :-1], head.C)
+
+
+def by_scikit_learn(
+    standardised: np.ndarray, targets: np.ndarray, family: Family, penalty: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and intercepts."""
+    columns = [targets] if family == "softmax" else list(targets.T)
+    fits = [LogisticRegression(C=penalty, tol=1e-9, max_iter=20000).fit(standardised, column) for column in columns]
+    return np.concatenate([fit.coef_ for fit in fits]), np.concatenate([fit.intercept_ for fit in fits])
+
+
+@pytest.mark.parametrize("family", ["softmax", "sigmoid"])
+def test_heads_are_those_of_scikit_learn_at_every_penalty(family: Family) -> None:
+    features, targets = data(family)
+    basis, transformed, heads = solve(features, targets, family, PENALTIES, classes=4)
+    standardised = ((features - features.mean(0)) / features.std(0)).astype(np.float64)
+    for head in heads:
+        weights, intercepts = by_scikit_learn(standardised, targets, family, head.C)
+        expected = standardised @ weights.T + intercepts
+        found = head.logits(transformed)
+        if family == "softmax":  # a constant for all classes means nothing
+            found, expected = (z - z.mean(1, keepdims=True) for z in (found, expected))
+        np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
+        rotated = head.weights[:, :-1] @ basis.rotation.T
+        np.testing.assert_allclose(rotated.numpy(), weights, atol=2e-3 * np.abs(weights).max())
+        best = objective(expected, targets, family, weights, head.C)
+        assert objective_of(head, transformed, targets, family) <= best * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("family", ["softmax", "sigmoid"])
+def test_the_gradient_vanishes_where_it_stops(family: Family) -> None:
+    features, targets = data(family)
+    _, transformed, heads = solve(features, targets, family, PENALTIES, classes=4)
+    truth = torch.eye(4, dtype=torch.float64)[targets] if family == "softmax" else torch.from_numpy(targets).double()
+    for head in heads:
+        weights = head.weights.double().requires_grad_()
+        logits = transformed.double() @ weights[:, :-1].T + weights[:, -1]
+        if family == "softmax":
+            loss = (torch.logsumexp(logits, 1) - (logits * truth).sum(1)).sum()
+        else:
+            loss = torch.nn.functional.softplus(logits).sum() - (logits * truth).sum()
+        (loss + weights[:, :-1].square().sum() / (2 * head.C)).backward()
+        zero = (torch.full_like(truth, 0.25 if family == "softmax" else 0.5) - truth).T @ torch.cat(
+            [transformed.double(), torch.ones(len(transformed), 1)], dim=1
+        )
+        assert weights.grad is not None
+        if family == "softmax":
+            relative = float(weights.grad.norm() / zero.norm())
+        else:
+            relative = float((weights.grad.norm(dim=1) / zero.norm(dim=1)).max())
+        assert head.converged
+        assert relative <= 2e-5
+        assert head.gradient == pytest.approx(relative, rel=0.5, abs=3e-6)
+
+
+@pytest.mark.parametrize("family", ["softmax", "sigmoid"])
+def test_a_path_gives_the_heads_that_single_solves_give(family: Family) -> None:
+    features, targets = data(family)
+    _, transformed, path = solve(features, targets, family, PENALTIES, classes=4)
+    for head in path:
+        _, _, (alone,) = solve(features, targets, family, [head.C], classes=4)
+        one, other = (objective_of(h, transformed, targets, family) for h in (head, alone))
+        assert one == pytest.approx(other, rel=1e-5)
+
+
+@pytest.mark.parametrize("family", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("case", ["constant", "duplicated", "wide", "separable", "imbalanced", "absent", "tiny", "huge"])
+def test_awkward_data_converge(case: str, family: Family) -> None:
+    features, targets = data(family)
+    classes = 4
+    if case == "constant":
+        features[:, 3] = 7.5
+    elif case == "duplicated":
+        features = np.concatenate([features, features[:, :5]], axis=1)
+    elif case == "wide":
+        features, targets = data(family, samples=60, width=200)
+    elif case == "separable":
+        truth = np.eye(4)[targets] if family == "softmax" else targets
+        features = np.concatenate([features, 3 * truth.astype(np.float32)], axis=1)
+    elif case == "imbalanced":
+        targets[5:] = 0
+    elif case == "absent":
+        classes = 5
+        targets = targets if family == "softmax" else np.pad(targets, ((0, 0), (0, 1)))
+    elif case == "tiny":
+        features *= 1e-6
+    else:
+        features *= 1e6
+    _, transformed, heads = solve(features, targets, family, PENALTIES, classes=classes)
+    assert all(np.isfinite(head.logits(transformed)).all() for head in heads)
+    assert all(head.converged for head in heads), [head.gradient for head in heads]
+
+
+def test_a_head_that_cannot_converge_says_so_and_keeps_its_best_weights() -> None:
+    features, targets = data("softmax")
+    _, transformed, heads = solve(features, targets, "softmax", [1.0], classes=4, tolerance=1e-12)
+    assert not heads[0].converged
+    assert heads[0].gradient < 1e-5
+    assert np.isfinite(heads[0].logits(transformed)).all()
+
+
+def test_the_same_problem_gives_the_same_bits() -> None:
+    features, targets = data("softmax")
+    runs = [solve(features, targets, "softmax", PENALTIES, classes=4)[2] for _ in range(2)]
+    for one, other in zip(*runs, strict=True):
+        assert torch.equal(one.weights, other.weights)
+
+
+def test_the_basis_standardises_and_decorrelates() -> None:
+    features, _ = data("softmax", samples=5000)
+    features[:, 2] = 3.0
+    basis = Basis.of(features, torch.device("cpu"))
+    transformed = basis.transform(features).double()
+    gram = (transformed.T @ transformed) / len(features)
+    torch.testing.assert_close(gram.diagonal(), basis.eigenvalues.double() / len(features), rtol=1e-3, atol=1e-4)
+    assert float((gram - torch.diag(gram.diagonal())).abs().max()) < 1e-4
+    assert float(gram.diagonal().sum()) == pytest.approx(19, rel=1e-4)  # one of 20 features is constant
+    assert float(basis.scale[2]) == 1.0
