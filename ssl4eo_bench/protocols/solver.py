@@ -4,9 +4,10 @@ Every head minimises `Σ loss + ‖W‖² / (2C)`; intercepts are not penalised.
 
 - The features are rotated once into the eigenbasis of their covariance. There, the Hessian of the loss is close to
   `S ⊗ Λ`, with the eigenvalues Λ and the mean over samples of the curvature between classes S (`diag(p) - p pᵀ` for
-  softmax, `p (1 - p)` for sigmoids). Adding the penalty leaves it diagonal, so it is inverted for nothing, and L-BFGS
-  starts from it instead of from a multiple of the identity. It is the curvature at the start that Böhning's bound
-  (Böhning, Ann. Inst. Stat. Math. 44, 1992) replaces by its maximum, which is loose for confident heads.
+  softmax, `p (1 - p)` for sigmoids). With the penalty added it stays diagonal up to a rotation of the classes, so
+  inverting it costs next to nothing, and every step of L-BFGS starts from it instead of from a multiple of the
+  identity. Böhning's bound (Ann. Inst. Stat. Math. 44, 1992) has the largest possible S in its place, which is far
+  too large once a head is confident.
 - A head starts from the parabola through its three predecessors on the path, continued to it.
 - Logits are linear in the weights, so a step's line search needs one matrix product for all of its trials, and the
   heads of a block share that product and the one of the gradient.
@@ -29,6 +30,8 @@ Family = Literal["softmax", "sigmoid"]
 BLOCK = 3  # heads solved together: more share a product, fewer start closer to their solution
 MEMORY = 20
 MAX_ITERATIONS = 1000
+MAX_TRIALS = 20  # of a line search
+STALL = 200  # iterations without a smaller gradient
 ROWS = 2048  # rows of features handled at once: they stay in the processor's cache, and copies of them are small
 
 
@@ -209,45 +212,40 @@ class _Preconditioner:
             return vector / self.diagonal
         return torch.einsum("hab,bhd->ahd", self.axes, torch.einsum("hab,ahd->bhd", self.axes, vector) / self.diagonal)
 
-    def keep(self, heads: Tensor) -> "_Preconditioner":
-        return _Preconditioner(self.diagonal[:, heads], None if self.axes is None else self.axes[heads])
-
 
 class _Memory:
     """The pairs of steps and gradient changes of L-BFGS (Nocedal & Wright, algorithm 7.4), for many problems."""
 
     def __init__(self, problem: _Problem) -> None:
-        self._problem = problem
+        self._dot = problem.dot
         self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._scale: Tensor | None = None
 
-    def add(self, step: Tensor, change: Tensor, preconditioner: _Preconditioner) -> None:
-        dot = self._problem.dot
+    def add(self, step: Tensor, change: Tensor) -> None:
+        dot = self._dot
         product = dot(step, change)
         # Rounding can leave a pair without curvature; such a pair is kept with weight zero.
         sound = product > 1e-8 * (dot(step, step) * dot(change, change)).sqrt()
         inverse = torch.where(sound, 1 / product, 0.0)
-        scale = product / dot(change, preconditioner.solve(change))
-        self._scale = torch.where(sound, scale, torch.ones_like(scale) if self._scale is None else self._scale)
         self._pairs = [*self._pairs[-(MEMORY - 1) :], (step, change, inverse)]
 
     def direction(self, gradient: Tensor, preconditioner: _Preconditioner) -> Tensor:
-        dot, vector = self._problem.dot, gradient.clone()
+        dot, vector = self._dot, gradient.clone()
         factors = []
         for step, change, inverse in reversed(self._pairs):
             factor = (inverse * dot(step, vector)).float()[..., None]
             vector -= factor * change
             factors.append(factor)
         vector = preconditioner.solve(vector)
-        if self._scale is not None:
-            vector *= self._scale.float()[..., None]
+        if self._pairs:  # the last step's curvature gives the scale
+            _, change, inverse = self._pairs[-1]
+            scale = 1 / (inverse * dot(change, preconditioner.solve(change)))
+            vector *= torch.where(inverse > 0, scale, 1.0).float()[..., None]
         for (step, change, inverse), factor in zip(self._pairs, reversed(factors), strict=True):
             vector += step * (factor - (inverse * dot(change, vector)).float()[..., None])
         return -vector
 
     def keep(self, heads: Tensor) -> None:
-        self._pairs = [(s[:, heads], c[:, heads], i[:, heads]) for s, c, i in self._pairs]
-        self._scale = None if self._scale is None else self._scale[:, heads]
+        self._pairs = [(step[:, heads], change[:, heads], inverse[:, heads]) for step, change, inverse in self._pairs]
 
 
 def _minimise(
@@ -262,7 +260,6 @@ def _minimise(
     weights, logits = start, problem.logits(start)
     probabilities = problem.probabilities(logits)
     gradient = problem.gradient(probabilities - problem.targets) + penalty * problem.penalised * weights
-    preconditioner = problem.preconditioner(probabilities, penalty)
     memory = _Memory(problem)
     active = list(range(len(block)))
     best = [(start[:, head], float("inf"), 0) for head in active]
@@ -271,20 +268,18 @@ def _minimise(
         for place, head in enumerate(active):
             if norms[place] < best[head][1]:
                 best[head] = (weights[:, place], norms[place], iteration)
-        # In float32 a gradient has a floor; a head that finds no smaller one for long is as good as it gets.
-        going = [
-            place
-            for place, head in enumerate(active)
-            if norms[place] > tolerance and iteration - best[head][2] < 10 * MEMORY
-        ]
+        # In float32 a gradient has a floor: a head that finds no smaller one for long is as good as it gets.
+        going = [p for p, head in enumerate(active) if norms[p] > tolerance and iteration - best[head][2] < STALL]
         if not going or iteration == MAX_ITERATIONS:
             break
         if len(going) < len(active):
             kept = torch.tensor(going, device=start.device)
             active = [active[place] for place in going]
-            weights, logits, gradient, penalty = (x[:, kept] for x in (weights, logits, gradient, penalty))
-            preconditioner = preconditioner.keep(kept)
+            weights, logits, probabilities, gradient, penalty = (
+                part[:, kept] for part in (weights, logits, probabilities, gradient, penalty)
+            )
             memory.keep(kept)
+        preconditioner = problem.preconditioner(probabilities, penalty)
         direction = memory.direction(gradient, preconditioner)
         slope = problem.dot(gradient, direction)
         if bool((slope >= 0).any()):  # rounding has spoilt the memory
@@ -294,7 +289,7 @@ def _minimise(
         step, logits, probabilities = _line_search(problem, weights, logits, direction, slope, penalty)
         weights = weights + step
         changed = problem.gradient(probabilities - problem.targets) + penalty * problem.penalised * weights
-        memory.add(step, changed - gradient, preconditioner)
+        memory.add(step, changed - gradient)
         gradient = changed
     return best
 
@@ -310,18 +305,17 @@ def _line_search(
     pull, stiffness = (penalty[..., 0] * problem.dot(x * problem.penalised, direction) for x in (weights, direction))
     length = torch.ones_like(slope)
     low, high = torch.zeros_like(slope), torch.full_like(slope, float("inf"))
-    for _ in range(20):
+    for trial in range(MAX_TRIALS):
         moved = logits + length.float()[..., None] * along
         probabilities = problem.probabilities(moved)
         now = problem.dot(probabilities - problem.targets, along) + pull + length * stiffness
         enough = now.abs() <= 0.2 * slope.abs()
-        if bool(enough.all()):
+        if bool(enough.all()) or trial == MAX_TRIALS - 1:
             break
         low, high = torch.where(now < 0, length, low), torch.where(now < 0, high, length)
         newton = length - now / (problem.curvature(probabilities, along) + stiffness)
         halved = torch.where(high.isinf(), 2 * length, (low + high) / 2)
-        trial = torch.where((newton > low) & (newton < high), newton, halved)
-        length = torch.where(enough, length, trial)
+        length = torch.where(enough, length, torch.where((newton > low) & (newton < high), newton, halved))
     return length.float()[..., None] * direction, moved, probabilities
 
 

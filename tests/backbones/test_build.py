@@ -172,7 +172,9 @@ def test_any_timm_model_has_an_entry() -> None:
     pretrained = timm_entry("timm:resnet50")
     assert pretrained.weights is not None
     assert pretrained.weights.model_dump() == {"timm": "resnet50.a1_in1k"}
-    with pytest.raises(WeightsError, match=r"timm has no weights 'resnet50.nowhere'; known tags of resnet50: .*a1_in1k"):
+    with pytest.raises(
+        WeightsError, match=r"timm has no weights 'resnet50.nowhere'; known tags of resnet50: .*a1_in1k"
+    ):
         timm_entry("timm:resnet50.nowhere")
 
 

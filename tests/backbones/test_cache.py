@@ -126,7 +126,9 @@ def _slow_fill(root: Path, started: str) -> None:
 
 
 def test_a_killed_process_is_resumed_and_its_lock_is_free(tmp_path: Path) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=_slow_fill, args=(tmp_path, str(tmp_path / "started")))
+    process = multiprocessing.get_context("spawn").Process(
+        target=_slow_fill, args=(tmp_path, str(tmp_path / "started"))
+    )
     process.start()
     while not list(tmp_path.rglob("shard-00001.npy")):
         assert process.is_alive()
@@ -141,7 +143,9 @@ def test_a_killed_process_is_resumed_and_its_lock_is_free(tmp_path: Path) -> Non
 
 
 def test_two_processes_share_one_entry(tmp_path: Path) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=_slow_fill, args=(tmp_path, str(tmp_path / "started")))
+    process = multiprocessing.get_context("spawn").Process(
+        target=_slow_fill, args=(tmp_path, str(tmp_path / "started"))
+    )
     process.start()
     while not (tmp_path / "started").exists():
         assert process.is_alive()

@@ -92,7 +92,10 @@ def test_band_statistics_are_those_of_the_raw_pixels_at_their_stored_size() -> N
     stored = [rng.uniform(1, 9000, (3, len(group), *size)) for group, size in zip(groups, sizes, strict=True)]
     stored[2] /= 10000
     result = module(*(torch.from_numpy(group) for group in stored)).numpy()
-    pixels = [stored[0][:, c].reshape(3, -1) for c in range(3)] + [stored[1].reshape(3, -1), 1e4 * stored[2].reshape(3, -1)]
+    pixels = [stored[0][:, c].reshape(3, -1) for c in range(3)] + [
+        stored[1].reshape(3, -1),
+        1e4 * stored[2].reshape(3, -1),
+    ]
     expected = [band.mean(1) for band in pixels] + [band.std(1) for band in pixels]
     expected += [np.quantile(band, q, axis=1) for q in QUANTILES for band in pixels]
     np.testing.assert_allclose(np.sort(result, axis=1), np.sort(np.stack(expected, axis=1), axis=1), rtol=1e-5)

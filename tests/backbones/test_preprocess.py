@@ -76,7 +76,9 @@ def test_filled_channels_are_zero_and_leave_the_others_alone() -> None:
     statistics = {"mean": dict.fromkeys(SENTINEL_2, 900.0), "std": dict.fromkeys(SENTINEL_2, 300.0)}
     result = Preprocess(mapping(["B10", "B04", "B12"], statistics, 24), GROUPS, SIZES)(*pixels())
     assert not result[:, [0, 2]].any()
-    np.testing.assert_allclose(result[:, 1].numpy(), (pixels()[0][:, 2].float().numpy() - 900) / 300, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        result[:, 1].numpy(), (pixels()[0][:, 2].float().numpy() - 900) / 300, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_quantisation_and_stretch_as_written() -> None:

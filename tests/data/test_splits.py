@@ -53,7 +53,9 @@ def test_absent_samples_are_counted_and_named_with_the_cure(tmp_path: Path) -> N
     with pytest.raises(MissingDataError) as refusal:
         open_splits(task(Fake(gone=["t1", "t4", "x2"])), tmp_path)
     message = str(refusal.value)
-    assert "3 samples of task 'eurosat' are absent (2 of 4 train, 0 of 2 val, 1 of 2 test), such as t1, t4, x2" in message
+    assert (
+        "3 samples of task 'eurosat' are absent (2 of 4 train, 0 of 2 val, 1 of 2 test), such as t1, t4, x2" in message
+    )
     assert "EuroSATallBands.zip" in message
     assert "--partial runs on what is there" in message
 

@@ -151,7 +151,9 @@ def test_weighted_average_precision_is_that_of_repeated_samples(*, ties: bool) -
     found = Ranking(scores, labels).average_precision(counts.astype(float))
     for row, value in zip(counts, found, strict=True):
         again = np.repeat(np.arange(30), row)
-        assert value == pytest.approx(sk.average_precision_score(labels[again], scores[again], average="micro"), abs=EXACT)
+        assert value == pytest.approx(
+            sk.average_precision_score(labels[again], scores[again], average="micro"), abs=EXACT
+        )
 
 
 @settings(max_examples=20)

@@ -60,7 +60,9 @@ class Scripted:
     def fit(self, **options: Any) -> LinearProbe:
         features, targets = np.random.default_rng(0).random((100, 3), dtype=np.float32), np.zeros(100, dtype=np.int64)
         split = (features, targets)
-        return fit_linear(Linear(points=12, patience=3), "multiclass", 2, split, split, device="cpu", progress=Silent(), **options)
+        return fit_linear(
+            Linear(points=12, patience=3), "multiclass", 2, split, split, device="cpu", progress=Silent(), **options
+        )
 
 
 def test_ties_go_to_the_stronger_penalty(monkeypatch: pytest.MonkeyPatch) -> None:

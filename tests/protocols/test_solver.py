@@ -117,7 +117,9 @@ def test_a_path_gives_the_heads_that_single_solves_give(family: Family) -> None:
 
 
 @pytest.mark.parametrize("family", ["softmax", "sigmoid"])
-@pytest.mark.parametrize("case", ["constant", "duplicated", "wide", "separable", "imbalanced", "absent", "tiny", "huge"])
+@pytest.mark.parametrize(
+    "case", ["constant", "duplicated", "wide", "separable", "imbalanced", "absent", "tiny", "huge"]
+)
 def test_awkward_data_converge(case: str, family: Family) -> None:
     features, targets = data(family)
     classes = 4

@@ -36,7 +36,9 @@ def test_the_shipped_catalogue_is_valid_and_its_offline_suite_needs_no_download(
 
 
 def test_unknown_names_are_answered_with_the_closest() -> None:
-    with pytest.raises(UnknownNameError, match=r"checkpoint 'resnet18.rnadom' not found; did you mean 'resnet18.random'"):
+    with pytest.raises(
+        UnknownNameError, match=r"checkpoint 'resnet18.rnadom' not found; did you mean 'resnet18.random'"
+    ):
         load_catalogue().checkpoint("resnet18.rnadom")
     with pytest.raises(UnknownNameError, match="suite 'ofline' not found; did you mean 'offline'"):
         load_catalogue().suite("ofline")

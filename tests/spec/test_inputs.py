@@ -73,9 +73,7 @@ def test_a_checkpoint_without_any_band_of_the_task_is_refused() -> None:
         map_inputs(bands(("B04", "B03", "B02")), checkpoint(["B11", "B12"], {"divide": 10000}))
 
 
-@pytest.mark.parametrize(
-    ("unit", "stored"), [("dn", 2500.0), ("reflectance", 0.25), ("byte", 1 + 2500 * 254 / 2750)]
-)
+@pytest.mark.parametrize(("unit", "stored"), [("dn", 2500.0), ("reflectance", 0.25), ("byte", 1 + 2500 * 254 / 2750)])
 def test_units_meet_in_digital_numbers(unit: Unit, stored: float) -> None:
     given = bands(("B04",), unit)
     divided = map_inputs(given, checkpoint(["B04"], {"divide": 10000}), DISPLAY).channels[0]

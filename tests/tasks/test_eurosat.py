@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ssl4eo_bench.tasks.eurosat import CLASSES, DISPLAY, FILE_ORDER, RGB
 
 from ssl4eo_bench.data.images import write_geotiff, write_jpeg
 from ssl4eo_bench.data.splits import open_splits
@@ -15,7 +16,6 @@ from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.canonical import ids_digest
 from ssl4eo_bench.spec.tasks import SPLITS, SplitName
-from ssl4eo_bench.tasks.eurosat import CLASSES, DISPLAY, FILE_ORDER, RGB
 
 SampleOf = Callable[[str], Path]
 
