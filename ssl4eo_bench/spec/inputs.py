@@ -42,7 +42,7 @@ class Channel(Frozen):
     """
 
     band: str
-    source: str | None
+    source: str | None = None
     valid: tuple[float | None, float | None] = (None, None)
     gain: float = 1.0
     offset: float = 0.0

@@ -1,0 +1,68 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ssl4eo_bench.results.files import (
+    ClassResult,
+    MetricValue,
+    PathResult,
+    Provenance,
+    RunResult,
+    Selection,
+)
+from ssl4eo_bench.spec import catalogue
+from ssl4eo_bench.spec.inputs import map_inputs
+from ssl4eo_bench.spec.protocols import protocol
+from ssl4eo_bench.spec.runs import RunSpec, TaskRecord
+
+
+@pytest.fixture
+def make_result() -> Callable[..., RunResult]:
+    """Makes a plausible result; keywords of the spec mark it, `accuracy` is its test accuracy."""
+
+    def make(
+        task: str = "eurosat",
+        checkpoint: str = "resnet18.random",
+        *,
+        seed: int = 0,
+        accuracy: float = 0.5,
+        dirty: bool = False,
+        **marks: Any,
+    ) -> RunResult:
+        chosen = catalogue.task(task)
+        entry = catalogue.load_catalogue().checkpoint(checkpoint)
+        splits = chosen.sample.splits if marks.get("sample") else chosen.splits
+        spec = RunSpec(
+            task=TaskRecord.of(chosen, splits),
+            checkpoint=entry,
+            inputs=map_inputs(chosen.bands, entry, chosen.display),
+            protocol=protocol("linear"),
+            seed=seed,
+            **marks,
+        )
+        values = {"accuracy": accuracy, "micro_map": accuracy + 0.1, "macro_f1": accuracy - 0.01}
+        metrics = {name: MetricValue(value=v, low=v - 0.02, high=v + 0.02) for name, v in values.items()}
+        return RunResult(
+            schema_version=1,
+            digest=spec.digest,
+            spec=spec,
+            counts={split: found.count for split, found in splits.items()},
+            metrics={"val": {"accuracy": MetricValue(value=0.1 + 0.2)}, "test": metrics},
+            classes=tuple(ClassResult(name=name, support=1, precision=1 / 3, f1=0.1) for name in chosen.classes),
+            selection=Selection(metric="accuracy", C=0.01, path=(PathResult(C=0.01, val=0.3, gradient=1e-6, iterations=5),)),
+            provenance=Provenance(
+                versions={"python": "3.11"},
+                dirty=dirty,
+                device="cpu",
+                runners=("torch-cpu",),
+                weights_sha256=("0" * 64,),
+                threads=2,
+                started="2026-01-01T00:00:00+00:00",
+                seconds={"fit": 1.5},
+                features_computed=0,
+                peak_memory_bytes=1,
+            ),
+        )
+
+    return make

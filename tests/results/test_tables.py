@@ -1,0 +1,99 @@
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ssl4eo_bench.results.files import RunResult, write_result
+from ssl4eo_bench.results.tables import write_leaderboard, write_tables
+
+Make = Callable[..., RunResult]
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8") as opened:
+        return list(csv.DictReader(opened))
+
+
+def generate(results: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in (*write_tables(results), *write_leaderboard(results))}
+
+
+@pytest.fixture
+def results(tmp_path: Path, make_result: Make) -> Path:
+    write_result(tmp_path, make_result(checkpoint="bandstats", accuracy=1 / 3))
+    write_result(tmp_path, make_result(checkpoint="resnet18.random", accuracy=0.5))
+    write_result(tmp_path, make_result(checkpoint="resnet18.random", accuracy=0.6, seed=1))
+    write_result(tmp_path, make_result("eurosat-rgb", checkpoint="resnet50.random", accuracy=0.9))
+    return tmp_path
+
+
+def test_tables_hold_every_run_in_full_precision(results: Path) -> None:
+    generate(results)
+    table = rows(results / "tables" / "eurosat-v1.linear-v1.csv")
+    assert [(row["checkpoint"], row["seed"]) for row in table] == [
+        ("bandstats", "0"),
+        ("resnet18.random", "0"),
+        ("resnet18.random", "1"),
+    ]
+    assert float(table[0]["accuracy"]) == 1 / 3
+    assert float(table[0]["accuracy_low"]) == 1 / 3 - 0.02
+    assert {"micro_map", "macro_f1", "macro_f1_high", "C", "digest", "test_samples"} <= set(table[0])
+    assert list(table[0])[:3] == ["checkpoint", "seed", "accuracy"]  # the main metric comes first
+
+
+def test_generating_twice_changes_no_byte(results: Path) -> None:
+    assert generate(results) == generate(results)
+
+
+def test_the_leaderboard_averages_seeds_and_ranks(results: Path) -> None:
+    generate(results)
+    board = rows(results / "leaderboard.csv")
+    assert [row["checkpoint"] for row in board] == ["resnet18.random", "bandstats", "resnet50.random"]
+    assert float(board[0]["eurosat-v1.accuracy"]) == pytest.approx(0.55)
+    assert board[0]["seeds"] == "2"
+    assert {"eurosat-v1.micro_map", "eurosat-v1.macro_f1", "eurosat-rgb-v1.accuracy"} <= set(board[0])
+
+
+def test_a_mean_needs_every_headline_task(results: Path) -> None:
+    generate(results)
+    board = {row["checkpoint"]: row for row in rows(results / "leaderboard.csv")}
+    assert float(board["bandstats"]["mean"]) == pytest.approx(1 / 3)
+    assert board["resnet50.random"]["mean"] == ""  # it has only a variant
+
+
+def test_marked_runs_never_enter_official_tables(results: Path, make_result: Make) -> None:
+    before = generate(results)
+    write_result(results, make_result(accuracy=0.99, sample=True))
+    write_result(results, make_result(accuracy=0.99, partial=True))
+    write_result(results, make_result(accuracy=0.99, limit=10))
+    write_result(results, make_result(accuracy=0.99, sample=True, limit=10))
+    write_result(results, make_result(checkpoint="tf_efficientnet_lite0.in1k", accuracy=0.99, dirty=True))
+    after = generate(results)
+    assert {name: content for name, content in after.items() if ".sample." not in name} == before
+    assert set(after) - set(before) == {
+        "eurosat-v1.linear-v1.sample.csv",
+        "leaderboard.sample.csv",
+        "leaderboard.sample.md",
+    }
+    assert [row["checkpoint"] for row in rows(results / "leaderboard.sample.csv")] == ["resnet18.random"]
+
+
+def test_tables_of_removed_runs_go_with_them(results: Path) -> None:
+    generate(results)
+    for file in (results / "runs" / "eurosat-rgb-v1").rglob("*.json"):
+        file.unlink()
+    generate(results)
+    assert [file.name for file in (results / "tables").iterdir()] == ["eurosat-v1.linear-v1.csv"]
+    for file in results.rglob("runs/**/*.json"):
+        file.unlink()
+    assert generate(results) == {}
+    assert not (results / "leaderboard.csv").exists()
+
+
+def test_markdown_shows_percent_and_leaves_gaps_empty(results: Path) -> None:
+    generate(results)
+    lines = (results / "leaderboard.md").read_text().splitlines()
+    assert len(lines) == 2 + 3
+    assert "| linear-v1 | bandstats | 1 | 33.33 |" in lines[3]
+    assert "nan" not in "".join(lines)
