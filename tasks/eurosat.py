@@ -140,7 +140,7 @@ def _class_of(id_: str) -> str:
 
 def _can_exist(id_: str) -> bool:
     match = re.fullmatch(r"([A-Za-z]+)_([1-9]\d*)", id_)
-    return bool(match) and 1 <= int(match[2]) <= CLASSES.get(match[1], 0)
+    return match is not None and int(match[2]) <= CLASSES.get(match[1], 0)
 
 
 LISTS_URL = "https://hf.co/datasets/torchgeo/eurosat/resolve/1ce6f1bfb56db63fd91b6ecc466ea67f2509774c/"

@@ -46,12 +46,20 @@ def sample_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
     return get
 
 
+@pytest.fixture(scope="session")
+def shared_samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the commands of all tests find and leave the samples they ask for with `--sample`."""
+    return tmp_path_factory.mktemp("shared-samples")
+
+
 @pytest.fixture
 def command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared_samples: Path
 ) -> Callable[..., tuple[int, str, str]]:
     """Calls the command line in an empty working directory; gives exit code, stdout and stderr."""
     monkeypatch.setenv("SSL4EO_BENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "samples").symlink_to(shared_samples)
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)

@@ -21,7 +21,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert file.read_text() == "first\n"
     write_text(file, "second\n")
     assert file.read_text() == "second\n"
-    assert os.listdir(file.parent) == ["file.txt"]
+    assert [path.name for path in file.parent.iterdir()] == ["file.txt"]
 
 
 def test_files_have_the_permissions_of_the_users_mask(tmp_path: Path) -> None:

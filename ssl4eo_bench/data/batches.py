@@ -1,7 +1,7 @@
 """Reading ahead: batches are decoded on threads while the backbone works."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from ssl4eo_bench.spec.tasks import Groups, Source
@@ -9,7 +9,7 @@ from ssl4eo_bench.spec.tasks import Groups, Source
 
 def batches(
     source: Source, ids: Sequence[str], bands: Sequence[str], *, size: int, threads: int = 2, ahead: int = 4
-) -> Iterator[Groups]:
+) -> Generator[Groups]:
     """Consecutive batches of `size` samples (the last may be smaller), in the order of `ids`.
 
     Decoders release Python's lock, so threads are enough on a few cores and nothing is copied between processes.

@@ -76,7 +76,7 @@ def scene(names: Sequence[str], *, size: int, rng: Rng) -> np.ndarray:
     covers = [_texture(land_covers()[name], size, rng) for name in names]
     pixels: np.ndarray = covers[0]
     for other in covers[1:]:
-        field = _noise(size, size / 4, rng)
+        (field,) = _noise(size, size / 4, rng, count=1)
         pixels = np.where(field > np.quantile(field, 1 - rng.uniform(*MINOR_SHARE)), other, pixels)
     light = np.exp(rng.normal(0.0, LIGHT_SPREAD))
     digital: np.ndarray = np.clip(np.rint(light * pixels), 1, 65535).astype(np.uint16)
@@ -87,7 +87,7 @@ def _texture(cover: Cover, size: int, rng: Rng) -> np.ndarray:
     """Pixels `[13, size, size]` of one land cover."""
     mean = rng.multivariate_normal(cover.mean, cover.between_covariance, check_valid="ignore")
     variances, directions = np.linalg.eigh(cover.within_covariance)
-    fields = np.stack([_noise(size, cover.correlation_length, rng) for _ in variances])
+    fields = _noise(size, cover.correlation_length, rng, count=len(variances))
     components = np.sqrt(np.clip(variances, 0.0, None))[:, None, None] * fields
     texture: np.ndarray = np.tensordot(directions, components, axes=1)
     if cover.pattern != "smooth":  # a pattern is brighter or darker in all bands
@@ -103,13 +103,19 @@ def display_image(scene_rgb: np.ndarray, display: DisplayStretch) -> np.ndarray:
     return np.clip(np.rint((scene_rgb.astype(float) - offset) / gain), *display.byte_range).astype(np.uint8)
 
 
-def _noise(size: int, correlation_length: float, rng: Rng) -> np.ndarray:
-    """A Gaussian random field on a torus with autocorrelation exp(-distance / correlation_length)."""
+def _noise(size: int, correlation_length: float, rng: Rng, *, count: int) -> np.ndarray:
+    """Gaussian random fields `[count, size, size]` on a torus, autocorrelation exp(-distance / correlation_length)."""
+    white = np.fft.rfft2(rng.standard_normal((count, size, size)))
+    fields: np.ndarray = np.fft.irfft2(_amplitude(size, correlation_length) * white, s=(size, size))
+    return fields
+
+
+@cache
+def _amplitude(size: int, correlation_length: float) -> np.ndarray:
     steps = np.minimum(np.arange(size), size - np.arange(size))
     covariance = np.exp(-np.hypot(steps[:, None], steps[None, :]) / correlation_length)
     amplitude: np.ndarray = np.sqrt(np.clip(np.fft.rfft2(covariance).real, 0.0, None))
-    field: np.ndarray = np.fft.irfft2(amplitude * np.fft.rfft2(rng.standard_normal((size, size))), s=(size, size))
-    return field
+    return amplitude
 
 
 def _standardised(field: np.ndarray) -> np.ndarray:

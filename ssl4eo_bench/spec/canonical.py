@@ -35,8 +35,12 @@ def OneOf(**by_key: type[Frozen]) -> BeforeValidator:  # noqa: N802 - reads as a
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first fault that pydantic found, as half a sentence: where, and what is wrong there."""
-    fault = error.errors()[0]
+    """The first fault that pydantic found, as half a sentence: where, and what is wrong there.
+
+    An unknown key goes first: a misspelt key is a missing one as well.
+    """
+    faults = error.errors()
+    fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     where = ".".join(str(part) for part in fault["loc"])
     what = {"extra_forbidden": "is not a known key", "missing": "is missing"}.get(fault["type"])
     if what:

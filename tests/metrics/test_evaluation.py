@@ -85,7 +85,7 @@ def test_the_order_of_samples_does_not_matter(
 ) -> None:
     scores, truth, labels = problem
     order = list(range(len(labels)))
-    random.shuffle(order)  # type: ignore[arg-type]
+    random.shuffle(order)
     straight, shuffled = (evaluate_multiclass(scores[o], labels[o], names(scores)) for o in (slice(None), order))
     assert shuffled.confusion == straight.confusion
     for name, metric in straight.metrics.items():
@@ -197,7 +197,7 @@ def test_the_seed_decides_the_interval_and_not_the_value() -> None:
         evaluate_multiclass(scores, labels, ("a", "b", "c"), seed=seed).metrics["macro_map"] for seed in (1, 1, 2)
     )
     assert first == same
-    assert (first.value, first.low) == (other.value, pytest.approx(other.low, abs=0.05))
+    assert first.value == other.value
     assert first.low != other.low
 
 

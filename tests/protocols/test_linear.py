@@ -51,7 +51,7 @@ class Scripted:
                 yield Head(penalty, accuracy, 0.0, 1, converged=converged)  # type: ignore[arg-type]
 
         def logits(head: Head, transformed: Any) -> np.ndarray:
-            right = round(float(head.weights) * 100)  # type: ignore[arg-type]
+            right = round(float(head.weights) * 100)
             return np.repeat([[1.0, 0.0], [0.0, 1.0]], [right, 100 - right], axis=0)
 
         monkeypatch.setattr(linear_module, "solve_path", path)

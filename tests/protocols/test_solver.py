@@ -92,7 +92,7 @@ def test_the_gradient_vanishes_where_it_stops(family: Family) -> None:
             loss = (torch.logsumexp(logits, 1) - (logits * truth).sum(1)).sum()
         else:
             loss = torch.nn.functional.softplus(logits).sum() - (logits * truth).sum()
-        (loss + weights[:, :-1].square().sum() / (2 * head.C)).backward()
+        (loss + weights[:, :-1].square().sum() / (2 * head.C)).backward()  # type: ignore[no-untyped-call]
         zero = (torch.full_like(truth, 0.25 if family == "softmax" else 0.5) - truth).T @ torch.cat(
             [transformed.double(), torch.ones(len(transformed), 1)], dim=1
         )

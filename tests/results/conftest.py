@@ -50,7 +50,9 @@ def make_result() -> Callable[..., RunResult]:
             counts={split: found.count for split, found in splits.items()},
             metrics={"val": {"accuracy": MetricValue(value=0.1 + 0.2)}, "test": metrics},
             classes=tuple(ClassResult(name=name, support=1, precision=1 / 3, f1=0.1) for name in chosen.classes),
-            selection=Selection(metric="accuracy", C=0.01, path=(PathResult(C=0.01, val=0.3, gradient=1e-6, iterations=5),)),
+            selection=Selection(
+                metric="accuracy", C=0.01, path=(PathResult(C=0.01, val=0.3, gradient=1e-6, iterations=5),)
+            ),
             provenance=Provenance(
                 versions={"python": "3.11"},
                 dirty=dirty,

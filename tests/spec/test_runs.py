@@ -30,7 +30,7 @@ def test_the_path_follows_from_the_spec(spec: RunSpec) -> None:
 
 def test_the_digest_changes_with_whatever_can_move_a_number(spec: RunSpec) -> None:
     test = spec.task.splits["test"].model_copy(update={"digest": "0" * 64})
-    changes = [
+    changes: list[dict[str, object]] = [
         {"seed": 4},
         {"sample": True},
         {"partial": True},

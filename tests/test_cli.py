@@ -1,0 +1,288 @@
+"""The command line as a user meets it: what it prints, what it refuses, what it leaves behind."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ssl4eo_bench.tasks.eurosat import FILE_ORDER
+
+from ssl4eo_bench.data.images import write_geotiff, write_jpeg
+
+Command = Callable[..., tuple[int, str, str]]
+SampleOf = Callable[[str], Path]
+
+RUN = ("run", "--protocol", "linear", "--checkpoint", "bandstats")
+
+
+def refused(command: Command, *arguments: object) -> str:
+    """The one sentence of a refusal; nothing may be written but what was there and the cache."""
+    before = sorted(Path().rglob("*"))
+    code, out, err = command(*arguments)
+    assert code == 2, (code, out, err)
+    lines = [line for line in err.splitlines() if "error: " in line]
+    assert len(lines) == 1, err
+    assert "Traceback" not in err
+    assert [path for path in Path().rglob("*") if path.suffix == ".json"] == [
+        path for path in before if path.suffix == ".json"
+    ]
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((*RUN, "--sample", "--task", "eurosta"), "task 'eurosta' not found; did you mean 'eurosat'?"),
+        (
+            ("run", "--sample", "--task", "eurosat", "--protocol", "liner"),
+            "protocol 'liner' not found; did you mean 'linear'",
+        ),
+        ((*RUN, "resnet5.random", "--sample", "--task", "eurosat"), "did you mean 'resnet50.random'"),
+        (
+            (*RUN, "--suite", "offlin", "--sample", "--task", "eurosat"),
+            "suite 'offlin' not found; did you mean 'offline'",
+        ),
+        ((*RUN, "timm:resnet.random", "--sample", "--task", "eurosat"), "timm architecture 'resnet' not found"),
+        (
+            (*RUN, "--task", "eurosat", "--data-dir", "nowhere"),
+            "data directory nowhere does not exist; name yours with",
+        ),
+        ((*RUN, "--task", "eurosat", "--data-dir", "."), "no EuroSAT images (.tif) below .; get https://"),
+        ((*RUN, "--task", "eurosat", "--sample", "--image-size", "64"), "leave --image-size away"),
+        ((*RUN, "--task", "eurosat", "--sample", "--device", "cuda:7"), "device 'cuda:7' cannot be used here"),
+        ((*RUN, "--task", "eurosat", "--sample", "--limit", "0"), "0 is not above 0"),
+        ((*RUN, "--task", "eurosat", "--sample", "--seed", "-1"), "-1 is not between 0 and"),
+        (("show", "nothing"), "results directory results does not exist"),
+        (("list", "runs", "--results", "nowhere"), "results directory nowhere does not exist"),
+        (("data", "sample", "eurosta"), "task 'eurosta' not found"),
+        (("leaderbord",), "invalid choice: 'leaderbord'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_what_cannot_be_done_is_refused_in_one_sentence(
+    command: Command, arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in refused(command, *arguments)
+
+
+def test_a_checkpoint_of_another_sensor_is_refused(command: Command) -> None:
+    Path("radar.yaml").write_text(
+        "checkpoints:\n  radar.tag:\n    arch: resnet18\n    weights: {random: true}\n    bands: [VV, VH]\n"
+        "    image_size: 64\n    scaling: {mean: {VV: -12, VH: -20}, std: {VV: 5, VH: 6}}\n"
+    )
+    message = refused(command, *RUN, "radar.tag", "--checkpoints", "radar.yaml", "--task", "eurosat", "--sample")
+    assert "checkpoint 'radar.tag' wants VV, VH, which the task does not have: it gives B01" in message
+
+
+def test_a_catalogue_with_an_unknown_key_is_refused(command: Command) -> None:
+    Path("mine.yaml").write_text("checkpoints:\n  mine.tag: {arch: resnet18, colour: red}\n")
+    message = refused(command, *RUN, "--checkpoints", "mine.yaml", "--task", "eurosat", "--sample")
+    assert "mine.yaml: checkpoint 'mine.tag': key 'colour' is not a known key" in message
+
+
+def test_a_results_directory_that_cannot_be_written_is_refused_before_anything_else(command: Command) -> None:
+    Path("file").write_text("in the way")
+    message = refused(command, *RUN, "--task", "eurosat", "--sample", "--results", "file/results")
+    assert "results directory file/results cannot be written (Not a directory); name another with --results" in message
+
+
+@pytest.fixture
+def data(command: Command, sample_of: SampleOf, tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of a task's sample that may be spoilt, where `--sample` of this test's commands looks for it."""
+    samples = tmp_path / "cache" / "samples"
+    samples.unlink()
+
+    def copy(task: str) -> Path:
+        shutil.copytree(sample_of(task), samples / f"{task}-v1")
+        return samples / f"{task}-v1"
+
+    return copy
+
+
+def one(folder: Path, pattern: str) -> Path:
+    (file,) = folder.rglob(pattern)
+    return file
+
+
+SPOILT: dict[str, tuple[str, str, Callable[[Path], object], str]] = {
+    "cut-off tif": (
+        "eurosat",
+        "Forest_30.tif",
+        lambda file: file.write_bytes(file.read_bytes()[:50_000]),
+        r"Forest_30\.tif is no GeoTIFF, or a cut-off one; fetch it again",
+    ),
+    "cut-off jpg": (
+        "eurosat-rgb",
+        "Forest_30.jpg",
+        lambda file: file.write_bytes(file.read_bytes()[:700]),
+        r"Forest_30\.jpg is no JPEG, or a cut-off one; fetch it again",
+    ),
+    "bands": (
+        "eurosat",
+        "Forest_30.tif",
+        lambda file: write_geotiff(file, np.ones((12, 64, 64), dtype=np.uint16)),
+        r"Forest_30\.tif holds 12 bands of 64 × 64 pixels in uint16, but 13 bands",
+    ),
+    "size": (
+        "eurosat",
+        "Forest_30.tif",
+        lambda file: write_geotiff(file, np.ones((13, 32, 64), dtype=np.uint16)),
+        r"Forest_30\.tif holds 13 bands of 32 × 64 pixels",
+    ),
+    "dtype": (
+        "eurosat",
+        "Forest_30.tif",
+        lambda file: write_geotiff(file, np.ones((13, 64, 64), dtype=np.float32)),
+        r"Forest_30\.tif holds 13 bands of 64 × 64 pixels in float32",
+    ),
+    "jpg size": (
+        "eurosat-rgb",
+        "Forest_30.jpg",
+        lambda file: write_jpeg(file, np.zeros((3, 72, 64), dtype=np.uint8)),
+        r"Forest_30\.jpg holds 3 bands of 72 × 64 pixels",
+    ),
+    "duplicate id": (
+        "eurosat-rgb",
+        "eurosat-val.txt",
+        lambda file: file.write_text(file.read_text() + "Forest_30.jpg\n"),
+        r"the val list of task 'eurosat-rgb' names Forest_30 more than once",
+    ),
+    "missing id": (
+        "eurosat-rgb",
+        "eurosat-val.txt",
+        lambda file: file.write_text(file.read_text().replace("Forest_30.jpg\n", "")),
+        r"the val list of task 'eurosat-rgb' has 119 ids, but the official one has 120",
+    ),
+    "foreign id": (
+        "eurosat-rgb",
+        "eurosat-val.txt",
+        lambda file: file.write_text(file.read_text().replace("Forest_30.jpg", "Forest_3456.jpg")),
+        r"eurosat-val\.txt names Forest_3456, which EuroSAT does not have",
+    ),
+    "id of another split": (
+        "eurosat-rgb",
+        "eurosat-val.txt",
+        lambda file: file.write_text(file.read_text().replace("Forest_30.jpg", "Forest_1.jpg")),
+        r"the val list of task 'eurosat-rgb' has the right number of ids, but not the official ones",
+    ),
+    "absent image": (
+        "eurosat-rgb",
+        "Forest_30.jpg",
+        lambda file: file.unlink(),
+        r"1 samples of task 'eurosat-rgb' are absent \(0 of 240 train, 1 of 120 val, 0 of 240 test\), such as Forest_30",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_a_spoilt_dataset_is_refused_by_name(command: Command, data: Callable[[str], Path], case: str) -> None:
+    task, pattern, spoil, message = SPOILT[case]
+    spoil(one(data(task), pattern))
+    assert re.search(message, refused(command, *RUN, "--task", task, "--sample"))
+    assert not Path("results", "runs").exists()
+
+
+def test_partial_data_run_when_asked_for_and_are_marked(command: Command, data: Callable[[str], Path]) -> None:
+    one(data("eurosat-rgb"), "Forest_30.jpg").unlink()
+    code, out, err = command(*RUN, "--task", "eurosat-rgb", "--sample", "--partial", "--quiet")
+    assert code == 0, err
+    assert "sample, partial" in out
+    assert Path("results/runs/eurosat-rgb-v1/linear-v1/bandstats/seed0-sample-partial.json").is_file()
+    assert not list(Path("results").glob("leaderboard*"))
+
+
+def test_real_partial_data(command: Command, real_data: Path) -> None:
+    arguments = ("run", "--task", "eurosat", "--protocol", "linear", "--checkpoint", "resnet18.random")
+    options = ("--data-dir", real_data, "--image-size", "64", "--quiet")
+    message = refused(command, *arguments, *options)
+    assert "26,762 samples of task 'eurosat' are absent (16,055 of 16,200 train" in message
+    assert "EuroSATallBands.zip" in message
+    code, out, err = command(*arguments, *options, "--partial")
+    assert code == 0, err
+    assert "done, partial" in out
+
+
+def test_a_dry_run_shows_the_mapping_and_writes_nothing(command: Command) -> None:
+    code, out, _ = command("run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample", "--dry-run")
+    assert code == 0
+    assert "eurosat-rgb-v1 · linear-v1 · tf_efficientnet_lite0.in1k · seed 0" in out
+    assert "would run: results/runs/eurosat-rgb-v1/linear-v1/bandstats/seed0-sample.json" in out
+    assert "0 (not in the task)" in out  # a filled band
+    assert "clip(x · 0.003922, 0, 1) · 2 - 1" in out
+    assert list(Path().iterdir()) == []
+    code, out, _ = command("run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample", "--dry-run", "--json")
+    assert [spec["checkpoint"]["name"] for spec in json.loads(out)][-1] == "bandstats"
+
+
+def test_listings(command: Command) -> None:
+    code, out, _ = command("list", "tasks")
+    assert code == 0
+    assert all(name in out for name in ("eurosat", "eurosat-spatial", "eurosat-rgb", "eurosat-rgb-spatial"))
+    assert "16200/5400/5400" in out
+    _, out, _ = command("list", "checkpoints", "--json")
+    assert [row["checkpoint"] for row in json.loads(out)] == [
+        "tf_efficientnet_lite0.in1k",
+        "resnet18.random",
+        "resnet50.random",
+        "bandstats",
+    ]
+    assert "tolerance=1e-05" in command("list", "protocols")[1]
+
+
+def test_results_are_listed_shown_and_tabulated(command: Command) -> None:
+    assert command(*RUN, "--task", "eurosat-rgb", "--sample", "--quiet")[0] == 0
+    (row,) = json.loads(command("list", "runs", "--json")[1])
+    assert (row["task"], row["checkpoint"], row["marks"].split()[0]) == ("eurosat-rgb-v1", "bandstats", "sample")
+    code, out, _ = command("show", row["digest"])
+    assert code == 0
+    for text in ("not official: sample", "accuracy", "Residential", "chosen on val by accuracy", "B04", "seconds:"):
+        assert text in out
+    shown = json.loads(command("show", "--json", "eurosat-rgb-v1/linear-v1/bandstats/seed0-sample")[1])
+    assert shown["digest"].startswith(row["digest"])
+    before = {file: file.read_bytes() for file in Path("results").rglob("*") if file.is_file()}
+    for repetition in range(2):
+        assert command("tables")[0] == command("leaderboard")[0] == 0, repetition
+    assert {file: file.read_bytes() for file in Path("results").rglob("*") if file.is_file()} == before
+
+
+def test_the_cache_is_listed_verified_and_pruned(command: Command, tmp_path: Path) -> None:
+    assert command(*RUN, "--task", "eurosat-rgb", "--sample", "--quiet")[0] == 0
+    rows = json.loads(command("cache", "list", "--json")[1])
+    assert sorted(row["split"] for row in rows) == ["test", "train", "val"]
+    assert rows[0]["checkpoint"] == "bandstats"
+    assert command("cache", "verify")[:2] == (
+        0,
+        "3 entries, 0 damaged shards; damaged ones are computed again when they are needed\n",
+    )
+    shard = next((tmp_path / "cache" / "features").rglob("shard-*.npy"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    code, out, _ = command("cache", "verify")
+    assert code == 1
+    assert f"damaged: {shard}" in out
+    assert command("cache", "prune")[1] == "freed 0.0 MB\n"
+    assert "freed" in command("cache", "prune", "--all")[1]
+    assert command("cache", "list")[1] == ""
+
+
+def test_a_sample_can_be_written_for_looking_at(command: Command) -> None:
+    code, out, err = command("data", "sample", "eurosat", "--quiet")
+    assert (code, out.strip()) == (0, "eurosat-sample"), err
+    assert len(list(Path("eurosat-sample").rglob("*.tif"))) == 600
+    assert "eurosat-sample exists; name a new folder" in refused(command, "data", "sample", "eurosat")
+    assert FILE_ORDER[-1] == "B8A"
+
+
+@pytest.mark.parametrize("name", ["run", "list", "show", "tables", "leaderboard", "data sample", "cache prune"])
+def test_every_command_explains_itself(command: Command, name: str) -> None:
+    code, out, _ = command(*name.split(), "--help")
+    assert code == 0
+    assert f"usage: ssl4eo-bench {name}" in out
+
+
+def test_the_version_is_that_of_the_package(command: Command) -> None:
+    from importlib.metadata import version
+
+    assert command("--version")[1].strip() == f"ssl4eo-bench {version('ssl4eo-bench')}"

