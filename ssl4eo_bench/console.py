@@ -36,7 +36,7 @@ class ConsoleProgress:
             _Rate(unit),
             Remaining(compact=True, elapsed_when_finished=True),
         )
-        with Bars(*columns, console=self._console) as bars:
+        with Bars(*columns, console=self._console, refresh_per_second=4) as bars:
             task = bars.add_task(what, total=total)
             yield lambda done: bars.advance(task, done)
 

@@ -61,10 +61,10 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
     Test labels are opened after everything has been chosen.
     """
     watch = _Stopwatch()
-    backbone = _LazyBackbone(job, settings.device)
+    backbone = LazyBackbone(job, settings.device)
 
     def features(split: SplitName) -> CachedFeatures:
-        return _features(job, split, backbone, settings.cache_dir, progress)
+        return extract_features(job, split, backbone, settings.cache_dir, progress)
 
     with watch.stage("features"):
         train, val = features("train"), features("val")
@@ -102,7 +102,7 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
     )
 
 
-class _LazyBackbone:
+class LazyBackbone:
     """The backbone of a job, built and compiled when the first batch is there: not at all if features are cached."""
 
     def __init__(self, job: Job, device: str) -> None:
@@ -127,9 +127,10 @@ class _LazyBackbone:
         return make_runner(module, tuple(np.repeat(group[:1], BATCH, axis=0) for group in groups), self._device)
 
 
-def _features(
-    job: Job, split: SplitName, backbone: _LazyBackbone, cache_dir: Path, progress: Progress
+def extract_features(
+    job: Job, split: SplitName, backbone: LazyBackbone, cache_dir: Path, progress: Progress
 ) -> CachedFeatures:
+    """The features of a split, from the cache as far as they are there."""
     spec, samples = job.spec, job.samples[split]
     key = FeatureKey(
         task=spec.task_slug,

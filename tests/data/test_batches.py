@@ -44,7 +44,7 @@ def test_batches_come_in_order_and_hold_every_sample_once(size: int) -> None:
 
 def test_batches_are_read_ahead_on_threads_but_not_without_end() -> None:
     source = Numbered()
-    taken = batches(source, IDS, ["B04"], size=1, threads=3, ahead=3)
+    taken = batches(source, IDS, ["B04"], size=1, threads=3)
     next(taken)
     time.sleep(0.1)
     assert 2 <= source.most_open <= 3

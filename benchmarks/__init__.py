@@ -1,0 +1,1 @@
+"""What is measured against peers; each module runs with `python -m benchmarks.NAME`."""

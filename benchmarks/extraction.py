@@ -1,0 +1,90 @@
+"""Does the input pipeline keep the backbone busy?
+
+Peer: a bare loop that runs the compiled backbone over and over on one ready input batch. Ours: the same backbone in
+the same runtime, but from the JPEGs in the zip archive: reading, decoding, resizing, normalising, checking, caching.
+"""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.setting import alternate, arguments, describe_machine, median_ratio, report
+from ssl4eo_bench.backbones.cache import FeatureCache, FeatureKey
+from ssl4eo_bench.backbones.features import BackboneFeatures, feature_module
+from ssl4eo_bench.backbones.runtime import Runner, make_runner
+from ssl4eo_bench.data.batches import batches
+from ssl4eo_bench.data.splits import open_splits
+from ssl4eo_bench.progress import Silent
+from ssl4eo_bench.run import BATCH
+from ssl4eo_bench.spec import catalogue
+from ssl4eo_bench.spec.inputs import map_inputs
+from ssl4eo_bench.spec.tasks import Groups
+
+IMAGES = {"tf_efficientnet_lite0.in1k": 2048, "resnet18.random": 512}
+
+
+class Compiled:
+    """A runner as the feature cache wants it."""
+
+    weights_sha256 = "0" * 64
+
+    def __init__(self, run: Runner) -> None:
+        self.runner = run.name
+        self._run = run
+
+    def __call__(self, groups: Groups) -> np.ndarray:
+        """Features of a batch."""
+        return self._run(groups)
+
+
+def measure(name: str, images: int, data_dir: Path) -> bool:
+    """Compare for one checkpoint."""
+    task = catalogue.task("eurosat-rgb")
+    samples = open_splits(task, data_dir)["train"]
+    checkpoint = catalogue.load_catalogue().checkpoint(name)
+    inputs = map_inputs(task.bands, checkpoint, task.display)
+    stored = samples.source.read(samples.ids[:BATCH], inputs.sources)
+    module = feature_module(checkpoint, inputs, task.groups(inputs.sources), [(64, 64)], seed=0)
+    assert isinstance(module, BackboneFeatures)
+    ready = (np.random.default_rng(0).random((BATCH, len(inputs.channels), 224, 224), dtype=np.float32),)
+    bare, ours = make_runner(module.backbone, ready, "cpu"), Compiled(make_runner(module, stored, "cpu"))
+    key = FeatureKey(task="t", split="train", rows=images, ids="", data="", checkpoint=name, backbone="", inputs="")
+    cache = Path(tempfile.mkdtemp())
+
+    def loop() -> None:
+        for _ in range(images // BATCH):
+            bare(ready)
+
+    def pipeline() -> None:
+        def read(start: int, stop: int) -> Iterator[Groups]:
+            return batches(samples.source, samples.ids[start:stop], inputs.sources, size=BATCH)
+
+        shutil.rmtree(cache)
+        found = FeatureCache(cache).get(key, ours, read, Silent())
+        assert found.computed == images
+
+    try:
+        for action in (loop, pipeline):
+            action()
+        times = alternate(loop, pipeline, rounds=5)
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)
+    rates = [images / np.median(times_of_one) for times_of_one in times]
+    print(f"{name} ({ours.runner}): bare loop {rates[0]:.1f} images/s, from the archive {rates[1]:.1f} images/s")
+    return report(f"{name}: pipeline ÷ bare loop", median_ratio(times[0], times[1]), 0.9)
+
+
+def main() -> int:
+    """Print the table; 1 if a target was missed."""
+    options = arguments(__doc__ or "")
+    describe_machine()
+    met = [measure(name, images, options.data_dir) for name, images in IMAGES.items()]
+    return 0 if all(met) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""What a user waits for, and what the machine must have: the main job from the command line.
+
+`ssl4eo-bench run` on all of EuroSAT RGB with a pretrained EfficientNet-Lite0: first with an empty cache, then with
+cached features, then with the result there; and the help.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.setting import arguments, describe_machine, report
+
+COMMAND = ("-m", "ssl4eo_bench")
+
+
+def call(*options: str, times: int = 1) -> float:
+    """The least seconds of a few calls."""
+    best = float("inf")
+    for _ in range(times):
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, *COMMAND, *options], check=True, stdout=subprocess.DEVNULL)
+        best = min(best, time.perf_counter() - begin)
+    return best
+
+
+def main() -> int:
+    """Print the table; 1 if a target was missed."""
+    options = arguments(__doc__ or "")
+    describe_machine()
+    met = []
+    for help_of in ((), ("run",), ("list",), ("data", "sample"), ("cache", "prune")):
+        name = " ".join((*help_of, "--help"))
+        met.append(report(name, call(*help_of, "--help", times=5), 0.5, more_is_better=False, unit="s"))
+    with tempfile.TemporaryDirectory() as folder:
+        job = ["run", "--task", "eurosat-rgb", "--protocol", "linear", "--checkpoint", "tf_efficientnet_lite0.in1k"]
+        job += ["--data-dir", str(options.data_dir), "--results", f"{folder}/results", "--cache-dir", f"{folder}/cache"]
+        first = call(*job)
+        (file,) = Path(folder, "results").rglob("seed0.json")
+        result = json.loads(file.read_text())
+        images, seconds = result["provenance"]["features_computed"], result["provenance"]["seconds"]
+        print(f"first run {first:.1f} s, by stage {seconds}")
+        print(
+            f"{images:,} images, {images / seconds['features']:.1f} images/s with building and compiling the backbone"
+        )
+        print(f"test accuracy {result['metrics']['test']['accuracy']['value']:.4f}")
+        print(f"second run with --force, features cached: {call(*job, '--force'):.1f} s")
+        met.append(report("the same command again, skipped", call(*job, times=3), 3.0, more_is_better=False, unit="s"))
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024**2
+    met.append(report("peak memory", peak, 3.0, more_is_better=False, unit="GiB"))
+    return 0 if all(met) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
