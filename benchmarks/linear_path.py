@@ -79,15 +79,8 @@ def main() -> int:
         ours_at = objective(logits, targets, weights[:, :-1], head.C)
         logits = standardised.astype(np.float64) @ fit.coef_.T + fit.intercept_
         theirs_at = objective(logits, targets, fit.coef_.astype(np.float64), head.C)
-        met.append(
-            report(
-                f"C = {head.C:.1e}: objective ÷ scikit-learn's",
-                ours_at / theirs_at,
-                1.0,
-                more_is_better=False,
-                digits=7,
-            )
-        )
+        claim = f"C = {head.C:.1e}: objective ÷ scikit-learn's"
+        met.append(report(claim, ours_at / theirs_at, 1.0, more_is_better=False, digits=7))
     return 0 if all(met) else 1
 
 
