@@ -47,9 +47,8 @@ def report(
 ) -> bool:
     """Print a figure beside its target; whether it was met."""
     met = value >= target if more_is_better else value <= target
-    print(
-        f"{'met   ' if met else 'MISSED'}  {claim}: {value:.{digits}f} {unit} ({'≥' if more_is_better else '≤'} {target:g})"
-    )
+    bound = f"{'≥' if more_is_better else '≤'} {target:g}"
+    print(f"{'met   ' if met else 'MISSED'}  {claim}: {value:.{digits}f} {unit} ({bound})")
     return met
 
 
