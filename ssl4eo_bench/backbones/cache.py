@@ -198,6 +198,8 @@ def _acquire(lock: FileLock, key: FeatureKey, progress: Progress) -> FileLock:
 
 def _fill(entry: Path, manifest: Manifest, backbone: Backbone, read: Read, advance: Advance) -> CachedFeatures:
     key = manifest.key
+    for half_written in entry.glob(".*"):  # by a process that was killed
+        half_written.unlink()
     values: np.ndarray | None = None
     computed = repaired = 0
     for start in range(0, key.rows, SHARD_ROWS):

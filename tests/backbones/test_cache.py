@@ -130,16 +130,19 @@ def test_a_killed_process_is_resumed_and_its_lock_is_free(tmp_path: Path) -> Non
         target=_slow_fill, args=(tmp_path, str(tmp_path / "started"))
     )
     process.start()
-    while not list(tmp_path.rglob("shard-00001.npy")):
+    manifest = tmp_path / "features" / key().digest / "manifest.json"
+    while not (manifest.exists() and "shard-00001" in manifest.read_text()):
         assert process.is_alive()
         time.sleep(0.005)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
+    (manifest.parent / ".shard-00002.npy.x1y2").write_bytes(b"half")  # what a kill in the middle of a write leaves
     backbone = Doubler()
     resumed = FeatureCache(tmp_path).get(key(), backbone, read, Silent())
     np.testing.assert_array_equal(resumed.values, EXPECTED)
     assert 0 < len(backbone.seen) <= ROWS - 2 * SHARD
+    assert not list(manifest.parent.glob(".*"))
 
 
 def test_two_processes_share_one_entry(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def spoilt(file: Path, old: str, new: str) -> None:
         ('"seed": 0', '"seed": 1', "was edited: its digest is not that of its spec"),
         ('"schema_version": 1', '"schema_version": 2', "has schema 2, this version reads up to 1; upgrade"),
         ('"schema_version": 1', '"schema_version": 1,\n "mood": "good"', "key 'mood' is not a known key"),
-        ('"digest"', '"digset"', "key 'digest' is missing"),
+        ('"digest"', '"digset"', "key 'digset' is not a known key"),
         ('"value": 0.5', '"value": "0.5"', "metrics.test.accuracy.value: Input should be a valid number"),
         ('"value": 0.5', '"value": NaN', "metrics.test.accuracy.value"),
         ("{", "[", "cannot be read"),
