@@ -2,6 +2,7 @@
 
 Peer: a bare loop that runs the compiled backbone over and over on one ready input batch. Ours: the same backbone in
 the same runtime, but from the JPEGs in the zip archive: reading, decoding, resizing, normalising, checking, caching.
+For comparison, the rate of the same module in PyTorch, channels_last, on ready stored batches.
 """
 
 import shutil
@@ -11,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from benchmarks.setting import alternate, arguments, describe_machine, median_ratio, report
+from benchmarks.setting import alternate, arguments, describe_machine, median_ratio, report, seconds
 from ssl4eo_bench.backbones.cache import FeatureCache, FeatureKey
 from ssl4eo_bench.backbones.features import BackboneFeatures, feature_module
-from ssl4eo_bench.backbones.runtime import Runner, make_runner
+from ssl4eo_bench.backbones.runtime import Runner, TorchRunner, make_runner
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.progress import Silent
@@ -48,7 +50,8 @@ def measure(name: str, images: int, data_dir: Path) -> bool:
     checkpoint = catalogue.load_catalogue().checkpoint(name)
     inputs = map_inputs(task.bands, checkpoint, task.display)
     stored = samples.source.read(samples.ids[:BATCH], inputs.sources)
-    module = feature_module(checkpoint, inputs, task.groups(inputs.sources), [(64, 64)], seed=0)
+    groups = task.groups(inputs.sources)
+    module = feature_module(checkpoint, inputs, groups, [(64, 64)], seed=0)
     assert isinstance(module, BackboneFeatures)
     ready = (np.random.default_rng(0).random((BATCH, len(inputs.channels), 224, 224), dtype=np.float32),)
     bare, ours = make_runner(module.backbone, ready, "cpu"), Compiled(make_runner(module, stored, "cpu"))
@@ -75,6 +78,10 @@ def measure(name: str, images: int, data_dir: Path) -> bool:
         shutil.rmtree(cache, ignore_errors=True)
     rates = [images / np.median(times_of_one) for times_of_one in times]
     print(f"{name} ({ours.runner}): bare loop {rates[0]:.1f} images/s, from the archive {rates[1]:.1f} images/s")
+    in_torch = TorchRunner(feature_module(checkpoint, inputs, groups, [(64, 64)], seed=0), torch.device("cpu"))
+    in_torch(stored)
+    fastest = min(seconds(lambda: in_torch(stored)) for _ in range(5))
+    print(f"{name} (torch-cpu, channels_last): {BATCH / fastest:.1f} images/s")
     return report(f"{name}: pipeline ÷ bare loop", median_ratio(times[0], times[1]), 0.9)
 
 

@@ -13,9 +13,8 @@ from rich.text import Text
 
 from ssl4eo_bench.progress import Advance
 from ssl4eo_bench.results.files import MetricValue, RunResult
-from ssl4eo_bench.results.tables import SHARED_METRICS
 from ssl4eo_bench.spec.inputs import Channel, InputMapping
-from ssl4eo_bench.spec.tasks import MAIN_METRIC
+from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS
 
 SPARKS = "▁▂▃▄▅▆▇█"
 

@@ -60,7 +60,7 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
 
     Test labels are opened after everything has been chosen.
     """
-    watch = _Stopwatch()
+    watch = _Watch()
     backbone = LazyBackbone(job, settings.device)
 
     def features(split: SplitName) -> CachedFeatures:
@@ -193,12 +193,11 @@ def _input_warnings(job: Job) -> tuple[str, ...]:
     )
 
 
-def _provenance(settings: Settings, features: Sequence[CachedFeatures], watch: "_Stopwatch") -> Provenance:
-    commit, dirty = provenance.commit()
+def _provenance(settings: Settings, features: Sequence[CachedFeatures], watch: "_Watch") -> Provenance:
     return Provenance(
         versions=provenance.versions(),
-        commit=commit,
-        dirty=dirty,
+        commit=watch.commit,
+        dirty=watch.dirty,
         device=provenance.device_name(settings.device),
         runners=tuple(sorted({runner for found in features for runner in found.runners})),
         weights_sha256=tuple(sorted({sha for found in features for sha in found.weights_sha256})),
@@ -210,11 +209,12 @@ def _provenance(settings: Settings, features: Sequence[CachedFeatures], watch: "
     )
 
 
-class _Stopwatch:
-    """Seconds by stage; a stage entered again adds to its time."""
+class _Watch:
+    """When a run started, from which commit, and seconds by stage; a stage entered again adds to its time."""
 
     def __init__(self) -> None:
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.commit, self.dirty = provenance.commit()  # now: the checkout may change while a long run goes on
         self.seconds: dict[str, float] = {}
 
     @contextmanager

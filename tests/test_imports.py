@@ -29,11 +29,24 @@ ALLOWED = {
     "run": BASE | {"spec", "data", "backbones", "metrics", "protocols", "results", "plan", "provenance"},
     "engine": BASE | {"spec", "backbones", "results", "plan", "run"},
     "console": BASE | {"spec", "results"},
-    "cli": BASE | {"spec", "data", "backbones", "results", "plan", "engine", "console"},
+    "commands": BASE | {"spec", "data", "backbones", "results", "plan", "engine", "console"},
+    "cli": {"errors", "commands"},
     "__main__": {"cli"},
 }
 TASK_MODULES_MAY = {"errors", "spec", "data"}
-WITHOUT_TORCH = {"errors", "progress", "storage", "spec", "data", "metrics", "results", "console", "plan"}
+WITHOUT_TORCH = {
+    "errors",
+    "progress",
+    "storage",
+    "spec",
+    "data",
+    "metrics",
+    "results",
+    "console",
+    "plan",
+    "commands",
+    "cli",
+}
 
 
 def imported(file: Path) -> set[str]:

@@ -11,11 +11,8 @@ import pandas as pd
 
 from ssl4eo_bench.results.files import RunResult, read_results
 from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.tasks import MAIN_METRIC
+from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS
 from ssl4eo_bench.storage import write_text
-
-SHARED_METRICS = ("micro_map", "macro_f1")
-"""In every table and on the leaderboard, beside the task's main metric."""
 
 
 def write_tables(results: Path) -> list[Path]:

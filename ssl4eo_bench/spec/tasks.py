@@ -18,6 +18,9 @@ SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 MAIN_METRIC: dict[Kind, str] = {"multiclass": "accuracy", "multilabel": "micro_map"}
 """The metric that hyper-parameters are chosen by and that the leaderboard ranks by."""
 
+SHARED_METRICS = ("micro_map", "macro_f1")
+"""In every table and on the leaderboard, beside the task's main metric."""
+
 
 Groups = tuple[np.ndarray, ...]
 """Stored pixels of a batch, one array `[N, C, H, W]` for each resolution, finest first."""
