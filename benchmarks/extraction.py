@@ -54,7 +54,7 @@ def measure(name: str, images: int, data_dir: Path) -> bool:
     module = feature_module(checkpoint, inputs, groups, [(64, 64)], seed=0)
     assert isinstance(module, BackboneFeatures)
     ready = (np.random.default_rng(0).random((BATCH, len(inputs.channels), 224, 224), dtype=np.float32),)
-    bare, ours = make_runner(module.backbone, ready, "cpu"), Compiled(make_runner(module, stored, "cpu"))
+    bare, ours = make_runner(module.backbone, ready, "cpu", print), Compiled(make_runner(module, stored, "cpu", print))
     key = FeatureKey(task="t", split="train", rows=images, ids="", data="", checkpoint=name, backbone="", inputs="")
     cache = Path(tempfile.mkdtemp())
 

@@ -44,7 +44,7 @@ def main() -> int:
         cache_dir=cache_root(options.cache_dir),
     )
     (job,) = plan(request, Silent())
-    backbone = LazyBackbone(job, "cpu")
+    backbone = LazyBackbone(job, "cpu", Silent())
     splits = {
         split: (
             extract_features(job, split, backbone, request.cache_dir, Silent()).values,

@@ -61,7 +61,7 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
     Test labels are opened after everything has been chosen.
     """
     watch = _Watch()
-    backbone = LazyBackbone(job, settings.device)
+    backbone = LazyBackbone(job, settings.device, progress)
 
     def features(split: SplitName) -> CachedFeatures:
         return extract_features(job, split, backbone, settings.cache_dir, progress)
@@ -105,9 +105,10 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
 class LazyBackbone:
     """The backbone of a job, built and compiled when the first batch is there: not at all if features are cached."""
 
-    def __init__(self, job: Job, device: str) -> None:
+    def __init__(self, job: Job, device: str, progress: Progress) -> None:
         self._job = job
         self._device = device
+        self._progress = progress
         self._run: Runner | None = None
         self.runner = self.weights_sha256 = ""
 
@@ -124,7 +125,8 @@ class LazyBackbone:
         bands = self._job.task.groups(spec.inputs.sources)
         module = feature_module(spec.checkpoint, spec.inputs, bands, stored, seed=spec.seed)
         self.weights_sha256 = state_sha256(module)
-        return make_runner(module, tuple(np.repeat(group[:1], BATCH, axis=0) for group in groups), self._device)
+        full = tuple(np.repeat(group[:1], BATCH, axis=0) for group in groups)
+        return make_runner(module, full, self._device, self._progress.note)
 
 
 def extract_features(

@@ -87,10 +87,22 @@ def _require_arch(arch: str) -> None:
 
 
 def _create(checkpoint: Checkpoint, *, channels: int) -> nn.Module:
-    config = timm.get_pretrained_cfg(checkpoint.arch)
-    sized: dict[str, Any] = {"img_size": checkpoint.image_size} if config and config.fixed_input_size else {}
-    module: nn.Module = timm.create_model(checkpoint.arch, pretrained=False, in_chans=channels, **sized)
+    sized: dict[str, Any] = {"img_size": checkpoint.image_size} if _needs_other_size(checkpoint) else {}
+    try:
+        module: nn.Module = timm.create_model(checkpoint.arch, pretrained=False, in_chans=channels, **sized)
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise SpecError(
+            f"timm cannot build {checkpoint.arch} for {channels} bands of {checkpoint.image_size} × "
+            f"{checkpoint.image_size} pixels ({reason}); try another image size."
+        ) from error
     return module
+
+
+def _needs_other_size(checkpoint: Checkpoint) -> bool:
+    """Whether the architecture is built for one input size, and that is another than the checkpoint's."""
+    config = timm.get_pretrained_cfg(checkpoint.arch)
+    return bool(config and config.fixed_input_size and config.input_size[-1] != checkpoint.image_size)
 
 
 def _download(checkpoint: Checkpoint, weights: HubWeights) -> nn.Module:
@@ -98,6 +110,11 @@ def _download(checkpoint: Checkpoint, weights: HubWeights) -> nn.Module:
         raise SpecError(
             f"checkpoint {checkpoint.name!r} gives {len(checkpoint.bands)} bands to weights trained on RGB; timm would "
             "repeat its RGB filters over them in silence, so name three bands."
+        )
+    if _needs_other_size(checkpoint):
+        raise SpecError(
+            f"checkpoint {checkpoint.name!r} was trained at one input size, and its position embeddings are not "
+            f"resized to {checkpoint.image_size}; leave --image-size away."
         )
     try:
         module: nn.Module = timm.create_model(weights.timm, pretrained=True)

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,9 @@ from torch import nn
 
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.spec.tasks import Groups
+
+LARGEST_DIFFERENCE = 1e-3
+"""Of a runner's features from PyTorch's, relative to the largest; seen are 1e-7 to 1e-5."""
 
 
 class Runner(Protocol):
@@ -63,17 +67,42 @@ class OpenVinoRunner:
         return features
 
 
-def make_runner(module: nn.Module, example: Groups, device: str) -> Runner:
-    """The fastest runner for a module on a device.
+def make_runner(module: nn.Module, example: Groups, device: str, note: Callable[[str], None]) -> Runner:
+    """The fastest runner for a module on a device that gives the features of plain PyTorch.
 
     Args:
         module: frozen, from stored groups to features.
         example: a full batch of stored groups.
         device: as `resolve_device` gives it.
+        note: is told why a slower runner was taken.
+
+    Raises:
+        SpecError: if the module cannot take such input at all.
     """
+    one = tuple(group[:1] for group in example)
+    expected = _trial(module, one)
     if device == "cpu" and importlib.util.find_spec("openvino"):
-        return OpenVinoRunner(module, example)
+        try:
+            runner = OpenVinoRunner(module, example)
+            difference = np.abs(runner(one) - expected).max() / max(float(np.abs(expected).max()), 1e-12)
+        except Exception as error:  # the exporter and the converter raise whatever an operator they miss makes them
+            note(f"OpenVINO cannot run this backbone ({type(error).__name__}); PyTorch does")
+        else:
+            if difference <= LARGEST_DIFFERENCE:
+                return runner
+            note(f"OpenVINO is off by {difference:.1e} on this backbone; PyTorch runs it")
     return TorchRunner(module, torch.device(device))
+
+
+def _trial(module: nn.Module, one: Groups) -> np.ndarray:
+    """Features of one sample in plain PyTorch."""
+    try:
+        with torch.inference_mode():
+            features: np.ndarray = module(*(torch.from_numpy(group) for group in one)).numpy()
+    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise SpecError(f"the backbone cannot take this input ({reason}); try another --image-size.") from error
+    return features
 
 
 def resolve_device(wanted: str) -> str:

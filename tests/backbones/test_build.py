@@ -183,6 +183,18 @@ def test_vits_are_built_for_the_input_size_of_the_entry() -> None:
     assert build(made, seed=0)(torch.zeros(1, 3, 64, 64)).shape == (1, 192)
 
 
+def test_sizes_that_an_architecture_cannot_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SpecError, match="its position embeddings are not resized to 64"):
+        build(timm_entry("timm:vit_tiny_patch16_224").at_size(64), seed=0)
+
+    def picky(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("window size must divide\nthe image")
+
+    monkeypatch.setattr(timm, "create_model", picky)
+    with pytest.raises(SpecError, match=r"cannot build test_resnet for 3 bands of 32 × 32 pixels \(window size must"):
+        build(entry({"random": True}), seed=0)
+
+
 def test_rgb_filters_are_never_repeated_over_more_bands() -> None:
     with pytest.raises(SpecError, match="timm would repeat its RGB filters"):
         build(entry({"timm": "resnet18.a1_in1k"}, bands=["B02", "B03", "B04", "B08"]), seed=0)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from ssl4eo_bench.backbones import runtime
 from ssl4eo_bench.backbones.build import timm_entry
 from ssl4eo_bench.backbones.features import feature_module
 from ssl4eo_bench.backbones.runtime import OpenVinoRunner, TorchRunner, make_runner, resolve_device
@@ -73,11 +74,52 @@ def test_openvino_sends_nothing_home() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_torch_serves_where_openvino_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+class Failing:
+    def __init__(self, module: Any, example: Any) -> None:
+        raise NotImplementedError("an operator")
+
+
+class Wrong:
+    name = "wrong"
+
+    def __init__(self, module: Any, example: Any) -> None:
+        self.module = module
+
+    def __call__(self, groups: Groups) -> np.ndarray:
+        return TorchRunner(self.module, torch.device("cpu"))(groups) * np.float32(1.01)
+
+
+@needs_openvino
+@pytest.mark.parametrize(
+    ("replacement", "told"), [(Failing, "cannot run this backbone (NotImplementedError)"), (Wrong, "is off by 1.0e-02")]
+)
+def test_torch_serves_where_openvino_fails_or_differs(
+    monkeypatch: pytest.MonkeyPatch, replacement: type, told: str
+) -> None:
+    monkeypatch.setattr(runtime, "OpenVinoRunner", replacement)
+    notes: list[str] = []
+    module = module_of(timm_entry("timm:resnet18.random").at_size(64))
+    assert make_runner(module, stored(2, np.uint16), "cpu", notes.append).name == "torch-cpu"
+    assert told in notes[0]
+
+
+def test_torch_serves_where_openvino_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    runner = make_runner(module_of(timm_entry("timm:resnet18.random").at_size(64)), stored(2, np.uint16), "cpu")
+    notes: list[str] = []
+    module = module_of(timm_entry("timm:resnet18.random").at_size(64))
+    runner = make_runner(module, stored(2, np.uint16), "cpu", notes.append)
     assert runner.name == "torch-cpu"
     assert runner(stored(2, np.uint16)).shape == (2, 512)
+    assert notes == []
+
+
+def test_an_input_the_backbone_cannot_take_is_refused() -> None:
+    class Picky(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            raise AssertionError("Input height (64) doesn't match model (224).")
+
+    with pytest.raises(SpecError, match=r"cannot take this input \(Input height \(64\) doesn't match"):
+        make_runner(Picky(), stored(2, np.uint16), "cpu", print)
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
