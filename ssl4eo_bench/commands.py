@@ -134,7 +134,7 @@ def _tasks() -> list[dict[str, Any]]:
             "kind": task.kind,
             "classes": len(task.classes),
             "bands": f"{len(task.bands)} in {task.bands[0].unit}",
-            "train/val/test": "/".join(str(split.count) for split in task.splits.values()),
+            "train/val/test": "/".join(str(split.count or "?") for split in task.splits.values()),
             "main metric": task.main_metric,
             "title": task.title,
         }

@@ -21,10 +21,11 @@ import numpy as np
 
 from ssl4eo_bench.data.images import decode_geotiff, decode_jpeg, write_geotiff, write_jpeg
 from ssl4eo_bench.data.splits import read_list
-from ssl4eo_bench.data.synthesis import display_image, scene
+from ssl4eo_bench.data.synthesis import display_image, land_covers, scene
 from ssl4eo_bench.data.trees import Tree, find_tree
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError, shortlist
 from ssl4eo_bench.spec.bands import SENTINEL_2, Band
+from ssl4eo_bench.spec.downloads import RemoteFile
 from ssl4eo_bench.spec.inputs import DisplayStretch
 from ssl4eo_bench.spec.tasks import SPLITS, Sample, Split, SplitName, Task
 
@@ -143,13 +144,43 @@ def _can_exist(id_: str) -> bool:
     return match is not None and int(match[2]) <= CLASSES.get(match[1], 0)
 
 
-LISTS_URL = "https://hf.co/datasets/torchgeo/eurosat/resolve/1ce6f1bfb56db63fd91b6ecc466ea67f2509774c/"
-HOW_TO_GET_LISTS = f"get it from {LISTS_URL} and put it into <data-dir>/eurosat"
+RELEASE = "https://hf.co/datasets/torchgeo/eurosat/resolve/1ce6f1bfb56db63fd91b6ecc466ea67f2509774c/"
+RGB_RELEASE = "https://huggingface.co/datasets/torchgeo/eurosat/resolve/c877bcd43f099cd0196738f714544e355477f3fd/"
+HOW_TO_GET_LISTS = f"get it from {RELEASE} and put it into <data-dir>/eurosat"
 HOW_TO_GET = {
-    ".tif": f"get {LISTS_URL}EuroSATallBands.zip and put it, packed or not, into <data-dir>/eurosat",
-    ".jpg": "get https://huggingface.co/datasets/torchgeo/eurosat/resolve/c877bcd43f099cd0196738f714544e355477f3fd/"
-    "EuroSAT.zip and put it, packed or not, into <data-dir>/eurosat",
+    ".tif": f"get {RELEASE}EuroSATallBands.zip and put it, packed or not, into <data-dir>/eurosat",
+    ".jpg": f"get {RGB_RELEASE}EuroSAT.zip and put it, packed or not, into <data-dir>/eurosat",
 }
+ARCHIVES = {
+    ".tif": RemoteFile(
+        name="EuroSATallBands.zip",
+        url=f"{RELEASE}EuroSATallBands.zip",
+        md5="5ac12b3b2557aa56e1826e981e8e200e",
+        about_bytes=2_070_000_000,
+    ),
+    ".jpg": RemoteFile(
+        name="EuroSAT.zip",
+        url=f"{RGB_RELEASE}EuroSAT.zip",
+        md5="c8fa014336c82ac7804f0398fcb19387",
+        about_bytes=95_000_000,
+    ),
+}
+LIST_FILES = {
+    "eurosat-train": (313_605, "908f142e73d6acdf3f482c5e80d851b1"),
+    "eurosat-val": (104_659, "95de90f2aa998f70a3b2416bfe0687b4"),
+    "eurosat-test": (None, "7ae5ab94471417b6e315763121e67c5f"),
+    "eurosat-spatial-train": (316_710, "7be3254be39f23ce4d4d144290c93292"),
+    "eurosat-spatial-val": (99_786, "acf392290050bb3df790dc8fc0ebf193"),
+    "eurosat-spatial-test": (105_934, "5ec1733f9c16116bf0aa2d921fc613ef"),
+}
+
+
+def _published(prefix: str, suffix: str) -> tuple[RemoteFile, ...]:
+    lists = [(f"{prefix}-{split}", *LIST_FILES[f"{prefix}-{split}"]) for split in SPLITS]
+    return (
+        ARCHIVES[suffix],
+        *(RemoteFile(name=f"{name}.txt", url=f"{RELEASE}{name}.txt", size=size, md5=md5) for name, size, md5 in lists),
+    )
 
 
 def open_eurosat(data_dir: Path, *, prefix: str, rgb: bool) -> EuroSAT:
@@ -179,7 +210,7 @@ def make_sample(root: Path, *, prefix: str, rgb: bool) -> None:
         for id_ in sample_ids(split):
             name = _class_of(id_)
             other = str(rng.choice([known for known in CLASSES if known != name]))
-            pixels = scene([name, other], size=SIZE, rng=rng)
+            pixels = scene([land_covers()[name], land_covers()[other]], size=SIZE, rng=rng)
             file = root / "eurosat" / inside / name / id_
             if rgb:
                 chosen = pixels[[SENTINEL_2.index(band) for band in RGB]]
@@ -217,6 +248,8 @@ def _task(name: str, title: str, *, rgb: bool, headline: bool = False) -> Task:
             splits={split: Split.of(sample_ids(split)) for split in SPLITS},
         ),
         headline=headline,
+        folder="eurosat",
+        files=_published(prefix, ".jpg" if rgb else ".tif"),
         licence="MIT (images: Copernicus Sentinel data terms)",
         citation="Helber et al., EuroSAT, IEEE JSTARS 12(7), 2019, doi:10.1109/JSTARS.2019.2918242",
         how_to_get=HOW_TO_GET[".jpg" if rgb else ".tif"],

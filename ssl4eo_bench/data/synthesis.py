@@ -7,7 +7,7 @@ texture of most covers follows a spatial pattern such as fields, rows or roofs.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.resources import files
@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from ssl4eo_bench.spec.bands import SENTINEL_2
 from ssl4eo_bench.spec.inputs import DisplayStretch
 
 Pattern = Literal["smooth", "fields", "rows", "houses", "halls", "road", "river"]
@@ -68,19 +69,75 @@ def land_covers() -> dict[str, Cover]:
     return covers
 
 
-def scene(names: Sequence[str], *, size: int, rng: Rng) -> np.ndarray:
-    """A scene `[13, size, size]` uint16 in digital numbers, 10 m pixels in all bands.
+def blend(
+    parts: Mapping[str, float],
+    *,
+    visible: float = 1.0,
+    infrared: float = 1.0,
+    shortwave: float = 1.0,
+    pattern: Pattern | None = None,
+) -> Cover:
+    """A land cover between the measured ones: their weighted mean, with gains for three parts of the spectrum.
 
-    The first land cover fills most of it; the others fill patches, as neighbours do in real images.
+    Args:
+        parts: weights of measured land covers; they are normalised.
+        visible: gain of B01 to B04.
+        infrared: gain of B05 to B09, where vegetation is bright.
+        shortwave: gain of B10 to B12, where water in soil and leaves is dark.
+        pattern: else that of the part with the largest weight.
     """
-    covers = [_texture(land_covers()[name], size, rng) for name in names]
-    pixels: np.ndarray = covers[0]
-    for other in covers[1:]:
+    names = list(parts)
+    weights = np.array([parts[name] for name in names]) / sum(parts.values())
+    measured = [land_covers()[name] for name in names]
+    gain = np.repeat((visible, infrared, shortwave), (4, 6, 3))
+    return Cover(
+        mean=gain * _weighted(weights, [cover.mean for cover in measured]),
+        between_covariance=np.outer(gain, gain) * _weighted(weights, [cover.between_covariance for cover in measured]),
+        within_covariance=np.outer(gain, gain) * _weighted(weights, [cover.within_covariance for cover in measured]),
+        correlation_length=float(weights @ [cover.correlation_length for cover in measured]),
+        pattern=pattern or measured[int(weights.argmax())].pattern,
+    )
+
+
+def _weighted(weights: np.ndarray, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    mean: np.ndarray = np.tensordot(weights, np.stack(arrays), axes=1)
+    return mean
+
+
+def regions(shares: Sequence[float], *, size: int, rng: Rng) -> np.ndarray:
+    """A map `[size, size]` of numbers: cover k fills `shares[k]` of it, in patches with soft outlines.
+
+    Later covers lie over earlier ones; the first fills what is left.
+    """
+    numbers = np.zeros((size, size), dtype=np.int64)
+    for number, share in enumerate(shares[1:], start=1):
         (field,) = _noise(size, size / 4, rng, count=1)
-        pixels = np.where(field > np.quantile(field, 1 - rng.uniform(*MINOR_SHARE)), other, pixels)
+        numbers[field > np.quantile(field, 1 - share)] = number
+    return numbers
+
+
+def mosaic(covers: Sequence[Cover], numbers: np.ndarray, *, rng: Rng) -> np.ndarray:
+    """A scene `[13, size, size]` uint16 in digital numbers, 10 m pixels in all bands, of these covers.
+
+    Args:
+        covers: land covers.
+        numbers: which of them each pixel shows, `[size, size]`.
+        rng: draws spectra, textures and light.
+    """
+    size = len(numbers)
+    pixels = np.empty((len(SENTINEL_2), size, size))
+    for number, cover in enumerate(covers):
+        there = numbers == number
+        pixels[:, there] = _texture(cover, size, rng)[:, there]
     light = np.exp(rng.normal(0.0, LIGHT_SPREAD))
     digital: np.ndarray = np.clip(np.rint(light * pixels), 1, 65535).astype(np.uint16)
     return digital
+
+
+def scene(covers: Sequence[Cover], *, size: int, rng: Rng) -> np.ndarray:
+    """A scene `[13, size, size]` of which the first land cover fills most, as an image of that class does."""
+    shares = [1.0, *(rng.uniform(*MINOR_SHARE) for _ in covers[1:])]
+    return mosaic(covers, regions(shares, size=size, rng=rng), rng=rng)
 
 
 def _texture(cover: Cover, size: int, rng: Rng) -> np.ndarray:

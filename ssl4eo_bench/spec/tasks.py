@@ -1,6 +1,6 @@
 """A task: a dataset with a fixed split, classes and metrics, and the contract its reader fulfils."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
@@ -9,13 +9,14 @@ from pydantic import Field
 
 from ssl4eo_bench.spec.bands import Band
 from ssl4eo_bench.spec.canonical import Frozen, ids_digest
+from ssl4eo_bench.spec.downloads import RemoteFile
 from ssl4eo_bench.spec.inputs import DisplayStretch
 
-Kind = Literal["multiclass", "multilabel"]
+Kind = Literal["multiclass", "multilabel", "segmentation"]
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
-MAIN_METRIC: dict[Kind, str] = {"multiclass": "accuracy", "multilabel": "micro_map"}
+MAIN_METRIC: dict[Kind, str] = {"multiclass": "accuracy", "multilabel": "micro_map", "segmentation": "miou"}
 """The metric that hyper-parameters are chosen by and that the leaderboard ranks by."""
 
 SHARED_METRICS = ("micro_map", "macro_f1")
@@ -26,8 +27,12 @@ Groups = tuple[np.ndarray, ...]
 """Stored pixels of a batch, one array `[N, C, H, W]` for each resolution, finest first."""
 
 
+IGNORED = 255
+"""The label of a pixel that has no class: it is neither fitted nor scored."""
+
+
 class Split(Frozen):
-    """What a split must be: `count` distinct ids whose `digest` is the sha256 of the sorted ids."""
+    """What a split is: `count` distinct ids whose `digest` is the sha256 of the sorted ids."""
 
     count: int
     digest: str
@@ -36,6 +41,15 @@ class Split(Frozen):
     def of(cls, ids: Sequence[str]) -> "Split":
         """The split made of these ids."""
         return cls(count=len(ids), digest=ids_digest(ids))
+
+
+class UnlistedSplit(Frozen):
+    """A split whose ids nobody published, and perhaps not even their `count`.
+
+    Results hold the digest of the ids that were used, and results that differ in them never share a table.
+    """
+
+    count: int | None = None
 
 
 class Source(Protocol):
@@ -54,7 +68,11 @@ class Source(Protocol):
         ...
 
     def targets(self, ids: Sequence[str]) -> np.ndarray:
-        """Class numbers `[N]` int64 (multiclass) or indicators `[N, C]` uint8 (multilabel)."""
+        """Labels, as the task's kind wants them.
+
+        Class numbers `[N]` int64 (multiclass), indicators `[N, C]` uint8 (multilabel), or maps `[N, H, W]` uint8 of
+        class numbers and `IGNORED` (segmentation).
+        """
         ...
 
     def read(self, ids: Sequence[str], bands: Sequence[str]) -> Groups:
@@ -99,6 +117,8 @@ class Task(Frozen):
         open: opens the dataset below a data directory; raises MissingDataError where there is none.
         sample: the embedded sample.
         headline: whether it counts for the leaderboard's mean.
+        folder: where its files lie below a data directory.
+        files: what is published, for downloads.
         licence: of the data.
         citation: of the data and of the split.
         how_to_get: one sentence on where the files come from and where they go.
@@ -113,10 +133,12 @@ class Task(Frozen):
     level: str
     image_size: int
     display: DisplayStretch | None = None
-    splits: dict[SplitName, Split]
+    splits: Mapping[SplitName, Split | UnlistedSplit]
     open: Callable[[Path], Source]
     sample: Sample
     headline: bool = False
+    folder: str
+    files: tuple[RemoteFile, ...] = ()
     licence: str
     citation: str
     how_to_get: str

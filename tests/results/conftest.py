@@ -15,6 +15,7 @@ from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.inputs import map_inputs
 from ssl4eo_bench.spec.protocols import protocol
 from ssl4eo_bench.spec.runs import RunSpec, TaskRecord
+from ssl4eo_bench.spec.tasks import Split
 
 
 @pytest.fixture
@@ -32,7 +33,8 @@ def make_result() -> Callable[..., RunResult]:
     ) -> RunResult:
         chosen = catalogue.task(task)
         entry = catalogue.load_catalogue().checkpoint(checkpoint)
-        splits = chosen.sample.splits if marks.get("sample") else chosen.splits
+        source = chosen.sample.splits if marks.get("sample") else chosen.splits
+        splits = {name: split for name, split in source.items() if isinstance(split, Split)}
         spec = RunSpec(
             task=TaskRecord.of(chosen, splits),
             checkpoint=entry,

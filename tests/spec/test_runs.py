@@ -11,7 +11,7 @@ def spec() -> RunSpec:
     task = catalogue.task("eurosat")
     checkpoint = catalogue.load_catalogue().checkpoint("resnet18.random")
     return RunSpec(
-        task=TaskRecord.of(task, task.splits),
+        task=TaskRecord.of(task, task.sample.splits),
         checkpoint=checkpoint,
         inputs=map_inputs(task.bands, checkpoint),
         protocol=protocol("linear"),

@@ -1,0 +1,31 @@
+"""What a dataset's publishers offer for download."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ssl4eo_bench.spec.canonical import Frozen
+
+
+class RemoteFile(Frozen):
+    """One published file.
+
+    Attributes:
+        name: of the file, below the task's folder in the data directory.
+        url: http or https; none where a login, a form or another protocol stands before it.
+        size: in bytes, where published; without an exact size a download is checked by `md5` alone.
+        md5: of the file, in hexadecimal, where published.
+        about_bytes: what to expect where the exact size is not published; for questions and disk space.
+        unpack: whether readers want the content of the archive, not the archive.
+        unpacked_bytes: the most that unpacking may write; an archive that holds more is not the published one.
+        instructions: one sentence on getting it where there is no `url`.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$")]
+    url: Annotated[str | None, Field(pattern=r"^https?://")] = None
+    size: Annotated[int | None, Field(gt=0)] = None
+    md5: Annotated[str | None, Field(pattern=r"^[0-9a-f]{32}$")] = None
+    about_bytes: Annotated[int | None, Field(gt=0)] = None
+    unpack: bool = False
+    unpacked_bytes: Annotated[int | None, Field(gt=0)] = None
+    instructions: str = ""
