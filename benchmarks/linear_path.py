@@ -48,7 +48,7 @@ def main() -> int:
     splits = {
         split: (
             extract_features(job, split, backbone, request.cache_dir, Silent()).values,
-            job.samples[split].targets(),
+            job.samples[split].targets(Silent()),
         )
         for split in ("train", "val")
     }

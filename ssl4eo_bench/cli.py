@@ -7,11 +7,14 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ssl4eo_bench import __version__
 from ssl4eo_bench.errors import BenchError
+
+DATA_DIR_HELP = "datasets (default: $SSL4EO_BENCH_DATA or ./data)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,9 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     if tasks_dir := getattr(parsed, "tasks_dir", None):
         os.environ["SSL4EO_BENCH_TASKS"] = str(tasks_dir.resolve())
-    from ssl4eo_bench import commands  # not before it is needed: help is instant
-
-    command: Callable[[argparse.Namespace], int] = getattr(commands, parsed.command)
+    module, _, function = parsed.command.partition(".")  # not imported before it is needed: help is instant
+    command: Callable[[argparse.Namespace], int] = getattr(import_module(f"ssl4eo_bench.commands.{module}"), function)
     try:
         return command(parsed)
     except BenchError as error:
@@ -94,7 +96,7 @@ def _add_catalogue(parser: argparse.ArgumentParser) -> None:
 
 def _add_run(commands: Any) -> None:
     parser = _command(
-        commands, "run", "run", "Evaluate checkpoints on tasks; leaves results, tables and a leaderboard."
+        commands, "run", "runs.run", "Evaluate checkpoints on tasks; leaves results, tables and a leaderboard."
     )
     what = parser.add_argument_group("what to run")
     what.add_argument("--task", nargs="+", required=True, metavar="TASK", help="see `list tasks`")
@@ -111,7 +113,7 @@ def _add_run(commands: Any) -> None:
     what.add_argument("--image-size", type=_positive, metavar="N", help="another input size than the checkpoint's")
     _add_catalogue(what)  # type: ignore[arg-type]
     data = parser.add_argument_group("on which data")
-    data.add_argument("--data-dir", type=Path, metavar="DIR", help="datasets (default: $SSL4EO_BENCH_DATA or ./data)")
+    data.add_argument("--data-dir", type=Path, metavar="DIR", help=DATA_DIR_HELP)
     data.add_argument(
         "--sample", action="store_true", help="the embedded sample: needs no data, enters no official table"
     )
@@ -131,7 +133,7 @@ def _add_run(commands: Any) -> None:
 
 
 def _add_list(commands: Any) -> None:
-    parser = _command(commands, "list", "list_", "List tasks, checkpoints, protocols or runs.")
+    parser = _command(commands, "list", "lists.list_", "List tasks, checkpoints, protocols or runs.")
     parser.add_argument("what", choices=["tasks", "checkpoints", "protocols", "runs"])
     parser.add_argument("--json", action="store_true", help="print as JSON")
     _add_catalogue(parser)
@@ -139,16 +141,18 @@ def _add_list(commands: Any) -> None:
 
 
 def _add_show(commands: Any) -> None:
-    parser = _command(commands, "show", "show", "Show one result: metrics, classes, what was chosen, inputs, origin.")
+    parser = _command(
+        commands, "show", "runs.show", "Show a result: metrics, classes, what was chosen, inputs, origin."
+    )
     parser.add_argument("run", help="a result file, its place below runs/, or the start of its digest")
     parser.add_argument("--json", action="store_true", help="print the file's content")
     _add_results(parser)
 
 
 def _add_generated(commands: Any) -> None:
-    _add_results(_command(commands, "tables", "tables", "Write tables/ anew from the result files."))
+    _add_results(_command(commands, "tables", "runs.tables", "Write tables/ anew from the result files."))
     parser = _command(
-        commands, "leaderboard", "leaderboard", "Write leaderboard.csv and .md anew from the result files."
+        commands, "leaderboard", "runs.leaderboard", "Write leaderboard.csv and .md anew from the result files."
     )
     _add_results(parser)
 
@@ -156,19 +160,34 @@ def _add_generated(commands: Any) -> None:
 def _add_data(commands: Any) -> None:
     parser = commands.add_parser("data", help="Datasets on disk.", description="Datasets on disk.")
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    sample = _command(actions, "sample", "data_sample", "Write the embedded sample of a task, in its official layout.")
+    sample = _command(actions, "sample", "data.sample", "Write the embedded sample of a task, in its official layout.")
     sample.add_argument("task", help="see `list tasks`")
     sample.add_argument("--out", type=Path, metavar="DIR", help="a new folder (default: ./<task>-sample)")
     sample.add_argument("--quiet", action="store_true", help="print no progress")
+    status = _command(actions, "status", "data.status", "Say what is there of each task, and what is missing.")
+    status.add_argument("task", nargs="*", metavar="TASK", help="see `list tasks` (default: all)")
+    status.add_argument("--json", action="store_true", help="print as JSON")
+    verify = _command(
+        actions, "verify", "data.verify", "Check lists, checksums and every single file; exits 1 if anything is wrong."
+    )
+    verify.add_argument("--report", type=Path, metavar="FILE", help="write everything that is wrong to a JSON file")
+    prepare = _command(
+        actions, "prepare", "data.prepare", "Pack a task into a few large arrays; reads faster than many small files."
+    )
+    for action in (verify, prepare):
+        action.add_argument("task", nargs="+", metavar="TASK", help="see `list tasks`")
+        action.add_argument("--quiet", action="store_true", help="print no progress")
+    for action in (status, verify, prepare):
+        action.add_argument("--data-dir", type=Path, metavar="DIR", help=DATA_DIR_HELP)
 
 
 def _add_cache(commands: Any) -> None:
     parser = commands.add_parser("cache", help="Cached features.", description="Cached features.")
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listing = _command(actions, "list", "cache_list", "List cached features.")
+    listing = _command(actions, "list", "cache.list_", "List cached features.")
     listing.add_argument("--json", action="store_true", help="print as JSON")
-    verify = _command(actions, "verify", "cache_verify", "Check every shard against its checksum; exits 1 on damage.")
-    prune = _command(actions, "prune", "cache_prune", "Delete cached features that are of no use any more.")
+    verify = _command(actions, "verify", "cache.verify", "Check every shard against its checksum; exits 1 on damage.")
+    prune = _command(actions, "prune", "cache.prune", "Delete cached features that are of no use any more.")
     prune.add_argument("--checkpoint", metavar="NAME", help="those of this checkpoint instead")
     prune.add_argument("--all", action="store_true", help="all of them instead")
     for action in (listing, verify, prune):

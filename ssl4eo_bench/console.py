@@ -11,7 +11,7 @@ from rich.progress import TimeRemainingColumn as Remaining
 from rich.table import Column, Table
 from rich.text import Text
 
-from ssl4eo_bench.progress import Advance
+from ssl4eo_bench.progress import Advance, Progress, Silent
 from ssl4eo_bench.results.files import MetricValue, RunResult
 from ssl4eo_bench.spec.inputs import Channel, InputMapping
 from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS
@@ -42,6 +42,11 @@ class ConsoleProgress:
     def note(self, message: str) -> None:
         """A line that stays."""
         self._console.print(message, style="bold", markup=False)
+
+
+def progress_for(*, quiet: bool) -> Progress:
+    """Bars on stderr, or nothing."""
+    return Silent() if quiet else ConsoleProgress()
 
 
 class _Rate(ProgressColumn):

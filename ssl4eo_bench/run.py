@@ -68,13 +68,13 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
 
     with watch.stage("features"):
         train, val = features("train"), features("val")
-        val_targets = job.samples["val"].targets()
+        val_targets = job.samples["val"].targets(progress)
     with watch.stage("fit"):
         probe = fit_linear(
             job.spec.protocol,
             job.task.kind,
             len(job.task.classes),
-            (train.values, job.samples["train"].targets()),
+            (train.values, job.samples["train"].targets(progress)),
             (val.values, val_targets),
             device=settings.device,
             progress=progress,
@@ -83,7 +83,7 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
     with watch.stage("features"):
         test = features("test")
     with watch.stage("metrics"):
-        scores, targets = probe.probabilities(test.values), job.samples["test"].targets()
+        scores, targets = probe.probabilities(test.values), job.samples["test"].targets(progress)
         _store_scores(settings.cache_dir, job, scores, targets)
         on_val = _evaluate(job, probe, probe.val_probabilities, val_targets)
         with progress.stage("bootstrap intervals", total=RESAMPLES, unit="resamples") as advance:

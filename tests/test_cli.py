@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ssl4eo_bench.tasks.eurosat import FILE_ORDER
 
 from ssl4eo_bench.data.images import write_geotiff, write_jpeg
+from ssl4eo_bench.tasks.eurosat import FILE_ORDER
 
 Command = Callable[..., tuple[int, str, str]]
 SampleOf = Callable[[str], Path]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ssl4eo_bench.data.splits import Samples
+from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.protocols.linear import fit_linear
 from ssl4eo_bench.results.files import RunResult, read_result
 
@@ -126,9 +127,9 @@ def test_test_labels_are_opened_after_the_choice(command: Command, monkeypatch: 
     order: list[str] = []
     targets, fit = Samples.targets, fit_linear
 
-    def logged_targets(samples: Samples) -> np.ndarray:
+    def logged_targets(samples: Samples, progress: Progress) -> np.ndarray:
         order.append(f"labels {len(samples.ids)} {samples.ids[0]}")
-        return targets(samples)
+        return targets(samples, progress)
 
     def logged_fit(*arguments: Any, **options: Any) -> Any:
         fitted = fit(*arguments, **options)

@@ -31,7 +31,7 @@ class Preprocess(nn.Module):
         order = [band for group in groups for band in group]
         channels = inputs.channels
         # A filled channel takes any plane and multiplies it by zero.
-        self._register("order", [order.index(c.source) if c.source else 0 for c in channels], torch.long)
+        self._order = [order.index(c.source) if c.source else 0 for c in channels]
         self._register("gain", [c.gain if c.source else 0.0 for c in channels])
         self._register("offset", [c.offset for c in channels])
         self._register("post_gain", [c.post_gain for c in channels])
@@ -41,9 +41,8 @@ class Preprocess(nn.Module):
         levels = {c.levels for c in channels if c.source}
         self._levels = levels.pop() if len(levels) == 1 else None
 
-    def _register(self, name: str, values: Sequence[float], dtype: torch.dtype = torch.float32) -> None:
-        tensor = torch.tensor(values, dtype=dtype)
-        self.register_buffer(name, tensor if dtype is torch.long else tensor.view(-1, 1, 1), persistent=False)
+    def _register(self, name: str, values: Sequence[float]) -> None:
+        self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     def _bounds(self, name: str, bounds: Sequence[tuple[float | None, float | None]]) -> None:
         self._register(f"{name}_low", [-_FAR if low is None else low for low, _ in bounds])
@@ -53,7 +52,8 @@ class Preprocess(nn.Module):
         """Stored groups `[N, C_g, H_g, W_g]` of any number type to the input `[N, C, S, S]` in float32."""
         planes = [self._resize(number, group.float()) for number, group in enumerate(groups)]
         pixels = torch.cat(planes, dim=1) if len(planes) > 1 else planes[0]
-        pixels = pixels.index_select(1, cast(Tensor, self.order))
+        # Slices, not `index_select`: OpenVINO 2026.4 moves that one past the convolution behind it, wrongly.
+        pixels = torch.cat([pixels[:, plane : plane + 1] for plane in self._order], dim=1)
         pixels = torch.minimum(torch.maximum(pixels, cast(Tensor, self.valid_low)), cast(Tensor, self.valid_high))
         scaled = pixels * cast(Tensor, self.gain) + cast(Tensor, self.offset)
         scaled = torch.minimum(torch.maximum(scaled, cast(Tensor, self.clip_low)), cast(Tensor, self.clip_high))

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl4eo_bench.data.packs import open_source
 from ssl4eo_bench.errors import MissingDataError, SplitError, shortlist
+from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.spec.tasks import SPLITS, Source, Split, SplitName, Task, UnlistedSplit
+
+LABELS_AT_ONCE = 1024
+"""Labels can be files of their own, half a million of them: progress is shown after so many."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +23,15 @@ class Samples:
     ids: tuple[str, ...]
     source: Source
 
-    def targets(self) -> np.ndarray:
+    def targets(self, progress: Progress) -> np.ndarray:
         """Labels in the order of `ids`; opened as late as possible, so that test labels cannot leak into a choice."""
-        return self.source.targets(self.ids)
+        parts = []
+        with progress.stage("labels", total=len(self.ids), unit="samples") as advance:
+            for start in range(0, len(self.ids), LABELS_AT_ONCE):
+                parts.append(self.source.targets(self.ids[start : start + LABELS_AT_ONCE]))
+                advance(len(parts[-1]))
+        labels: np.ndarray = np.concatenate(parts)
+        return labels
 
     @property
     def record(self) -> Split:
@@ -49,7 +60,7 @@ def open_splits(
             f"data directory {data_dir} does not exist; name yours with --data-dir or SSL4EO_BENCH_DATA, or try "
             "--sample, which needs no data."
         )
-    source = task.open(data_dir)
+    source = open_source(task, data_dir)
     expected = task.sample.splits if sample else task.splits
     listed = {split: source.ids(split) for split in SPLITS}
     for split, ids in listed.items():

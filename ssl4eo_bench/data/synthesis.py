@@ -27,6 +27,9 @@ MINOR_SHARE = (0.02, 0.3)
 LIGHT_SPREAD = 0.3
 """Standard deviation of the logarithm of a scene's brightness: sun, haze and season, which say nothing of the class."""
 
+COMPONENTS = 5
+"""Principal components of the pixels of a land cover that are drawn: they hold nearly all of the variance."""
+
 PATTERNS: dict[str, Pattern] = {
     "AnnualCrop": "fields",
     "Forest": "smooth",
@@ -143,8 +146,8 @@ def scene(covers: Sequence[Cover], *, size: int, rng: Rng) -> np.ndarray:
 def _texture(cover: Cover, size: int, rng: Rng) -> np.ndarray:
     """Pixels `[13, size, size]` of one land cover."""
     mean = rng.multivariate_normal(cover.mean, cover.between_covariance, check_valid="ignore")
-    variances, directions = np.linalg.eigh(cover.within_covariance)
-    fields = _noise(size, cover.correlation_length, rng, count=len(variances))
+    variances, directions = (array[..., -COMPONENTS:] for array in np.linalg.eigh(cover.within_covariance))
+    fields = _noise(size, cover.correlation_length, rng, count=COMPONENTS)
     components = np.sqrt(np.clip(variances, 0.0, None))[:, None, None] * fields
     texture: np.ndarray = np.tensordot(directions, components, axes=1)
     if cover.pattern != "smooth":  # a pattern is brighter or darker in all bands

@@ -1,0 +1,52 @@
+"""Cached features."""
+
+import argparse
+import json
+
+from ssl4eo_bench.backbones.cache import FeatureCache
+from ssl4eo_bench.console import table
+from ssl4eo_bench.storage import cache_root
+
+Arguments = argparse.Namespace
+
+
+def list_(arguments: Arguments) -> int:
+    """List cached features."""
+    rows = [
+        {
+            "checkpoint": manifest.key.checkpoint,
+            "task": manifest.key.task,
+            "split": manifest.key.split,
+            "images": f"{sum(shard.rows for shard in manifest.shards.values())}/{manifest.key.rows}",
+            "MB": round(sum(file.stat().st_size for file in folder.iterdir()) / 1e6, 1),
+            "folder": str(folder),
+        }
+        for manifest, folder in FeatureCache(cache_root(arguments.cache_dir)).entries()
+    ]
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+    elif rows:
+        table("", list(rows[0]), [list(row.values()) for row in rows], right=["images", "MB"])
+    return 0
+
+
+def verify(arguments: Arguments) -> int:
+    """Check cached features."""
+    cache = FeatureCache(cache_root(arguments.cache_dir))
+    entries = cache.entries()
+    damaged = [(folder / name) for manifest, folder in entries for name in cache.damaged(manifest, folder)]
+    for file in damaged:
+        print(f"damaged: {file}")
+    print(
+        f"{len(entries)} entries, {len(damaged)} damaged shards; damaged ones are computed again when they are needed"
+    )
+    return 1 if damaged else 0
+
+
+def prune(arguments: Arguments) -> int:
+    """Delete cached features."""
+    freed = FeatureCache(cache_root(arguments.cache_dir)).prune(
+        checkpoint=arguments.checkpoint, everything=arguments.all
+    )
+    print(f"freed {freed / 1e6:.1f} MB")
+    return 0

@@ -1,0 +1,135 @@
+"""Running, and what is made from results."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ssl4eo_bench.console import line, progress_for, show_mapping, show_metrics, show_result
+from ssl4eo_bench.engine import Outcome, execute, stored
+from ssl4eo_bench.plan import Job, Request, plan
+from ssl4eo_bench.results.files import check_writable, find_result
+from ssl4eo_bench.storage import cache_root, data_root
+
+Arguments = argparse.Namespace
+
+
+def run(arguments: Arguments) -> int:
+    """Evaluate checkpoints on tasks."""
+    from ssl4eo_bench.results.tables import write_leaderboard, write_tables
+
+    progress = progress_for(quiet=arguments.quiet or arguments.json)
+    cache_dir = cache_root(arguments.cache_dir)
+    request = Request(
+        tasks=tuple(arguments.task),
+        protocol=arguments.protocol,
+        checkpoints=tuple(arguments.checkpoint),
+        suite=arguments.suite,
+        seeds=tuple(arguments.seed),
+        data_dir=data_root(arguments.data_dir),
+        cache_dir=cache_dir,
+        checkpoint_files=tuple(arguments.checkpoints),
+        image_size=arguments.image_size,
+        sample=arguments.sample,
+        partial=arguments.partial,
+        limit=arguments.limit,
+    )
+    if not arguments.dry_run:
+        check_writable(arguments.results)
+    jobs = plan(request, progress)
+    if arguments.dry_run:
+        return _show_plan(jobs, arguments)
+    outcomes = execute(
+        jobs,
+        arguments.results,
+        progress,
+        cache_dir=cache_dir,
+        device=arguments.device,
+        full_path=arguments.full_path,
+        force=arguments.force,
+    )
+    generated = [*write_tables(arguments.results), *write_leaderboard(arguments.results)]
+    if arguments.json:
+        print(json.dumps([_outcome_json(outcome, arguments.results) for outcome in outcomes], indent=1))
+    else:
+        _show_outcomes(outcomes, generated, arguments.results)
+    return _exit_code(outcomes)
+
+
+def _show_plan(jobs: Sequence[Job], arguments: Arguments) -> int:
+    if arguments.json:
+        print(json.dumps([job.spec.model_dump(mode="json") | {"digest": job.spec.digest} for job in jobs], indent=1))
+        return 0
+    for job in jobs:
+        spec = job.spec
+        counts = ", ".join(f"{len(samples.ids):,} {split}" for split, samples in job.samples.items())
+        there = not arguments.force and stored(job, arguments.results)
+        line(f"{spec.task_slug} · {spec.protocol_slug} · {spec.checkpoint.name} · seed {spec.seed}")
+        line(f"  {'is there, would be skipped' if there else 'would run'}: {arguments.results / spec.path}")
+        line(f"  digest {spec.digest}")
+        line(f"  samples {counts}")
+        show_mapping(spec.inputs)
+    return 0
+
+
+def _show_outcomes(outcomes: Sequence[Outcome], generated: Sequence[Path], results: Path) -> None:
+    there = [(outcome.result, outcome.status) for outcome in outcomes if outcome.result]
+    show_metrics(there)
+    for result, _ in there:
+        for warning in result.warnings:
+            line(f"warning      {result.spec.checkpoint.name}: {warning}")
+    for result, _ in there:
+        line(f"result       {results / result.spec.path}")
+    for file in generated:
+        line(f"{'leaderboard' if 'leaderboard' in file.name else 'table':12} {file}")
+    for outcome in outcomes:
+        if outcome.error:
+            spec = outcome.job.spec
+            print(f"error: {spec.task.name} · {spec.checkpoint.name}: {outcome.error}", file=sys.stderr)
+
+
+def _outcome_json(outcome: Outcome, results: Path) -> dict[str, Any]:
+    described = {"status": outcome.status, "file": str(results / outcome.job.spec.path)}
+    if outcome.error:
+        return described | {"error": str(outcome.error)}
+    assert outcome.result is not None  # it is there unless there is an error
+    return described | {"result": outcome.result.model_dump(mode="json", exclude_none=True)}
+
+
+def _exit_code(outcomes: Sequence[Outcome]) -> int:
+    failed = sum(outcome.status == "failed" for outcome in outcomes)
+    return 0 if not failed else 2 if failed == len(outcomes) else 1
+
+
+def show(arguments: Arguments) -> int:
+    """Show one result."""
+    result = find_result(arguments.results, arguments.run)
+    if arguments.json:
+        print(json.dumps(result.model_dump(mode="json", exclude_none=True), indent=1))
+    else:
+        show_result(result)
+    return 0
+
+
+def tables(arguments: Arguments) -> int:
+    """Write the tables anew."""
+    from ssl4eo_bench.results.tables import write_tables
+
+    check_writable(arguments.results)
+    for file in write_tables(arguments.results):
+        print(file)
+    return 0
+
+
+def leaderboard(arguments: Arguments) -> int:
+    """Write the leaderboard anew."""
+    from ssl4eo_bench.results.tables import write_leaderboard
+
+    check_writable(arguments.results)
+    for file in write_leaderboard(arguments.results):
+        print(file)
+        if file.suffix == ".md":
+            line(file.read_text(encoding="utf-8"))
+    return 0

@@ -1,0 +1,109 @@
+"""Writing packs, and checking them."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ssl4eo_bench.data.batches import batches
+from ssl4eo_bench.data.packs import CHUNK_ROWS, Chunk, Manifest, read_manifest
+from ssl4eo_bench.data.splits import Samples
+from ssl4eo_bench.errors import MissingDataError
+from ssl4eo_bench.progress import Progress
+from ssl4eo_bench.spec.tasks import SPLITS, Source, SplitName, Task
+from ssl4eo_bench.storage import replacing, write_text
+
+BATCH = 32
+
+
+def pack(task: Task, samples: dict[SplitName, Samples], folder: Path, progress: Progress) -> Manifest:
+    """Write the pack of these samples, or what is missing of it.
+
+    Raises:
+        MissingDataError: if the disk is too small for it.
+    """
+    ids = [id_ for split in SPLITS for id_ in samples[split].ids]
+    source = samples["train"].source
+    empty = Manifest(
+        task=task.name,
+        version=task.version,
+        bands=tuple(band.name for band in task.bands),
+        splits={split: samples[split].record for split in SPLITS},
+    )
+    manifest = _begun(folder, empty)
+    _require_space(task, source, ids, manifest, folder)
+    for split in SPLITS:
+        write_text(folder / f"{split}.txt", "".join(f"{id_}\n" for id_ in samples[split].ids))
+    with progress.stage(f"packing {task.name}", total=len(ids), unit="samples") as advance:
+        for number, start in enumerate(range(0, len(ids), CHUNK_ROWS)):
+            rows = ids[start : start + CHUNK_ROWS]
+            made_from = source.fingerprint(rows)
+            if number < len(manifest.chunks) and manifest.chunks[number].samples == made_from:
+                advance(len(rows))
+                continue
+            chunk = _write_chunk(task, source, rows, folder, number, made_from)
+            manifest = manifest.model_copy(update={"chunks": (*manifest.chunks[:number], chunk)})
+            write_text(folder / "manifest.json", json.dumps(manifest.model_dump(), indent=1) + "\n")
+            advance(len(rows))
+    return manifest
+
+
+def damaged_chunks(folder: Path, progress: Progress) -> list[Path]:
+    """The files of a pack that are not what its manifest says."""
+    manifest = read_manifest(folder)
+    damaged = []
+    with progress.stage(f"checking {folder.name}", total=len(manifest.chunks), unit="chunks") as advance:
+        for chunk in manifest.chunks:
+            damaged += [folder / name for name, sha in chunk.files.items() if _sha256(folder / name) != sha]
+            advance(1)
+    return damaged
+
+
+def _begun(folder: Path, empty: Manifest) -> Manifest:
+    """The manifest of a packing that was cut off, if it was of the same samples."""
+    if (folder / "manifest.json").is_file():
+        found = read_manifest(folder)
+        if found.model_copy(update={"chunks": ()}) == empty:
+            return found
+    return empty
+
+
+def _write_chunk(task: Task, source: Source, ids: Sequence[str], folder: Path, number: int, made_from: str) -> Chunk:
+    bands = [band.name for band in task.bands]
+    read = list(batches(source, ids, bands, size=BATCH))
+    arrays = {"labels": source.targets(ids)}
+    for position, group in enumerate(task.groups(bands)):
+        resolution = next(band.resolution for band in task.bands if band.name == group[0])
+        arrays[f"{resolution}m"] = np.concatenate([groups[position] for groups in read])
+    files = {}
+    for what, array in arrays.items():
+        name = f"{number:05d}-{what}.npy"
+        with replacing(folder / name) as temporary:
+            with temporary.open("wb") as opened:
+                np.save(opened, array, allow_pickle=False)
+            files[name] = _sha256(temporary)
+    return Chunk(samples=made_from, files=files)
+
+
+def _require_space(task: Task, source: Source, ids: Sequence[str], manifest: Manifest, folder: Path) -> None:
+    groups = source.read(ids[:1], [band.name for band in task.bands])
+    left = max(len(ids) - CHUNK_ROWS * len(manifest.chunks), 0)
+    needed = left * sum(group.nbytes for group in (*groups, source.targets(ids[:1])))
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise MissingDataError(
+            f"the pack of task {task.name!r} needs {needed / 1e9:.1f} GB below {folder}, but {free / 1e9:.1f} GB are "
+            "free; free some, or link the folder to another disk."
+        )
+
+
+def _sha256(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,151 @@
+"""Packs: a dataset's stored pixels and labels in a few large arrays instead of many small files.
+
+A pack is optional. It lies below the task's folder in the data directory, in chunks of rows in native resolution:
+
+    packed/<task>-v<version>/manifest.json       the ids' digests, and each chunk's checksums
+                             train.txt …         the ids of each split, in row order
+                             00000-10m.npy …     pixels [rows, C, H, W] of one resolution, all bands of the task
+                             00000-labels.npy    labels
+
+Chunks are written whole, so a packing that was cut off goes on at the next chunk. Reading maps the arrays into memory
+and copies what is asked for.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from ssl4eo_bench.errors import DamagedFileError
+from ssl4eo_bench.spec.canonical import Frozen
+from ssl4eo_bench.spec.tasks import SPLITS, Groups, Source, Split, SplitName, Task
+
+CHUNK_ROWS = 1024
+
+
+class Chunk(Frozen):
+    """One chunk: the sha256 of each of its files, and the fingerprint of the samples it was made from."""
+
+    samples: str
+    files: dict[str, str]
+
+
+class Manifest(Frozen):
+    """What a pack holds. It is complete when it has all chunks."""
+
+    task: str
+    version: int
+    bands: tuple[str, ...]
+    splits: dict[SplitName, Split]
+    chunks: tuple[Chunk, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """The number of samples, all splits together."""
+        return sum(split.count for split in self.splits.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to be packed."""
+        return len(self.chunks) == -(-self.rows // CHUNK_ROWS)
+
+
+class PackedSource:
+    """A pack opened for reading."""
+
+    def __init__(self, folder: Path, resolutions: dict[str, int]) -> None:
+        self._folder = folder
+        self._resolutions = resolutions
+
+    @cached_property
+    def _row(self) -> dict[str, int]:
+        return {id_: row for row, id_ in enumerate(id_ for split in SPLITS for id_ in self.ids(split))}
+
+    def ids(self, split: SplitName) -> list[str]:
+        """The ids of a split."""
+        return (self._folder / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+
+    def absent(self, ids: Sequence[str]) -> list[str]:
+        """Those that the pack does not hold."""
+        return [id_ for id_ in ids if id_ not in self._row]
+
+    def targets(self, ids: Sequence[str]) -> np.ndarray:
+        """Labels, as the task's own reader gives them."""
+        return self._gather(ids, "labels", slice(None))
+
+    def read(self, ids: Sequence[str], bands: Sequence[str]) -> Groups:
+        """Stored pixels, as the task's own reader gives them."""
+        groups = []
+        for resolution in sorted({self._resolutions[band] for band in bands}):
+            stored = [band for band, found in self._resolutions.items() if found == resolution]
+            positions = [position for position, band in enumerate(stored) if band in bands]
+            groups.append(
+                self._gather(ids, f"{resolution}m", slice(None) if len(positions) == len(stored) else positions)
+            )
+        return tuple(groups)
+
+    def fingerprint(self, ids: Sequence[str]) -> str:
+        """The digest of the checksums of the chunks these samples lie in, and of where they lie."""
+        rows = [self._row[id_] for id_ in ids]
+        chunks = read_manifest(self._folder).chunks
+        sums = [chunks[number].model_dump_json() for number in sorted({row // CHUNK_ROWS for row in rows})]
+        return hashlib.sha256("\n".join((*sums, *map(str, rows))).encode()).hexdigest()
+
+    def _gather(self, ids: Sequence[str], what: str, columns: slice | list[int]) -> np.ndarray:
+        rows = np.array([self._row[id_] for id_ in ids])
+        parts = []
+        for start, stop in _runs(rows // CHUNK_ROWS):
+            chunk = _mapped(self._folder / f"{rows[start] // CHUNK_ROWS:05d}-{what}.npy")
+            inside = rows[start:stop] % CHUNK_ROWS
+            block = chunk[inside[0] : inside[-1] + 1] if (np.diff(inside) == 1).all() else chunk[inside]
+            parts.append(block if columns == slice(None) else block[:, columns])
+        gathered: np.ndarray = np.concatenate(parts)
+        return gathered
+
+
+def _runs(numbers: np.ndarray) -> Iterator[tuple[int, int]]:
+    """The stretches of equal numbers."""
+    bounds = [0, *(np.flatnonzero(np.diff(numbers)) + 1), len(numbers)]
+    yield from pairwise(bounds)
+
+
+def _mapped(file: Path) -> np.ndarray:
+    try:
+        mapped: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DamagedFileError(f"{file} is no array of a pack ({error}); delete its folder and pack again.") from error
+    return mapped
+
+
+def pack_folder(task: Task, data_dir: Path) -> Path:
+    """Where the pack of a task lies."""
+    home = data_dir / task.folder if (data_dir / task.folder).is_dir() else data_dir
+    return home / "packed" / f"{task.name}-v{task.version}"
+
+
+def open_source(task: Task, data_dir: Path) -> Source:
+    """A task's complete pack if there is one, else its files as they were published.
+
+    Raises:
+        MissingDataError: if there is neither.
+    """
+    folder = pack_folder(task, data_dir)
+    if folder.is_dir() and read_manifest(folder).complete:
+        return PackedSource(folder, {band.name: band.resolution for band in task.bands})
+    return task.open(data_dir)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a pack.
+
+    Raises:
+        DamagedFileError: if it cannot be read.
+    """
+    try:
+        return Manifest.model_validate_json((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        raise DamagedFileError(f"{folder} is no pack, or a damaged one; delete it, and pack again.") from error

@@ -1,0 +1,361 @@
+"""BigEarthNet: 590,326 pairs of Sentinel-2 and Sentinel-1 patches of 1.2 km in ten European countries, 19 labels.
+
+- `bigearthnet`: version 1.0 on the official split of the 19-class nomenclature. Its lists leave out patches under snow,
+  cloud or shadow and those without any of the 19 classes. `bigearthnet-s1` is its Sentinel-1 half, VV and VH in
+  decibel, on the same split and under the same ids, which are the names of the Sentinel-2 patches.
+- `bigearthnet-google`: version 1.0 on the lists of Neumann et al. (arXiv:1911.06721) without patches under snow, cloud
+  or shadow, which SeCo, SSL4EO-S12 and others report on. Patches without any of the 19 classes stay in. A fifth of its
+  validation patches are official test patches: never compare numbers of the two.
+- `bigearthnet-v2`: reBEN, reprocessed, with a geographical split and labels of its own in `metadata.parquet`.
+  `bigearthnet-v2-s1` is its Sentinel-1 half.
+
+Every band is a file of its own in its native resolution. The 43 CORINE names of version 1.0 become 19 classes by name;
+eleven of them have none and are ignored. The pixels are bottom-of-atmosphere reflectance, so there is no B10.
+
+Version 1: first version.
+"""
+
+import csv
+import gzip
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from ssl4eo_bench.data.images import Decode, geotiff_decoder
+from ssl4eo_bench.errors import DamagedFileError, MissingDataError, shortlist
+from ssl4eo_bench.spec.bands import Band
+from ssl4eo_bench.spec.tasks import SPLITS, Sample, Split, SplitName, Task, UnlistedSplit
+from ssl4eo_bench.tasks._bigearthnet_names import (
+    CLASSES,
+    GOOGLE_LISTS,
+    HOW_TO_GET,
+    HOW_TO_GET_LISTS,
+    OFFICIAL_LISTS,
+    RESOLUTION,
+    S1_BANDS,
+    S2_BANDS,
+    SIDE,
+    SIZE,
+    V1,
+    V2,
+    WITHOUT_CLASS,
+)
+from ssl4eo_bench.tasks._bigearthnet_sample import make_sample, sample_ids
+
+NUMBER_OF_43 = {name: number for number, names in enumerate(CLASSES.values()) for name in names}
+NUMBER_OF_19 = {name: number for number, name in enumerate(CLASSES)}
+
+PATCH = {
+    "S2": re.compile(r"S2[AB]_MSIL2A_\d{8}T\d{5,6}(_N\d+_R\d+_T\w{5})?_\d+_\d+"),
+    "S1": re.compile(r"S1[AB]_IW_GRDH_1SDV_\d{8}T\d{6}_\w{5}_\d+_\d+"),
+}
+"""Names of patch folders. Some Sentinel-2 names lack the leading zero of the hour."""
+
+SPLIT_DIGESTS: dict[str, dict[SplitName, Split | UnlistedSplit]] = {
+    "official": {
+        "train": Split(count=269695, digest="aa7097119a1342cb97256283090deb8a1c0f4fa7e146eadf0f25924fd2a8c622"),
+        "val": Split(count=123723, digest="45b61b66f88e954b9f855c3027d1365ae86da3d71d45cc61adbe7e96738699a8"),
+        "test": Split(count=125866, digest="a276d495692b877a827fe6e1a717c923f691e95cb9d93ba858264ad92edb3f07"),
+    },
+    "google": {  # the lists are not available any more; counts after leaving out snow, cloud and shadow
+        "train": UnlistedSplit(count=311667),
+        "val": UnlistedSplit(count=103944),
+        "test": UnlistedSplit(count=103728),
+    },
+    "v2": {
+        "train": Split(count=237871, digest="fda779ef0ea3f246e01d8e17361667d0d5f0deea568534048e44955cd0c914c0"),
+        "val": Split(count=122342, digest="3ed8fb168a04c2e15bf6d5ce85ef7080ffa05638fa23e765b22f478ec258a8de"),
+        "test": Split(count=119825, digest="979abdfda82885e7a2271db6af2340a3f0c75c1180fb3d4cc53c334e157768ca"),
+    },
+}
+
+
+class Patches:
+    """Patch folders below a root: directly (version 1.0), or in one folder for each product (version 2)."""
+
+    def __init__(self, root: Path, *, by_product: bool, fields: int) -> None:
+        self._root = root
+        self._by_product = by_product
+        self._fields = fields  # at the end of a patch's name that its product's name lacks
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The patches that have a folder."""
+        folders = [entry.path for entry in os.scandir(self._root)] if self._by_product else [self._root]
+        return frozenset(entry.name for folder in folders if Path(folder).is_dir() for entry in os.scandir(folder))
+
+    def folder(self, name: str) -> Path:
+        """The folder of a patch."""
+        if self._by_product:
+            return self._root / name.rsplit("_", self._fields)[0] / name
+        return self._root / name
+
+    def stamp(self, name: str) -> str:
+        """Names, sizes and times of last change of a patch's files."""
+        files = sorted(os.scandir(self.folder(name)), key=lambda entry: entry.name)
+        return ",".join(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)
+
+    def read(self, name: str, ending: str) -> tuple[bytes, str]:
+        """The bytes of the file `<name>_<ending>` of a patch, and its place for messages.
+
+        Raises:
+            MissingDataError: if it is not there.
+            DamagedFileError: if it cannot be read.
+        """
+        file = self.folder(name) / f"{name}_{ending}"
+        try:
+            return file.read_bytes(), str(file)
+        except FileNotFoundError as error:
+            raise MissingDataError(f"{file} is absent; unpack the archive again.") from error
+        except OSError as error:
+            raise DamagedFileError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+class OfficialLists:
+    """`train.csv`, `val.csv`, `test.csv`: a Sentinel-2 name a line, with its Sentinel-1 partner or without."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def ids(self, split: SplitName) -> list[str]:
+        """The Sentinel-2 names of a split."""
+        return [row[0] for row in self._rows(split)]
+
+    def partners(self, patches: Patches) -> dict[str, str]:
+        """The Sentinel-1 name for each Sentinel-2 name: from the lists, or else from the labels of all S1 patches."""
+        rows = [row for split in SPLITS for row in self._rows(split)]
+        if all(len(row) > 1 for row in rows):
+            return {row[0]: row[1] for row in rows}
+        return {str(_description(patches, name)["corresponding_s2_patch"]): name for name in patches.names}
+
+    def _rows(self, split: SplitName) -> list[list[str]]:
+        return _read_rows(self._root, f"{split}.csv")
+
+
+class GoogleLists:
+    """`bigearthnet-train.txt` and so on, without the patches of the official snow and cloud lists."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def ids(self, split: SplitName) -> list[str]:
+        """The Sentinel-2 names of a split."""
+        return [row[0] for row in _read_rows(self._root, f"bigearthnet-{split}.txt") if row[0] not in self._excluded]
+
+    @cached_property
+    def _excluded(self) -> frozenset[str]:
+        files = ("patches_with_seasonal_snow.csv", "patches_with_cloud_and_shadow.csv")
+        return frozenset(row[0] for file in files for row in _read_rows(self._root, file))
+
+
+class Metadata:
+    """`metadata.parquet` of version 2: splits, labels and partners."""
+
+    def __init__(self, root: Path) -> None:
+        self._file = root / "metadata.parquet"
+
+    @cached_property
+    def _table(self) -> dict[str, tuple[str, str, tuple[str, ...]]]:
+        """Split, Sentinel-1 name and labels by Sentinel-2 name."""
+        import pandas as pd
+
+        columns = ["patch_id", "split", "s1_name", "labels"]
+        try:
+            table = pd.read_parquet(self._file, columns=columns)
+        except FileNotFoundError as error:
+            raise MissingDataError(f"{self._file} is absent; {HOW_TO_GET['v2']}.") from error
+        except (OSError, ValueError) as error:
+            raise DamagedFileError(f"{self._file} is not the metadata of BigEarthNet v2; fetch it again.") from error
+        rows = zip(*(table[column] for column in columns), strict=True)
+        return {patch: (split, partner, tuple(labels)) for patch, split, partner, labels in rows}
+
+    def ids(self, split: SplitName) -> list[str]:
+        """The Sentinel-2 names of a split."""
+        wanted = "validation" if split == "val" else split
+        return [patch for patch, (found, *_) in self._table.items() if found == wanted]
+
+    def partners(self, patches: Patches) -> dict[str, str]:
+        """The Sentinel-1 name for each Sentinel-2 name."""
+        del patches
+        return {patch: partner for patch, (_, partner, _) in self._table.items()}
+
+    def labels(self, id_: str) -> tuple[str, ...]:
+        """The names of a patch's labels."""
+        return self._table[id_][2]
+
+
+class BigEarthNet:
+    """One release, sensor and split, opened for reading. Ids are names of Sentinel-2 patches."""
+
+    def __init__(self, patches: Patches, lists: OfficialLists | GoogleLists | Metadata, *, radar: bool) -> None:
+        self._patches = patches
+        self._lists = lists
+        self._radar = radar
+
+    def ids(self, split: SplitName) -> list[str]:
+        """The ids of a split list."""
+        return self._lists.ids(split)
+
+    def absent(self, ids: Sequence[str]) -> list[str]:
+        """Those without a patch folder."""
+        return [id_ for id_ in ids if self._patch(id_) not in self._patches.names]
+
+    def targets(self, ids: Sequence[str]) -> np.ndarray:
+        """Label indicators `[N, 19]`; all zero for a patch that has none of the 19 classes."""
+        targets = np.zeros((len(ids), len(CLASSES)), dtype=np.uint8)
+        for row, id_ in enumerate(ids):
+            targets[row, self._numbers(id_)] = 1
+        return targets
+
+    def read(self, ids: Sequence[str], bands: Sequence[str]) -> tuple[np.ndarray, ...]:
+        """Stored pixels by resolution, `[N, C, 120, 120]`, `[N, C, 60, 60]`, `[N, C, 20, 20]`: uint16, or dB."""
+        order = [band for band in (S1_BANDS if self._radar else S2_BANDS) if band in bands]
+        groups = [[band for band in order if RESOLUTION[band] == resolution] for resolution in (10, 20, 60)]
+        with geotiff_decoder() as decode:
+            return tuple(
+                np.stack([np.concatenate([self._band(decode, id_, band) for band in group]) for id_ in ids])
+                for group in groups
+                if group
+            )
+
+    def fingerprint(self, ids: Sequence[str]) -> str:
+        """The digest of the stamps of these samples' files."""
+        digest = hashlib.sha256()
+        for id_ in ids:
+            digest.update(f"{id_}:{self._patches.stamp(self._patch(id_))}\n".encode())
+        return digest.hexdigest()
+
+    def _band(self, decode: Decode, id_: str, band: str) -> np.ndarray:
+        content, where = self._patches.read(self._patch(id_), f"{band}.tif")
+        size = SIDE // RESOLUTION[band]
+        pixels = decode(content, shape=(1, size, size), dtype="float32" if self._radar else "uint16", where=where)
+        if self._radar and not np.isfinite(pixels).all():
+            raise DamagedFileError(f"{where} holds values that are not finite; unpack the archive again.")
+        return pixels
+
+    def _numbers(self, id_: str) -> list[int]:
+        if isinstance(self._lists, Metadata):
+            return [NUMBER_OF_19[name] for name in self._lists.labels(id_)]
+        patch = self._patch(id_)
+        names = _description(self._patches, patch)["labels"]
+        if foreign := [name for name in names if name not in NUMBER_OF_43 and name not in WITHOUT_CLASS]:
+            raise DamagedFileError(
+                f"patch {patch} has the label {shortlist(foreign)!r}, which is none of the 43 of BigEarthNet v1.0; "
+                "unpack the archive again."
+            )
+        return [NUMBER_OF_43[name] for name in names if name in NUMBER_OF_43]
+
+    def _patch(self, id_: str) -> str:
+        return self._partner.get(id_, "") if self._radar else id_
+
+    @cached_property
+    def _partner(self) -> dict[str, str]:
+        assert not isinstance(self._lists, GoogleLists)  # there is no such task
+        return self._lists.partners(self._patches)
+
+
+def _description(patches: Patches, patch: str) -> dict[str, list[str]]:
+    content, where = patches.read(patch, "labels_metadata.json")
+    try:
+        described: dict[str, list[str]] = json.loads(content)
+        described["labels"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedFileError(f"{where} does not hold the labels of a patch; unpack the archive again.") from error
+    return described
+
+
+def _read_rows(root: Path, name: str) -> list[list[str]]:
+    """The rows of a list file, packed or not; line ends may be LF or CRLF."""
+    plain, packed = root / name, root / f"{name}.gz"
+    try:
+        content = plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
+    except FileNotFoundError as error:
+        raise MissingDataError(f"the list {plain} (or {packed.name}) is absent; {HOW_TO_GET_LISTS}.") from error
+    except (OSError, EOFError) as error:
+        raise DamagedFileError(f"{packed} is not a readable gzip file; fetch it again.") from error
+    return [row for row in csv.reader(content.decode().splitlines()) if row]
+
+
+def open_bigearthnet(data_dir: Path, *, variant: str, radar: bool) -> BigEarthNet:
+    """BigEarthNet below a data directory: `<data-dir>/bigearthnet`, or the directory itself."""
+    root = data_dir / "bigearthnet" if (data_dir / "bigearthnet").is_dir() else data_dir
+    sensor = "S1" if radar else "S2"
+    by_product = variant == "v2"
+    folder = _folder_of_patches(root, PATCH[sensor], by_product=by_product)
+    if folder is None:
+        packed = next((f" ({file.name} is there, but packed)" for file in sorted(root.glob("*.tar.*"))), "")
+        raise MissingDataError(f"no patches of Sent{sensor.lower()} below {root}{packed}; {HOW_TO_GET[variant]}.")
+    lists: dict[str, Callable[[Path], OfficialLists | GoogleLists | Metadata]] = {
+        "official": OfficialLists,
+        "google": GoogleLists,
+        "v2": Metadata,
+    }
+    patches = Patches(folder, by_product=by_product, fields=3 if radar else 2)
+    return BigEarthNet(patches, lists[variant](root), radar=radar)
+
+
+def _folder_of_patches(root: Path, name: re.Pattern[str], *, by_product: bool) -> Path | None:
+    """The first folder, at most two levels deep, that holds patches (or products that hold patches)."""
+    level = [root]
+    for _ in range(3):
+        for folder in level:
+            products = _some_folders(folder)
+            patches = [patch for product in products for patch in _some_folders(product)] if by_product else products
+            if any(name.fullmatch(patch.name) for patch in patches):
+                return folder
+        level = [inner for folder in level for inner in _some_folders(folder)]
+    return None
+
+
+def _some_folders(folder: Path) -> list[Path]:
+    """The first folders in a folder, by name: looking at all of half a million would take long."""
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in islice(entries, 50) if entry.is_dir())
+
+
+def _task(name: str, title: str, *, variant: str, radar: bool = False, headline: bool = False) -> Task:
+    sensor = "S1" if radar else "S2"
+    published = {"official": (V1[sensor], *OFFICIAL_LISTS), "google": (V1["S2"], *GOOGLE_LISTS), "v2": V2[sensor]}
+    return Task(
+        name=name,
+        version=1,
+        title=title,
+        kind="multilabel",
+        classes=tuple(CLASSES),
+        bands=tuple(
+            Band(name=band, unit="db" if radar else "dn", resolution=RESOLUTION[band])
+            for band in (S1_BANDS if radar else S2_BANDS)
+        ),
+        level="GRD" if radar else "L2A",
+        image_size=SIZE,
+        splits=SPLIT_DIGESTS[variant],
+        open=partial(open_bigearthnet, variant=variant, radar=radar),
+        sample=Sample(
+            make=partial(make_sample, variant=variant, radar=radar),
+            splits={split: Split.of(sample_ids(split, variant)) for split in SPLITS},
+        ),
+        headline=headline,
+        folder="bigearthnet",
+        files=published[variant],
+        licence="CDLA-Permissive-1.0",
+        citation="Clasen et al., reBEN, IGARSS 2025, arXiv:2407.03653"
+        if variant == "v2"
+        else "Sumbul et al., BigEarthNet, IGARSS 2019, doi:10.1109/IGARSS.2019.8900532",
+        how_to_get=HOW_TO_GET[variant],
+    )
+
+
+TASKS = (
+    _task("bigearthnet", "BigEarthNet-S2 v1.0, 19 classes, official split", variant="official", headline=True),
+    _task("bigearthnet-s1", "BigEarthNet-S1 v1.0, 19 classes, official split", variant="official", radar=True),
+    _task("bigearthnet-google", "BigEarthNet-S2 v1.0, 19 classes, split of SeCo and SSL4EO-S12", variant="google"),
+    _task("bigearthnet-v2", "BigEarthNet-S2 v2.0 (reBEN), 19 classes, official split", variant="v2"),
+    _task("bigearthnet-v2-s1", "BigEarthNet-S1 v2.0 (reBEN), 19 classes, official split", variant="v2", radar=True),
+)

@@ -1,0 +1,365 @@
+"""BigEarthNet on real patches and the official lists where they are here, and on made-up ones for every fault."""
+
+import gzip
+import hashlib
+import json
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+
+from ssl4eo_bench.data.splits import open_splits
+from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
+from ssl4eo_bench.progress import Silent
+from ssl4eo_bench.spec import catalogue
+from ssl4eo_bench.spec.tasks import SPLITS, Split, Task
+from tests.conftest import real_data_dir
+
+SampleOf = Callable[[str], Path]
+Command = Callable[..., tuple[int, str, str]]
+
+WRONG_LABEL = "S2B_MSIL2A_20180515T112109_51_5"  # its JSON says urban fabric, its pixels and the v2 labels say fields
+SNOW = "S2B_MSIL2A_20180204T94161_57_38"
+RADAR_PATCH = "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_87_48"
+
+# The official label_indices.json has the 43 names in this order; `None` are those without one of the 19 classes.
+OFFICIAL_43_TO_19 = {
+    "Continuous urban fabric": 0,
+    "Discontinuous urban fabric": 0,
+    "Industrial or commercial units": 1,
+    "Road and rail networks and associated land": None,
+    "Port areas": None,
+    "Airports": None,
+    "Mineral extraction sites": None,
+    "Dump sites": None,
+    "Construction sites": None,
+    "Green urban areas": None,
+    "Sport and leisure facilities": None,
+    "Non-irrigated arable land": 2,
+    "Permanently irrigated land": 2,
+    "Rice fields": 2,
+    "Vineyards": 3,
+    "Fruit trees and berry plantations": 3,
+    "Olive groves": 3,
+    "Pastures": 4,
+    "Annual crops associated with permanent crops": 3,
+    "Complex cultivation patterns": 5,
+    "Land principally occupied by agriculture, with significant areas of natural vegetation": 6,
+    "Agro-forestry areas": 7,
+    "Broad-leaved forest": 8,
+    "Coniferous forest": 9,
+    "Mixed forest": 10,
+    "Natural grassland": 11,
+    "Moors and heathland": 12,
+    "Sclerophyllous vegetation": 12,
+    "Transitional woodland/shrub": 13,
+    "Beaches, dunes, sands": 14,
+    "Bare rock": None,
+    "Sparsely vegetated areas": 11,
+    "Burnt areas": None,
+    "Inland marshes": 15,
+    "Peatbogs": 15,
+    "Salt marshes": 16,
+    "Salines": 16,
+    "Intertidal flats": None,
+    "Water courses": 17,
+    "Water bodies": 17,
+    "Coastal lagoons": 18,
+    "Estuaries": 18,
+    "Sea and ocean": 18,
+}
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with the real patches, unpacked, and the official lists."""
+    given = real_data_dir() / "bigearthnet"
+    if not given.is_dir():
+        pytest.skip(f"no real BigEarthNet in {given}; set SSL4EO_BENCH_TEST_DATA to a directory that holds it")
+    home = tmp_path_factory.mktemp("real") / "bigearthnet"
+    home.mkdir()
+    for archive in given.glob("*.tar.gz"):
+        with tarfile.open(archive) as opened:
+            opened.extractall(home, filter="data")
+    for name in ("train.csv.gz", "val.csv.gz", "test.csv.gz", "metadata.parquet"):
+        shutil.copy(given / name, home / name)
+    return home.parent
+
+
+def patches(real: Path, folder: str = "BigEarthNet-v1.0") -> list[Path]:
+    return sorted((real / "bigearthnet" / folder).iterdir())
+
+
+def test_the_43_names_become_the_19_classes_of_the_official_table() -> None:
+    names = list(catalogue.task("bigearthnet").classes)
+    assert len(OFFICIAL_43_TO_19) == 43
+    assert sum(number is None for number in OFFICIAL_43_TO_19.values()) == 11
+    assert [name.count("/") for name in names] == [0] * 19  # the slash belongs to one of the 43
+    source = catalogue.task("bigearthnet").open
+    assert source is not None
+    module = __import__("ssl4eo_bench.tasks.bigearthnet", fromlist=["NUMBER_OF_43"])
+    assert {name: module.NUMBER_OF_43.get(name) for name in OFFICIAL_43_TO_19} == OFFICIAL_43_TO_19
+    assert {name for name, number in OFFICIAL_43_TO_19.items() if number is None} == module.WITHOUT_CLASS
+
+
+def test_real_patches_are_read_as_rasterio_and_json_read_them(real: Path) -> None:
+    task = catalogue.task("bigearthnet")
+    opened = open_splits(task, real, partial=True)
+    names = [band.name for band in task.bands]
+    official = {
+        split: set(gzip.decompress((real / "bigearthnet" / f"{split}.csv.gz").read_bytes()).decode().split())
+        for split in SPLITS
+    }
+    assert {split: len(samples.ids) for split, samples in opened.items()} == {"train": 11, "val": 5, "test": 4}
+    for split, samples in opened.items():
+        groups = samples.source.read(samples.ids, names)
+        labels = samples.targets(Silent())
+        for row, id_ in enumerate(samples.ids):
+            assert id_ in official[split]
+            folder = real / "bigearthnet" / "BigEarthNet-v1.0" / id_
+            for bands, pixels in zip(task.groups(names), groups, strict=True):
+                for column, band in enumerate(bands):
+                    with rasterio.open(folder / f"{id_}_{band}.tif") as file:
+                        np.testing.assert_array_equal(pixels[row, column], file.read(1))
+                        assert pixels.dtype == file.dtypes[0] == "uint16"
+            if id_ != WRONG_LABEL:
+                described = json.loads((folder / f"{id_}_labels_metadata.json").read_text(encoding="utf-8"))["labels"]
+                expected = {OFFICIAL_43_TO_19[name] for name in described} - {None}
+                assert set(np.flatnonzero(labels[row]).tolist()) == expected
+    assert SNOW in {patch.name for patch in patches(real)} - {i for s in opened.values() for i in s.ids}
+
+
+def test_labels_of_real_patches_agree_with_version_2(real: Path) -> None:
+    """Version 2 labels the same places anew: most labels of the six original patches are the same."""
+    task = catalogue.task("bigearthnet")
+    opened = open_splits(task, real, partial=True)
+    table = pd.read_parquet(real / "bigearthnet" / "metadata.parquet").set_index("s2v1_name")
+    shared = found = 0
+    for samples in opened.values():
+        for id_, row in zip(samples.ids, samples.targets(Silent()), strict=True):
+            if id_ in table.index and id_ != WRONG_LABEL:
+                ours = {task.classes[number] for number in np.flatnonzero(row)}
+                shared += len(ours & set(table.loc[id_, "labels"]))
+                found += len(ours)
+    assert found > 10
+    assert shared / found > 0.7
+
+
+def test_real_radar_patches_are_in_decibel_and_keep_their_fractions(real: Path) -> None:
+    task = catalogue.task("bigearthnet-s1")
+    source = task.open(real)
+    ids = [id_ for split in SPLITS for id_ in source.ids(split)]
+    present = sorted(set(ids) - set(source.absent(ids)))
+    assert len(present) == 5  # six patches, one of them under snow
+    (pixels,) = source.read(present, ["VV", "VH"])
+    assert pixels.dtype == np.float32
+    assert (pixels % 1 != 0).mean() > 0.99
+    assert -20 < np.median(pixels[:, 0]) < -5
+    assert np.median(pixels[:, 0]) > np.median(pixels[:, 1])
+    with rasterio.open(real / f"bigearthnet/BigEarthNet-S1-v1.0/{RADAR_PATCH}/{RADAR_PATCH}_VH.tif") as file:
+        np.testing.assert_array_equal(pixels[present.index("S2A_MSIL2A_20170613T101031_87_48"), 1], file.read(1))
+    assert source.targets(present).any(axis=1).all()
+
+
+def test_the_official_lists_are_those_of_the_task(real: Path) -> None:
+    source = catalogue.task("bigearthnet").open(real)
+    ids = {split: source.ids(split) for split in SPLITS}
+    assert {split: len(found) for split, found in ids.items()} == {"train": 269695, "val": 123723, "test": 125866}
+    assert {split: Split.of(found) for split, found in ids.items()} == dict(catalogue.task("bigearthnet").splits)
+    assert len(set().union(*ids.values())) == 519284
+
+
+def test_the_published_two_column_lists_follow_from_the_local_ones(real: Path) -> None:
+    """The sizes of the files to be downloaded are right: names of one sensor and the other, a comma, CR and LF."""
+    table = pd.read_parquet(real / "bigearthnet" / "metadata.parquet")
+    partner = dict(zip(table["s2v1_name"], table["s1_name"], strict=True))
+    source = catalogue.task("bigearthnet").open(real)
+    published = {file.name: file.size for file in catalogue.task("bigearthnet").files}
+    for split in SPLITS:
+        lengths = [len(id_) + len(partner[id_]) + 3 for id_ in source.ids(split) if id_ in partner]
+        size = published[f"{split}.csv"]
+        assert size is not None
+        assert size / len(source.ids(split)) == pytest.approx(np.mean(lengths), rel=2e-3)
+
+
+def test_the_metadata_of_version_2_give_its_split_and_labels(real: Path) -> None:
+    metadata = (real / "bigearthnet" / "metadata.parquet").read_bytes()
+    module = __import__("ssl4eo_bench.tasks.bigearthnet", fromlist=["Metadata"])
+    lists = module.Metadata(real / "bigearthnet")
+    task = catalogue.task("bigearthnet-v2")
+    counts = {split: len(lists.ids(split)) for split in SPLITS}
+    assert counts == {"train": 237871, "val": 122342, "test": 119825}
+    assert {split: Split.of(lists.ids(split)) for split in SPLITS} == dict(task.splits)
+    assert [file.md5 for file in task.files if file.name == "metadata.parquet"] == [hashlib.md5(metadata).hexdigest()]
+    support = np.zeros(19, dtype=int)
+    for id_ in lists.ids("test"):
+        for name in lists.labels(id_):
+            support[task.classes.index(name)] += 1
+    assert support.tolist() == [
+        12824, 2018, 50052, 5710, 26722, 22078, 29846, 9942, 36377, 39043, 44284, 2211, 3759, 40523, 152, 4519, 117,
+        16846, 11854,
+    ]  # fmt: skip
+
+
+def test_partial_runs_on_the_real_patches(real: Path, command: Command) -> None:
+    wanted = ("run", "--task", "bigearthnet", "--protocol", "linear", "--checkpoint", "bandstats", "--data-dir", real)
+    code, _, err = command(*wanted)
+    assert code == 2
+    assert "519,264 samples" in err
+    assert "BigEarthNet-S2-v1.0.tar.gz" in err
+    code, out, err = command(*wanted, "--partial", "--json")
+    assert code == 0, err
+    (outcome,) = json.loads(out)
+    assert outcome["result"]["spec"]["partial"]
+    assert outcome["result"]["counts"] == {"train": 11, "val": 5, "test": 4}
+
+
+@pytest.fixture
+def copy(sample_of: SampleOf, tmp_path: Path) -> Callable[[str], tuple[Task, Path]]:
+    """A copy of a task's sample that a test may damage."""
+
+    def get(name: str) -> tuple[Task, Path]:
+        shutil.copytree(sample_of(name), tmp_path / name)
+        return catalogue.task(name), tmp_path / name
+
+    return get
+
+
+Copy = Callable[[str], tuple[Task, Path]]
+
+
+def band_file(home: Path, band: str) -> Path:
+    return min(home.rglob(f"*_{band}.tif"))
+
+
+def test_native_resolutions_are_read_as_they_are_stored(sample_of: SampleOf) -> None:
+    samples = open_splits(catalogue.task("bigearthnet"), sample_of("bigearthnet"), sample=True)["val"]
+    groups = samples.source.read(samples.ids[:2], ["B12", "B01", "B04"])
+    assert [group.shape for group in groups] == [(2, 1, 120, 120), (2, 1, 60, 60), (2, 1, 20, 20)]
+
+
+def test_labels_without_a_class_are_ignored(copy: Copy) -> None:
+    task, home = copy("bigearthnet")
+    id_ = open_splits(task, home, sample=True)["test"].ids[0]
+    file = home / f"bigearthnet/BigEarthNet-v1.0/{id_}/{id_}_labels_metadata.json"
+    file.write_text(json.dumps({"labels": ["Airports", "Sea and ocean"]}), encoding="utf-8")
+    source = task.open(home)
+    assert np.flatnonzero(source.targets([id_])[0]).tolist() == [18]
+    file.write_text(json.dumps({"labels": ["Airports"]}), encoding="utf-8")
+    assert not source.targets([id_]).any()
+    file.write_text(json.dumps({"labels": ["Transitional woodland, shrub"]}), encoding="utf-8")
+    with pytest.raises(DamagedFileError, match=f"{id_}.*none of the 43"):
+        source.targets([id_])
+
+
+def test_lists_may_have_one_column_or_two_and_any_line_end(copy: Copy) -> None:
+    task, home = copy("bigearthnet")
+    expected = task.open(home).ids("val")
+    file = home / "bigearthnet" / "val.csv"
+    assert b"\r\n" in file.read_bytes()
+    assert all("," not in id_ and "\r" not in id_ for id_ in expected)
+    packed = "".join(f"{id_}\n" for id_ in expected).encode()
+    file.unlink()
+    (home / "bigearthnet" / "val.csv.gz").write_bytes(gzip.compress(packed))
+    assert task.open(home).ids("val") == expected
+    (home / "bigearthnet" / "val.csv.gz").write_bytes(gzip.compress(packed)[:200])
+    with pytest.raises(DamagedFileError, match="gzip"):
+        task.open(home).ids("val")
+
+
+def test_partners_come_from_the_radar_labels_if_the_lists_lack_them(copy: Copy) -> None:
+    task, home = copy("bigearthnet-s1")
+    expected = task.open(home)
+    ids = expected.ids("test")[:3]
+    (pixels,) = expected.read(ids, ["VH"])
+    for split in SPLITS:
+        file = home / "bigearthnet" / f"{split}.csv"
+        file.write_text("".join(line.split(",")[0] + "\n" for line in file.read_text().splitlines()))
+    source = task.open(home)
+    assert source.absent(ids) == []
+    np.testing.assert_array_equal(source.read(ids, ["VH"])[0], pixels)
+
+
+def test_google_lists_leave_snow_and_cloud_out(copy: Copy) -> None:
+    task, home = copy("bigearthnet-google")
+    listed = (home / "bigearthnet" / "bigearthnet-val.txt").read_text().split()
+    snow = (home / "bigearthnet" / "patches_with_seasonal_snow.csv").read_text().split()
+    kept = task.open(home).ids("val")
+    assert set(kept) == set(listed) - set(snow)
+    assert len(listed) == len(kept) + 3
+    with pytest.raises(SplitError, match="103,944|311,667|103,728"):
+        open_splits(task, home)
+
+
+def test_releases_are_not_taken_for_each_other(sample_of: SampleOf) -> None:
+    for name, other in (("bigearthnet", "bigearthnet-v2"), ("bigearthnet-v2", "bigearthnet")):
+        with pytest.raises(MissingDataError, match="no patches"):
+            catalogue.task(name).open(sample_of(other))
+
+
+def test_version_2_needs_its_metadata(copy: Copy) -> None:
+    task, home = copy("bigearthnet-v2")
+    file = home / "bigearthnet" / "metadata.parquet"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(DamagedFileError, match="metadata"):
+        task.open(home).ids("val")
+    file.unlink()
+    with pytest.raises(MissingDataError, match="zenodo"):
+        task.open(home).ids("val")
+
+
+def test_an_archive_that_is_still_packed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bigearthnet").mkdir()
+    (tmp_path / "bigearthnet" / "BigEarthNet-S2-v1.0.tar.gz").touch()
+    with pytest.raises(MissingDataError, match=r"BigEarthNet-S2-v1.0.tar.gz is there, but packed"):
+        catalogue.task("bigearthnet").open(tmp_path)
+
+
+@pytest.mark.parametrize("fault", ["cut off", "other size", "other type", "absent"])
+def test_a_faulty_band_file_is_named(copy: Copy, fault: str) -> None:
+    task, home = copy("bigearthnet")
+    file = band_file(home, "B05")
+    if fault == "cut off":
+        file.write_bytes(file.read_bytes()[:500])
+    elif fault == "other size":
+        shutil.copy(band_file(home, "B02"), file)
+    elif fault == "other type":
+        with rasterio.open(file) as opened:
+            profile = opened.profile | {"dtype": "float32"}
+        with rasterio.open(file, "w", **profile) as opened:
+            opened.write(np.ones((1, 60, 60), dtype=np.float32))
+    else:
+        file.unlink()
+    source = task.open(home)
+    with pytest.raises((DamagedFileError, MissingDataError), match=file.name):
+        source.read([file.parent.name], ["B05"])
+
+
+def test_radar_values_must_be_finite(copy: Copy) -> None:
+    task, home = copy("bigearthnet-s1")
+    file = band_file(home, "VV")
+    with rasterio.open(file, "r+") as opened:
+        pixels = opened.read()
+        pixels[0, 3, 4] = np.nan
+        opened.write(pixels)
+    source = task.open(home)
+    ids = [id_ for split in SPLITS for id_ in source.ids(split)]
+    with pytest.raises(DamagedFileError, match=rf"{file.name}.*not finite"):
+        source.read(ids, ["VV"])
+
+
+def test_a_changed_file_changes_the_fingerprint(copy: Copy) -> None:
+    task, home = copy("bigearthnet")
+    source = task.open(home)
+    file = band_file(home, "B02")
+    before = source.fingerprint([file.parent.name])
+    assert source.fingerprint([file.parent.name]) == before
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert source.fingerprint([file.parent.name]) != before
