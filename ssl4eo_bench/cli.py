@@ -8,24 +8,24 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from ssl4eo_bench import __version__
-from ssl4eo_bench.errors import BenchError
+from ssl4eo_bench.errors import BenchError, SpecError
 
 DATA_DIR_HELP = "datasets (default: $SSL4EO_BENCH_DATA or ./data)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode sees question marks
     parsed = _parser().parse_args(arguments)
-    if tasks_dir := getattr(parsed, "tasks_dir", None):
-        os.environ["SSL4EO_BENCH_TASKS"] = str(tasks_dir.resolve())
-    module, _, function = parsed.command.partition(".")  # not imported before it is needed: help is instant
-    command: Callable[[argparse.Namespace], int] = getattr(import_module(f"ssl4eo_bench.commands.{module}"), function)
     try:
-        return command(parsed)
+        return _call(parsed)
     except BenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -35,6 +35,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a name that is too long, a disk that is full, a folder that is a file
+        print(f"error: {error.filename or 'output'}: {error.strerror}.", file=sys.stderr)
+        return 2
+
+
+def _call(parsed: argparse.Namespace) -> int:
+    if tasks_dir := getattr(parsed, "tasks_dir", None):
+        if not tasks_dir.is_dir():
+            raise SpecError(f"--tasks-dir {tasks_dir} is not a directory; name the one your task modules are in.")
+        os.environ["SSL4EO_BENCH_TASKS"] = str(tasks_dir.resolve())
+    module, _, function = parsed.command.partition(".")  # not imported before it is needed: help is instant
+    command: Callable[[argparse.Namespace], int] = getattr(import_module(f"ssl4eo_bench.commands.{module}"), function)
+    return command(parsed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,6 +74,12 @@ def _command(group: Any, name: str, function: str, about: str) -> argparse.Argum
     return parser
 
 
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("a path must not be empty")
+    return Path(text)
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -77,20 +96,20 @@ def _seed(text: str) -> int:
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="DIR", help="results directory (default: ./results)"
+        "--results", type=_path, default=Path("results"), metavar="DIR", help="results directory (default: ./results)"
     )
 
 
 def _add_cache_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--cache-dir", type=Path, metavar="DIR", help="cache (default: $SSL4EO_BENCH_CACHE or the user's cache)"
+        "--cache-dir", type=_path, metavar="DIR", help="cache (default: $SSL4EO_BENCH_CACHE or the user's cache)"
     )
 
 
 def _add_catalogue(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tasks-dir", type=Path, metavar="DIR", help="one more directory of task modules")
+    parser.add_argument("--tasks-dir", type=_path, metavar="DIR", help="one more directory of task modules")
     parser.add_argument(
-        "--checkpoints", type=Path, nargs="+", default=[], metavar="FILE", help="more checkpoints, in YAML"
+        "--checkpoints", type=_path, nargs="+", default=[], metavar="FILE", help="more checkpoints, in YAML"
     )
 
 
@@ -113,7 +132,7 @@ def _add_run(commands: Any) -> None:
     what.add_argument("--image-size", type=_positive, metavar="N", help="another input size than the checkpoint's")
     _add_catalogue(what)  # type: ignore[arg-type]
     data = parser.add_argument_group("on which data")
-    data.add_argument("--data-dir", type=Path, metavar="DIR", help=DATA_DIR_HELP)
+    data.add_argument("--data-dir", type=_path, metavar="DIR", help=DATA_DIR_HELP)
     data.add_argument(
         "--sample", action="store_true", help="the embedded sample: needs no data, enters no official table"
     )
@@ -162,7 +181,7 @@ def _add_data(commands: Any) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     sample = _command(actions, "sample", "data.sample", "Write the embedded sample of a task, in its official layout.")
     sample.add_argument("task", help="see `list tasks`")
-    sample.add_argument("--out", type=Path, metavar="DIR", help="a new folder (default: ./<task>-sample)")
+    sample.add_argument("--out", type=_path, metavar="DIR", help="a new folder (default: ./<task>-sample)")
     sample.add_argument("--quiet", action="store_true", help="print no progress")
     status = _command(actions, "status", "data.status", "Say what is there of each task, and what is missing.")
     status.add_argument("task", nargs="*", metavar="TASK", help="see `list tasks` (default: all)")
@@ -170,7 +189,7 @@ def _add_data(commands: Any) -> None:
     verify = _command(
         actions, "verify", "data.verify", "Check lists, checksums and every single file; exits 1 if anything is wrong."
     )
-    verify.add_argument("--report", type=Path, metavar="FILE", help="write everything that is wrong to a JSON file")
+    verify.add_argument("--report", type=_path, metavar="FILE", help="write everything that is wrong to a JSON file")
     prepare = _command(
         actions, "prepare", "data.prepare", "Pack a task into a few large arrays; reads faster than many small files."
     )
@@ -178,7 +197,7 @@ def _add_data(commands: Any) -> None:
         action.add_argument("task", nargs="+", metavar="TASK", help="see `list tasks`")
         action.add_argument("--quiet", action="store_true", help="print no progress")
     for action in (status, verify, prepare):
-        action.add_argument("--data-dir", type=Path, metavar="DIR", help=DATA_DIR_HELP)
+        action.add_argument("--data-dir", type=_path, metavar="DIR", help=DATA_DIR_HELP)
 
 
 def _add_cache(commands: Any) -> None:

@@ -72,9 +72,9 @@ def execute(
         )
         try:
             result = run(job, settings, progress)
+            write_result(results, result)
         except BenchError as error:
             outcomes.append(Outcome(job, "failed", error=error))
         else:
-            write_result(results, result)
             outcomes.append(Outcome(job, "done", result=result))
     return outcomes

@@ -9,6 +9,7 @@
     │   └── DamagedFileError  a file cannot be read, or holds something else than it should
     ├── WeightsError          a weight file is absent, altered or does not fit its architecture
     ├── CacheError            the cache cannot be used
+    ├── WriteError            a file cannot be written
     └── ResultError           a result file or a results directory cannot be used
 
 Each message is one sentence that says what was found, what was expected and what to do. The command line prints it
@@ -34,7 +35,7 @@ class UnknownNameError(SpecError):
         names = sorted(known)
         closest = get_close_matches(name, names, n=1, cutoff=0.5)
         guess = f"; did you mean {closest[0]!r}?" if closest else "."
-        super().__init__(f"{kind} {name!r} not found{guess} Known: {', '.join(names) or 'none'}{hint}.")
+        super().__init__(f"{kind} {name!r} not found{guess} Known: {shortlist(names, at_most=20) or 'none'}{hint}.")
 
 
 class DataError(BenchError):
@@ -59,6 +60,10 @@ class WeightsError(BenchError):
 
 class CacheError(BenchError):
     """A cache directory that cannot be used."""
+
+
+class WriteError(BenchError):
+    """A file that cannot be written; what was at its place before is still there."""
 
 
 class ResultError(BenchError):

@@ -92,8 +92,8 @@ def plan(request: Request, progress: Progress) -> list[Job]:
 
 
 def _names(request: Request, known: Catalogue) -> Sequence[str]:
-    suite = request.suite or (None if request.checkpoints else DEFAULT_SUITE)
-    return list(dict.fromkeys((*(known.suite(suite) if suite else ()), *request.checkpoints)))
+    suite = DEFAULT_SUITE if request.suite is None and not request.checkpoints else request.suite
+    return list(dict.fromkeys((*(() if suite is None else known.suite(suite)), *request.checkpoints)))
 
 
 def _checkpoint(name: str, known: Catalogue, image_size: int | None) -> Checkpoint:

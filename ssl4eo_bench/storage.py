@@ -8,6 +8,8 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from ssl4eo_bench.errors import WriteError
+
 
 def cache_root(chosen: Path | None = None) -> Path:
     """The cache directory: the one chosen, else `SSL4EO_BENCH_CACHE`, else the platform's."""
@@ -28,18 +30,31 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` to write to; on leaving it is synced to disk and takes the place of `path`.
 
     Another process sees the old file or the new one, never half of one. If the block raises, nothing changes.
+
+    Raises:
+        WriteError: if the disk is full, or the place cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
     try:
-        os.fchmod(handle, 0o666 & ~_umask())  # mkstemp gives 0600, which would hide shared results from colleagues
-        yield temporary
-        os.fsync(handle)
-        temporary.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary(path) as (handle, temporary):
+            os.fchmod(handle, 0o666 & ~_umask())  # mkstemp gives 0600, which would hide shared results from colleagues
+            yield temporary
+            os.fsync(handle)
+            temporary.replace(path)
+    except OSError as error:
+        raise WriteError(
+            f"{path} cannot be written ({error.strerror or error}); free some space, or name another directory."
+        ) from error
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[tuple[int, Path]]:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        yield handle, Path(name)
     finally:
         os.close(handle)
-        temporary.unlink(missing_ok=True)
+        Path(name).unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -53,7 +53,8 @@ NUMBER_OF_43 = {name: number for number, names in enumerate(CLASSES.values()) fo
 NUMBER_OF_19 = {name: number for number, name in enumerate(CLASSES)}
 
 PATCH = {
-    "S2": re.compile(r"S2[AB]_MSIL2A_\d{8}T\d{5,6}(_N\d+_R\d+_T\w{5})?_\d+_\d+"),
+    "S2": re.compile(r"S2[AB]_MSIL2A_\d{8}T\d{5,6}_\d+_\d+"),
+    "S2 v2": re.compile(r"S2[AB]_MSIL2A_\d{8}T\d{6}_N\d+_R\d+_T\w{5}_\d+_\d+"),
     "S1": re.compile(r"S1[AB]_IW_GRDH_1SDV_\d{8}T\d{6}_\w{5}_\d+_\d+"),
 }
 """Names of patch folders. Some Sentinel-2 names lack the leading zero of the hour."""
@@ -288,7 +289,8 @@ def open_bigearthnet(data_dir: Path, *, variant: str, radar: bool) -> BigEarthNe
     root = data_dir / "bigearthnet" if (data_dir / "bigearthnet").is_dir() else data_dir
     sensor = "S1" if radar else "S2"
     by_product = variant == "v2"
-    folder = _folder_of_patches(root, PATCH[sensor], by_product=by_product)
+    pattern = PATCH["S2 v2" if by_product and not radar else sensor]
+    folder = _folder_of_patches(root, pattern, by_product=by_product)
     if folder is None:
         packed = next((f" ({file.name} is there, but packed)" for file in sorted(root.glob("*.tar.*"))), "")
         raise MissingDataError(f"no patches of Sent{sensor.lower()} below {root}{packed}; {HOW_TO_GET[variant]}.")

@@ -198,7 +198,9 @@ def open_eurosat(data_dir: Path, *, prefix: str, rgb: bool) -> EuroSAT:
         )
     source = EuroSAT(tree, root, prefix, rgb=rgb)
     if not rgb:
-        source.check_band_order(Path(min(images)).stem)
+        named = [Path(name).stem for name in images if _can_exist(Path(name).stem)]
+        if named:  # not some other file that lies between them
+            source.check_band_order(min(named))
     return source
 
 

@@ -16,7 +16,7 @@ BASE = {"errors", "progress", "storage"}
 ALLOWED = {
     "errors": set(),
     "progress": set(),
-    "storage": set(),
+    "storage": {"errors"},
     "tasks": set(),
     "provenance": set(),
     "spec": {"errors", "tasks"},

@@ -64,7 +64,7 @@ def timm_entry(name: str) -> Checkpoint:
     if not (random or (tags and not tag) or tag in tags):
         raise WeightsError(f"timm has no weights {model!r}; known tags of {arch}: {', '.join([*tags, 'random'])}.")
     config = timm.get_pretrained_cfg(arch if random else model)
-    if config is None:
+    if config is None or model.endswith("."):
         raise WeightsError(f"timm does not say how {arch} wants its input; write an entry for it (--checkpoints FILE).")
     by_band = [dict(zip(RGB, map(float, statistic), strict=True)) for statistic in (config.mean, config.std)]
     return Checkpoint(
@@ -156,17 +156,20 @@ def _load_strictly(module: nn.Module, state: State, checkpoint: str) -> None:
     expected = module.state_dict()
     classifier = module.pretrained_cfg["classifier"]  # type: ignore[index]
     heads = tuple(f"{head}." for head in ([classifier] if isinstance(classifier, str) else classifier))
-    faults = [f"{name} is missing" for name in expected if name not in state and not name.startswith(heads)]
-    faults += [f"{name} has no place" for name in state if name not in expected and not name.startswith(heads)]
-    faults += [
-        f"{name} is {tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
-        for name, tensor in state.items()
-        if name in expected and tensor.shape != expected[name].shape and not name.startswith(heads)
-    ]
+    kinds = {
+        "missing": [name for name in expected if name not in state and not name.startswith(heads)],
+        "without a place": [name for name in state if name not in expected and not name.startswith(heads)],
+        "of another shape": [
+            f"{name} {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
+            for name, tensor in state.items()
+            if name in expected and tensor.shape != expected[name].shape and not name.startswith(heads)
+        ],
+    }
+    faults = [f"{what}: {shortlist(names, at_most=3)}" for what, names in kinds.items() if names]
     if faults:
         raise WeightsError(
-            f"the weights of checkpoint {checkpoint!r} do not fit its architecture: {shortlist(faults)}; correct the "
-            "architecture, bands or layout of the entry."
+            f"the weights of checkpoint {checkpoint!r} do not fit its architecture ({'; '.join(faults)}): correct the "
+            "architecture, the bands, or the layout of the entry (`timm-by-order` takes any names)."
         )
     fitting = {
         name: state[name] if name in state and state[name].shape == tensor.shape else tensor

@@ -148,11 +148,13 @@ class FeatureCache:
             lock = _acquire(FileLock(entry / "lock"), key, progress)
         except OSError as error:
             raise CacheError(
-                f"the cache directory {self._root} cannot be written ({error.strerror}); name another with --cache-dir "
-                "or SSL4EO_BENCH_CACHE."
+                f"the cache directory {self._root} cannot be written ({error.strerror or error}); name another with "
+                "--cache-dir or SSL4EO_BENCH_CACHE."
             ) from error
         with lock:
-            manifest = _read_manifest(entry) or Manifest(key=key, shards={})
+            manifest = _read_manifest(entry)
+            if manifest is None or manifest.key.digest != key.digest:  # someone copied another entry here
+                manifest = Manifest(key=key, shards={})
             missing = key.rows - sum(shard.rows for shard in manifest.shards.values())
             what = f"{'features' if missing else 'cached features'} {key.checkpoint} · {key.split}"
             with progress.stage(what, total=key.rows, unit="images") as advance:
@@ -175,7 +177,7 @@ class FeatureCache:
         ask for again.
         """
         freed = 0
-        for folder in [folder for folder in self._root.glob("*") if folder.is_dir()]:
+        for folder in [folder for folder in self._root.glob("[0-9a-f]" * 64) if not folder.is_symlink()]:
             manifest = _read_manifest(folder)
             if checkpoint:
                 useless = manifest is not None and manifest.key.checkpoint == checkpoint
@@ -198,7 +200,7 @@ def _acquire(lock: FileLock, key: FeatureKey, progress: Progress) -> FileLock:
 
 def _fill(entry: Path, manifest: Manifest, backbone: Backbone, read: Read, advance: Advance) -> CachedFeatures:
     key = manifest.key
-    for half_written in entry.glob(".*"):  # by a process that was killed
+    for half_written in entry.glob(".shard-*"):  # by a process that was killed
         half_written.unlink()
     values: np.ndarray | None = None
     computed = repaired = 0
@@ -267,7 +269,7 @@ def _read_shard(file: Path, shard: Shard) -> np.ndarray | None:
     if hashlib.sha256(content).hexdigest() != shard.sha256:
         return None
     rows: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
-    return rows
+    return rows if rows.ndim == 2 and len(rows) == shard.rows else None
 
 
 def _read_manifest(entry: Path) -> Manifest | None:

@@ -113,10 +113,9 @@ def resolve_device(wanted: str) -> str:
     """
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=wanted)
-    except (RuntimeError, AssertionError) as error:
-        raise SpecError(f"device {wanted!r} cannot be used here; try --device auto or --device cpu.") from error
+    gpus = ["cuda", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    if wanted != "cpu" and not (torch.cuda.is_available() and wanted in gpus):
+        raise SpecError(f"device {wanted!r} cannot be used here; try --device auto or --device cpu.")
     return wanted
 
 

@@ -3,11 +3,13 @@
 import hashlib
 import importlib.util
 import pickle
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from ssl4eo_bench.errors import WeightsError
+from ssl4eo_bench.errors import WeightsError, shortlist
 from ssl4eo_bench.spec.checkpoints import FileWeights, PackagedWeights
 
 State = dict[str, torch.Tensor]
@@ -44,13 +46,20 @@ def _find(weights: PackagedWeights | FileWeights, checkpoint: str) -> Path:
         file = Path(weights.path)
         cure = "put it there or correct the path in the entry"
     else:
-        package = importlib.util.find_spec(weights.package)
+        package = _package(weights.package)
         folder = Path(package.origin).parent if package and package.origin else Path(weights.package)
         file = folder / weights.file
         cure = f"run `{weights.install}`"
     if not file.is_file():
         raise WeightsError(f"the weights of checkpoint {checkpoint!r} are not here ({file}); {cure}.")
     return file
+
+
+def _package(name: str) -> ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
 
 
 def _sha256(file: Path) -> str:
@@ -65,9 +74,26 @@ def _read(file: Path) -> State:
 
             return dict(load_file(file))
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{file} cannot be read as tensors ({reason}); convert it to a plain state dict.") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(f"{file} must hold a flat dict of tensors; save the backbone's `state_dict()`.")
+    except Exception as error:  # a damaged file makes the readers raise whatever it makes them stumble over
+        reason = "it holds more than tensors" if isinstance(error, pickle.UnpicklingError) else type(error).__name__
+        raise WeightsError(
+            f"{file} cannot be read as tensors ({reason}); save the backbone's `state_dict()`, and nothing beside it."
+        ) from error
+    if not isinstance(state, dict) or not all(_is_plain(name, value) for name, value in state.items()):
+        inside = shortlist(map(str, state)) if isinstance(state, dict) else type(state).__name__
+        raise WeightsError(
+            f"{file} must hold a flat dict of dense tensors, found {inside}; save the backbone's `state_dict()`, which "
+            "may lie inside under a key such as `state_dict` or `model`."
+        )
     return state
+
+
+def _is_plain(name: Any, value: Any) -> bool:
+    return (
+        isinstance(name, str)
+        and isinstance(value, torch.Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+        and not value.is_complex()
+    )

@@ -89,8 +89,8 @@ def _runs(results: Path) -> list[dict[str, Any]]:
                 "seed": spec.seed,
                 "marks": " ".join((*spec.marks, *(("uncommitted",) if result.provenance.dirty else ()))),
                 "metric": main,
-                "test": round(result.metrics["test"][main].value, 4),
-                "made": result.provenance.started,
+                "test %": f"{100 * result.metrics['test'][main].value:.2f}",
+                "started": result.provenance.started,
                 "digest": result.digest[:12],
             }
         )

@@ -10,7 +10,7 @@ from typing import Any
 from ssl4eo_bench.console import line, progress_for, show_mapping, show_metrics, show_result
 from ssl4eo_bench.engine import Outcome, execute, stored
 from ssl4eo_bench.plan import Job, Request, plan
-from ssl4eo_bench.results.files import check_writable, find_result
+from ssl4eo_bench.results.files import find_result
 from ssl4eo_bench.storage import cache_root, data_root
 
 Arguments = argparse.Namespace
@@ -36,8 +36,6 @@ def run(arguments: Arguments) -> int:
         partial=arguments.partial,
         limit=arguments.limit,
     )
-    if not arguments.dry_run:
-        check_writable(arguments.results)
     jobs = plan(request, progress)
     if arguments.dry_run:
         return _show_plan(jobs, arguments)
@@ -50,7 +48,8 @@ def run(arguments: Arguments) -> int:
         full_path=arguments.full_path,
         force=arguments.force,
     )
-    generated = [*write_tables(arguments.results), *write_leaderboard(arguments.results)]
+    finished = any(outcome.result for outcome in outcomes)
+    generated = [*write_tables(arguments.results), *write_leaderboard(arguments.results)] if finished else []
     if arguments.json:
         print(json.dumps([_outcome_json(outcome, arguments.results) for outcome in outcomes], indent=1))
     else:
@@ -117,7 +116,6 @@ def tables(arguments: Arguments) -> int:
     """Write the tables anew."""
     from ssl4eo_bench.results.tables import write_tables
 
-    check_writable(arguments.results)
     for file in write_tables(arguments.results):
         print(file)
     return 0
@@ -127,7 +125,6 @@ def leaderboard(arguments: Arguments) -> int:
     """Write the leaderboard anew."""
     from ssl4eo_bench.results.tables import write_leaderboard
 
-    check_writable(arguments.results)
     for file in write_leaderboard(arguments.results):
         print(file)
         if file.suffix == ".md":

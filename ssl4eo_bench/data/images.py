@@ -80,7 +80,7 @@ def decode_jpeg(content: bytes, *, shape: tuple[int, int, int], where: str) -> n
             found = (len(image.getbands()), image.height, image.width)
             _require(found, "uint8", shape, "uint8", where)
             pixels = np.frombuffer(image.tobytes(), dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DamagedFileError(f"{where} is no JPEG, or a cut-off one; fetch it again.") from error
     channels, height, width = shape
     return pixels.reshape(height, width, channels).transpose(2, 0, 1)

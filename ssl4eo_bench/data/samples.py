@@ -25,8 +25,8 @@ def ensure_sample(task: Task, cache: Path, progress: Progress) -> Path:
                 write_sample(task, folder, progress)
     except OSError as error:
         raise CacheError(
-            f"the sample of task {task.name!r} cannot be written to {folder} ({error.strerror}); name another cache "
-            "directory with --cache-dir or SSL4EO_BENCH_CACHE."
+            f"the sample of task {task.name!r} cannot be written to {folder} ({error.strerror or error}); name another "
+            "cache directory with --cache-dir or SSL4EO_BENCH_CACHE."
         ) from error
     return folder
 

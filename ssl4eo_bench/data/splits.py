@@ -103,8 +103,16 @@ def check_list(ids: Sequence[str], expected: Split | UnlistedSplit, where: str) 
 
 
 def read_list(file: Path) -> list[str]:
-    """The lines of a list file, without line ends (LF or CRLF) and blank lines."""
-    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    """The lines of a list file, without line ends (LF or CRLF) and blank lines.
+
+    Raises:
+        SplitError: if it is not a text.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SplitError(f"{file} is not a text in UTF-8; fetch the list again.") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _thin(ids: list[str], limit: int | None) -> list[str]:

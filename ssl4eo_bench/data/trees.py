@@ -3,6 +3,7 @@
 import os
 import threading
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -69,7 +70,10 @@ class Folder:
 
     def stamp(self, name: str) -> str:
         """Size and time of last change."""
-        status = (self._root / name).stat()
+        try:
+            status = (self._root / name).stat()
+        except OSError as error:
+            raise DamagedFileError(f"{self.where(name)} cannot be read: {error.strerror}.") from error
         return f"{status.st_size}:{status.st_mtime_ns}"
 
 
@@ -115,7 +119,7 @@ class ZipTree:
             return self._zip.read(self._inside + name)
         except KeyError as error:
             raise MissingDataError(f"{self.where(name)} is not in the archive.") from error
-        except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
+        except (OSError, EOFError, zipfile.BadZipFile, ValueError, RuntimeError, zlib.error) as error:
             raise DamagedFileError(f"{self.where(name)} cannot be read: {error}; fetch the archive again.") from error
 
     def stamp(self, name: str) -> str:
@@ -160,7 +164,7 @@ def _folders_with(root: Path, wanted: frozenset[str], depth: int) -> Iterator[Tr
 
 
 def _archives_with(root: Path, wanted: frozenset[str], suffix: str) -> Iterator[Tree]:
-    for archive in sorted(root.glob("*.zip")):
+    for archive in sorted(file for file in root.glob("*.zip") if file.is_file()):
         with open_zip(archive) as opened:
             paths = [PurePosixPath(name) for name in opened.namelist() if name.endswith(suffix)]
         roots = {path.parents[1] for path in paths if path.parent.name in wanted}

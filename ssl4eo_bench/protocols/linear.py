@@ -1,6 +1,7 @@
 """Linear probing: fit on train, choose the penalty on val, score any split with the chosen head."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +75,35 @@ def fit_linear(
         progress: shows the path.
         full_path: solve the points behind the stop, too. They cannot be chosen, so no number depends on it.
     """
+    with _threads_for(train[0]):
+        return _fit(protocol, kind, classes, train, val, device=device, progress=progress, full_path=full_path)
+
+
+SMALL = 1 << 21
+"""Values in a design matrix up to which one thread is faster: more would mostly wait for each other."""
+
+
+@contextmanager
+def _threads_for(features: np.ndarray) -> Iterator[None]:
+    usual = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1 if features.size <= SMALL else usual)
+        yield
+    finally:
+        torch.set_num_threads(usual)
+
+
+def _fit(
+    protocol: Linear,
+    kind: Kind,
+    classes: int,
+    train: tuple[np.ndarray, np.ndarray],
+    val: tuple[np.ndarray, np.ndarray],
+    *,
+    device: str,
+    progress: Progress,
+    full_path: bool,
+) -> LinearProbe:
     basis = Basis.of(train[0], torch.device(device))
     features, val_features = basis.transform(train[0]), basis.transform(val[0])
     metric = _main_metric(kind, val[1])

@@ -4,15 +4,17 @@ import json
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from ssl4eo_bench.errors import ResultError
-from ssl4eo_bench.spec.canonical import Frozen, first_fault
+from ssl4eo_bench.spec.canonical import Frozen, digest, first_fault
 from ssl4eo_bench.spec.runs import RunSpec
-from ssl4eo_bench.spec.tasks import SplitName
+from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS, SplitName
 from ssl4eo_bench.storage import write_text
 
 SCHEMA_VERSION: Final = 1
+
+CURE = "restore it, or remove it and run again"
 
 
 class MetricValue(Frozen):
@@ -96,6 +98,24 @@ class RunResult(Frozen):
     warnings: tuple[str, ...] = ()
     provenance: Provenance
 
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> "RunResult":
+        needed = {MAIN_METRIC[self.spec.task.kind], *SHARED_METRICS}
+        if missing := needed - set(self.metrics.get("test", {})):
+            raise ValueError(f"test has no {', '.join(sorted(missing))}")
+        if not all(0 <= metric.value <= 1 for metrics in self.metrics.values() for metric in metrics.values()):
+            raise ValueError("a metric is not a fraction between 0 and 1")
+        if self.counts != {split: found.count for split, found in self.spec.task.splits.items()}:
+            raise ValueError("counts are not those of the splits")
+        if not self.selection.path:
+            raise ValueError("the path that C was chosen from is empty")
+        return self
+
+    @property
+    def checksum(self) -> str:
+        """The digest of all of it."""
+        return digest(self.model_dump(mode="json", exclude_none=True))
+
     @property
     def enters_tables(self) -> bool:
         """Whether it may stand in the official tables: all of the official split, code as committed."""
@@ -122,7 +142,8 @@ def check_writable(results: Path) -> None:
 def write_result(results: Path, result: RunResult) -> Path:
     """Store a result whole, in the place that follows from its spec."""
     file = results / result.spec.path
-    write_text(file, json.dumps(result.model_dump(mode="json", exclude_none=True), indent=1, ensure_ascii=False) + "\n")
+    content = result.model_dump(mode="json", exclude_none=True) | {"checksum": result.checksum}
+    write_text(file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return file
 
 
@@ -134,8 +155,9 @@ def read_result(file: Path) -> RunResult:
     """
     try:
         raw: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ResultError(f"result file {file} cannot be read ({error}); restore it or run again.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ResultError(f"result file {file} cannot be read ({error}); {CURE}.") from error
+    checksum = raw.pop("checksum", None) if isinstance(raw, dict) else None
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise ResultError(
@@ -144,11 +166,9 @@ def read_result(file: Path) -> RunResult:
     try:
         result = RunResult.model_validate_json(json.dumps(raw))
     except ValidationError as error:
-        raise ResultError(f"result file {file} is not valid: {first_fault(error)}; restore it or run again.") from None
-    if result.digest != result.spec.digest:
-        raise ResultError(
-            f"result file {file} was edited: its digest is not that of its spec; restore it or run again."
-        )
+        raise ResultError(f"result file {file} is not valid: {first_fault(error)}; {CURE}.") from None
+    if result.digest != result.spec.digest or checksum != result.checksum:
+        raise ResultError(f"result file {file} was edited: its checksum is not that of its content; {CURE}.")
     if file.parts[-len(result.spec.path.parts) :] != result.spec.path.parts:
         raise ResultError(f"result file {file} belongs at {result.spec.path}; move it back.")
     return result

@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results.files import RunResult, read_results
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS
 from ssl4eo_bench.storage import write_text
+
+TABLE_START = "checkpoint,seed,"
+BOARD_START = "protocol,checkpoint,seeds,mean"
+MARKDOWN_START = "| protocol | checkpoint | seeds | mean |"
 
 
 def write_tables(results: Path) -> list[Path]:
@@ -23,11 +28,12 @@ def write_tables(results: Path) -> list[Path]:
         chosen = _of_kind(found, sample=sample)
         for name in sorted({_table_name(result) for result in chosen}):
             rows = [result for result in chosen if _table_name(result) == name]
+            _require_one_split(rows)
             file = results / "tables" / f"{name}{_mark(sample)}.csv"
             write_text(file, _csv(_table(rows)))
             written.append(file)
-    for stale in set((results / "tables").glob("*.csv")) - set(written):
-        stale.unlink()
+    for file in set((results / "tables").glob("*-v*.*-v*.csv")) - set(written):
+        _remove_generated(file, TABLE_START)
     return written
 
 
@@ -44,9 +50,19 @@ def write_leaderboard(results: Path) -> list[Path]:
             write_text(files[1], markdown(board))
             written += files
         else:
-            for stale in files:
-                stale.unlink(missing_ok=True)
+            for file, start in zip(files, (BOARD_START, MARKDOWN_START), strict=True):
+                _remove_generated(file, start)
     return written
+
+
+def _remove_generated(file: Path, start: str) -> None:
+    """Remove a file that was generated from results that are not there any more; one that starts otherwise stays."""
+    try:
+        generated = file.read_text(encoding="utf-8").startswith(start)
+    except (FileNotFoundError, UnicodeDecodeError):
+        return
+    if generated:
+        file.unlink(missing_ok=True)
 
 
 def leaderboard(results: Sequence[RunResult]) -> pd.DataFrame:
@@ -96,6 +112,17 @@ def _table(results: Sequence[RunResult]) -> pd.DataFrame:
         record |= {"C": result.selection.C, "test_samples": result.counts["test"], "digest": result.digest}
         records.append(record)
     return pd.DataFrame(records)
+
+
+def _require_one_split(results: Sequence[RunResult]) -> None:
+    """Numbers on different samples do not compare, also where nobody published the official ones."""
+    first = results[0]
+    for other in results[1:]:
+        if other.spec.task.splits != first.spec.task.splits:
+            raise ResultError(
+                f"{other.spec.path} was run on other samples than {first.spec.path}; run one of them again on the same "
+                "data, or remove it."
+            )
 
 
 def _mean(values: dict[str, float]) -> float:

@@ -110,12 +110,18 @@ def load_catalogue(*extra: Path) -> Catalogue:
             _refuse_twice(name, checkpoints, "checkpoint", file)
             checkpoints[name] = _entry(name, entry, file)
         for name, members in _mapping(raw, "suites", file).items():
-            _refuse_twice(name, suites, "suite", file)
-            suites[name] = tuple(members)
-            for member in suites[name]:
-                if member not in checkpoints:
-                    raise SpecError(f"{file}: suite {name!r} names {member!r}, which is not a checkpoint of the file.")
+            _refuse_twice(name, suites | {"all": ()}, "suite", file)
+            suites[name] = _members(name, members, checkpoints, file)
     return Catalogue(checkpoints=checkpoints, suites=suites)
+
+
+def _members(name: str, members: Any, checkpoints: dict[str, Checkpoint], file: Path) -> tuple[str, ...]:
+    if not isinstance(members, list) or not members:
+        raise SpecError(f"{file}: suite {name!r} must be a list of checkpoints.")
+    for member in members:
+        if member not in checkpoints:
+            raise SpecError(f"{file}: suite {name!r} names {member!r}, which is not a checkpoint of the file.")
+    return tuple(members)
 
 
 def _shipped() -> Path:
@@ -141,7 +147,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except OSError as error:
         raise SpecError(f"{file} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, a text that is not UTF-8, …
         raise SpecError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(raw, dict) or (unknown := set(raw) - {"checkpoints", "suites"}):
         found = ", ".join(sorted(map(str, unknown))) if isinstance(raw, dict) else type(raw).__name__
@@ -151,7 +157,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
 def _mapping(raw: dict[str, Any], key: str, file: Path) -> dict[str, Any]:
     value = raw.get(key) or {}
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise SpecError(f"{file}: `{key}` must map names to entries.")
     return value
 
@@ -164,6 +170,8 @@ def _refuse_twice(name: str, known: dict[str, Any], kind: str, file: Path) -> No
 def _entry(name: str, entry: Any, file: Path) -> Checkpoint:
     if not isinstance(entry, dict):
         raise SpecError(f"{file}: checkpoint {name!r} must be a mapping of keys.")
+    if "name" in entry or ":" in str(name):
+        raise SpecError(f"{file}: checkpoint {name!r} is named by its key alone, without a colon.")
     weights = entry.get("weights")
     if isinstance(weights, dict) and isinstance(weights.get("path"), str):  # relative to the file that names it
         entry = entry | {"weights": weights | {"path": str(file.resolve().parent / weights["path"])}}
@@ -171,3 +179,5 @@ def _entry(name: str, entry: Any, file: Path) -> Checkpoint:
         return Checkpoint.model_validate({"name": name} | entry)
     except ValidationError as error:
         raise SpecError(f"{file}: checkpoint {name!r}: {first_fault(error)}.") from None
+    except OverflowError:
+        raise SpecError(f"{file}: checkpoint {name!r} has a number that is too large.") from None

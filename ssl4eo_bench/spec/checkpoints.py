@@ -3,11 +3,11 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.spec.bands import SENSORS, canonical_band, sensor_of
-from ssl4eo_bench.spec.canonical import Frozen, OneOf
+from ssl4eo_bench.spec.canonical import Frozen, OneOf, first_fault
 from ssl4eo_bench.spec.scaling import Raw, Scaling, Stretch, ZScore
 
 Feature = Literal["pooled", "cls", "avg", "cls4"]
@@ -146,6 +146,12 @@ class Checkpoint(Frozen):
             raise ValueError("a backbone needs `weights` and an `image_size` in pixels")
         return self
 
+    @model_validator(mode="after")
+    def _hub_weights_are_of_the_architecture(self) -> "Checkpoint":
+        if isinstance(self.weights, HubWeights) and self.weights.timm.split(".")[0] != self.arch:
+            raise ValueError(f"`weights: {{timm: {self.weights.timm}}}` are not of the architecture {self.arch}")
+        return self
+
     @property
     def is_random(self) -> bool:
         """Whether the seed of a run decides the weights."""
@@ -178,4 +184,7 @@ class Checkpoint(Frozen):
         if image_size == self.image_size:
             return self
         changed = self.model_dump() | {"name": f"{self.name}@{image_size}", "image_size": image_size}
-        return Checkpoint.model_validate(changed)
+        try:
+            return Checkpoint.model_validate(changed)
+        except ValidationError as error:
+            raise SpecError(f"--image-size {image_size} cannot be: {first_fault(error)}.") from None

@@ -6,6 +6,8 @@ the result and part of its digest. What it cannot do it refuses: nothing is gues
 
 from typing import Literal
 
+from pydantic import ValidationError
+
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.spec.bands import Band, sensor_of
 from ssl4eo_bench.spec.canonical import Frozen
@@ -135,7 +137,12 @@ def _channel(band: Band, checkpoint: Checkpoint, display: DisplayStretch | None)
             mean, std = means[band.name], stds[band.name]
             scaled = {"gain": gain / (high - low), "offset": (offset - low) / (high - low)}
             scaled |= {"clip": (0.0, 1.0), "post_gain": 1 / std, "post_offset": -mean / std}
-    return plain.model_copy(update=scaled)
+    try:
+        return Channel.model_validate(plain.model_dump() | scaled)
+    except ValidationError:
+        raise SpecError(
+            f"the scaling of checkpoint {checkpoint.name!r} makes no finite numbers of band {band.name}; correct it."
+        ) from None
 
 
 def _to_scaling_unit(band: Band, checkpoint: str, display: DisplayStretch | None) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 The numbers are in digital numbers (reflectance × 10000) for Sentinel-2 bands and in decibel for Sentinel-1 bands.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -16,9 +16,12 @@ def _by_band(value: object) -> object:
     if not isinstance(value, dict):
         raise ValueError("statistics must be keyed by band name, like {B04: 0.5, B03: 0.5}")
     try:
-        return {canonical_band(str(name)): _number(number) for name, number in value.items()}
+        folded = [(canonical_band(str(name)), _number(number)) for name, number in value.items()]
     except SpecError as error:
         raise ValueError(str(error)) from None
+    if len(dict(folded)) != len(folded):
+        raise ValueError("statistics name a band twice, in two spellings")
+    return dict(folded)
 
 
 def _number(value: object) -> object:
@@ -75,7 +78,7 @@ class Quantise(Frozen):
 class Raw(Frozen):
     """The values as they are, in digital numbers, decibel or bytes: for statistics of raw pixels."""
 
-    raw: bool
+    raw: Literal[True]
 
 
 Scaling = Annotated[

@@ -144,7 +144,7 @@ def test_labels_of_real_patches_agree_with_version_2(real: Path) -> None:
         for id_, row in zip(samples.ids, samples.targets(Silent()), strict=True):
             if id_ in table.index and id_ != WRONG_LABEL:
                 ours = {task.classes[number] for number in np.flatnonzero(row)}
-                shared += len(ours & set(table.loc[id_, "labels"]))
+                shared += len(ours & set(table["labels"][id_]))
                 found += len(ours)
     assert found > 10
     assert shared / found > 0.7
