@@ -1,6 +1,7 @@
 """The command line: parse, call, exit code.
 
-Exit codes: 0 all went well, 1 some runs failed, 2 what was asked for cannot be done (one sentence on stderr says why).
+Exit codes: 0 all went well, 1 some runs failed or some files are still missing, 2 what was asked for cannot be done
+(one sentence on stderr says why).
 """
 
 import argparse
@@ -160,6 +161,16 @@ def _add_data(commands: Any) -> None:
     sample.add_argument("task", help="see `list tasks`")
     sample.add_argument("--out", type=Path, metavar="DIR", help="a new folder (default: ./<task>-sample)")
     sample.add_argument("--quiet", action="store_true", help="print no progress")
+
+    download = _command(
+        actions, "download", "data_download", "Fetch the published files of tasks; what is there is not fetched again."
+    )
+    download.add_argument("task", nargs="+", help="see `list tasks`")
+    download.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="datasets (default: $SSL4EO_BENCH_DATA or ./data)"
+    )
+    download.add_argument("--yes", action="store_true", help="do not ask before fetching more than 1 GB")
+    download.add_argument("--quiet", action="store_true", help="print no progress")
 
 
 def _add_cache(commands: Any) -> None:

@@ -5,22 +5,30 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from rich.filesize import decimal
 
 from ssl4eo_bench.backbones.cache import FeatureCache
 from ssl4eo_bench.console import ConsoleProgress, line, show_mapping, show_metrics, show_result, table
 from ssl4eo_bench.data.samples import write_sample
 from ssl4eo_bench.engine import Outcome, execute, stored
-from ssl4eo_bench.errors import DataError
+from ssl4eo_bench.errors import DataError, DownloadError
 from ssl4eo_bench.plan import Job, Request, plan
 from ssl4eo_bench.progress import Progress, Silent
 from ssl4eo_bench.results.files import check_writable, find_result, read_results
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.protocols import PROTOCOLS
 from ssl4eo_bench.spec.tasks import MAIN_METRIC
-from ssl4eo_bench.storage import cache_root, data_root
+from ssl4eo_bench.storage import cache_root, data_root, free_bytes
+
+if TYPE_CHECKING:  # it brings requests, which only one command needs
+    from ssl4eo_bench.data.published import Published
 
 Arguments = argparse.Namespace
+
+ASK_ABOVE = 1_000_000_000
+"""Bytes that are fetched without asking."""
 
 
 def run(arguments: Arguments) -> int:
@@ -236,6 +244,59 @@ def data_sample(arguments: Arguments) -> int:
         raise DataError(f"{folder} cannot be written ({error.strerror}); name another folder with --out.") from error
     print(folder)
     return 0
+
+
+def data_download(arguments: Arguments) -> int:
+    """Fetch the published files of tasks."""
+    from ssl4eo_bench.data.published import published, require_space
+
+    data_dir = data_root(arguments.data_dir)
+    items = published([catalogue.task(name) for name in arguments.task], data_dir)
+    todo = [item for item in items if item.todo in ("fetch", "unpack")]
+    _show_files(items, data_dir)
+    require_space(todo, data_dir)
+    if arguments.yes or _agreed(sum(item.bytes_to_fetch for item in todo)):
+        _get_files(todo, _progress(quiet=arguments.quiet))
+    missing = [item for item in (item.again() for item in items) if item.todo != "nothing"]
+    for item in missing:
+        if item.todo == "by hand":
+            line(item.instructions)
+    if missing:
+        print(f"still missing: {', '.join(str(item.path) for item in missing)}", file=sys.stderr)
+    return 1 if missing else 0
+
+
+def _show_files(items: "Sequence[Published]", data_dir: Path) -> None:
+    verbs = {"nothing": "", "unpack": "unpack", "fetch": "fetch", "by hand": "put there by hand"}
+    rows = []
+    for item in items:
+        todo = "fetch, unpack" if item.todo == "fetch" and item.file.unpack else verbs[item.todo]
+        rows.append((item.path, item.size, item.state, todo))
+    table("", ["file", "size", "on disk", "to do"], rows, right=["size"])
+    fetching, writing = sum(item.bytes_to_fetch for item in items), sum(item.bytes_to_write for item in items)
+    line(f"to fetch {decimal(fetching)}, to write {decimal(writing)}, free {decimal(free_bytes(data_dir))}")
+
+
+def _agreed(fetching: int) -> bool:
+    """Whether so many bytes may be fetched: asks if they are many.
+
+    Raises:
+        DownloadError: if there is nobody to ask.
+    """
+    if fetching <= ASK_ABOVE:
+        return True
+    if not sys.stdin.isatty():
+        raise DownloadError(f"{decimal(fetching)} are to be fetched and nobody is there to agree; add --yes.")
+    print(f"Fetch {decimal(fetching)}? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _get_files(items: "Sequence[Published]", progress: Progress) -> None:
+    for item in items:
+        try:
+            item.get(progress)
+        except DataError as error:  # the other files can be had all the same
+            print(f"error: {error}", file=sys.stderr)
 
 
 def cache_list(arguments: Arguments) -> int:

@@ -117,6 +117,8 @@ def test_nothing_in_the_package_names_a_dataset() -> None:
         ["tables"],
         ["leaderboard"],
         ["list", "runs"],
+        ["data", "download", "--help"],
+        ["data", "download", "nothing"],
     ],
     ids=" ".join,
 )
