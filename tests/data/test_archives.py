@@ -1,3 +1,4 @@
+import gzip
 import io
 import os
 import shutil
@@ -193,7 +194,7 @@ LINKS: dict[str, tuple[tarfile.TarInfo, ...]] = {
     "hard, climbing": (hardlink("Set/link", "../secret.txt"),),
     "hard, to nothing": (hardlink("Set/link", "Set/nothing"),),
     "hard, to a directory": (special("Set", tarfile.DIRTYPE), hardlink("link", "Set")),
-    "hard, to a link": (symlink("Set/soft", "x"), hardlink("link", "Set/soft")),
+    "hard, to a link": (regular("Set/x"), symlink("Set/soft", "x"), hardlink("link", "Set/soft")),
     "hard, through a link": (regular("Set/x"), symlink("soft", "Set"), hardlink("link", "soft/x")),
     "file below a link": (special("Set", tarfile.DIRTYPE), symlink("soft", "Set"), regular("soft/x")),
     "directory below a link": (symlink("soft", "Set"), special("soft/x", tarfile.DIRTYPE)),
@@ -339,6 +340,18 @@ def test_altered_bytes_are_refused(tmp_path: Path, suffix: str) -> None:
     content[15_000] ^= 1
     archive.write_bytes(content)
     refused(archive, "is damaged or cut off", limit=None)
+
+
+def test_a_wrong_checksum_behind_the_end_mark_is_refused(tmp_path: Path) -> None:
+    plain = packed(tmp_path / "plain.tar").read_bytes()
+    content = bytearray(gzip.compress(plain.ljust(3 * archives.CHUNK, b"\0")))
+    archive = tmp_path / "set.tar.gz"
+    archive.write_bytes(content)
+    assert content_of(unpacked(archive)) == FILES
+    shutil.rmtree(tmp_path / "data")
+    content[-6] ^= 1
+    archive.write_bytes(content)
+    refused(archive, r"is damaged or cut off \(CRC check failed")
 
 
 @pytest.mark.parametrize(

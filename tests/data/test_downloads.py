@@ -261,17 +261,19 @@ def test_a_damaged_part_is_noticed(remote: Remote, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("announces", [True, False])
-@pytest.mark.parametrize("content", [CONTENT[:-1], CONTENT + b"x" * 200_000], ids=["short", "long"])
+@pytest.mark.parametrize("content", [CONTENT[:-1], CONTENT + bytes(5_000_000)], ids=["short", "long"])
 def test_another_size_is_refused(remote: Remote, tmp_path: Path, content: bytes, announces: bool) -> None:
     remote.announces = announces
-    file = offered(remote, content=content, md5=False)
+    file, progress = offered(remote, content=content, md5=False), Recorder()
     with pytest.raises(DamagedFileError, match=r"bytes, but the published file has 500,000"):
-        fetch(file, tmp_path, Silent())
+        fetch(file, tmp_path, progress)
     assert left(tmp_path) == []
+    assert sum(told for _, _, told in progress.stages) < 1_200_000  # the disk is not filled with what has no end
 
 
-def test_an_unannounced_size_is_no_hindrance(remote: Remote, tmp_path: Path) -> None:
-    remote.announces = False
+@pytest.mark.parametrize("cuts", [[], [300_000]])
+def test_an_unannounced_size_is_no_hindrance(remote: Remote, tmp_path: Path, cuts: list[int]) -> None:
+    remote.announces, remote.cuts = False, cuts
     file = offered(remote)
     fetch(file, tmp_path, Silent())
     check(file, tmp_path)
