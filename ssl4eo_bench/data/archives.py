@@ -272,7 +272,7 @@ class _Member(tarfile.TarInfo):
 def _unpack_tar(opened: IO[bytes], output: _Output) -> None:
     compressed = not output.archive.name.endswith(".tar")
     stream: gzip.GzipFile | IO[bytes] = gzip.GzipFile(fileobj=opened) if compressed else opened
-    with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK, tarinfo=_Member) as tar:
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as tar:
         while (member := tar.next()) is not None:
             _unpack_tar_member(tar, member, output)
             tar.members.clear()  # type: ignore[attr-defined]  # or millions of them would fill the memory
