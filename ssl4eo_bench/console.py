@@ -5,7 +5,15 @@ from contextlib import contextmanager
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TransferSpeedColumn,
+)
 from rich.progress import Progress as Bars
 from rich.progress import TimeRemainingColumn as Remaining
 from rich.table import Column, Table
@@ -20,7 +28,10 @@ SPARKS = "▁▂▃▄▅▆▇█"
 
 
 class ConsoleProgress:
-    """Progress bars with rate and remaining time; one line for each finished stage where there is no terminal."""
+    """Progress bars with rate and remaining time; one line for each finished stage where there is no terminal.
+
+    Bytes are shown in kB, MB or GB.
+    """
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -31,12 +42,11 @@ class ConsoleProgress:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=16),
-            MofNCompleteColumn(),
-            _Rate(unit),
+            *((DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(), _Rate(unit))),
             Remaining(compact=True, elapsed_when_finished=True),
         )
         with Bars(*columns, console=self._console, refresh_per_second=4) as bars:
-            task = bars.add_task(what, total=total)
+            task = bars.add_task(what, total=total or None)
             yield lambda done: bars.advance(task, done)
 
     def note(self, message: str) -> None:

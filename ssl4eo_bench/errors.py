@@ -6,7 +6,8 @@
     ├── DataError             the dataset on disk is not what the task is defined on
     │   ├── MissingDataError  files or lists are absent
     │   ├── SplitError        a split list is not the official one
-    │   └── DamagedFileError  a file cannot be read, or holds something else than it should
+    │   ├── DamagedFileError  a file cannot be read, or holds something else than it should
+    │   └── DownloadError     a published file cannot be fetched
     ├── WeightsError          a weight file is absent, altered or does not fit its architecture
     ├── CacheError            the cache cannot be used
     ├── WriteError            a file cannot be written
@@ -52,6 +53,10 @@ class SplitError(DataError):
 
 class DamagedFileError(DataError):
     """A file that cannot be read, or whose content is not what the task expects."""
+
+
+class DownloadError(DataError):
+    """A published file that cannot be fetched: the network, the server, or the disk is in the way."""
 
 
 class WeightsError(BenchError):

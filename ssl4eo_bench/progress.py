@@ -11,7 +11,10 @@ class Progress(Protocol):
     """Shows stages of long work."""
 
     def stage(self, what: str, *, total: int, unit: str) -> AbstractContextManager[Advance]:
-        """Show one stage; the value of the `with` block is called with the number of units just done."""
+        """Show one stage; the value of the `with` block is called with the number of units just done.
+
+        `total` is 0 where nobody knows it. The unit `bytes` is shown in the size that suits it.
+        """
         ...
 
     def note(self, message: str) -> None:

@@ -1,14 +1,19 @@
 """Where things lie on disk, and writing them whole or not at all."""
 
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from ssl4eo_bench.errors import WriteError
+
+LOCK = ".lock"
+"""Held, in a dataset's folder, by whoever puts files there."""
 
 
 def cache_root(chosen: Path | None = None) -> Path:
@@ -61,6 +66,27 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file whole, or leave it as it was."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+@contextmanager
+def locked(file: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Keep other processes out of what `file` stands for; `waiting` is called once if one of them is in there now."""
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        waiting()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def free_bytes(folder: Path) -> int:
+    """The free space, in bytes, of the disk that `folder` is on or would be made on."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(there).free
 
 
 def _umask() -> int:

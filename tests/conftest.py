@@ -1,7 +1,7 @@
 """What several tests need: the real data if they are here, the embedded sample, and a way to call the command line."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -11,6 +11,7 @@ from ssl4eo_bench import cli
 from ssl4eo_bench.data.samples import write_sample
 from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.spec import catalogue
+from tests.remote import Remote, serving
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -50,6 +51,13 @@ def sample_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 def shared_samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the commands of all tests find and leave the samples they ask for with `--sample`."""
     return tmp_path_factory.mktemp("shared-samples")
+
+
+@pytest.fixture
+def remote() -> Iterator[Remote]:
+    """A server that publishes what a test tells it to."""
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture

@@ -275,7 +275,9 @@ def test_a_sample_can_be_written_for_looking_at(command: Command) -> None:
     assert FILE_ORDER[-1] == "B8A"
 
 
-@pytest.mark.parametrize("name", ["run", "list", "show", "tables", "leaderboard", "data sample", "cache prune"])
+@pytest.mark.parametrize(
+    "name", ["run", "list", "show", "tables", "leaderboard", "data sample", "data download", "cache prune"]
+)
 def test_every_command_explains_itself(command: Command, name: str) -> None:
     code, out, _ = command(*name.split(), "--help")
     assert code == 0

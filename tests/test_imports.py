@@ -118,6 +118,8 @@ def test_nothing_in_the_package_names_a_dataset() -> None:
         ["leaderboard"],
         ["list", "runs"],
         ["data", "status"],
+        ["data", "download", "--help"],
+        ["data", "download", "nothing"],
     ],
     ids=" ".join,
 )

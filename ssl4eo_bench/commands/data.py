@@ -2,24 +2,31 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from rich.filesize import decimal
 
 from ssl4eo_bench.console import line, progress_for, table
 from ssl4eo_bench.data.checks import Status, survey
 from ssl4eo_bench.data.checks import verify as verify_task
 from ssl4eo_bench.data.packing import pack
 from ssl4eo_bench.data.packs import PackedSource, pack_folder
+from ssl4eo_bench.data.published import Published, published, require_space
 from ssl4eo_bench.data.samples import write_sample
 from ssl4eo_bench.data.splits import open_splits
-from ssl4eo_bench.errors import DataError
+from ssl4eo_bench.errors import DataError, DownloadError
+from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.downloads import RemoteFile
 from ssl4eo_bench.spec.tasks import SPLITS
-from ssl4eo_bench.storage import data_root, write_text
+from ssl4eo_bench.storage import data_root, free_bytes, write_text
 
 Arguments = argparse.Namespace
+
+ASK_ABOVE = 1_000_000_000
+"""Bytes that are fetched without asking."""
 
 SHOWN_FAULTS = 20
 """Faults that are printed; a report holds all of them."""
@@ -39,6 +46,57 @@ def sample(arguments: Arguments) -> int:
     return 0
 
 
+def download(arguments: Arguments) -> int:
+    """Fetch the published files of tasks."""
+    data_dir = data_root(arguments.data_dir)
+    items = published([catalogue.task(name) for name in arguments.task], data_dir)
+    todo = [item for item in items if item.todo in ("fetch", "unpack")]
+    _show_files(items, data_dir)
+    require_space(todo, data_dir)
+    if arguments.yes or _agreed(sum(item.bytes_to_fetch for item in todo)):
+        _get_files(todo, progress_for(quiet=arguments.quiet))
+    missing = [item for item in (item.again() for item in items) if item.todo != "nothing"]
+    for item in missing:
+        if item.todo == "by hand":
+            line(item.instructions)
+    if missing:
+        print(f"still missing: {', '.join(str(item.path) for item in missing)}", file=sys.stderr)
+    return 1 if missing else 0
+
+
+def _show_files(items: Sequence[Published], data_dir: Path) -> None:
+    verbs = {"nothing": "", "unpack": "unpack", "fetch": "fetch", "by hand": "put there by hand"}
+    rows = []
+    for item in items:
+        todo = "fetch, unpack" if item.todo == "fetch" and item.file.unpack else verbs[item.todo]
+        rows.append((item.path, item.size, item.state, todo))
+    table("", ["file", "size", "on disk", "to do"], rows, right=["size"])
+    fetching, writing = sum(item.bytes_to_fetch for item in items), sum(item.bytes_to_write for item in items)
+    line(f"to fetch {decimal(fetching)}, to write {decimal(writing)}, free {decimal(free_bytes(data_dir))}")
+
+
+def _agreed(fetching: int) -> bool:
+    """Whether so many bytes may be fetched: asks if they are many.
+
+    Raises:
+        DownloadError: if there is nobody to ask.
+    """
+    if fetching <= ASK_ABOVE:
+        return True
+    if not sys.stdin.isatty():
+        raise DownloadError(f"{decimal(fetching)} are to be fetched and nobody is there to agree; add --yes.")
+    print(f"Fetch {decimal(fetching)}? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _get_files(items: Sequence[Published], progress: Progress) -> None:
+    for item in items:
+        try:
+            item.get(progress)
+        except DataError as error:  # the other files can be had all the same
+            print(f"error: {error}", file=sys.stderr)
+
+
 def status(arguments: Arguments) -> int:
     """Say what is there of each task."""
     data_dir = data_root(arguments.data_dir)
@@ -52,7 +110,7 @@ def status(arguments: Arguments) -> int:
             name,
             *(_counts(status.present[split], status.listed[split]) for split in SPLITS),
             "yes" if status.packed else "",
-            ", ".join(file.name for file in status.missing),
+            ", ".join(item.file.name for item in status.missing),
         )
         for name, status in found.items()
     ]
@@ -61,7 +119,9 @@ def status(arguments: Arguments) -> int:
         if status.problem and arguments.task:
             line(f"{name}: {status.problem}")
         if status.missing and arguments.task:
-            line(f"{name}: {_needed(status.missing)}; {status.free / 1e9:,.1f} GB are free")
+            fetching = sum(item.bytes_to_fetch for item in status.missing)
+            writing = sum(item.bytes_to_write for item in status.missing)
+            line(f"{name}: to fetch {decimal(fetching)}, to write {decimal(writing)}, free {decimal(status.free)}")
     return 0
 
 
@@ -69,7 +129,7 @@ def _status_json(status: Status) -> dict[str, Any]:
     return {
         "present": status.present,
         "listed": status.listed,
-        "missing": [file.name for file in status.missing],
+        "missing": [item.file.name for item in status.missing],
         "packed": status.packed,
         "problem": status.problem,
         "free": status.free,
@@ -78,13 +138,6 @@ def _status_json(status: Status) -> dict[str, Any]:
 
 def _counts(present: int | None, listed: int | None) -> str:
     return f"{'–' if present is None else f'{present:,}'} of {'?' if listed is None else f'{listed:,}'}"
-
-
-def _needed(missing: Sequence[RemoteFile]) -> str:
-    packed = sum(file.size or file.about_bytes or 0 for file in missing)
-    unpacked = sum(file.unpacked_bytes or 0 for file in missing)
-    more = f", and up to {unpacked / 1e9:,.1f} GB to unpack them" if unpacked else ""
-    return f"about {packed / 1e9:,.2f} GB are missing{more}"
 
 
 def verify(arguments: Arguments) -> int:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ from pathlib import Path
 
 from ssl4eo_bench.data.packing import damaged_chunks
 from ssl4eo_bench.data.packs import open_source, pack_folder, read_manifest
+from ssl4eo_bench.data.published import Published, published
 from ssl4eo_bench.data.splits import check_list
 from ssl4eo_bench.errors import DataError
 from ssl4eo_bench.progress import Advance, Progress
-from ssl4eo_bench.spec.downloads import RemoteFile
 from ssl4eo_bench.spec.tasks import SPLITS, Source, SplitName, Task
+from ssl4eo_bench.storage import free_bytes
 
 AT_ONCE = 64
 """Samples that are read in one go; a batch that fails is read again one by one to name the bad ones."""
@@ -30,7 +30,7 @@ class Status:
     Attributes:
         present: samples that are there, by split; none where the split list is not there.
         listed: samples that the split list on disk names, or that the official one has.
-        missing: published files that are not in the task's folder.
+        missing: published files that are not in the task's folder, or not unpacked.
         packed: whether there is a complete pack.
         problem: one sentence, if the dataset cannot be opened.
         free: bytes on the disk of the data directory.
@@ -38,7 +38,7 @@ class Status:
 
     present: dict[SplitName, int | None]
     listed: dict[SplitName, int | None]
-    missing: tuple[RemoteFile, ...]
+    missing: tuple[Published, ...]
     packed: bool
     problem: str
     free: int
@@ -64,15 +64,14 @@ def survey(task: Task, data_dir: Path) -> Status:
             listed[split], present[split] = len(ids), len(ids) - len(source.absent(ids))
     except DataError as error:
         problem = str(error)
-    folder = data_dir / task.folder
     pack = pack_folder(task, data_dir)
     return Status(
         present=present,
         listed=listed,
-        missing=tuple(file for file in task.files if not _is_there(folder, file)),
+        missing=tuple(item for item in published([task], data_dir) if item.todo != "nothing") if task.files else (),
         packed=pack.is_dir() and not problem and read_manifest(pack).complete,
         problem=problem,
-        free=shutil.disk_usage(_existing(data_dir)).free,
+        free=free_bytes(data_dir),
     )
 
 
@@ -135,14 +134,6 @@ def _sample_faults(task: Task, source: Source, ids: Sequence[str], advance: Adva
             faults += found
             advance(len(part))
     return faults
-
-
-def _is_there(folder: Path, file: RemoteFile) -> bool:
-    return (folder / file.name).is_file() or (folder / f"{file.name}.gz").is_file()
-
-
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
 
 
 def _md5(file: Path, progress: Progress) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from ssl4eo_bench.data.splits import Samples
 from ssl4eo_bench.errors import MissingDataError
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.spec.tasks import SPLITS, Source, SplitName, Task
-from ssl4eo_bench.storage import replacing, write_text
+from ssl4eo_bench.storage import free_bytes, replacing, write_text
 
 BATCH = 32
 
@@ -93,7 +92,7 @@ def _require_space(task: Task, source: Source, ids: Sequence[str], manifest: Man
     left = max(len(ids) - CHUNK_ROWS * len(manifest.chunks), 0)
     needed = left * sum(group.nbytes for group in (*groups, source.targets(ids[:1])))
     folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(folder)
     if needed > free:
         raise MissingDataError(
             f"the pack of task {task.name!r} needs {needed / 1e9:.1f} GB below {folder}, but {free / 1e9:.1f} GB are "

@@ -155,7 +155,7 @@ def find_tree(root: Path, *, folders: Iterable[str], suffix: str, depth: int = 8
 
 def _folders_with(root: Path, wanted: frozenset[str], depth: int) -> Iterator[Tree]:
     for folder, inside, _ in os.walk(root):
-        inside.sort()
+        inside[:] = sorted(name for name in inside if not name.startswith("."))  # half-unpacked archives are hidden
         if wanted & set(inside):
             yield Folder(Path(folder))
             inside.clear()

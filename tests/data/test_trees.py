@@ -61,6 +61,11 @@ def test_the_fuller_tree_wins_and_a_folder_on_a_tie(tmp_path: Path) -> None:
     assert isinstance(find_tree(tmp_path, folders=["A", "B"], suffix=".jpg"), ZipTree)
 
 
+def test_a_half_unpacked_archive_is_no_tree(tmp_path: Path) -> None:
+    folder(tmp_path, ".a.zip.unpacking/2750/")
+    assert find_tree(tmp_path, folders=["A", "B"], suffix=".jpg") is None
+
+
 def test_stamps_change_with_the_bytes(tmp_path: Path) -> None:
     tree = Folder(folder(tmp_path))
     before = tree.stamp("A/A_1.jpg")

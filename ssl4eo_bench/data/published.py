@@ -1,0 +1,126 @@
+"""The published files of tasks: which are there, what the others cost, and getting them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.filesize import decimal
+
+from ssl4eo_bench.data.archives import is_unpacked, unpack
+from ssl4eo_bench.data.downloads import begun_bytes, by_hand, fetch, is_there, needed_bytes
+from ssl4eo_bench.errors import DownloadError
+from ssl4eo_bench.progress import Progress
+from ssl4eo_bench.spec.downloads import RemoteFile
+from ssl4eo_bench.spec.tasks import Task
+from ssl4eo_bench.storage import free_bytes
+
+Todo = Literal["nothing", "unpack", "fetch", "by hand"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published file, and how it stands with it on disk.
+
+    Attributes:
+        file: which.
+        folder: of its task.
+        todo: what is to be done to have it.
+    """
+
+    file: RemoteFile
+    folder: Path
+    todo: Todo
+
+    @classmethod
+    def at(cls, file: RemoteFile, folder: Path) -> "Published":
+        """How it stands now. An unpacked archive may be deleted: nobody reads it any more."""
+        path = folder / file.name
+        unpacked = file.unpack and is_unpacked(path, path.parent)
+        if not is_there(file, folder) and (path.exists() or not unpacked):
+            return cls(file, folder, "fetch" if file.url else "by hand")
+        return cls(file, folder, "unpack" if file.unpack and not unpacked else "nothing")
+
+    def again(self) -> "Published":
+        """How it stands now."""
+        return self.at(self.file, self.folder)
+
+    @property
+    def path(self) -> Path:
+        """Its place."""
+        return self.folder / self.file.name
+
+    @property
+    def bytes_to_fetch(self) -> int:
+        """What is still to come over the network, in bytes, as far as it is known."""
+        whole = self.file.size or self.file.about_bytes or 0
+        return max(whole - begun_bytes(self.file, self.folder), 0) if self.todo == "fetch" else 0
+
+    @property
+    def bytes_to_write(self) -> int:
+        """The disk space that getting it takes, in bytes, as far as it is known."""
+        if self.todo == "unpack":
+            return self.file.unpacked_bytes or 0
+        return needed_bytes(self.file, self.folder) if self.todo == "fetch" else 0
+
+    @property
+    def size(self) -> str:
+        """Its size, for people."""
+        if self.file.size:
+            return decimal(self.file.size)
+        return f"about {decimal(self.file.about_bytes)}" if self.file.about_bytes else "?"
+
+    @property
+    def instructions(self) -> str:
+        """One sentence on getting it by hand."""
+        return by_hand(self.file, self.folder)
+
+    @property
+    def state(self) -> str:
+        """How it stands with it, for people."""
+        if self.todo in ("nothing", "unpack"):
+            return "is there, unpacked" if self.file.unpack and self.todo == "nothing" else "is there"
+        if self.path.exists():
+            return "there in another size, will be replaced" if self.todo == "fetch" else "there in another size"
+        begun = begun_bytes(self.file, self.folder)
+        return f"begun, {decimal(begun)} there" if begun else "missing"
+
+    def get(self, progress: Progress) -> None:
+        """Do what is to be done.
+
+        Raises:
+            DataError: if that cannot be.
+        """
+        fetch(self.file, self.folder, progress)
+        if self.file.unpack:
+            unpack(self.path, self.path.parent, limit=self.file.unpacked_bytes, progress=progress)
+
+
+def published(tasks: Iterable[Task], data_dir: Path) -> list[Published]:
+    """The files of tasks, each once.
+
+    Raises:
+        DownloadError: if a task knows no published files.
+    """
+    found: dict[Path, Published] = {}
+    for task in tasks:
+        if not task.files:
+            raise DownloadError(f"task {task.name!r} names no files that could be fetched; {task.how_to_get}.")
+        for file in task.files:
+            item = Published.at(file, data_dir / task.folder)
+            found.setdefault(item.path, item)
+    return list(found.values())
+
+
+def require_space(items: Iterable[Published], folder: Path) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    Raises:
+        DownloadError: saying how much is missing.
+    """
+    needed, free = sum(item.bytes_to_write for item in items), free_bytes(folder)
+    if needed > free:
+        raise DownloadError(
+            f"{decimal(needed)} are needed, but the disk of {folder} has {decimal(free)} free; free some space there, "
+            "or name a directory on another disk with --data-dir."
+        )
