@@ -468,7 +468,8 @@ def _optical(covers: list[str], numbers: np.ndarray, rng: Rng) -> np.ndarray:
     pixels = mosaic([_covers()[cover] for cover in covers], numbers, rng=rng)
     gains = np.exp(rng.normal(0.0, GAIN_SPREAD, 3))[[0, 0, 0, 1, 1, 1, 1, 1, 2, 2]]
     values = np.rint(gains[:, None, None] * pixels[[SENTINEL_2.index(band) for band in OPTICAL.bands]])
-    return values.transpose(1, 2, 0) / 10000.0
+    reflectance: np.ndarray = values.transpose(1, 2, 0) / 10000.0
+    return reflectance
 
 
 def _radar(covers: list[str], numbers: np.ndarray, rng: Rng) -> np.ndarray:

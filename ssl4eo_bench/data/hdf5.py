@@ -106,8 +106,7 @@ def _open(path: Path) -> Any:
     import h5py
 
     try:
-        # Without a lock: reading changes nothing, and network file systems often have none to give.
-        return h5py.File(path, "r", locking=False, rdcc_nbytes=CHUNK_CACHE_BYTES)
+        return h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
     except FileNotFoundError as error:
         raise MissingDataError(f"{path} is not there.") from error
     except OSError as error:
