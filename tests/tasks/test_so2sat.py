@@ -31,7 +31,7 @@ def write(file: Path, rows: int, *, stored: int = 0, scale: float = 1.0) -> None
     file.unlink(missing_ok=True)
     with h5py.File(file, "w") as opened:
         for name, shape in {"sen1": (32, 32, 8), "sen2": (32, 32, 10), "label": (17,)}.items():
-            opened.create_dataset(name, (rows, *shape), dtype="<f8", chunks=(1, *shape))
+            opened.create_dataset(name, (rows, *shape), dtype="<f8", chunks=(1, *shape) if rows else None)
         if not stored:
             return
         opened["sen1"][:stored] = rng.gamma(1.0, 0.1, (stored, 32, 32, 8))
@@ -149,7 +149,7 @@ def test_radar_is_the_filtered_intensity_in_decibel(small: Path) -> None:
     for position, channel in enumerate([VV, VH]):
         expected = 10 * np.log10(np.maximum(stored[..., channel], 1e-6))
         np.testing.assert_allclose(pixels[:, position], expected, atol=1e-4)
-    np.testing.assert_array_equal(pixels[5], -60.0)
+    np.testing.assert_allclose(pixels[5], -60.0, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", ["<f8", "uint8", "int64", "float32"])
