@@ -53,7 +53,7 @@ def open_splits(
 
     Raises:
         MissingDataError: if the directory, a list, or a listed sample is absent.
-        SplitError: if a list is not the official one.
+        SplitError: if a list is not the official one, or this is the embedded sample.
     """
     if not data_dir.is_dir():
         raise MissingDataError(
@@ -63,6 +63,8 @@ def open_splits(
     source = open_source(task, data_dir)
     expected = task.sample.splits if sample else task.splits
     listed = {split: source.ids(split) for split in SPLITS}
+    if not sample:
+        _refuse_sample(task, listed, data_dir)
     for split, ids in listed.items():
         check_list(ids, expected[split], f"the {split} list of task {task.name!r}")
     absent = {split: set(source.absent(ids)) for split, ids in listed.items()}
@@ -70,6 +72,16 @@ def open_splits(
     if any(absent.values()) and not (partial and all(present.values())):
         raise MissingDataError(_absence(task, listed, absent, partial=partial))
     return {split: Samples(tuple(_thin(present[split], limit)), source) for split in SPLITS}
+
+
+def _refuse_sample(task: Task, listed: dict[SplitName, list[str]], data_dir: Path) -> None:
+    """Where nobody listed the split, the sample's would do: it is told by its own ids."""
+    for split, known in task.sample.splits.items():
+        if isinstance(task.splits[split], UnlistedSplit) and Split.of(listed[split]) == known:
+            raise SplitError(
+                f"{data_dir} holds the embedded sample of task {task.name!r}, not the dataset; name the dataset's "
+                "directory with --data-dir, or ask for the sample with --sample."
+            )
 
 
 def _absence(

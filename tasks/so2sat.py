@@ -1,0 +1,528 @@
+"""So2Sat LCZ42: 400,673 Sentinel-1 and Sentinel-2 patches of 32 × 32 pixels in 17 local climate zones.
+
+Five tasks on two releases, whose numbers do not compare:
+
+- `so2sat` and `so2sat-s1`, version 2 of the data: train is 42 cities, val the west and test the east halves of ten
+  other cities. Val and test share these cities, so choosing on val is optimistic for cities never seen.
+- `so2sat-random`, `so2sat-block`, `so2sat-culture10`, version 3: every city 80/20 at random; every city 80/20 by
+  place; 42 cities against ten others. Its `culture_10/training.h5` is version 2's `training.h5`, byte for byte.
+  Version 3 has no validation file. Val is a tenth of the training file, never of the test file: the samples whose id
+  has a sha256 that is a multiple of ten (`held_out`). These lie among the training samples.
+
+What the files hold, and what is made of it:
+
+- Samples have no names. The id is the file's and the number of the row: `training-000123`.
+- Sentinel-2 is reflectance already. Dividing it by 10,000 once more gives black images, and copies multiplied by
+  10,000 are around: one with values of ten or more is refused.
+- Sentinel-1 is linear and holds VH before VV. VV and VH are the Lee-filtered intensities (channels 5 and 4) in
+  decibel, 10 · log10(max(x, 1e-6)): the floor of −60 dB lies far below the sensor's noise, and stands for zero.
+- Channels come last, and all values are 8-byte floats; what is read is float32.
+
+The counts of version 2 are official, so its ids are known whatever lies on disk: rows that a file lacks are absent
+samples, and a longer file is refused. Of version 3, only the count of `culture_10/training.h5` is known.
+
+Version 1: first version.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from ssl4eo_bench.data.hdf5 import Hdf5File, write_hdf5
+from ssl4eo_bench.data.synthesis import Cover, Rng, blend, land_covers, mosaic, regions
+from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
+from ssl4eo_bench.spec.bands import SENTINEL_2, Band
+from ssl4eo_bench.spec.downloads import RemoteFile
+from ssl4eo_bench.spec.tasks import SPLITS, Sample, Split, SplitName, Task, UnlistedSplit
+
+CLASSES = (
+    "Compact high rise",
+    "Compact mid rise",
+    "Compact low rise",
+    "Open high rise",
+    "Open mid rise",
+    "Open low rise",
+    "Lightweight low rise",
+    "Large low rise",
+    "Sparsely built",
+    "Heavy industry",
+    "Dense trees",
+    "Scattered trees",
+    "Bush, scrub",
+    "Low plants",
+    "Bare rock or paved",
+    "Bare soil or sand",
+    "Water",
+)
+SIZE = 32
+FLOOR = 1e-6  # of Sentinel-1 intensities
+REFLECTANCE_BELOW = 10.0  # the brightest roofs reach about 3; a copy in digital numbers lies at a thousand
+FIRST_ROWS = 8  # looked at when a file is opened
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """Where a sensor's bands are: the array's name, its number of channels, and the channel of each band."""
+
+    array: str
+    channels: int
+    bands: dict[str, int]
+
+
+OPTICAL = Sensor(
+    array="sen2",
+    channels=10,
+    bands={name: at for at, name in enumerate(("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"))},
+)
+RADAR = Sensor(array="sen1", channels=8, bands={"VV": 5, "VH": 4})
+
+
+ROW_BYTES = SIZE * SIZE * (OPTICAL.channels + RADAR.channels) * 8 + len(CLASSES) * 8
+
+
+@dataclass(frozen=True)
+class Release:
+    """Files that belong together.
+
+    Attributes:
+        folder: where they lie below the dataset's folder and on the server, with a slash; empty for its root.
+        share: of the server that has them; its name is the user's and the password.
+        page: about them, for people.
+        files: the file of each split.
+        md5: of each file.
+        rows: the official number of rows of a file, where known.
+        about_rows: what to expect of the others.
+    """
+
+    folder: str
+    share: str
+    page: str
+    files: dict[SplitName, str]
+    md5: dict[str, str]
+    rows: dict[str, int]
+    about_rows: dict[str, int]
+
+    @property
+    def carved(self) -> bool:
+        """Whether val is a part of the training file."""
+        return self.files["val"] == self.files["train"]
+
+    @property
+    def address(self) -> str:
+        """The server's folder."""
+        return f"ftp://{self.share}:{self.share}@dataserv.ub.tum.de/{self.folder}"
+
+    @property
+    def how_to_get(self) -> str:
+        """Where the files come from and where they go."""
+        names = ", ".join(f"{name}.h5" for name in self.md5)
+        return f"get {names} from {self.address} (see {self.page}) and put them into <data-dir>/so2sat/{self.folder}"
+
+    def ids(self, split: SplitName, rows: int) -> list[str]:
+        """The ids of a split whose file has this many rows."""
+        file = self.files[split]
+        ids = [f"{file}-{row:06d}" for row in range(rows)]
+        if not self.carved or split == "test":
+            return ids
+        return [id_ for id_ in ids if held_out(id_) == (split == "val")]
+
+    def published(self) -> tuple[RemoteFile, ...]:
+        """The files for downloads; the server speaks ftp behind a login, which is for people."""
+        rows = self.rows | self.about_rows
+        return tuple(
+            RemoteFile(
+                name=f"{self.folder}{file}.h5",
+                md5=md5,
+                about_bytes=rows[file] * ROW_BYTES,
+                instructions=f"run `curl -C - -O {self.address}{file}.h5` in <data-dir>/so2sat/{self.folder}; the same "
+                "command goes on where it was cut off.",
+            )
+            for file, md5 in self.md5.items()
+        )
+
+
+def held_out(id_: str) -> bool:
+    """Whether a sample of a training file without a validation file beside it is for val: one in ten."""
+    return int(hashlib.sha256(id_.encode()).hexdigest(), 16) % 10 == 0
+
+
+V2 = Release(
+    folder="",
+    share="m1483140",
+    page="https://mediatum.ub.tum.de/1483140",
+    files={"train": "training", "val": "validation", "test": "testing"},
+    md5={
+        "training": "702bc6a9368ebff4542d791e53469244",
+        "validation": "71cfa6795de3e22207229d06d6f8775d",
+        "testing": "e81426102b488623a723beab52b31a8a",
+    },
+    rows={"training": 352_366, "validation": 24_119, "testing": 24_188},
+    about_rows={},
+)
+
+
+def _v3(
+    folder: str, training_md5: str, testing_md5: str, *, rows: dict[str, int], about_rows: dict[str, int]
+) -> Release:
+    return Release(
+        folder=folder,
+        share="m1613658",
+        page="https://mediatum.ub.tum.de/1613658",
+        files={"train": "training", "val": "training", "test": "testing"},
+        md5={"training": training_md5, "testing": testing_md5},
+        rows=rows,
+        about_rows=about_rows,
+    )
+
+
+EIGHTY_TWENTY = {"training": 320_538, "testing": 80_135}  # of 400,673
+RANDOM = _v3(
+    "random/",
+    "94e2e2e667b406c2adf61e113b42204e",
+    "1e15c425585ce816342d1cd779d453d8",
+    rows={},
+    about_rows=EIGHTY_TWENTY,
+)
+BLOCK = _v3(
+    "block/",
+    "a91d6150e8b059dac86105853f377a11",
+    "6414af1ec33ace417e879f9c88066d47",
+    rows={},
+    about_rows=EIGHTY_TWENTY,
+)
+CULTURE_10 = _v3(
+    "culture_10/",
+    V2.md5["training"],
+    "58335ce34ca3a18424e19da84f2832fc",
+    rows={"training": V2.rows["training"]},
+    about_rows={"testing": V2.rows["validation"] + V2.rows["testing"]},
+)
+
+V2_SPLITS: dict[SplitName, Split | UnlistedSplit] = {
+    "train": Split(count=352366, digest="b9f3cc57772ead619703c156579e0485fc0bc281b9f0abcc4b2021d08a01c3aa"),
+    "val": Split(count=24119, digest="c5b10a016f64460b7e1cb49220b714bce82b50fc5cd80cb9c7a28def843fb67d"),
+    "test": Split(count=24188, digest="8323668f95ce6ddb388ebe45ad2ee5fef9590e6d0808e39fbddc20f0e8a5a6d1"),
+}
+CULTURE_10_SPLITS: dict[SplitName, Split | UnlistedSplit] = {
+    "train": Split(count=316952, digest="2bb7bcc4c1394f36afa7b6fab168f765787750faa78e6d9ebbcdf16d4e7a50df"),
+    "val": Split(count=35414, digest="668fe306ccb48fdfc9adbbdd3df11b4e2504d9f7e088e06dda5f8a9a052e111d"),
+    "test": UnlistedSplit(),
+}
+UNLISTED: dict[SplitName, Split | UnlistedSplit] = {split: UnlistedSplit() for split in SPLITS}
+
+
+class So2Sat:
+    """One sensor in the files of one release, opened for reading."""
+
+    def __init__(self, files: dict[str, Hdf5File], release: Release, sensor: Sensor) -> None:
+        self._files = files
+        self._release = release
+        self._sensor = sensor
+
+    def ids(self, split: SplitName) -> list[str]:
+        """The official ids where the official count is known, else those of the rows that are there."""
+        name = self._release.files[split]
+        file = self._files[name]
+        there = _length(file)
+        official = there if file.attribute(SAMPLE_MARK) else self._release.rows.get(name, there)
+        return self._release.ids(split, official)
+
+    def absent(self, ids: Sequence[str]) -> list[str]:
+        """Those beyond the end of their file."""
+        lengths = {name: _length(file) for name, file in self._files.items()}
+        places = map(_place, ids)
+        return [id_ for id_, (name, row) in zip(ids, places, strict=True) if row >= lengths[name]]
+
+    def targets(self, ids: Sequence[str]) -> np.ndarray:
+        """Class numbers `[N]`."""
+        targets = np.empty(len(ids), dtype=np.int64)
+        for file, at, rows in self._by_file(ids):
+            # In one piece, also for the one row in ten that val is: labels are small.
+            labels = file.rows("label", np.arange(rows.min(), rows.max() + 1))[rows - rows.min()]
+            _require_one_hot(labels, file, rows)
+            targets[at] = labels.argmax(axis=1)
+        return targets
+
+    def read(self, ids: Sequence[str], bands: Sequence[str]) -> tuple[np.ndarray, ...]:
+        """Pixels `[N, C, 32, 32]` float32: reflectance, or decibel of the Lee-filtered intensities."""
+        channels = [channel for band, channel in self._sensor.bands.items() if band in bands]
+        pixels = np.empty((len(ids), len(channels), SIZE, SIZE), dtype=np.float32)
+        for file, at, rows in self._by_file(ids):
+            stored = file.rows(self._sensor.array, rows)
+            with np.errstate(over="ignore"):  # becomes an infinity, which is refused
+                for position, channel in enumerate(channels):
+                    pixels[at, position] = stored[..., channel]
+            finite = np.isfinite(pixels[at]).all(axis=(1, 2, 3))
+            if not finite.all():
+                raise DamagedFileError(
+                    f"{file.path} holds NaN or infinity in row {rows[~finite][0]} of {self._sensor.array!r}, but every "
+                    "pixel has a value in the official file; fetch it again."
+                )
+        return (decibel(pixels) if self._sensor is RADAR else pixels,)
+
+    def fingerprint(self, ids: Sequence[str]) -> str:
+        """The digest of these ids and of their files' size, time of last change, first and last 64 KiB."""
+        names = sorted({_place(id_)[0] for id_ in ids})
+        lines = [*(f"{name}:{self._files[name].stamp()}" for name in names), *ids]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def _by_file(self, ids: Sequence[str]) -> Iterator[tuple[Hdf5File, np.ndarray, np.ndarray]]:
+        """Each file that ids are in, with their positions in `ids` and their rows in the file."""
+        places = [_place(id_) for id_ in ids]
+        for name in dict.fromkeys(name for name, _ in places):
+            at = [position for position, (other, _) in enumerate(places) if other == name]
+            yield self._files[name], np.array(at), np.array([places[position][1] for position in at])
+
+
+def decibel(intensities: np.ndarray) -> np.ndarray:
+    """10 · log10 of linear intensities, float32, not below −60."""
+    levels: np.ndarray = 10 * np.log10(np.maximum(intensities, np.float32(FLOOR)))
+    return levels
+
+
+def _place(id_: str) -> tuple[str, int]:
+    """File and row."""
+    name, _, row = id_.rpartition("-")
+    return name, int(row)
+
+
+def _length(file: Hdf5File) -> int:
+    return file.shape("label")[0]
+
+
+def _require_one_hot(labels: np.ndarray, file: Hdf5File, rows: np.ndarray) -> None:
+    sums = labels.sum(axis=1, dtype=np.float64)
+    good = (sums == 1) & (np.count_nonzero(labels, axis=1) == 1)
+    if not good.all():
+        worst = int(good.argmin())
+        raise DamagedFileError(
+            f"{file.path} has labels of sum {sums[worst]:g} in row {rows[worst]}, but every row has a single one among "
+            f"{len(CLASSES)} classes in the official file; fetch it again."
+        )
+
+
+def open_so2sat(data_dir: Path, *, release: Release, sensor: Sensor) -> So2Sat:
+    """So2Sat below a data directory: `<data-dir>/so2sat`, or the directory itself."""
+    root = data_dir / "so2sat" if (data_dir / "so2sat").is_dir() else data_dir
+    files = {name: Hdf5File(root / f"{release.folder}{name}.h5") for name in release.md5}
+    if gone := [str(file.path) for file in files.values() if not file.path.is_file()]:
+        verb = "is" if len(gone) == 1 else "are"
+        raise MissingDataError(f"{', '.join(gone)} {verb} not there; {release.how_to_get}.")
+    for name, file in files.items():
+        _require_layout(file, sensor)
+        _require_levels(file, sensor)
+        rows, official = _length(file), release.rows.get(name)
+        if official is not None and rows > official:
+            raise SplitError(
+                f"{file.path} has {rows:,} rows, but the official file has {official:,}: this is a file of another "
+                f"release; {release.how_to_get}."
+            )
+    return So2Sat(files, release, sensor)
+
+
+def _require_layout(file: Hdf5File, sensor: Sensor) -> None:
+    rows = _length(file)
+    for array, shape in ((sensor.array, (SIZE, SIZE, sensor.channels)), ("label", (len(CLASSES),))):
+        found = file.shape(array)
+        if found != (rows, *shape) or not rows:
+            expected = ", ".join(["N", *map(str, shape)])
+            raise DamagedFileError(
+                f"{file.path} holds {array!r} of shape {found} for {rows:,} labels, but ({expected}) with N > 0 is "
+                "expected; this is another file, or another release of the dataset."
+            )
+
+
+def _require_levels(file: Hdf5File, sensor: Sensor) -> None:
+    """Refuse copies in other units, by the level of the first rows."""
+    channels = list(sensor.bands.values())
+    values = file.rows(sensor.array, np.arange(min(FIRST_ROWS, _length(file))))[..., channels]
+    if sensor is OPTICAL and values.max() >= REFLECTANCE_BELOW:
+        raise DamagedFileError(
+            f"{file.path} has values up to {values.max():,.0f} in {sensor.array!r}, but reflectance stays below "
+            f"{REFLECTANCE_BELOW:.0f}: this is a copy multiplied by 10,000; use the official file."
+        )
+    if sensor is RADAR and values.min() < 0:
+        raise DamagedFileError(
+            f"{file.path} has values down to {values.min():.1f} in {sensor.array!r}, but intensities are not negative: "
+            "this is a copy in decibel, or with other channels; use the official file."
+        )
+
+
+SAMPLE_MARK = "embedded_sample"
+"""The attribute by which the sample's files say that they are shorter on purpose."""
+
+SAMPLE_ROWS = {
+    V2.share: {"training": 238, "validation": 119, "testing": 238},  # 14, 7 and 14 of each class
+    RANDOM.share: {"training": 340, "testing": 238},  # a tenth of the former still holds every class
+}
+
+
+@cache
+def _covers() -> dict[str, Cover]:
+    """What local climate zones are made of here."""
+    return {
+        "towers": blend(
+            {"Industrial": 1, "Residential": 1}, visible=0.8, infrared=0.75, shortwave=0.8, pattern="halls"
+        ),
+        "blocks": blend({"Residential": 2, "Industrial": 1}, visible=0.95, infrared=0.85),
+        "houses": land_covers()["Residential"],
+        "shacks": blend({"Residential": 1, "AnnualCrop": 1}, visible=1.1, shortwave=1.15, pattern="houses"),
+        "halls": land_covers()["Industrial"],
+        "plant": blend({"Industrial": 2, "Highway": 1}, visible=0.7, infrared=0.75, pattern="halls"),
+        "paved": blend({"Highway": 1, "Industrial": 1}, infrared=0.85, pattern="road"),
+        "trees": land_covers()["Forest"],
+        "grass": blend({"Pasture": 1, "HerbaceousVegetation": 1}, pattern="smooth"),
+        "scrub": blend({"HerbaceousVegetation": 2, "Forest": 1}, infrared=0.85),
+        "crops": blend({"Pasture": 1, "AnnualCrop": 1}, pattern="rows"),
+        "rock": blend({"Highway": 1, "Industrial": 1}, visible=1.15, infrared=0.95, pattern="smooth"),
+        "soil": blend({"AnnualCrop": 1, "HerbaceousVegetation": 1}, visible=1.3, infrared=0.85, shortwave=1.2),
+        "water": land_covers()["SeaLake"],
+    }
+
+
+ZONES: dict[str, dict[str, tuple[float, float]]] = {
+    # What fills most of it, and which share the others have.
+    "Compact high rise": {"towers": (0, 0), "blocks": (0.1, 0.3)},
+    "Compact mid rise": {"blocks": (0, 0), "towers": (0.05, 0.2), "trees": (0.0, 0.1)},
+    "Compact low rise": {"houses": (0, 0), "blocks": (0.1, 0.3), "trees": (0.0, 0.1)},
+    "Open high rise": {"grass": (0, 0), "trees": (0.1, 0.25), "towers": (0.3, 0.5)},
+    "Open mid rise": {"grass": (0, 0), "trees": (0.1, 0.25), "blocks": (0.3, 0.5)},
+    "Open low rise": {"grass": (0, 0), "trees": (0.1, 0.25), "houses": (0.35, 0.6)},
+    "Lightweight low rise": {"shacks": (0, 0), "soil": (0.1, 0.3)},
+    "Large low rise": {"halls": (0, 0), "paved": (0.1, 0.4)},
+    "Sparsely built": {"grass": (0, 0), "trees": (0.1, 0.3), "houses": (0.1, 0.2)},
+    "Heavy industry": {"plant": (0, 0), "paved": (0.1, 0.3), "soil": (0.1, 0.25)},
+    "Dense trees": {"trees": (0, 0), "scrub": (0.0, 0.15)},
+    "Scattered trees": {"grass": (0, 0), "trees": (0.3, 0.5)},
+    "Bush, scrub": {"scrub": (0, 0), "soil": (0.05, 0.2), "trees": (0.0, 0.1)},
+    "Low plants": {"crops": (0, 0), "grass": (0.1, 0.4)},
+    "Bare rock or paved": {"rock": (0, 0), "paved": (0.1, 0.4)},
+    "Bare soil or sand": {"soil": (0, 0), "scrub": (0.0, 0.15)},
+    "Water": {"water": (0, 0), "grass": (0.0, 0.15)},
+}
+
+BACKSCATTER: dict[str, tuple[float, float]] = {
+    # VV and VH in decibel: plausible levels in the C band, not measured ones.
+    "towers": (0.0, -9.0),
+    "blocks": (-3.0, -11.0),
+    "houses": (-5.5, -13.0),
+    "shacks": (-7.0, -14.5),
+    "halls": (-2.0, -12.5),
+    "plant": (1.0, -9.5),
+    "paved": (-13.0, -21.0),
+    "trees": (-9.0, -14.5),
+    "grass": (-12.0, -19.0),
+    "scrub": (-11.0, -17.0),
+    "crops": (-11.5, -18.5),
+    "rock": (-12.0, -20.0),
+    "soil": (-14.0, -22.5),
+    "water": (-21.0, -28.0),
+}
+GAIN_SPREAD = 0.25
+"""Standard deviation, between scenes, of the logarithm of visible, infrared and shortwave brightness: cities on all
+continents differ in haze, season and building material."""
+SCENE_SPREAD, LOOKS = 2.0, 6  # standard deviation between scenes in decibel; of the filtered intensities
+
+
+def make_sample(root: Path, *, release: Release) -> None:
+    """Write the embedded sample below `root`, in the layout of a release."""
+    rng = np.random.default_rng(20190313)
+    for name, rows in SAMPLE_ROWS[release.share].items():
+        labels = _sample_labels(release, name, rows)
+        zones = [_zone(CLASSES[label], rng) for label in labels]
+        arrays = {
+            "label": np.eye(len(CLASSES))[labels],
+            "sen1": np.stack([_radar(covers, numbers, rng) for covers, numbers in zones]),
+            "sen2": np.stack([_optical(covers, numbers, rng) for covers, numbers in zones]),
+        }
+        write_hdf5(root / "so2sat" / f"{release.folder}{name}.h5", arrays, {SAMPLE_MARK: True})
+
+
+def sample_ids(release: Release, split: SplitName) -> list[str]:
+    """The ids of a split of the sample."""
+    return release.ids(split, SAMPLE_ROWS[release.share][release.files[split]])
+
+
+def _sample_labels(release: Release, name: str, rows: int) -> np.ndarray:
+    """Class numbers `[rows]`, in turn over the rows of each split."""
+    labels = np.empty(rows, dtype=np.int64)
+    for split in SPLITS:
+        if release.files[split] == name:
+            own = [_place(id_)[1] for id_ in sample_ids(release, split)]
+            labels[own] = np.arange(len(own)) % len(CLASSES)
+    return labels
+
+
+def _zone(name: str, rng: Rng) -> tuple[list[str], np.ndarray]:
+    """The covers of a scene and which of them each pixel shows."""
+    shares = [rng.uniform(*share) for share in ZONES[name].values()]
+    return list(ZONES[name]), regions(shares, size=SIZE, rng=rng)
+
+
+def _optical(covers: list[str], numbers: np.ndarray, rng: Rng) -> np.ndarray:
+    """Reflectance `[32, 32, 10]`."""
+    pixels = mosaic([_covers()[cover] for cover in covers], numbers, rng=rng)
+    gains = np.exp(rng.normal(0.0, GAIN_SPREAD, 3))[[0, 0, 0, 1, 1, 1, 1, 1, 2, 2]]
+    values = np.rint(gains[:, None, None] * pixels[[SENTINEL_2.index(band) for band in OPTICAL.bands]])
+    reflectance: np.ndarray = values.transpose(1, 2, 0) / 10000.0
+    return reflectance
+
+
+def _radar(covers: list[str], numbers: np.ndarray, rng: Rng) -> np.ndarray:
+    """The eight channels `[32, 32, 8]`: speckled complex VH and VV, their intensities, and how the two correlate."""
+    levels = np.array([BACKSCATTER[cover] for cover in covers])[numbers] + rng.normal(0.0, SCENE_SPREAD)
+    vv, vh = np.moveaxis(10 ** (levels / 10) * rng.gamma(LOOKS, 1 / LOOKS, levels.shape), -1, 0)
+    speckle = rng.standard_normal((4, SIZE, SIZE)) / np.sqrt(2)
+    phase = rng.uniform(-np.pi, np.pi, vv.shape)
+    between = 0.3 * np.sqrt(vv * vh) * np.exp(1j * phase)
+    amplitudes = speckle * np.sqrt([vh, vh, vv, vv])
+    # Rounded to four bytes, so that the eight of the official layout compress well.
+    return np.stack([*amplitudes, vh, vv, between.real, between.imag], axis=-1).astype(np.float32).astype(np.float64)
+
+
+def _task(
+    name: str,
+    title: str,
+    release: Release,
+    splits: dict[SplitName, Split | UnlistedSplit],
+    *,
+    sensor: Sensor = OPTICAL,
+    headline: bool = False,
+) -> Task:
+    return Task(
+        name=name,
+        version=1,
+        title=title,
+        kind="multiclass",
+        classes=CLASSES,
+        bands=tuple(
+            Band(name=band, unit="db" if sensor is RADAR else "reflectance", resolution=10) for band in sensor.bands
+        ),
+        level="Lee-filtered intensity" if sensor is RADAR else "not stated",
+        image_size=SIZE,
+        splits=splits,
+        open=partial(open_so2sat, release=release, sensor=sensor),
+        sample=Sample(
+            make=partial(make_sample, release=release),
+            splits={split: Split.of(sample_ids(release, split)) for split in SPLITS},
+        ),
+        headline=headline,
+        folder="so2sat",
+        files=release.published(),
+        licence="CC-BY-4.0",
+        citation="Zhu et al., So2Sat LCZ42, IEEE GRSM 8(3), 2020, doi:10.1109/MGRS.2020.2964708",
+        how_to_get=release.how_to_get,
+    )
+
+
+TASKS = (
+    _task("so2sat", "So2Sat LCZ42 v2, Sentinel-2, ten held-out cities", V2, V2_SPLITS, headline=True),
+    _task("so2sat-s1", "So2Sat LCZ42 v2, Sentinel-1, ten held-out cities", V2, V2_SPLITS, sensor=RADAR),
+    _task("so2sat-random", "So2Sat LCZ42 v3, Sentinel-2, random split", RANDOM, UNLISTED),
+    _task("so2sat-block", "So2Sat LCZ42 v3, Sentinel-2, split by place in each city", BLOCK, UNLISTED),
+    _task("so2sat-culture10", "So2Sat LCZ42 v3, Sentinel-2, ten held-out cities", CULTURE_10, CULTURE_10_SPLITS),
+)
