@@ -1,6 +1,6 @@
 """The command line: parse, call, exit code.
 
-Exit codes: 0 all went well, 1 some runs failed or some files are still missing, 2 what was asked for cannot be done
+Exit codes: 0 all went well, 1 some runs failed or some files are missing or faulty, 2 what was asked for cannot be done
 (one sentence on stderr says why).
 """
 
@@ -184,127 +184,25 @@ def _add_data(commands: Any) -> None:
     sample.add_argument("task", help="see `list tasks`")
     sample.add_argument("--out", type=_path, metavar="DIR", help="a new folder (default: ./<task>-sample)")
     sample.add_argument("--quiet", action="store_true", help="print no progress")
-
-    status = _command(actions, "status", "data.status", "Say what is there of each task, and what is missing.")
-    status.add_argument("task", nargs="*", metavar="TASK", help="see `list tasks` (default: all)")
-    status.add_argument("--json", action="store_true", help="print as JSON")
-    verify = _command(
-        actions, "verify", "data.verify", "Check lists, checksums and every single file; exits 1 if anything is wrong."
-    )
-    verify.add_argument("--report", type=_path, metavar="FILE", help="write everything that is wrong to a JSON file")
-    prepare = _command(
-        actions, "prepare", "data.prepare", "Pack a task into a few large arrays; reads faster than many small files."
-    )
-    for action in (download, verify, prepare):
-        action.add_argument("task", nargs="+", metavar="TASK", help="see `list tasks`")
-        action.add_argument("--quiet", action="store_true", help="print no progress")
-    for action in (download, status, verify, prepare):
-        action.add_argument("--data-dir", type=_path, metavar="DIR", help=DATA_DIR_HELP)
-
-
-def _add_cache_dir(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--cache-dir", type=_path, metavar="DIR", help="cache (default: $SSL4EO_BENCH_CACHE or the user's cache)"
-    )
-
-
-def _add_catalogue(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tasks-dir", type=_path, metavar="DIR", help="one more directory of task modules")
-    parser.add_argument(
-        "--checkpoints", type=_path, nargs="+", default=[], metavar="FILE", help="more checkpoints, in YAML"
-    )
-
-
-def _add_run(commands: Any) -> None:
-    parser = _command(
-        commands, "run", "runs.run", "Evaluate checkpoints on tasks; leaves results, tables and a leaderboard."
-    )
-    what = parser.add_argument_group("what to run")
-    what.add_argument("--task", nargs="+", required=True, metavar="TASK", help="see `list tasks`")
-    what.add_argument("--protocol", required=True, help="see `list protocols`")
-    what.add_argument(
-        "--checkpoint",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="see `list checkpoints`; or timm:NAME for any timm model",
-    )
-    what.add_argument("--suite", help="a named set of checkpoints, or `all` (default without --checkpoint: offline)")
-    what.add_argument("--seed", type=_seed, nargs="+", default=[0], metavar="N", help="one run for each (default: 0)")
-    what.add_argument("--image-size", type=_positive, metavar="N", help="another input size than the checkpoint's")
-    _add_catalogue(what)  # type: ignore[arg-type]
-    data = parser.add_argument_group("on which data")
-    data.add_argument("--data-dir", type=_path, metavar="DIR", help=DATA_DIR_HELP)
-    data.add_argument(
-        "--sample", action="store_true", help="the embedded sample: needs no data, enters no official table"
-    )
-    data.add_argument("--partial", action="store_true", help="only the samples that are there; enters no table")
-    data.add_argument("--limit", type=_positive, metavar="N", help="at most N samples of each split; enters no table")
-    how = parser.add_argument_group("how")
-    how.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, … (default: auto)")
-    how.add_argument(
-        "--full-path", action="store_true", help="also solve the penalties behind the stop; moves no number"
-    )
-    how.add_argument("--force", action="store_true", help="run again what is in the results already")
-    how.add_argument("--dry-run", action="store_true", help="show what would run, and how bands become inputs")
-    _add_results(how)  # type: ignore[arg-type]
-    _add_cache_dir(how)  # type: ignore[arg-type]
-    how.add_argument("--json", action="store_true", help="print results as JSON")
-    how.add_argument("--quiet", action="store_true", help="print no progress")
-
-
-def _add_list(commands: Any) -> None:
-    parser = _command(commands, "list", "lists.list_", "List tasks, checkpoints, protocols or runs.")
-    parser.add_argument("what", choices=["tasks", "checkpoints", "protocols", "runs"])
-    parser.add_argument("--json", action="store_true", help="print as JSON")
-    _add_catalogue(parser)
-    _add_results(parser)
-
-
-def _add_show(commands: Any) -> None:
-    parser = _command(
-        commands, "show", "runs.show", "Show a result: metrics, classes, what was chosen, inputs, origin."
-    )
-    parser.add_argument("run", help="a result file, its place below runs/, or the start of its digest")
-    parser.add_argument("--json", action="store_true", help="print the file's content")
-    _add_results(parser)
-
-
-def _add_generated(commands: Any) -> None:
-    _add_results(_command(commands, "tables", "runs.tables", "Write tables/ anew from the result files."))
-    parser = _command(
-        commands, "leaderboard", "runs.leaderboard", "Write leaderboard.csv and .md anew from the result files."
-    )
-    _add_results(parser)
-
-
-def _add_data(commands: Any) -> None:
-    parser = commands.add_parser("data", help="Datasets on disk.", description="Datasets on disk.")
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    sample = _command(actions, "sample", "data.sample", "Write the embedded sample of a task, in its official layout.")
-    sample.add_argument("task", help="see `list tasks`")
-    sample.add_argument("--out", type=_path, metavar="DIR", help="a new folder (default: ./<task>-sample)")
-    sample.add_argument("--quiet", action="store_true", help="print no progress")
-    status = _command(actions, "status", "data.status", "Say what is there of each task, and what is missing.")
-    status.add_argument("task", nargs="*", metavar="TASK", help="see `list tasks` (default: all)")
-    status.add_argument("--json", action="store_true", help="print as JSON")
-    verify = _command(
-        actions, "verify", "data.verify", "Check lists, checksums and every single file; exits 1 if anything is wrong."
-    )
-    verify.add_argument("--report", type=_path, metavar="FILE", help="write everything that is wrong to a JSON file")
-    prepare = _command(
-        actions, "prepare", "data.prepare", "Pack a task into a few large arrays; reads faster than many small files."
-    )
-    for action in (download, verify, prepare):
-        action.add_argument("task", nargs="+", metavar="TASK", help="see `list tasks`")
-        action.add_argument("--quiet", action="store_true", help="print no progress")
-    for action in (download, status, verify, prepare):
-        action.add_argument("--data-dir", type=_path, metavar="DIR", help=DATA_DIR_HELP)
-
     download = _command(
         actions, "download", "data.download", "Fetch the published files of tasks; what is there is not fetched again."
     )
     download.add_argument("--yes", action="store_true", help="do not ask before fetching more than 1 GB")
+    status = _command(actions, "status", "data.status", "Say what is there of each task, and what is missing.")
+    status.add_argument("task", nargs="*", metavar="TASK", help="see `list tasks` (default: all)")
+    status.add_argument("--json", action="store_true", help="print as JSON")
+    verify = _command(
+        actions, "verify", "data.verify", "Check lists, checksums and every single file; exits 1 if anything is wrong."
+    )
+    verify.add_argument("--report", type=_path, metavar="FILE", help="write everything that is wrong to a JSON file")
+    prepare = _command(
+        actions, "prepare", "data.prepare", "Pack a task into a few large arrays; reads faster than many small files."
+    )
+    for action in (download, verify, prepare):
+        action.add_argument("task", nargs="+", metavar="TASK", help="see `list tasks`")
+        action.add_argument("--quiet", action="store_true", help="print no progress")
+    for action in (download, status, verify, prepare):
+        action.add_argument("--data-dir", type=_path, metavar="DIR", help=DATA_DIR_HELP)
 
 
 def _add_cache(commands: Any) -> None:
