@@ -1,10 +1,13 @@
 """What a person sees on the terminal: progress on stderr, tables on stdout."""
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -26,9 +29,12 @@ from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS
 
 SPARKS = "▁▂▃▄▅▆▇█"
 
+PAUSE = 20.0
+"""Seconds between two lines about one stage in a log."""
+
 
 class ConsoleProgress:
-    """Progress bars with rate and remaining time; one line for each finished stage where there is no terminal.
+    """Progress bars with rate and remaining time; where there is no terminal, a line now and then.
 
     Bytes are shown in kB, MB or GB.
     """
@@ -39,6 +45,9 @@ class ConsoleProgress:
     @contextmanager
     def stage(self, what: str, *, total: int, unit: str) -> Iterator[Advance]:
         """A bar for one stage."""
+        if not self._console.is_terminal:
+            yield _Lines(self._console, what, total, unit).advance
+            return
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=16),
@@ -52,6 +61,34 @@ class ConsoleProgress:
     def note(self, message: str) -> None:
         """A line that stays."""
         self._console.print(message, style="bold", markup=False)
+
+
+class _Lines:
+    """Lines about one stage in a log: after every tenth of it, but not more often than every `PAUSE` seconds."""
+
+    def __init__(self, console: Console, what: str, total: int, unit: str) -> None:
+        self._console = console
+        self._what = what
+        self._total = total
+        self._unit = unit
+        self._done = 0
+        self._begun = self._last = time.monotonic()
+
+    def advance(self, done: int) -> None:
+        """Count, and say so if it is time."""
+        self._done += done
+        now = time.monotonic()
+        finished = self._done >= self._total > 0
+        if now - self._last < PAUSE and not (finished and now - self._begun > 2):
+            return
+        self._last = now
+        rate = self._done / (now - self._begun)
+        left = f", {(self._total - self._done) / rate:,.0f} s left" if self._total and not finished else ""
+        amounts = [decimal(int(n)) if self._unit == "bytes" else f"{n:,.0f}" for n in (self._done, self._total, rate)]
+        of = f" of {amounts[1]}" if self._total else ""
+        self._console.print(
+            f"{self._what}: {amounts[0]}{of} {self._unit}, {amounts[2]}/s{left}", markup=False, soft_wrap=True
+        )
 
 
 def progress_for(*, quiet: bool) -> Progress:
@@ -70,14 +107,52 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:,.0f} {self._unit}/s" if speed else f"– {self._unit}/s", style="cyan")
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """Print a table to stdout."""
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: Sequence[str] = (),
+    spare: Sequence[str] = (),
+) -> None:
+    """Print a table to stdout.
+
+    Args:
+        title: above it.
+        columns: their names.
+        rows: cells in the order of the columns.
+        right: columns of numbers.
+        spare: columns that are left out on a narrow terminal, the first of them first.
+    """
+    console, cells = _stdout(), [[str(cell) for cell in row] for row in rows]
+    left_out: list[str] = []
+    drawn = _drawn(title, columns, cells, right, left_out)
+    while len(left_out) < len(spare) and _natural_width(console, drawn) > console.width:
+        left_out.append(spare[len(left_out)])
+        drawn = _drawn(title, columns, cells, right, left_out)
+    with console.capture() as captured:
+        console.print(drawn)
+    for text in captured.get().splitlines():
+        console.out(text.rstrip(), highlight=False)
+    if left_out:
+        line(f"(a wider terminal also shows {', '.join(left_out)})")
+
+
+def _natural_width(console: Console, drawn: Table) -> int:
+    return console.measure(drawn, options=console.options.update(max_width=10_000)).maximum
+
+
+def _drawn(
+    title: str, columns: Sequence[str], rows: list[list[str]], right: Sequence[str], left_out: Sequence[str]
+) -> Table:
     drawn = Table(title=title or None, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    shown = [position for position, column in enumerate(columns) if column not in left_out]
+    for position in shown:
+        justify: Literal["left", "right"] = "right" if columns[position] in right else "left"
+        drawn.add_column(columns[position], justify=justify, overflow="fold", no_wrap=position != shown[-1])
     for row in rows:
-        drawn.add_row(*(Text(str(cell)) for cell in row))
-    _stdout().print(drawn)
+        drawn.add_row(*(Text(row[position]) for position in shown))
+    return drawn
 
 
 def line(text: str = "") -> None:
@@ -111,7 +186,7 @@ def show_metrics(results: Sequence[tuple[RunResult, str]]) -> None:
             marks = ", ".join((status, *result.spec.marks))
             rows.append((result.spec.checkpoint.name, result.spec.seed, *shown, chosen, marks))
         title = f"{name}: test in percent, {main} with 95 % interval"
-        table(title, columns, rows, right=columns[1:-1])
+        table(title, columns, rows, right=columns[1:-1], spare=["C", "seed", *SHARED_METRICS[::-1]])
 
 
 def show_result(result: RunResult) -> None:

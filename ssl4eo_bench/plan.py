@@ -6,11 +6,12 @@ from pathlib import Path
 
 from ssl4eo_bench.data.samples import ensure_sample
 from ssl4eo_bench.data.splits import Samples, open_splits
+from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.catalogue import Catalogue
 from ssl4eo_bench.spec.checkpoints import Checkpoint
-from ssl4eo_bench.spec.inputs import map_inputs
+from ssl4eo_bench.spec.inputs import InputMapping, map_inputs
 from ssl4eo_bench.spec.protocols import protocol
 from ssl4eo_bench.spec.runs import RunSpec, TaskRecord
 from ssl4eo_bench.spec.tasks import SplitName, Task
@@ -70,12 +71,12 @@ def plan(request: Request, progress: Progress) -> list[Job]:
     chosen = protocol(request.protocol)
     tasks = [catalogue.task(name) for name in dict.fromkeys(request.tasks)]
     checkpoints = [_checkpoint(name, known, request.image_size) for name in _names(request, known)]
-    mappings = [[map_inputs(task.bands, checkpoint, task.display) for checkpoint in checkpoints] for task in tasks]
+    mappings = [_mappings(task, checkpoints, request, progress) for task in tasks]
     jobs = []
     for task, inputs in zip(tasks, mappings, strict=True):
         samples = _samples(task, request, progress)
         record = TaskRecord.of(task, {split: found.record for split, found in samples.items()})
-        for checkpoint, mapping in zip(checkpoints, inputs, strict=True):
+        for checkpoint, mapping in inputs:
             for seed in dict.fromkeys(request.seeds):
                 spec = RunSpec(
                     task=record,
@@ -89,6 +90,23 @@ def plan(request: Request, progress: Progress) -> list[Job]:
                 )
                 jobs.append(Job(spec, task, samples))
     return jobs
+
+
+def _mappings(
+    task: Task, checkpoints: Sequence[Checkpoint], request: Request, progress: Progress
+) -> list[tuple[Checkpoint, InputMapping]]:
+    """The checkpoints with their inputs; those of a suite that want what the task lacks are left out, and named."""
+    mappings = []
+    for checkpoint in checkpoints:
+        try:
+            mappings.append((checkpoint, map_inputs(task.bands, checkpoint, task.display)))
+        except SpecError as error:
+            if checkpoint.name.partition("@")[0] in request.checkpoints:
+                raise
+            progress.note(f"left out on {task.name}: {error}")
+    if not mappings:
+        raise SpecError(f"no checkpoint of the suite fits task {task.name!r}; name one with --checkpoint.")
+    return mappings
 
 
 def _names(request: Request, known: Catalogue) -> Sequence[str]:

@@ -19,7 +19,7 @@ def list_(arguments: Arguments) -> int:
             "split": manifest.key.split,
             "images": f"{sum(shard.rows for shard in manifest.shards.values())}/{manifest.key.rows}",
             "MB": round(sum(file.stat().st_size for file in folder.iterdir()) / 1e6, 1),
-            "folder": str(folder),
+            "entry": folder.name[:12],
         }
         for manifest, folder in FeatureCache(cache_root(arguments.cache_dir)).entries()
     ]

@@ -9,10 +9,18 @@ from typing import Any
 from ssl4eo_bench.console import table
 from ssl4eo_bench.results.files import read_results
 from ssl4eo_bench.spec import catalogue
+from ssl4eo_bench.spec.bands import SENSORS
 from ssl4eo_bench.spec.protocols import PROTOCOLS
 from ssl4eo_bench.spec.tasks import MAIN_METRIC
 
 Arguments = argparse.Namespace
+
+SPARE = (
+    *("licence", "suites", "pretraining", "feature", "arch"),
+    *("version", "kind", "main metric", "classes", "bands"),
+    *("digest", "started", "marks"),
+)
+"""Columns that a narrow terminal can do without."""
 
 
 def list_(arguments: Arguments) -> int:
@@ -27,7 +35,8 @@ def list_(arguments: Arguments) -> int:
     if arguments.json:
         print(json.dumps(rows, indent=1))
     elif rows:
-        table("", list(rows[0]), [list(row.values()) for row in rows])
+        columns = list(rows[0])
+        table("", columns, [list(row.values()) for row in rows], spare=[name for name in SPARE if name in columns])
     return 0
 
 
@@ -54,7 +63,7 @@ def _checkpoints(files: Sequence[Path]) -> list[dict[str, Any]]:
             "checkpoint": entry.name,
             "arch": entry.arch,
             "pretraining": f"{entry.pretraining.method}, {entry.pretraining.data}" if entry.pretraining else "",
-            "bands": entry.bands if entry.bands == "task" else f"{len(entry.bands)}: {' '.join(entry.bands)}",
+            "bands": _bands(entry.bands),
             "size": entry.image_size,
             "feature": entry.feature,
             "suites": " ".join(name for name, members in known.suites.items() if entry.name in members),
@@ -62,6 +71,15 @@ def _checkpoints(files: Sequence[Path]) -> list[dict[str, Any]]:
         }
         for entry in known.checkpoints.values()
     ]
+
+
+def _bands(bands: Sequence[str]) -> str:
+    if bands == "task":
+        return "those of the task"
+    if bands in SENSORS.values():
+        sensor = next(name for name, every in SENSORS.items() if every == bands)
+        return f"all {len(bands)} of {sensor}"
+    return " ".join(bands)
 
 
 def _protocols() -> list[dict[str, Any]]:

@@ -1,0 +1,162 @@
+"""Packs: the same pixels, labels and features as from the published files, whatever happened on the way."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssl4eo_bench.data import packing, packs
+from ssl4eo_bench.data.packing import damaged_chunks, pack
+from ssl4eo_bench.data.packs import PackedSource, open_source, pack_folder, read_manifest
+from ssl4eo_bench.data.splits import open_splits
+from ssl4eo_bench.errors import DamagedFileError, MissingDataError
+from ssl4eo_bench.progress import Silent
+from ssl4eo_bench.spec import catalogue
+from ssl4eo_bench.spec.tasks import SPLITS, Split, Task
+
+SampleOf = Callable[[str], Path]
+
+
+@pytest.fixture
+def dataset(sample_of: SampleOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Task, Path]:
+    """A copy of a sample that stands for a dataset, in chunks of 100 rows."""
+    monkeypatch.setattr(packs, "CHUNK_ROWS", 100)
+    monkeypatch.setattr(packing, "CHUNK_ROWS", 100)
+    shutil.copytree(sample_of("bigearthnet"), tmp_path / "data")
+    return catalogue.task("bigearthnet"), tmp_path / "data"
+
+
+def packed(task: Task, data_dir: Path) -> Path:
+    folder = pack_folder(task, data_dir)
+    pack(task, open_splits(task, data_dir, sample=True), folder, Silent())
+    return folder
+
+
+def test_a_pack_gives_what_the_files_give(dataset: tuple[Task, Path]) -> None:
+    task, data_dir = dataset
+    plain = task.open(data_dir)
+    packed(task, data_dir)
+    source = open_source(task, data_dir)
+    assert isinstance(source, PackedSource)
+    names = [band.name for band in task.bands]
+    rng = np.random.default_rng(0)
+    for split in SPLITS:
+        assert Split.of(source.ids(split)) == Split.of(plain.ids(split))
+        ids = source.ids(split)
+        for chosen in (ids[:120], ids[5:8], [str(id_) for id_ in rng.permutation(ids)[:70]]):
+            np.testing.assert_array_equal(source.targets(chosen), plain.targets(chosen))
+            for bands in (names, ["B12", "B02", "B09"], ["B8A"]):
+                for left, right in zip(source.read(chosen, bands), plain.read(chosen, bands), strict=True):
+                    assert left.dtype == right.dtype
+                    np.testing.assert_array_equal(left, right)
+
+
+def test_a_pack_that_was_cut_off_is_not_used_and_goes_on(
+    dataset: tuple[Task, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, data_dir = dataset
+    written: list[int] = []
+    write = packing._write_chunk
+
+    def stop_at_the_third(*arguments: object) -> packs.Chunk:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(int(str(arguments[4])))
+        return write(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(packing, "_write_chunk", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        packed(task, data_dir)
+    assert not read_manifest(pack_folder(task, data_dir)).complete
+    assert not isinstance(open_source(task, data_dir), PackedSource)
+    written.clear()
+
+    def count(*arguments: object) -> packs.Chunk:
+        written.append(int(str(arguments[4])))
+        return write(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(packing, "_write_chunk", count)
+    packed(task, data_dir)
+    assert written == [2, 3, 4]
+    assert isinstance(open_source(task, data_dir), PackedSource)
+
+
+def test_files_that_changed_meanwhile_are_packed_again(dataset: tuple[Task, Path]) -> None:
+    task, data_dir = dataset
+    folder = packed(task, data_dir)
+    manifest = read_manifest(folder)
+    shortened = manifest.model_copy(update={"chunks": manifest.chunks[:3]})
+    (folder / "manifest.json").write_text(shortened.model_dump_json(), encoding="utf-8")
+    first = open_splits(task, data_dir, sample=True)["train"].ids[0]
+    file = next((data_dir / "bigearthnet" / "BigEarthNet-v1.0" / first).glob("*_B02.tif"))
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    packed(task, data_dir)
+    again = read_manifest(folder)
+    assert again.complete
+    assert again.chunks[0] != manifest.chunks[0]
+    assert again.chunks[1:] == manifest.chunks[1:]
+
+
+def test_the_fingerprint_follows_the_content(dataset: tuple[Task, Path]) -> None:
+    task, data_dir = dataset
+    folder = packed(task, data_dir)
+    source = open_source(task, data_dir)
+    ids = source.ids("val")
+    before = source.fingerprint(ids)
+    assert before == source.fingerprint(ids)
+    assert before != source.fingerprint(ids[:-1])
+    raw = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    for chunk in raw["chunks"]:
+        chunk["files"] = dict.fromkeys(chunk["files"], "0" * 64)
+    (folder / "manifest.json").write_text(json.dumps(raw), encoding="utf-8")
+    assert before != source.fingerprint(ids)
+
+
+def test_damage_is_found(dataset: tuple[Task, Path]) -> None:
+    task, data_dir = dataset
+    folder = packed(task, data_dir)
+    assert damaged_chunks(folder, Silent()) == []
+    flipped, cut, gone = folder / "00000-10m.npy", folder / "00001-20m.npy", folder / "00002-60m.npy"
+    content = bytearray(flipped.read_bytes())
+    content[-1] ^= 1
+    flipped.write_bytes(content)
+    cut.write_bytes(cut.read_bytes()[:-100])
+    gone.unlink()
+    assert damaged_chunks(folder, Silent()) == [flipped, cut, gone]
+    source = open_source(task, data_dir)
+    for number in (1, 2):
+        with pytest.raises(DamagedFileError, match=f"0000{number}.*pack again"):
+            source.read(source.ids("train")[number * 100 : number * 100 + 5], ["B01", "B05"])
+
+
+def test_a_disk_that_is_too_small_is_noticed_before(
+    dataset: tuple[Task, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, data_dir = dataset
+    monkeypatch.setattr(packing, "free_bytes", lambda folder: 1000)
+    with pytest.raises(MissingDataError, match="GB"):
+        packed(task, data_dir)
+
+
+def test_features_from_a_pack_are_identical(command: Callable[..., tuple[int, str, str]], shared_samples: Path) -> None:
+    wanted = ("run", "--task", "bigearthnet", "--protocol", "linear", "--checkpoint", "bandstats", "--sample", "--json")
+    code, out, err = command(*wanted)
+    assert code == 0, err
+    (first,) = json.loads(out)
+    task = catalogue.task("bigearthnet")
+    home = shared_samples / f"{task.name}-v{task.version}"
+    folder = packed(task, home)
+    try:
+        code, out, err = command(*wanted, "--force")
+        assert code == 0, err
+    finally:
+        shutil.rmtree(folder.parent)
+    (again,) = json.loads(out)
+    assert again["result"]["provenance"]["features_computed"] == sum(again["result"]["counts"].values())
+    assert again["result"]["metrics"] == first["result"]["metrics"]
+    assert again["result"]["selection"] == first["result"]["selection"]
