@@ -8,7 +8,7 @@ DEMO := demo
 .PHONY: demo test check bench clean
 
 demo: $(VENV)/.demo
-	$(BIN)/ssl4eo-bench run --task eurosat --protocol linear --sample --results $(DEMO)/results --cache-dir $(DEMO)/cache
+	$(BIN)/ssl4eo-bench run --task bigearthnet --protocol linear --sample --results $(DEMO)/results --cache-dir $(DEMO)/cache
 	@echo
 	@cat $(DEMO)/results/leaderboard.sample.md
 
@@ -21,7 +21,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev
-	for each in linear_path extraction whole_run; do $(BIN)/python -m benchmarks.$$each || exit 1; done
+	for each in linear_path extraction reading whole_run growth; do $(BIN)/python -m benchmarks.$$each || exit 1; done
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
