@@ -16,8 +16,10 @@ _GDAL = {
 }
 
 
-def decode_geotiff(content: bytes, *, shape: tuple[int, int, int], dtype: str, where: str) -> np.ndarray:
-    """The pixels `[C, H, W]` of a GeoTIFF.
+def decode_geotiff(
+    content: bytes, *, shape: tuple[int, int, int], dtype: str | tuple[str, ...], where: str
+) -> np.ndarray:
+    """The pixels `[C, H, W]` of a GeoTIFF, in `dtype` or one of these types, as stored.
 
     Raises:
         DamagedFileError: if the content is no GeoTIFF, is cut off, or has another shape or type than expected.
@@ -36,7 +38,7 @@ def decode_geotiff(content: bytes, *, shape: tuple[int, int, int], dtype: str, w
                 raise RasterioError
             with MemoryFile(content) as memory, memory.open(driver="GTiff") as opened:
                 found = (opened.count, opened.height, opened.width)
-                _require(found, opened.dtypes[0], shape, dtype, where)
+                _require(found, opened.dtypes[0], shape, (dtype,) if isinstance(dtype, str) else dtype, where)
                 pixels: np.ndarray = opened.read()
         except RasterioError as error:
             raise DamagedFileError(f"{where} is no GeoTIFF, or a cut-off one; fetch it again.") from error
@@ -54,7 +56,7 @@ def decode_jpeg(content: bytes, *, shape: tuple[int, int, int], where: str) -> n
     try:
         with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
             found = (len(image.getbands()), image.height, image.width)
-            _require(found, "uint8", shape, "uint8", where)
+            _require(found, "uint8", shape, ("uint8",), where)
             pixels = np.frombuffer(image.tobytes(), dtype=np.uint8)
     except (OSError, SyntaxError, ValueError) as error:
         raise DamagedFileError(f"{where} is no JPEG, or a cut-off one; fetch it again.") from error
@@ -62,10 +64,13 @@ def decode_jpeg(content: bytes, *, shape: tuple[int, int, int], where: str) -> n
     return pixels.reshape(height, width, channels).transpose(2, 0, 1)
 
 
-def _require(found_shape: tuple[int, ...], found_dtype: str, shape: tuple[int, ...], dtype: str, where: str) -> None:
-    if found_shape != shape or found_dtype != dtype:
+def _require(
+    found_shape: tuple[int, ...], found_dtype: str, shape: tuple[int, ...], dtypes: tuple[str, ...], where: str
+) -> None:
+    if found_shape != shape or found_dtype not in dtypes:
+        wanted = _described(shape, " or ".join(dtypes))
         raise DamagedFileError(
-            f"{where} holds {_described(found_shape, found_dtype)}, but {_described(shape, dtype)} is expected; "
+            f"{where} holds {_described(found_shape, found_dtype)}, but {wanted} is expected; "
             "this is another file, or another release of the dataset."
         )
 

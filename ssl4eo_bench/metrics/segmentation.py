@@ -105,12 +105,14 @@ def rounded(probabilities: np.ndarray) -> np.ndarray:
     """
     if not ((probabilities >= 0) & (probabilities <= 1 + 1e-6)).all():
         raise ValueError("probabilities must be finite and in [0, 1]")
-    return np.minimum(np.rint(probabilities * _TOP), _TOP).astype(np.int64)
+    levels: np.ndarray = np.minimum(np.rint(probabilities * _TOP), _TOP).astype(np.int64)
+    return levels
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """Counts `[C, C]` of class numbers, rows are true classes."""
-    return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    counts: np.ndarray = np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    return counts
 
 
 def mean_iou(confusions: np.ndarray) -> np.ndarray:
