@@ -250,16 +250,19 @@ BACKSCATTER = {
 
 @cache
 def _covers() -> tuple[Cover, ...]:
-    """What the classes look like in the sample, in label order."""
+    """What the classes look like in the sample, in label order.
+
+    Pairs of them share a spectrum and differ in their pattern: what a look at single pixels cannot tell apart.
+    """
     return (
-        blend({"Forest": 1}),
-        blend({"HerbaceousVegetation": 2, "Forest": 1}),
-        blend({"Pasture": 1}, pattern="smooth"),
-        blend({"River": 1, "HerbaceousVegetation": 1}, shortwave=0.8, pattern="smooth"),
-        blend({"AnnualCrop": 1, "PermanentCrop": 1}, pattern="rows"),
-        blend({"Residential": 1}),
-        blend({"Industrial": 1, "AnnualCrop": 1}, visible=1.1, pattern="smooth"),
-        blend({"SeaLake": 1}),
+        blend({"Forest": 1}, pattern="smooth"),
+        blend({"Forest": 2, "HerbaceousVegetation": 1}, pattern="halls"),
+        blend({"Pasture": 1, "AnnualCrop": 1}, pattern="smooth"),
+        blend({"River": 1, "SeaLake": 1}, pattern="fields"),
+        blend({"Pasture": 1, "AnnualCrop": 1}, pattern="rows"),
+        blend({"Industrial": 1, "Residential": 1}, pattern="houses"),
+        blend({"Industrial": 1, "Residential": 1}, visible=1.1, pattern="smooth"),
+        blend({"SeaLake": 1}, pattern="smooth"),
     )
 
 
