@@ -101,7 +101,8 @@ def test_test_labels_are_opened_after_the_choice(command: Command, monkeypatch: 
 
     def logged_targets(source: DFC2020, ids: Any) -> np.ndarray:
         order.append(f"labels {ids[0]}")
-        return targets(source, ids)
+        labels: np.ndarray = targets(source, ids)
+        return labels
 
     def logged_fit(*arguments: Any, **options: Any) -> Any:
         fitted = fit(*arguments, **options)
@@ -124,7 +125,7 @@ def hide(monkeypatch: pytest.MonkeyPatch, *hidden: str) -> None:
     targets = DFC2020.targets
 
     def some(source: DFC2020, ids: Any) -> np.ndarray:
-        labels = targets(source, ids)
+        labels: np.ndarray = targets(source, ids)
         labels[[id_.endswith(hidden) for id_ in ids]] = 255
         return labels
 

@@ -23,12 +23,12 @@ TILE = "ROIs0000_test_{}_0_p7.tif"
 def write(root: Path, *, labels: np.ndarray | None = None, image: np.ndarray | None = None, sensor: str = "s2") -> Path:
     """One tile, p7 of the fit part, below `root`."""
     rng = np.random.default_rng(0)
-    levels = np.where(np.array(SENTINEL_2) == "B10", 15, 1500)[:, None, None]
-    pixels = {
-        "s2": (levels * rng.uniform(0.9, 1.1, (13, 256, 256))).astype(np.uint16),
-        "s1": rng.normal(-12.0, 3.0, (2, 256, 256)),
-    }[sensor]
-    write_geotiff(root / f"{sensor}_0" / TILE.format(sensor), pixels if image is None else image)
+    if image is None and sensor == "s2":
+        levels = np.where(np.array(SENTINEL_2) == "B10", 15, 1500)[:, None, None]
+        image = (levels * rng.uniform(0.9, 1.1, (13, 256, 256))).astype(np.uint16)
+    elif image is None:
+        image = rng.normal(-12.0, 3.0, (2, 256, 256))
+    write_geotiff(root / f"{sensor}_0" / TILE.format(sensor), image)
     codes = rng.integers(0, 11, (1, 256, 256)).astype(np.uint8) if labels is None else labels
     write_geotiff(root / "dfc_0" / TILE.format("dfc"), codes)
     return root
@@ -54,7 +54,7 @@ def test_codes_become_classes_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_a_map_with_higher_codes_is_refused_as_an_lc_map(tmp_path: Path, dtype: type) -> None:
-    codes = np.full((1, 256, 256), 10, dtype=dtype)
+    codes: np.ndarray = np.full((1, 256, 256), 10).astype(dtype)
     assert opened(write(tmp_path / "good", labels=codes)).targets([ID]).max() == 7
     codes[0, 5, 5] = 17
     with pytest.raises(DamagedFileError, match=r"dfc_0_p7.tif holds code 17, .* probably an lc map"):
@@ -63,7 +63,7 @@ def test_a_map_with_higher_codes_is_refused_as_an_lc_map(tmp_path: Path, dtype: 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_radar_comes_as_float32_decibel_whatever_is_on_disk(tmp_path: Path, dtype: type) -> None:
-    decibel = np.random.default_rng(1).normal(-12, 4, (2, 256, 256)).astype(dtype)
+    decibel: np.ndarray = np.random.default_rng(1).normal(-12, 4, (2, 256, 256)).astype(dtype)
     source = opened(write(tmp_path, image=decibel, sensor="s1"), "dfc2020-s1")
     (both,) = source.read([ID], ["VV", "VH"])
     assert both.dtype == np.float32
