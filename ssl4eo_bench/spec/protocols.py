@@ -7,8 +7,7 @@ from ssl4eo_bench.spec.canonical import Frozen
 from ssl4eo_bench.spec.tasks import Kind
 
 PIXELS = 64
-"""Labelled pixels of a tile that a dense head is fitted on. Neighbouring pixels repeat each other: more of them make
-the fit larger, not better."""
+"""Labelled pixels of a tile that a dense head is fitted on; docs/protocols.md says what more of them would give."""
 
 
 class Linear(Frozen):
