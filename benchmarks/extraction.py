@@ -21,10 +21,10 @@ from ssl4eo_bench.backbones.runtime import Runner, TorchRunner, make_runner
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.run import BATCH
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.inputs import map_inputs
 from ssl4eo_bench.spec.tasks import Groups
+from ssl4eo_bench.stages.extraction import BATCH
 
 IMAGES = {"tf_efficientnet_lite0.in1k": 2048, "resnet18.random": 512}
 

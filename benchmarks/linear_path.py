@@ -17,8 +17,9 @@ from ssl4eo_bench.plan import Request, plan
 from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.protocols.linear import fit_linear
 from ssl4eo_bench.protocols.solver import Basis, solve_path
-from ssl4eo_bench.run import LazyBackbone, extract_features
 from ssl4eo_bench.spec.protocols import Linear
+from ssl4eo_bench.stages.extraction import LazyBackbone
+from ssl4eo_bench.stages.images import extract_features
 from ssl4eo_bench.storage import cache_root
 
 STEPS = (8, 11, 13, 16, 19, 21, 24)  # of the grid: C from 1e-4 to 1

@@ -200,11 +200,15 @@ def show_result(result: RunResult) -> None:
     names = sorted(result.metrics["test"], key=lambda name: (name != main, name))
     rows = [(name, percent(result.metrics["test"][name]), percent(result.metrics["val"].get(name))) for name in names]
     table("metrics in percent, 95 % intervals", ["metric", "test", "val"], rows, right=["test", "val"])
+    columns = ["class", "samples", "precision", "recall", "F1", "AP"]
     classes = [
-        (c.name, c.support, _share(c.precision), _share(c.recall), _share(c.f1), _share(c.average_precision))
+        [c.name, c.support, _share(c.precision), _share(c.recall), _share(c.f1), _share(c.average_precision)]
         for c in result.classes
     ]
-    columns = ["class", "samples", "precision", "recall", "F1", "AP"]
+    if spec.task.kind == "segmentation":
+        columns = [*columns, "IoU"]
+        columns[1] = "pixels"
+        classes = [[*row, _share(c.iou)] for row, c in zip(classes, result.classes, strict=True)]
     table("test by class, in percent", columns, classes, right=columns[1:])
     path = result.selection.path
     line(f"chosen on val by {result.selection.metric}: C = {result.selection.C:.3g}")

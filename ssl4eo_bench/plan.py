@@ -82,7 +82,7 @@ def plan(request: Request, progress: Progress) -> list[Job]:
                     task=record,
                     checkpoint=checkpoint,
                     inputs=mapping,
-                    protocol=chosen,
+                    protocol=chosen.for_kind(task.kind),
                     seed=seed,
                     sample=request.sample,
                     partial=request.partial,

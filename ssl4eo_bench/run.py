@@ -9,19 +9,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from ssl4eo_bench import provenance
-from ssl4eo_bench.backbones.cache import CachedFeatures, FeatureCache, FeatureKey, backbone_digest
-from ssl4eo_bench.backbones.features import feature_module
-from ssl4eo_bench.backbones.runtime import Runner, make_runner
-from ssl4eo_bench.backbones.weights import state_sha256
-from ssl4eo_bench.data.batches import batches
-from ssl4eo_bench.metrics.evaluation import RESAMPLES, Evaluation, evaluate_multiclass, evaluate_multilabel
+from ssl4eo_bench.metrics.evaluation import RESAMPLES, Advance, Evaluation
 from ssl4eo_bench.plan import Job
-from ssl4eo_bench.progress import Advance, Progress
+from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.protocols.linear import LinearProbe, fit_linear
 from ssl4eo_bench.results.files import (
     SCHEMA_VERSION,
@@ -32,12 +28,11 @@ from ssl4eo_bench.results.files import (
     RunResult,
     Selection,
 )
-from ssl4eo_bench.spec.canonical import digest
-from ssl4eo_bench.spec.tasks import Groups, SplitName
+from ssl4eo_bench.spec.tasks import SplitName
+from ssl4eo_bench.stages.extraction import Computed
+from ssl4eo_bench.stages.images import Images, Rows
+from ssl4eo_bench.stages.tiles import Tiles
 from ssl4eo_bench.storage import replacing
-
-BATCH = 32
-"""Images at once on a processor; larger batches are no faster there and need more memory."""
 
 
 @dataclass(frozen=True)
@@ -55,39 +50,69 @@ class Settings:
     full_path: bool = False
 
 
+class Scores(Protocol):
+    """What a run found on the test split."""
+
+    @property
+    def origin(self) -> Computed:
+        """Of the features."""
+        ...
+
+    def evaluate(self, advance: Advance) -> Evaluation:
+        """The metrics, with intervals."""
+        ...
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What paired comparisons need of each sample."""
+        ...
+
+
+class Stages(Protocol):
+    """What depends on the kind of labels: of whole images, or of pixels."""
+
+    def rows(self, split: SplitName) -> Rows:
+        """What a head is fitted on or chosen by."""
+        ...
+
+    def score(self, probe: LinearProbe) -> Scores:
+        """Apply the chosen head to the test split."""
+        ...
+
+    def evaluate_val(self, probe: LinearProbe, rows: Rows) -> Evaluation:
+        """The metrics of the chosen head on the rows it was chosen by."""
+        ...
+
+
 def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
     """Do one run.
 
     Test labels are opened after everything has been chosen.
     """
     watch = _Watch()
-    backbone = LazyBackbone(job, settings.device, progress)
-
-    def features(split: SplitName) -> CachedFeatures:
-        return extract_features(job, split, backbone, settings.cache_dir, progress)
-
+    # The one place that tells kinds of labels apart.
+    stages: Stages = (Tiles if job.task.kind == "segmentation" else Images)(
+        job, settings.device, settings.cache_dir, progress
+    )
     with watch.stage("features"):
-        train, val = features("train"), features("val")
-        val_targets = job.samples["val"].targets(progress)
+        train, val = stages.rows("train"), stages.rows("val")
     with watch.stage("fit"):
         probe = fit_linear(
             job.spec.protocol,
             job.task.kind,
             len(job.task.classes),
-            (train.values, job.samples["train"].targets(progress)),
-            (val.values, val_targets),
+            (train.features, train.targets),
+            (val.features, val.targets),
             device=settings.device,
             progress=progress,
             full_path=settings.full_path,
         )
     with watch.stage("features"):
-        test = features("test")
+        scores = stages.score(probe)
     with watch.stage("metrics"):
-        scores, targets = probe.probabilities(test.values), job.samples["test"].targets(progress)
-        _store_scores(settings.cache_dir, job, scores, targets)
-        on_val = _evaluate(job, probe, probe.val_probabilities, val_targets)
+        _store_scores(settings.cache_dir, job, scores)
+        on_val = stages.evaluate_val(probe, val)
         with progress.stage("bootstrap intervals", total=RESAMPLES, unit="resamples") as advance:
-            on_test = _evaluate(job, probe, scores, targets, seed=job.spec.seed, advance=advance)
+            on_test = scores.evaluate(advance)
     return RunResult(
         schema_version=SCHEMA_VERSION,
         digest=job.spec.digest,
@@ -98,78 +123,14 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
         confusion=on_test.confusion,
         selection=_selection(job, probe),
         warnings=(*_input_warnings(job), *probe.warnings),
-        provenance=_provenance(settings, (train, val, test), watch),
+        provenance=_provenance(settings, [found.origin for found in (train, val, scores)], watch),
     )
 
 
-class LazyBackbone:
-    """The backbone of a job, built and compiled when the first batch is there: not at all if features are cached."""
-
-    def __init__(self, job: Job, device: str, progress: Progress) -> None:
-        self._job = job
-        self._device = device
-        self._progress = progress
-        self._run: Runner | None = None
-        self.runner = self.weights_sha256 = ""
-
-    def __call__(self, groups: Groups) -> np.ndarray:
-        """Features `[N, D]` of a batch."""
-        if self._run is None:
-            self._run = self._build(groups)
-            self.runner = self._run.name
-        return self._run(groups)
-
-    def _build(self, groups: Groups) -> Runner:
-        spec = self._job.spec
-        stored = [(group.shape[2], group.shape[3]) for group in groups]
-        bands = self._job.task.groups(spec.inputs.sources)
-        module = feature_module(spec.checkpoint, spec.inputs, bands, stored, seed=spec.seed)
-        self.weights_sha256 = state_sha256(module)
-        full = tuple(np.repeat(group[:1], BATCH, axis=0) for group in groups)
-        return make_runner(module, full, self._device, self._progress.note)
-
-
-def extract_features(
-    job: Job, split: SplitName, backbone: LazyBackbone, cache_dir: Path, progress: Progress
-) -> CachedFeatures:
-    """The features of a split, from the cache as far as they are there."""
-    spec, samples = job.spec, job.samples[split]
-    key = FeatureKey(
-        task=spec.task_slug,
-        split=split,
-        rows=len(samples.ids),
-        ids=samples.record.digest,
-        data=samples.source.fingerprint(samples.ids),
-        checkpoint=spec.checkpoint.name,
-        backbone=backbone_digest(spec.checkpoint, spec.seed),
-        inputs=digest(spec.inputs),
-    )
-
-    def read(start: int, stop: int) -> Iterator[Groups]:
-        return batches(samples.source, samples.ids[start:stop], spec.inputs.sources, size=BATCH)
-
-    return FeatureCache(cache_dir).get(key, backbone, read, progress)
-
-
-def _evaluate(
-    job: Job,
-    probe: LinearProbe,
-    scores: np.ndarray,
-    targets: np.ndarray,
-    *,
-    seed: int | None = None,
-    advance: Advance = lambda _: None,
-) -> Evaluation:
-    names = job.task.classes
-    if probe.thresholds is None:
-        return evaluate_multiclass(scores, targets, names, seed=seed, advance=advance)
-    return evaluate_multilabel(scores, targets, names, probe.thresholds, seed=seed, advance=advance)
-
-
-def _store_scores(cache_dir: Path, job: Job, scores: np.ndarray, targets: np.ndarray) -> None:
-    """Keep the scores of each test sample for paired comparisons; too large for git, they live in the cache."""
+def _store_scores(cache_dir: Path, job: Job, scores: "Scores") -> None:
+    """Keep what paired comparisons need of each test sample; too large for git, it lives in the cache."""
     with replacing(cache_dir / "scores" / f"{job.spec.digest}.npz") as temporary, temporary.open("wb") as opened:
-        np.savez(opened, ids=np.array(job.samples["test"].ids), scores=scores.astype(np.float32), targets=targets)
+        np.savez(opened, ids=np.array(job.samples["test"].ids), **scores.arrays())  # type: ignore[arg-type]
 
 
 def _metrics(evaluation: Evaluation) -> dict[str, MetricValue]:
@@ -195,7 +156,7 @@ def _input_warnings(job: Job) -> tuple[str, ...]:
     )
 
 
-def _provenance(settings: Settings, features: Sequence[CachedFeatures], watch: "_Watch") -> Provenance:
+def _provenance(settings: Settings, features: Sequence[Computed], watch: "_Watch") -> Provenance:
     return Provenance(
         versions=provenance.versions(),
         commit=watch.commit,

@@ -139,7 +139,7 @@ def test_test_labels_are_opened_after_the_choice(command: Command, monkeypatch: 
     monkeypatch.setattr(Samples, "targets", logged_targets)
     monkeypatch.setattr("ssl4eo_bench.run.fit_linear", logged_fit)
     run(command, "--checkpoint", "bandstats")
-    assert order == ["labels 120 AnnualCrop_25", "labels 240 AnnualCrop_1", "chosen", "labels 240 AnnualCrop_37"]
+    assert order == ["labels 240 AnnualCrop_1", "labels 120 AnnualCrop_25", "chosen", "labels 240 AnnualCrop_37"]
 
 
 def test_missing_bands_are_filled_and_the_result_warns(command: Command) -> None:

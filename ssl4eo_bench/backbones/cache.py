@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -24,30 +24,35 @@ from ssl4eo_bench.errors import CacheError, WeightsError
 from ssl4eo_bench.progress import Advance, Progress
 from ssl4eo_bench.spec.canonical import Frozen, digest
 from ssl4eo_bench.spec.checkpoints import Checkpoint, HubWeights, RandomWeights
-from ssl4eo_bench.spec.tasks import Groups
 from ssl4eo_bench.storage import replacing, write_text
 
 SHARD_ROWS = 1024
+"""Rows of features in a shard: of one image each, or of as many pixels of each tile as a key says."""
 EXTRACTION_VERSION = 1
 """Bumped when the code between stored pixels and features changes what it computes."""
 
-Read = Callable[[int, int], Iterable[Groups]]
-"""Gives the stored pixels of samples start to stop, in order, batch by batch."""
+Batch = TypeVar("Batch")
+Taken = TypeVar("Taken", contravariant=True)
+
+Read = Callable[[int, int], Iterable[Batch]]
+"""Gives what the backbone takes of samples start to stop, in order, batch by batch."""
 
 
-class Backbone(Protocol):
-    """Turns stored pixels into features.
+class Backbone(Protocol[Taken]):
+    """Turns batches, such as groups of stored pixels, into features."""
 
-    Attributes:
-        runner: name of what runs it, known after the first batch.
-        weights_sha256: of its parameters and buffers, known then, too.
-    """
+    @property
+    def runner(self) -> str:
+        """Name of what runs it, known after the first batch."""
+        ...
 
-    runner: str
-    weights_sha256: str
+    @property
+    def weights_sha256(self) -> str:
+        """Of its parameters and buffers, known then, too."""
+        ...
 
-    def __call__(self, groups: Groups) -> np.ndarray:
-        """Features `[N, D]` float32 of a batch."""
+    def __call__(self, batch: Taken, /) -> np.ndarray:
+        """Features `[N, D]`, or `[N, K, D]` of K pixels of each sample, float32 of a batch."""
         ...
 
 
@@ -64,6 +69,8 @@ class FeatureKey(Frozen):
         backbone: as `backbone_digest` gives it.
         inputs: digest of the input mapping.
         extraction: `EXTRACTION_VERSION`.
+        pixels: how many of each sample have features of their own; none for features of whole images.
+        places: digest of which pixels these are.
     """
 
     task: str
@@ -75,11 +82,18 @@ class FeatureKey(Frozen):
     backbone: str
     inputs: str
     extraction: int = EXTRACTION_VERSION
+    pixels: int | None = None
+    places: str | None = None
 
     @property
     def digest(self) -> str:
         """The name of the entry; what is only for people is left out."""
-        return digest(self.model_dump(exclude={"split", "checkpoint"}))
+        return digest(self.model_dump(exclude={"split", "checkpoint"}, exclude_none=True))
+
+    @property
+    def shard_samples(self) -> int:
+        """How many samples make a shard."""
+        return max(1, SHARD_ROWS // (self.pixels or 1))
 
 
 def backbone_digest(checkpoint: Checkpoint, seed: int) -> str:
@@ -113,11 +127,11 @@ class Manifest(Frozen):
 
 @dataclass(frozen=True)
 class CachedFeatures:
-    """Features `[N, D]` float32 in row order, and where they came from.
+    """Features `[N, D]` or `[N, K, D]` float32 in the order of the samples, and where they came from.
 
     Attributes:
         values: the features.
-        computed: how many rows were computed just now.
+        computed: of how many samples they were computed just now.
         runners: what computed them, now or earlier.
         weights_sha256: of the backbones that did.
         repaired: how many shards were damaged and computed again.
@@ -136,7 +150,7 @@ class FeatureCache:
     def __init__(self, root: Path) -> None:
         self._root = root / "features"
 
-    def get(self, key: FeatureKey, backbone: Backbone, read: Read, progress: Progress) -> CachedFeatures:
+    def get(self, key: FeatureKey, backbone: Backbone[Batch], read: Read[Batch], progress: Progress) -> CachedFeatures:
         """The features of a key: from disk as far as they are there, else computed and stored.
 
         Raises:
@@ -198,15 +212,17 @@ def _acquire(lock: FileLock, key: FeatureKey, progress: Progress) -> FileLock:
     return lock
 
 
-def _fill(entry: Path, manifest: Manifest, backbone: Backbone, read: Read, advance: Advance) -> CachedFeatures:
+def _fill(
+    entry: Path, manifest: Manifest, backbone: Backbone[Batch], read: Read[Batch], advance: Advance
+) -> CachedFeatures:
     key = manifest.key
     for half_written in entry.glob(".shard-*"):  # by a process that was killed
         half_written.unlink()
     values: np.ndarray | None = None
     computed = repaired = 0
-    for start in range(0, key.rows, SHARD_ROWS):
-        stop = min(start + SHARD_ROWS, key.rows)
-        name = f"shard-{start // SHARD_ROWS:05d}.npy"
+    for start in range(0, key.rows, key.shard_samples):
+        stop = min(start + key.shard_samples, key.rows)
+        name = f"shard-{start // key.shard_samples:05d}.npy"
         known = manifest.shards.get(name)
         rows = _read_shard(entry / name, known) if known else None
         if rows is None:
@@ -224,7 +240,7 @@ def _fill(entry: Path, manifest: Manifest, backbone: Backbone, read: Read, advan
         else:
             advance(len(rows))
         if values is None:
-            values = np.empty((key.rows, rows.shape[1]), dtype=np.float32)
+            values = np.empty((key.rows, *rows.shape[1:]), dtype=np.float32)
         values[start:stop] = rows
     assert values is not None  # a split has samples
     shards = manifest.shards.values()
@@ -237,18 +253,29 @@ def _fill(entry: Path, manifest: Manifest, backbone: Backbone, read: Read, advan
     )
 
 
-def _compute_shard(key: FeatureKey, backbone: Backbone, batches: Iterable[Groups], advance: Advance) -> np.ndarray:
+def _compute_shard(
+    key: FeatureKey, backbone: Backbone[Batch], batches: Iterable[Batch], advance: Advance
+) -> np.ndarray:
     rows = []
-    for groups in batches:
-        features = backbone(groups)
-        if not np.isfinite(features).all():
-            raise WeightsError(
-                f"checkpoint {key.checkpoint!r} gives features that are not finite on task {key.task!r}; its weights "
-                "or its scaling are not what its entry says."
-            )
+    for batch in batches:
+        features = backbone(batch)
+        require_finite(features, key.checkpoint, key.task)
         rows.append(features)
         advance(len(features))
     return np.concatenate(rows)
+
+
+def require_finite(features: np.ndarray, checkpoint: str, task: str) -> None:
+    """Refuse features that no protocol can use.
+
+    Raises:
+        WeightsError: if there are NaN or infinities among them.
+    """
+    if not np.isfinite(features).all():
+        raise WeightsError(
+            f"checkpoint {checkpoint!r} gives features that are not finite on task {task!r}; its weights or its "
+            "scaling are not what its entry says."
+        )
 
 
 def _write_shard(file: Path, rows: np.ndarray) -> str:

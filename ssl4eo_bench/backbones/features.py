@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl4eo_bench.backbones.build import build
-from ssl4eo_bench.backbones.preprocess import Preprocess
+from ssl4eo_bench.backbones.preprocess import Preprocess, separate
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.spec.checkpoints import Checkpoint, Feature
 from ssl4eo_bench.spec.inputs import InputMapping
@@ -66,11 +66,7 @@ def feature_module(
         SpecError: if the backbone does not have the wanted feature.
     """
     if checkpoint.arch == "bandstats":
-        parts = []
-        for group, size in zip(groups, sizes, strict=True):
-            own = tuple(channel for channel in inputs.channels if channel.source in group)
-            parts.append(Preprocess(inputs.model_copy(update={"channels": own}), [group], [size]))
-        return BandStatistics(parts).eval()
+        return BandStatistics(separate(inputs, groups, sizes)).eval()
     backbone = build(checkpoint, seed=seed)
     if checkpoint.feature != "pooled" and not getattr(backbone, "num_prefix_tokens", 0):
         raise SpecError(

@@ -68,6 +68,17 @@ class Preprocess(nn.Module):
         return torch.matmul(rows, torch.matmul(group, columns))
 
 
+def separate(
+    inputs: InputMapping, groups: Sequence[Sequence[str]], sizes: Sequence[tuple[int, int]]
+) -> list[Preprocess]:
+    """One module for each stored group, for bands that stay at their stored size."""
+    parts = []
+    for group, size in zip(groups, sizes, strict=True):
+        own = tuple(channel for channel in inputs.channels if channel.source in group)
+        parts.append(Preprocess(inputs.model_copy(update={"channels": own}), [group], [size]))
+    return parts
+
+
 def resize_matrix(stored: int, wanted: int) -> Tensor:
     """The matrix `[wanted, stored]` of one-dimensional bicubic resizing with antialiasing (Pillow's kernel)."""
     identity = torch.eye(stored).view(1, 1, stored, stored)

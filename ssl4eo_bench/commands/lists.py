@@ -88,9 +88,10 @@ def _protocols() -> list[dict[str, Any]]:
             "protocol": name,
             "version": protocol.version,
             "what": (type(protocol).__doc__ or "").splitlines()[0],
-            "settings": ", ".join(f"{k}={v:g}" for k, v in protocol.model_dump(exclude={"name", "version"}).items()),
+            "settings": ", ".join(f"{k}={v:g}" for k, v in settings.items()),
         }
         for name, protocol in PROTOCOLS.items()
+        for settings in (protocol.for_kind("segmentation").model_dump(exclude={"name", "version"}),)
     ]
 
 

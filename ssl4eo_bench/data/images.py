@@ -23,8 +23,10 @@ _GDAL = {
 class Decode(Protocol):
     """Decodes one GeoTIFF."""
 
-    def __call__(self, content: bytes, *, shape: tuple[int, int, int], dtype: str, where: str) -> np.ndarray:
-        """The pixels `[C, H, W]`.
+    def __call__(
+        self, content: bytes, *, shape: tuple[int, int, int], dtype: str | tuple[str, ...], where: str
+    ) -> np.ndarray:
+        """The pixels `[C, H, W]` in `dtype`, or in one of these types, as stored.
 
         Raises:
             DamagedFileError: if the content is no GeoTIFF, is cut off, or has another shape or type than expected.
@@ -39,13 +41,13 @@ def geotiff_decoder() -> Iterator[Decode]:
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
     from rasterio.io import MemoryFile
 
-    def decode(content: bytes, *, shape: tuple[int, int, int], dtype: str, where: str) -> np.ndarray:
+    def decode(content: bytes, *, shape: tuple[int, int, int], dtype: str | tuple[str, ...], where: str) -> np.ndarray:
         try:
             if not content:  # an empty memory file would be opened for writing
                 raise RasterioError
             with MemoryFile(content) as memory, memory.open(driver="GTiff") as opened:
                 found = (opened.count, opened.height, opened.width)
-                _require(found, opened.dtypes[0], shape, dtype, where)
+                _require(found, opened.dtypes[0], shape, (dtype,) if isinstance(dtype, str) else dtype, where)
                 pixels: np.ndarray = opened.read()
         except RasterioError as error:
             raise DamagedFileError(f"{where} is no GeoTIFF, or a cut-off one; fetch it again.") from error
@@ -57,7 +59,9 @@ def geotiff_decoder() -> Iterator[Decode]:
         yield decode
 
 
-def decode_geotiff(content: bytes, *, shape: tuple[int, int, int], dtype: str, where: str) -> np.ndarray:
+def decode_geotiff(
+    content: bytes, *, shape: tuple[int, int, int], dtype: str | tuple[str, ...], where: str
+) -> np.ndarray:
     """The pixels `[C, H, W]` of a single GeoTIFF.
 
     Raises:
@@ -78,7 +82,7 @@ def decode_jpeg(content: bytes, *, shape: tuple[int, int, int], where: str) -> n
     try:
         with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
             found = (len(image.getbands()), image.height, image.width)
-            _require(found, "uint8", shape, "uint8", where)
+            _require(found, "uint8", shape, ("uint8",), where)
             pixels = np.frombuffer(image.tobytes(), dtype=np.uint8)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DamagedFileError(f"{where} is no JPEG, or a cut-off one; fetch it again.") from error
@@ -86,10 +90,13 @@ def decode_jpeg(content: bytes, *, shape: tuple[int, int, int], where: str) -> n
     return pixels.reshape(height, width, channels).transpose(2, 0, 1)
 
 
-def _require(found_shape: tuple[int, ...], found_dtype: str, shape: tuple[int, ...], dtype: str, where: str) -> None:
-    if found_shape != shape or found_dtype != dtype:
+def _require(
+    found_shape: tuple[int, ...], found_dtype: str, shape: tuple[int, ...], dtypes: tuple[str, ...], where: str
+) -> None:
+    if found_shape != shape or found_dtype not in dtypes:
+        wanted = _described(shape, " or ".join(dtypes))
         raise DamagedFileError(
-            f"{where} holds {_described(found_shape, found_dtype)}, but {_described(shape, dtype)} is expected; "
+            f"{where} holds {_described(found_shape, found_dtype)}, but {wanted} is expected; "
             "this is another file, or another release of the dataset."
         )
 

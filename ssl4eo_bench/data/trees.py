@@ -1,10 +1,11 @@
 """A tree of files by relative name, whether it lies in a folder or in a zip archive."""
 
 import os
+import re
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -126,6 +127,53 @@ class ZipTree:
         """Size and checksum as the archive's directory gives them."""
         member = self._zip.getinfo(self._inside + name)
         return f"{member.file_size}:{member.CRC:08x}"
+
+
+class Gathered:
+    """Files that lie in several folders and archives, each under its name without folders."""
+
+    def __init__(self, places: Mapping[str, tuple[Tree, str]]) -> None:
+        self._places = dict(places)
+
+    def names(self) -> frozenset[str]:
+        """Every file that was found."""
+        return frozenset(self._places)
+
+    def where(self, name: str) -> str:
+        """The file's path, or archive and member."""
+        tree, inside = self._place(name)
+        return tree.where(inside)
+
+    def read(self, name: str) -> bytes:
+        """The file's bytes."""
+        tree, inside = self._place(name)
+        return tree.read(inside)
+
+    def stamp(self, name: str) -> str:
+        """As the folder or archive stamps it."""
+        tree, inside = self._place(name)
+        return tree.stamp(inside)
+
+    def _place(self, name: str) -> tuple[Tree, str]:
+        if name not in self._places:
+            raise MissingDataError(f"{name} is in none of the folders and archives that were searched.")
+        return self._places[name]
+
+
+def gather_files(root: Path, pattern: re.Pattern[str]) -> Gathered:
+    """All files below `root` and in zip archives below it whose name without folders matches `pattern`.
+
+    Where a name occurs more than once, a folder goes before an archive, which is slower to read, and the first place
+    in alphabetical order before the others. What macOS adds to archives is left out.
+    """
+    trees: list[Tree] = [Folder(root), *(ZipTree(archive) for archive in sorted(root.rglob("*.zip")))]
+    places: dict[str, tuple[Tree, str]] = {}
+    for tree in trees:
+        for inside in sorted(tree.names()):
+            path = PurePosixPath(inside)
+            if pattern.fullmatch(path.name) and "__MACOSX" not in path.parts:
+                places.setdefault(path.name, (tree, inside))
+    return Gathered(places)
 
 
 def open_zip(archive: Path) -> zipfile.ZipFile:

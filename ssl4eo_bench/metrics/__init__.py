@@ -1,1 +1,1 @@
-"""Metrics: whole arrays in, floats out. No torch."""
+"""Metrics: whole arrays in, or tiles one after the other; floats out. No torch."""

@@ -28,7 +28,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class ClassValues:
-    """The metrics of one class; `average_precision` and `recall` are none for a class without samples."""
+    """The metrics of one class; `average_precision` and `recall` are none for a class without samples.
+
+    `iou` is there for segmentation, unless the class is neither in the labels nor predicted.
+    """
 
     name: str
     support: int
@@ -36,6 +39,7 @@ class ClassValues:
     recall: float | None
     f1: float
     average_precision: float | None
+    iou: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def evaluate_multiclass(
     confusion = np.zeros((len(names), len(names)), dtype=int)
     np.add.at(confusion, (labels, chosen), 1)
     return Evaluation(
-        metrics=_estimates(measure, len(labels), seed, advance),
+        metrics=estimates(measure, len(labels), seed, advance),
         classes=measure.class_values(names),
         confusion=tuple(map(tuple, confusion.tolist())),
     )
@@ -115,7 +119,7 @@ def evaluate_multilabel(
     truth = labels.astype(bool)
     predicted = {"": scores >= 0.5, "_tuned": scores >= thresholds}
     measure = _Measure(scores, truth, predicted, _calibration(scores, truth), exclusive=False)
-    return Evaluation(metrics=_estimates(measure, len(labels), seed, advance), classes=measure.class_values(names))
+    return Evaluation(metrics=estimates(measure, len(labels), seed, advance), classes=measure.class_values(names))
 
 
 def tune_thresholds(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -160,11 +164,11 @@ class _Measure:
         }
         for suffix, predicted in self._predicted.items():
             hits, guesses = weights @ (self._truth * predicted), weights @ predicted
-            values[f"micro_f1{suffix}"] = _ratio(2 * hits.sum(1), guesses.sum(1) + actual.sum(1))
-            values[f"macro_f1{suffix}"] = _ratio(2 * hits, guesses + actual).mean(1)
+            values[f"micro_f1{suffix}"] = ratio(2 * hits.sum(1), guesses.sum(1) + actual.sum(1))
+            values[f"macro_f1{suffix}"] = ratio(2 * hits, guesses + actual).mean(1)
             if self._exclusive:
                 values["accuracy"] = hits.sum(1) / weights.sum(1)
-                values["balanced_accuracy"] = _ratio(_ratio(hits, actual).sum(1), (actual > 0).sum(1))
+                values["balanced_accuracy"] = ratio(ratio(hits, actual).sum(1), (actual > 0).sum(1))
         values["ece"] = np.abs(weights @ self._calibration).sum(1) / weights.sum(1)
         return values
 
@@ -178,16 +182,26 @@ class _Measure:
             ClassValues(
                 name=name,
                 support=int(actual[c]),
-                precision=float(_ratio(hits[c], guesses[c])),
+                precision=float(ratio(hits[c], guesses[c])),
                 recall=float(hits[c] / actual[c]) if actual[c] else None,
-                f1=float(_ratio(2 * hits[c], guesses[c] + actual[c])),
+                f1=float(ratio(2 * hits[c], guesses[c] + actual[c])),
                 average_precision=float(self._each[c].average_precision(ones)[0]) if actual[c] else None,
             )
             for c, name in enumerate(names)
         ]
 
 
-def _estimates(measure: _Measure, samples: int, seed: int | None, advance: Advance) -> dict[str, Estimate]:
+def estimates(
+    measure: Callable[[np.ndarray], dict[str, np.ndarray]], samples: int, seed: int | None, advance: Advance
+) -> dict[str, Estimate]:
+    """Metrics with bootstrap intervals.
+
+    Args:
+        measure: the metrics `[B]` as functions of how often each sample counts `[B, N]`.
+        samples: how many there are.
+        seed: of the bootstrap; none leaves intervals away.
+        advance: is told of its progress.
+    """
     point = {name: float(value[0]) for name, value in measure(np.ones((1, samples))).items()}
     if seed is None:
         return {name: Estimate(value) for name, value in point.items()}
@@ -220,10 +234,10 @@ def _calibration(confidence: np.ndarray, correct: np.ndarray) -> np.ndarray:
     return gaps
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """`part / whole`, and 0 where there is nothing to divide (scikit-learn's `zero_division=0`)."""
-    ratio: np.ndarray = np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
-    return ratio
+    quotient: np.ndarray = np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
+    return quotient
 
 
 def _require(scores: np.ndarray, shape: tuple[int, int]) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from ssl4eo_bench.metrics.evaluation import tune_thresholds
 from ssl4eo_bench.metrics.ranking import Ranking
+from ssl4eo_bench.metrics.segmentation import confusion_matrix, mean_iou
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.protocols.solver import Basis, Head, solve_path
 from ssl4eo_bench.spec.protocols import Linear
@@ -67,7 +68,7 @@ def fit_linear(
 
     Args:
         protocol: its settings.
-        kind: multiclass fits a softmax, multilabel independent sigmoids.
+        kind: multilabel fits independent sigmoids; multiclass, and segmentation with a pixel a row, a softmax.
         classes: number of classes, also those without training samples.
         train: features `[N, D]` float32 and targets, `[N]` or `[N, C]`.
         val: the same of the validation split, on which C is chosen.
@@ -116,7 +117,7 @@ def _fit(
             basis,
             features,
             train[1],
-            "softmax" if kind == "multiclass" else "sigmoid",
+            "sigmoid" if kind == "multilabel" else "softmax",
             grid,
             classes=classes,
             tolerance=protocol.tolerance,
@@ -147,6 +148,8 @@ def _fit(
 
 def _main_metric(kind: Kind, targets: np.ndarray) -> Callable[[np.ndarray], float]:
     """The task's main metric as a function of logits."""
+    if MAIN_METRIC[kind] == "miou":
+        return lambda logits: float(mean_iou(confusion_matrix(targets, logits.argmax(axis=1), logits.shape[1])))
     if MAIN_METRIC[kind] == "accuracy":
         return lambda logits: float((logits.argmax(axis=1) == targets).mean())
     ones = np.ones((1, len(targets)))
@@ -155,7 +158,7 @@ def _main_metric(kind: Kind, targets: np.ndarray) -> Callable[[np.ndarray], floa
 
 def _probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:
     exact = torch.from_numpy(logits).double()
-    activated = torch.softmax(exact, dim=1) if kind == "multiclass" else torch.sigmoid(exact)
+    activated = torch.sigmoid(exact) if kind == "multilabel" else torch.softmax(exact, dim=1)
     probabilities: np.ndarray = activated.numpy()
     return probabilities
 

@@ -34,6 +34,7 @@ class ClassResult(Frozen):
     recall: float | None = None
     f1: float
     average_precision: float | None = None
+    iou: float | None = None
 
 
 class PathResult(Frozen):

@@ -4,6 +4,10 @@ from typing import Literal
 
 from ssl4eo_bench.errors import UnknownNameError
 from ssl4eo_bench.spec.canonical import Frozen
+from ssl4eo_bench.spec.tasks import Kind
+
+PIXELS = 64
+"""Labelled pixels of a tile that a dense head is fitted on; docs/protocols.md says what more of them would give."""
 
 
 class Linear(Frozen):
@@ -15,12 +19,16 @@ class Linear(Frozen):
     metric on `val` is taken, the stronger penalty on ties, among the points up to the first one that leaves the best
     `patience` points behind.
 
+    For segmentation the samples are pixels: of each tile, `pixels` labelled ones, with dense features interpolated
+    bilinearly between the places of the feature grid. Which ones is drawn by the tile's id.
+
     Attributes:
         c_min: strongest penalty.
         c_max: weakest penalty.
         points: values of C, log-spaced.
         patience: points without improvement on `val` after which the path stops.
         tolerance: a head has converged when its gradient is this small, relative to the gradient at zero weights.
+        pixels: of each tile, for segmentation; none for labels of whole images.
     """
 
     name: Literal["linear"] = "linear"
@@ -30,6 +38,11 @@ class Linear(Frozen):
     points: int = 45
     patience: int = 10
     tolerance: float = 1e-5
+    pixels: int | None = None
+
+    def for_kind(self, kind: Kind) -> "Linear":
+        """The settings for tasks of a kind."""
+        return self.model_copy(update={"pixels": PIXELS}) if kind == "segmentation" else self
 
     def grid(self) -> tuple[float, ...]:
         """The values of C, ascending."""

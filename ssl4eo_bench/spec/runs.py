@@ -54,7 +54,7 @@ class RunSpec(Frozen):
                 "task": self.task.model_dump(),
                 "checkpoint": self.checkpoint.identity(),
                 "inputs": self.inputs.model_dump(),
-                "protocol": self.protocol.model_dump(),
+                "protocol": self.protocol.model_dump(exclude_none=True),
                 "seed": self.seed,
                 "sample": self.sample,
                 "partial": self.partial,

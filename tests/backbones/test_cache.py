@@ -193,3 +193,27 @@ def test_pruning_keeps_what_is_of_use(tmp_path: Path) -> None:
     assert [manifest.key.checkpoint for manifest, _ in cache.entries()] == ["c"]
     cache.prune(everything=True)
     assert cache.entries() == []
+
+
+class Tripler(Doubler):
+    """A backbone with features of three pixels of each sample."""
+
+    def __call__(self, groups: Groups) -> np.ndarray:
+        return super().__call__(groups)[:, :, None] + np.arange(3, dtype=np.float32)[:, None]
+
+
+def test_features_of_pixels_have_shards_of_as_many_rows(tmp_path: Path) -> None:
+    of_pixels = key(pixels=3, places="p")
+    found = FeatureCache(tmp_path).get(of_pixels, Tripler(), read, Silent())
+    np.testing.assert_array_equal(found.values, EXPECTED[:, :, None] + np.arange(3)[:, None])
+    assert found.values.shape == (ROWS, 3, 1)
+    ((manifest, _),) = FeatureCache(tmp_path).entries()
+    assert {shard.rows for shard in list(manifest.shards.values())[:-1]} == {SHARD // 3}
+    again = FeatureCache(tmp_path).get(of_pixels, Tripler(), read, Silent())
+    assert again.values.tobytes() == found.values.tobytes()
+    assert again.computed == 0
+
+
+def test_other_pixels_have_their_own_entry(tmp_path: Path) -> None:
+    digests = {key(**changes).digest for changes in ({}, {"pixels": 3, "places": "p"}, {"pixels": 3, "places": "q"})}
+    assert len(digests) == 3

@@ -34,6 +34,14 @@ def test_another_type_is_refused(tmp_path: Path, pixels: np.ndarray) -> None:
         decode_geotiff((tmp_path / "x.tif").read_bytes(), shape=SHAPE, dtype="uint16", where="x.tif")
 
 
+def test_several_types_can_be_allowed(tmp_path: Path, pixels: np.ndarray) -> None:
+    write_geotiff(tmp_path / "x.tif", pixels)
+    content = (tmp_path / "x.tif").read_bytes()
+    assert decode_geotiff(content, shape=SHAPE, dtype=("uint8", "uint16"), where="x.tif").dtype == np.uint16
+    with pytest.raises(DamagedFileError, match="but 13 bands of 8 × 6 pixels in float32 or float64 is expected"):
+        decode_geotiff(content, shape=SHAPE, dtype=("float32", "float64"), where="x.tif")
+
+
 @pytest.mark.parametrize("kept", [0, 7, 200, -40])
 def test_a_cut_off_geotiff_is_refused_by_name(tmp_path: Path, pixels: np.ndarray, kept: int) -> None:
     write_geotiff(tmp_path / "x.tif", pixels)

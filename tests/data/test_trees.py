@@ -1,11 +1,12 @@
 import pickle
+import re
 import threading
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from ssl4eo_bench.data.trees import Folder, Tree, ZipTree, find_tree
+from ssl4eo_bench.data.trees import Folder, Tree, ZipTree, find_tree, gather_files
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError
 
 FILES = {"A/A_1.jpg": b"one", "A/A_2.jpg": b"two", "B/B_1.jpg": b"three"}
@@ -102,3 +103,20 @@ def test_a_member_with_altered_bytes_is_refused_by_name(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes().replace(b"some content", b"same content"))
     with pytest.raises(DamagedFileError, match=r"a\.zip:A/A_1\.jpg cannot be read"):
         ZipTree(file).read("A/A_1.jpg")
+
+
+def test_files_are_gathered_by_name_from_folders_and_archives(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    archive(tmp_path / "deep" / "er" / "a.zip")
+    (tmp_path / "deep" / "A_1.jpg").write_bytes(b"unpacked")
+    with zipfile.ZipFile(tmp_path / "mac.zip", "w") as opened:
+        opened.writestr("__MACOSX/B/B_9.jpg", b"no image")
+        opened.writestr("B/._B_1.jpg", b"no image")
+    tree = gather_files(tmp_path, re.compile(r"[AB]_\d\.jpg"))
+    assert tree.names() == {"A_1.jpg", "A_2.jpg", "B_1.jpg"}
+    assert (tree.read("A_1.jpg"), tree.read("B_1.jpg")) == (b"unpacked", b"three")
+    assert tree.where("B_1.jpg") == f"{tmp_path}/deep/er/a.zip:2750/B/B_1.jpg"
+    assert tree.stamp("A_2.jpg") != tree.stamp("B_1.jpg")
+    assert pickle.loads(pickle.dumps(tree)).read("A_2.jpg") == b"two"
+    with pytest.raises(MissingDataError, match=r"B_9.jpg is in none of the folders"):
+        tree.read("B_9.jpg")

@@ -20,7 +20,7 @@ from ssl4eo_bench.spec.tasks import Split
 
 @pytest.fixture
 def make_result() -> Callable[..., RunResult]:
-    """Makes a plausible result; keywords of the spec mark it, `accuracy` is its test accuracy."""
+    """Makes a plausible result; keywords of the spec mark it, `accuracy` is its main test metric."""
 
     def make(
         task: str = "eurosat",
@@ -43,18 +43,17 @@ def make_result() -> Callable[..., RunResult]:
             seed=seed,
             **marks,
         )
-        values = {"accuracy": accuracy, "micro_map": accuracy + 0.1, "macro_f1": accuracy - 0.01}
+        main = chosen.main_metric
+        values = {main: accuracy, "micro_map": accuracy + 0.1, "macro_f1": accuracy - 0.01}
         metrics = {name: MetricValue(value=v, low=v - 0.02, high=v + 0.02) for name, v in values.items()}
         return RunResult(
             schema_version=1,
             digest=spec.digest,
             spec=spec,
             counts={split: found.count for split, found in splits.items()},
-            metrics={"val": {"accuracy": MetricValue(value=0.1 + 0.2)}, "test": metrics},
+            metrics={"val": {main: MetricValue(value=0.1 + 0.2)}, "test": metrics},
             classes=tuple(ClassResult(name=name, support=1, precision=1 / 3, f1=0.1) for name in chosen.classes),
-            selection=Selection(
-                metric="accuracy", C=0.01, path=(PathResult(C=0.01, val=0.3, gradient=1e-6, iterations=5),)
-            ),
+            selection=Selection(metric=main, C=0.01, path=(PathResult(C=0.01, val=0.3, gradient=1e-6, iterations=5),)),
             provenance=Provenance(
                 versions={"python": "3.11"},
                 dirty=dirty,

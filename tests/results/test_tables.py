@@ -1,11 +1,14 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from ssl4eo_bench.results import tables
 from ssl4eo_bench.results.files import RunResult, write_result
 from ssl4eo_bench.results.tables import write_leaderboard, write_tables
+from ssl4eo_bench.spec import catalogue
 
 Make = Callable[..., RunResult]
 
@@ -19,8 +22,15 @@ def generate(results: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in (*write_tables(results), *write_leaderboard(results))}
 
 
+def headline(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let these be all headline tasks, whichever there are."""
+    tasks = {name: catalogue.task(name) for name in names}
+    monkeypatch.setattr(tables, "catalogue", SimpleNamespace(tasks=lambda: tasks))
+
+
 @pytest.fixture
-def results(tmp_path: Path, make_result: Make) -> Path:
+def results(tmp_path: Path, make_result: Make, monkeypatch: pytest.MonkeyPatch) -> Path:
+    headline(monkeypatch, "eurosat")
     write_result(tmp_path, make_result(checkpoint="bandstats", accuracy=1 / 3))
     write_result(tmp_path, make_result(checkpoint="resnet18.random", accuracy=0.5))
     write_result(tmp_path, make_result(checkpoint="resnet18.random", accuracy=0.6, seed=1))
@@ -60,6 +70,18 @@ def test_a_mean_needs_every_headline_task(results: Path) -> None:
     board = {row["checkpoint"]: row for row in rows(results / "leaderboard.csv")}
     assert float(board["bandstats"]["mean"]) == pytest.approx(1 / 3)
     assert board["resnet50.random"]["mean"] == ""  # it has only a variant
+
+
+def test_a_mean_spans_kinds_of_labels(results: Path, make_result: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    headline(monkeypatch, "eurosat", "dfc2020")
+    write_result(results, make_result("dfc2020", checkpoint="bandstats", accuracy=0.25))
+    generate(results)
+    board = {row["checkpoint"]: row for row in rows(results / "leaderboard.csv")}
+    assert float(board["bandstats"]["dfc2020-v1.miou"]) == 0.25
+    assert float(board["bandstats"]["mean"]) == pytest.approx((1 / 3 + 1 / 4) / 2)
+    assert board["resnet18.random"]["mean"] == ""  # it has no label maps
+    (table,) = rows(results / "tables" / "dfc2020-v1.linear-v1.csv")
+    assert list(table)[:3] == ["checkpoint", "seed", "miou"]
 
 
 def test_marked_runs_never_enter_official_tables(results: Path, make_result: Make) -> None:

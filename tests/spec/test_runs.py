@@ -2,7 +2,7 @@ import pytest
 
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.inputs import map_inputs
-from ssl4eo_bench.spec.protocols import Linear, protocol
+from ssl4eo_bench.spec.protocols import PIXELS, Linear, protocol
 from ssl4eo_bench.spec.runs import RunSpec, TaskRecord
 
 
@@ -36,6 +36,8 @@ def test_the_digest_changes_with_whatever_can_move_a_number(spec: RunSpec) -> No
         {"partial": True},
         {"limit": 10},
         {"protocol": Linear(tolerance=1e-4)},
+        {"protocol": Linear(pixels=64)},
+        {"protocol": Linear(pixels=65)},
         {"checkpoint": spec.checkpoint.at_size(96)},
         {"checkpoint": spec.checkpoint.model_copy(update={"arch": "resnet34"})},
         {"inputs": spec.inputs.model_copy(update={"image_size": 96})},
@@ -56,6 +58,18 @@ def test_a_spec_survives_json(spec: RunSpec) -> None:
     again = RunSpec.model_validate_json(spec.model_dump_json())
     assert again == spec
     assert again.digest == spec.digest
+
+
+def test_only_segmentation_has_pixels_in_its_settings_and_digest() -> None:
+    linear = protocol("linear")
+    assert linear.for_kind("multiclass") == linear.for_kind("multilabel") == linear
+    assert linear.for_kind("segmentation") == Linear(pixels=PIXELS)
+    assert "pixels" not in linear.model_dump(exclude_none=True)
+
+
+def test_a_setting_that_is_not_used_is_not_in_the_digest(spec: RunSpec) -> None:
+    """Digests of results on whole images are those from before there was segmentation."""
+    assert spec.digest == "04445c3d6a401fdb1b2ab497a2e5ed903dda4ad2e8f83e91e6b90f8ecb016873"
 
 
 def test_the_grid_is_log_spaced_from_strong_to_weak() -> None:

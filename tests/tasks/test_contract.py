@@ -13,7 +13,7 @@ from ssl4eo_bench.errors import DataError, MissingDataError
 from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.bands import SENTINEL_1, SENTINEL_2
-from ssl4eo_bench.spec.tasks import SPLITS, Source, Split, Task
+from ssl4eo_bench.spec.tasks import IGNORED, SPLITS, Source, Split, Task
 from tests.conftest import ROOT
 
 NAMES = sorted(catalogue.tasks())
@@ -62,6 +62,10 @@ def test_sample_splits_open_are_disjoint_and_hold_every_class(task: Task, sample
             assert targets.dtype == np.int64
             assert targets.shape == (len(samples.ids),)
             assert set(targets) == set(range(len(task.classes)))
+        elif task.kind == "segmentation":
+            assert targets.dtype == np.uint8
+            assert targets.shape == (len(samples.ids), task.image_size, task.image_size)
+            assert set(np.unique(targets)) - {IGNORED} == set(range(len(task.classes)))
         else:
             assert targets.dtype == np.uint8
             assert targets.shape == (len(samples.ids), len(task.classes))

@@ -1,0 +1,210 @@
+"""The metrics of label maps, tallied tile by tile: no split of pixels is ever in memory.
+
+A score is a class probability rounded to one of 2^18 levels, and the predicted class is the one with the highest
+score. Everything is computed from counts of pixels in whole numbers, so neither the order of the tiles nor how many
+came at once can change a bit. On the rounded scores, scikit-learn is the definition of every metric it has; the tests
+compare to 1e-9. All values are fractions in [0, 1].
+
+Intervals are a bootstrap over tiles: the pixels of one tile are no independent samples. Confusions and calibration are
+kept for each tile, so those intervals are exact. Average precision would need a histogram of 2^18 levels for each tile;
+its intervals come from 2^10 levels, moved by the difference that the coarser levels make to the value itself.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssl4eo_bench.metrics.evaluation import (
+    CALIBRATION_BINS,
+    Advance,
+    ClassValues,
+    Estimate,
+    Evaluation,
+    estimates,
+    ratio,
+)
+
+LEVELS = 2**18
+COARSE_LEVELS = 2**10
+"""Of the histograms that are kept for each tile: 986 tiles of eight classes take 65 MB."""
+
+_TOP = LEVELS - 1
+
+
+class SegmentationTally:
+    """What has been counted so far.
+
+    Attributes:
+        confusions: `[N, C, C]` int64 for the tiles, rows are true classes.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
+        self._histogram = np.zeros((classes, 2, LEVELS), dtype=np.int64)
+        self._tiles: list[_Tile] = []
+
+    def add(self, probabilities: np.ndarray, labels: np.ndarray) -> None:
+        """Count tiles.
+
+        Args:
+            probabilities: `[N, C, …]`, for the pixels of N tiles.
+            labels: class numbers `[N, …]`; pixels with a number that is no class are left out.
+        """
+        expected = (len(labels), self._classes, *labels.shape[1:])
+        if probabilities.shape != expected:
+            raise ValueError(f"probabilities must be of shape {expected}; found {probabilities.shape}")
+        for scores, truth in zip(probabilities, labels, strict=True):
+            flat = truth.ravel()
+            labelled = flat < self._classes
+            self._add_tile(rounded(scores.reshape(self._classes, -1)[:, labelled]), flat[labelled].astype(np.int64))
+
+    def _add_tile(self, levels: np.ndarray, truth: np.ndarray) -> None:
+        """Count the labelled pixels of one tile: `levels` `[C, M]` and `truth` `[M]`."""
+        coarse = np.empty((self._classes, 2, COARSE_LEVELS), dtype=np.uint32)
+        for number, of_class in enumerate(levels):
+            places = of_class + LEVELS * (truth == number)
+            counts = np.bincount(places, minlength=2 * LEVELS).reshape(2, LEVELS)
+            self._histogram[number] += counts
+            coarse[number] = counts.reshape(2, COARSE_LEVELS, -1).sum(-1)
+        predicted = levels.argmax(axis=0)
+        confusion = confusion_matrix(truth, predicted, self._classes)
+        self._tiles.append(_Tile(confusion, _calibration(levels.max(axis=0), predicted == truth), coarse))
+
+    @property
+    def confusions(self) -> np.ndarray:
+        """Of each tile, in the order they were added."""
+        return np.stack([tile.confusion for tile in self._tiles])
+
+    def evaluate(
+        self, names: tuple[str, ...], *, seed: int | None = None, advance: Advance = lambda _: None
+    ) -> Evaluation:
+        """The metrics of all that was counted.
+
+        Args:
+            names: of the classes.
+            seed: of the bootstrap over tiles; none leaves intervals away.
+            advance: is told of the bootstrap's progress.
+        """
+        measure = _Measure(self._tiles)
+        metrics = estimates(measure, len(self._tiles), seed, advance)
+        precisions = _average_precision(self._histogram)
+        exact = {"micro_map": _average_precision(self._histogram.sum(axis=0)), "macro_map": precisions.mean()}
+        confusion = self.confusions.sum(axis=0)
+        return Evaluation(
+            metrics=metrics | {name: _moved(metrics[name], float(value)) for name, value in exact.items()},
+            classes=_class_values(confusion, precisions, names),
+            confusion=tuple(map(tuple, confusion.tolist())),
+        )
+
+
+def rounded(probabilities: np.ndarray) -> np.ndarray:
+    """The levels of probabilities, 0 to 2^18 - 1.
+
+    Raises:
+        ValueError: if they are not finite or not in [0, 1].
+    """
+    if not ((probabilities >= 0) & (probabilities <= 1 + 1e-6)).all():
+        raise ValueError("probabilities must be finite and in [0, 1]")
+    levels: np.ndarray = np.minimum(np.rint(probabilities * _TOP), _TOP).astype(np.int64)
+    return levels
+
+
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Counts `[C, C]` of class numbers, rows are true classes."""
+    counts: np.ndarray = np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    return counts
+
+
+def mean_iou(confusions: np.ndarray) -> np.ndarray:
+    """Mean intersection over union `[…]` of confusions `[…, C, C]`.
+
+    Classes that are neither in the labels nor predicted are left out of the mean.
+    """
+    hits, union = _hits_and_union(confusions)
+    return ratio(ratio(hits, union).sum(-1), (union > 0).sum(-1))
+
+
+def _hits_and_union(confusions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    hits = np.diagonal(confusions, axis1=-2, axis2=-1)
+    return hits, confusions.sum(-1) + confusions.sum(-2) - hits
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """Counts of one tile: confusion `[C, C]`, calibration `[15]`, coarse histograms `[C, 2, 2^10]`."""
+
+    confusion: np.ndarray
+    calibration: np.ndarray
+    histogram: np.ndarray
+
+
+class _Measure:
+    """The metrics as functions of how often each tile counts `[B, N]`."""
+
+    def __init__(self, tiles: list[_Tile]) -> None:
+        self._confusions = np.stack([tile.confusion for tile in tiles]).astype(float)
+        self._calibration = np.stack([tile.calibration for tile in tiles]).astype(float)
+        self._histograms = np.stack([tile.histogram for tile in tiles]).astype(float)
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Every metric `[B]`."""
+        confusions = np.tensordot(weights, self._confusions, axes=1)
+        histograms = np.tensordot(weights, self._histograms, axes=1)
+        hits, _ = _hits_and_union(confusions)
+        actual, guesses, pixels = confusions.sum(-1), confusions.sum(-2), confusions.sum((-1, -2))
+        accuracy = ratio(hits.sum(-1), pixels)
+        return {
+            "miou": mean_iou(confusions),
+            "micro_map": _average_precision(histograms.sum(1)),
+            "macro_map": _average_precision(histograms).mean(-1),
+            "micro_f1": accuracy,
+            "macro_f1": ratio(2 * hits, guesses + actual).mean(-1),
+            "accuracy": accuracy,
+            "balanced_accuracy": ratio(ratio(hits, actual).sum(-1), (actual > 0).sum(-1)),
+            "ece": ratio(np.abs(weights @ self._calibration).sum(-1), pixels * _TOP),
+        }
+
+
+def _average_precision(histograms: np.ndarray) -> np.ndarray:
+    """Average precision `[…]` from counts `[…, 2, L]` of negatives and positives by level; 0 without positives.
+
+    All pixels of one level are one step of the curve, as pairs of one score are for scikit-learn.
+    """
+    descending = histograms[..., ::-1]
+    positives = descending[..., 1, :]
+    found = positives.cumsum(-1)
+    precision = ratio(found, found + descending[..., 0, :].cumsum(-1))
+    return ratio((positives * precision).sum(-1), found[..., -1])
+
+
+def _calibration(confidence: np.ndarray, correct: np.ndarray) -> np.ndarray:
+    """What a tile adds to the gap of each confidence bin `[15]`, in levels and thus in whole numbers."""
+    bins = np.clip(-(-confidence * CALIBRATION_BINS // _TOP) - 1, 0, CALIBRATION_BINS - 1)
+    gaps = np.zeros(CALIBRATION_BINS, dtype=np.int64)
+    np.add.at(gaps, bins, correct * _TOP - confidence)
+    return gaps
+
+
+def _class_values(confusion: np.ndarray, precisions: np.ndarray, names: tuple[str, ...]) -> list[ClassValues]:
+    hits, union = _hits_and_union(confusion)
+    actual, guesses = confusion.sum(1), confusion.sum(0)
+    return [
+        ClassValues(
+            name=name,
+            support=int(actual[c]),
+            precision=float(ratio(hits[c], guesses[c])),
+            recall=float(hits[c] / actual[c]) if actual[c] else None,
+            f1=float(ratio(2 * hits[c], guesses[c] + actual[c])),
+            average_precision=float(precisions[c]) if actual[c] else None,
+            iou=float(hits[c] / union[c]) if union[c] else None,
+        )
+        for c, name in enumerate(names)
+    ]
+
+
+def _moved(coarse: Estimate, value: float) -> Estimate:
+    """The estimate of coarse levels at the value of fine ones."""
+    if coarse.low is None or coarse.high is None:
+        return Estimate(value)
+    shift = value - coarse.value
+    return Estimate(value, max(coarse.low + shift, 0.0), min(coarse.high + shift, 1.0))

@@ -1,0 +1,90 @@
+"""From stored samples to features: what all kinds of labels share."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from torch import nn
+
+from ssl4eo_bench.backbones.cache import FeatureKey, backbone_digest
+from ssl4eo_bench.backbones.features import feature_module
+from ssl4eo_bench.backbones.runtime import Runner, make_runner
+from ssl4eo_bench.backbones.weights import state_sha256
+from ssl4eo_bench.plan import Job
+from ssl4eo_bench.progress import Progress
+from ssl4eo_bench.spec.canonical import digest
+from ssl4eo_bench.spec.tasks import Groups, SplitName
+
+BATCH = 32
+"""Images at once on a processor; larger batches are no faster there and need more memory."""
+
+
+class Computed(Protocol):
+    """What tells where features came from."""
+
+    @property
+    def computed(self) -> int:
+        """Of how many samples they were computed just now."""
+        ...
+
+    @property
+    def runners(self) -> Sequence[str]:
+        """What computed them, now or earlier."""
+        ...
+
+    @property
+    def weights_sha256(self) -> Sequence[str]:
+        """Of the backbones that did."""
+        ...
+
+
+class LazyBackbone:
+    """The backbone of a job, built and compiled when the first batch is there: not at all if features are cached."""
+
+    def __init__(
+        self,
+        job: Job,
+        device: str,
+        progress: Progress,
+        *,
+        make: Callable[..., nn.Module] = feature_module,
+        batch: int = BATCH,
+    ) -> None:
+        self._job = job
+        self._device = device
+        self._progress = progress
+        self._make = make
+        self._batch = batch
+        self._run: Runner | None = None
+        self.runner = self.weights_sha256 = ""
+
+    def __call__(self, groups: Groups) -> np.ndarray:
+        """What the module made by `make` gives for a batch of at most `batch` samples."""
+        if self._run is None:
+            self._run = self._build(groups)
+            self.runner = self._run.name
+        return self._run(groups)
+
+    def _build(self, groups: Groups) -> Runner:
+        spec = self._job.spec
+        stored = [(group.shape[2], group.shape[3]) for group in groups]
+        bands = self._job.task.groups(spec.inputs.sources)
+        module = self._make(spec.checkpoint, spec.inputs, bands, stored, seed=spec.seed)
+        self.weights_sha256 = state_sha256(module)
+        full = tuple(np.repeat(group[:1], self._batch, axis=0) for group in groups)
+        return make_runner(module, full, self._device, self._progress.note)
+
+
+def feature_key(job: Job, split: SplitName) -> FeatureKey:
+    """The key of a split's features of whole images."""
+    spec, samples = job.spec, job.samples[split]
+    return FeatureKey(
+        task=spec.task_slug,
+        split=split,
+        rows=len(samples.ids),
+        ids=samples.record.digest,
+        data=samples.source.fingerprint(samples.ids),
+        checkpoint=spec.checkpoint.name,
+        backbone=backbone_digest(spec.checkpoint, spec.seed),
+        inputs=digest(spec.inputs),
+    )

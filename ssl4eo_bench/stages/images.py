@@ -1,0 +1,118 @@
+"""Runs on labels of whole images: one feature and one score vector for each sample."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ssl4eo_bench.backbones.cache import CachedFeatures, FeatureCache
+from ssl4eo_bench.data.batches import batches
+from ssl4eo_bench.metrics.evaluation import Evaluation, evaluate_multiclass, evaluate_multilabel
+from ssl4eo_bench.plan import Job
+from ssl4eo_bench.progress import Advance, Progress
+from ssl4eo_bench.protocols.linear import LinearProbe
+from ssl4eo_bench.spec.tasks import Groups, SplitName
+from ssl4eo_bench.stages.extraction import BATCH, Computed, LazyBackbone, feature_key
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a head is fitted on or chosen by.
+
+    Attributes:
+        features: `[R, D]`.
+        targets: `[R]`, or `[R, C]` for multilabel.
+        origin: of the features.
+    """
+
+    features: np.ndarray
+    targets: np.ndarray
+    origin: Computed
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """The scores of the test split.
+
+    Attributes:
+        job: whose.
+        probe: that gave them.
+        values: `[N, C]`.
+        origin: of the features.
+        progress: shows labels being read.
+    """
+
+    job: Job
+    probe: LinearProbe
+    values: np.ndarray
+    origin: Computed
+    progress: Progress
+
+    @cached_property
+    def _targets(self) -> np.ndarray:
+        """The labels, opened now that everything has been chosen."""
+        return self.job.samples["test"].targets(self.progress)
+
+    def evaluate(self, advance: Advance) -> Evaluation:
+        """The metrics, with intervals."""
+        return _evaluate(self.job, self.probe, self.values, self._targets, seed=self.job.spec.seed, advance=advance)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What paired comparisons need of each sample."""
+        return {"scores": self.values.astype(np.float32), "targets": self._targets}
+
+
+class Images:
+    """The stages of one run."""
+
+    def __init__(self, job: Job, device: str, cache_dir: Path, progress: Progress) -> None:
+        self._job = job
+        self._cache_dir = cache_dir
+        self._progress = progress
+        self._backbone = LazyBackbone(job, device, progress)
+
+    def rows(self, split: SplitName) -> Rows:
+        """Features and labels of a split."""
+        found = self._features(split)
+        return Rows(found.values, self._job.samples[split].targets(self._progress), found)
+
+    def score(self, probe: LinearProbe) -> ImageScores:
+        """The scores of the test split; leaves its labels closed."""
+        found = self._features("test")
+        return ImageScores(self._job, probe, probe.probabilities(found.values), found, self._progress)
+
+    def evaluate_val(self, probe: LinearProbe, rows: Rows) -> Evaluation:
+        """The metrics on the validation split."""
+        return _evaluate(self._job, probe, probe.val_probabilities, rows.targets)
+
+    def _features(self, split: SplitName) -> CachedFeatures:
+        return extract_features(self._job, split, self._backbone, self._cache_dir, self._progress)
+
+
+def extract_features(
+    job: Job, split: SplitName, backbone: LazyBackbone, cache_dir: Path, progress: Progress
+) -> CachedFeatures:
+    """The features of a split, from the cache as far as they are there."""
+    samples = job.samples[split]
+
+    def read(start: int, stop: int) -> Iterator[Groups]:
+        return batches(samples.source, samples.ids[start:stop], job.spec.inputs.sources, size=BATCH)
+
+    return FeatureCache(cache_dir).get(feature_key(job, split), backbone, read, progress)
+
+
+def _evaluate(
+    job: Job,
+    probe: LinearProbe,
+    scores: np.ndarray,
+    targets: np.ndarray,
+    *,
+    seed: int | None = None,
+    advance: Advance = lambda _: None,
+) -> Evaluation:
+    names = job.task.classes
+    if probe.thresholds is None:
+        return evaluate_multiclass(scores, targets, names, seed=seed, advance=advance)
+    return evaluate_multilabel(scores, targets, names, probe.thresholds, seed=seed, advance=advance)

@@ -1,0 +1,157 @@
+"""Runs on label maps: features of a few pixels of each tile for the fit, whole tiles streamed through for the test.
+
+The test split has far more pixels than memory has room for: each batch of tiles goes from stored pixels to counts at
+once. Its feature grids are not cached; they would take hundreds of gigabytes for what a pass over the tiles computes
+again in minutes.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ssl4eo_bench.backbones.cache import FeatureCache, require_finite
+from ssl4eo_bench.backbones.dense import dense_module, interpolate
+from ssl4eo_bench.data.batches import batches
+from ssl4eo_bench.data.pixels import choose_pixels, labels_at
+from ssl4eo_bench.errors import DataError
+from ssl4eo_bench.metrics.evaluation import Evaluation
+from ssl4eo_bench.metrics.segmentation import SegmentationTally
+from ssl4eo_bench.plan import Job
+from ssl4eo_bench.progress import Advance, Progress
+from ssl4eo_bench.protocols.dense import DenseHead
+from ssl4eo_bench.protocols.linear import LinearProbe
+from ssl4eo_bench.spec.tasks import IGNORED, Groups, SplitName
+from ssl4eo_bench.stages.extraction import LazyBackbone, feature_key
+from ssl4eo_bench.stages.images import Rows
+
+TILES = 8
+"""At once: the grids of a batch take 90 MB for ResNet-50."""
+
+
+@dataclass(frozen=True)
+class JustComputed:
+    """Where features came from that no cache holds."""
+
+    computed: int
+    runners: tuple[str, ...]
+    weights_sha256: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TileScores:
+    """What was counted of the predictions on the test split."""
+
+    job: Job
+    tally: SegmentationTally
+    origin: JustComputed
+
+    def evaluate(self, advance: Advance) -> Evaluation:
+        """The metrics, with intervals over tiles."""
+        return self.tally.evaluate(self.job.task.classes, seed=self.job.spec.seed, advance=advance)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What paired comparisons need of each tile: its confusion matrix, `[N, C, C]` together."""
+        return {"confusions": self.tally.confusions}
+
+
+class Tiles:
+    """The stages of one run."""
+
+    def __init__(self, job: Job, device: str, cache_dir: Path, progress: Progress) -> None:
+        self._job = job
+        self._cache = FeatureCache(cache_dir)
+        self._progress = progress
+        self._backbone = LazyBackbone(job, device, progress, make=dense_module, batch=TILES)
+
+    def rows(self, split: SplitName) -> Rows:
+        """Features and labels of the chosen pixels of a split.
+
+        Raises:
+            DataError: if no pixel of it has a label.
+        """
+        count = self._job.spec.protocol.pixels
+        assert count is not None  # the protocol's settings are for segmentation
+        samples = self._job.samples[split]
+        places, labels, side = self._chosen(split, count)
+        backbone = _SampledBackbone(self._backbone, side)
+
+        def read(start: int, stop: int) -> Iterator[tuple[Groups, np.ndarray]]:
+            chunk = range(start, stop, TILES)
+            read_ahead = batches(samples.source, samples.ids[start:stop], self._job.spec.inputs.sources, size=TILES)
+            for first, groups in zip(chunk, read_ahead, strict=True):
+                yield groups, places[first : min(first + TILES, stop)]
+
+        key = feature_key(self._job, split).model_copy(
+            update={"pixels": count, "places": hashlib.sha256(places.tobytes()).hexdigest()}
+        )
+        found = self._cache.get(key, backbone, read, self._progress)
+        labelled = labels.ravel() != IGNORED  # but for tiles without any
+        if not labelled.any():
+            raise DataError(
+                f"no pixel of the {len(samples.ids):,} {split} tiles of task {self._job.task.name!r} has a label; "
+                "raise --limit, or fetch the label maps again."
+            )
+        values = found.values.reshape(labels.size, -1)
+        kept = values if labelled.all() else values[labelled]
+        return Rows(kept, labels.ravel()[labelled].astype(np.int64), found)
+
+    def _chosen(self, split: SplitName, count: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """The chosen pixels of every tile of a split and their labels, both `[N, K]`, and the side of a tile."""
+        samples = self._job.samples[split]
+        places, labels = [], []
+        with self._progress.stage("labels", total=len(samples.ids), unit="samples") as advance:
+            for first in range(0, len(samples.ids), TILES):
+                ids = samples.ids[first : first + TILES]
+                maps = samples.source.targets(ids)
+                places.append(choose_pixels(ids, maps, count))
+                labels.append(labels_at(maps, places[-1]))
+                advance(len(ids))
+        return np.concatenate(places), np.concatenate(labels), maps.shape[-1]
+
+    def score(self, probe: LinearProbe) -> TileScores:
+        """The tally of the test split, predicted tile by tile."""
+        samples, spec = self._job.samples["test"], self._job.spec
+        head, tally = DenseHead.of(probe), SegmentationTally(len(self._job.task.classes))
+        what = f"label maps {spec.checkpoint.name} · test"
+        with self._progress.stage(what, total=len(samples.ids), unit="images") as advance:
+            read_ahead = batches(samples.source, samples.ids, spec.inputs.sources, size=TILES)
+            for first, groups in zip(range(0, len(samples.ids), TILES), read_ahead, strict=True):
+                labels = samples.source.targets(samples.ids[first : first + TILES])
+                grid = self._backbone(groups)
+                require_finite(grid, spec.checkpoint.name, spec.task_slug)
+                tally.add(head.probabilities(grid, labels.shape[-1]), labels)
+                advance(len(labels))
+        origin = JustComputed(len(samples.ids), (self._backbone.runner,), (self._backbone.weights_sha256,))
+        return TileScores(self._job, tally, origin)
+
+    def evaluate_val(self, probe: LinearProbe, rows: Rows) -> Evaluation:
+        """The metrics on the chosen pixels of the validation split."""
+        tally = SegmentationTally(len(self._job.task.classes))
+        tally.add(probe.val_probabilities.T[None], rows.targets[None])
+        return tally.evaluate(self._job.task.classes)
+
+
+class _SampledBackbone:
+    """Features of the chosen pixels of a batch."""
+
+    def __init__(self, dense: LazyBackbone, side: int) -> None:
+        self._dense = dense
+        self._side = side
+
+    @property
+    def runner(self) -> str:
+        """What runs the backbone."""
+        return self._dense.runner
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of its parameters and buffers."""
+        return self._dense.weights_sha256
+
+    def __call__(self, batch: tuple[Groups, np.ndarray]) -> np.ndarray:
+        """Features `[N, K, D]` of stored groups and chosen pixels `[N, K]`."""
+        groups, places = batch
+        return interpolate(self._dense(groups), places, self._side)

@@ -1,0 +1,363 @@
+"""DFC2020: land cover maps of the 2020 IEEE GRSS Data Fusion Contest, tiles of 256 × 256 pixels of 10 m.
+
+Four tasks: Sentinel-2 (13 bands, L1C) or Sentinel-1 (VV and VH), on the contest's parts or on the lists of
+Copernicus-Bench.
+
+- `dfc2020`, `dfc2020-s1`: as SSL4EO-S12 does, the contest's large part (`ROIs0000_test`, 5,128 tiles) is fitted on and
+  its small part (`ROIs0000_validation`, 986 tiles) is the test split. Nobody published a validation split for that:
+  blocks of 64 consecutive tiles, about one in ten, are kept out of the fit. Tile numbers run along scenes, so
+  neighbours stay together; the files carry no name of their scene. Counts assume the numbers 0 to 5127.
+- `dfc2020-cobench`, `dfc2020-cobench-s1`: Copernicus-Bench's lists, 3,156 / 986 / 986 tiles of the large part alone.
+  Neighbouring tiles can lie in different splits there. Its numbers do not compare with those of the contest's parts.
+- Labels are the `dfc` maps (10 m), never the `lc` maps (MODIS, 500 m), which have codes up to 17. Ten classes have
+  codes; Savanna and Snow/Ice do not occur and are ignored like the background, so eight remain.
+- B8A stands after B08 in the files. A copy with another order is refused by the level of its eleventh band: B10 sees
+  no ground and stays far below all others.
+
+Version 1: first version.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from ssl4eo_bench.data.images import decode_geotiff, write_geotiff
+from ssl4eo_bench.data.synthesis import Cover, blend, mosaic, regions
+from ssl4eo_bench.data.trees import Tree, gather_files
+from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError, shortlist
+from ssl4eo_bench.spec.bands import SENTINEL_1, SENTINEL_2, Band
+from ssl4eo_bench.spec.downloads import RemoteFile
+from ssl4eo_bench.spec.tasks import IGNORED, SPLITS, Sample, Split, SplitName, Task, UnlistedSplit
+
+CODES = {
+    "Forest": 1,
+    "Shrubland": 2,
+    "Grassland": 4,
+    "Wetlands": 5,
+    "Croplands": 6,
+    "Urban/Built-up": 7,
+    "Barren": 9,
+    "Water": 10,
+}
+"""The codes in the files. 0 is background, 3 Savanna and 8 Snow/Ice: ignored."""
+
+LAST_CODE = 10
+SIZE = 256
+BLOCK = 64
+FIT, TEST = "ROIs0000_test", "ROIs0000_validation"  # the contest's names; its test part is what is fitted on
+TILES = {FIT: 5128, TEST: 986}
+
+_FILE = re.compile(r"(ROIs0000_(?:test|validation))_(s1|s2|dfc)_0_(p\d+)\.tif")
+_WANTED = re.compile(rf"{_FILE.pattern}|dfc-(?:train|val|test)-new\.csv")
+
+_LABELS = np.full(256, IGNORED, dtype=np.uint8)
+_LABELS[list(CODES.values())] = range(len(CODES))
+
+
+class DFC2020:
+    """The tiles of one sensor and their labels, found by file name, opened for reading."""
+
+    def __init__(self, tree: Tree, sensor: str) -> None:
+        self._tree = tree
+        self._sensor = sensor
+
+    def ids(self, split: SplitName) -> list[str]:
+        """The tiles of a split of the contest's parts: what is there, since nobody listed them."""
+        matches = [_FILE.fullmatch(name) for name in self._tree.names()]
+        there = {(match[1], match[3]) for match in matches if match and match[2] in (self._sensor, "dfc")}
+        part = TEST if split == "test" else FIT
+        ids = [f"{prefix}_{patch}" for prefix, patch in sorted(there) if prefix == part]
+        return [id_ for id_ in ids if split == "test" or (split == "val") == is_validation(_number(id_))]
+
+    def absent(self, ids: Sequence[str]) -> list[str]:
+        """Those without an image or without labels."""
+        names = self._tree.names()
+        return [id_ for id_ in ids if not {file_name(id_, self._sensor), file_name(id_, "dfc")} <= names]
+
+    def targets(self, ids: Sequence[str]) -> np.ndarray:
+        """Class numbers and `IGNORED` `[N, 256, 256]` uint8."""
+        return np.stack([self._labels(file_name(id_, "dfc")) for id_ in ids])
+
+    def read(self, ids: Sequence[str], bands: Sequence[str]) -> tuple[np.ndarray, ...]:
+        """Pixels `[N, C, 256, 256]`: uint16 digital numbers, or float32 decibel for Sentinel-1."""
+        order = BANDS[self._sensor]
+        chosen = [position for position, band in enumerate(order) if band in bands]
+        return (np.stack([self._image(file_name(id_, self._sensor))[chosen] for id_ in ids]),)
+
+    def fingerprint(self, ids: Sequence[str]) -> str:
+        """The digest of the stamps of these tiles' images and labels."""
+        files = [file_name(id_, kind) for id_ in ids for kind in (self._sensor, "dfc")]
+        stamps = "\n".join(f"{name}:{self._tree.stamp(name)}" for name in files)
+        return hashlib.sha256(stamps.encode()).hexdigest()
+
+    def check_band_order(self) -> None:
+        """Refuse a copy whose eleventh band is not B10.
+
+        Raises:
+            DamagedFileError: naming the file it was seen in.
+        """
+        images = sorted(name for name in self._tree.names() if "_s2_" in name)
+        if not images:
+            return
+        levels = self._image(images[0]).mean(axis=(1, 2))
+        found = levels[SENTINEL_2.index("B10")]
+        if found > 0.2 * np.median(levels):
+            raise DamagedFileError(
+                f"{self._tree.where(images[0])} has an eleventh band of mean {found:.0f}, which cannot be B10: its "
+                "bands are not in the official order (B01 to B08, B8A, B09 to B12); use the official archives."
+            )
+
+    def _image(self, name: str) -> np.ndarray:
+        content, where = self._tree.read(name), self._tree.where(name)
+        if self._sensor == "s2":
+            return decode_geotiff(content, shape=(13, SIZE, SIZE), dtype="uint16", where=where)
+        # The contest's files are float64; SEN12MS, whose tiles look the same, has float32.
+        decibel = decode_geotiff(content, shape=(2, SIZE, SIZE), dtype=("float32", "float64"), where=where)
+        if not np.isfinite(decibel).all():
+            raise DamagedFileError(
+                f"{where} holds {np.count_nonzero(~np.isfinite(decibel)):,} values that are no decibel (NaN or "
+                "infinite), but every pixel must have one; fetch it again, or remove the tile and use --partial."
+            )
+        return decibel.astype(np.float32)
+
+    def _labels(self, name: str) -> np.ndarray:
+        content, where = self._tree.read(name), self._tree.where(name)
+        (codes,) = decode_geotiff(content, shape=(1, SIZE, SIZE), dtype=("uint8", "uint16"), where=where)
+        if codes.max() > LAST_CODE:
+            raise DamagedFileError(
+                f"{where} holds code {codes.max()}, but dfc labels go from 0 to {LAST_CODE}: it is probably an lc map "
+                "(MODIS, 500 m) under another name; use the official dfc archive."
+            )
+        labels: np.ndarray = _LABELS[codes]
+        return labels
+
+
+class CopernicusBenchSplit(DFC2020):
+    """The same tiles on the lists of Copernicus-Bench."""
+
+    def ids(self, split: SplitName) -> list[str]:
+        """The tiles that the split's list names."""
+        name = f"dfc-{split}-new.csv"
+        if name not in self._tree.names():
+            raise MissingDataError(f"the split list {name} is absent; {HOW_TO_GET['cobench']}.")
+        lines = [line.strip() for line in self._tree.read(name).decode("utf-8", errors="replace").splitlines()]
+        matches = [(line, _FILE.fullmatch(line)) for line in lines if line]
+        if foreign := [line for line, match in matches if not match or match[2] != "dfc"]:
+            raise SplitError(
+                f"{self._tree.where(name)} names {shortlist(foreign, at_most=3)}, but names like {FIT}_dfc_0_p609.tif "
+                "are expected; fetch the official list again."
+            )
+        return [f"{match[1]}_{match[3]}" for _, match in matches if match]
+
+
+def is_validation(number: int) -> bool:
+    """Whether a tile of the fit part is kept for validation: its whole block of 64 is."""
+    return hashlib.sha256(f"block {number // BLOCK}".encode()).digest()[0] % 10 == 0
+
+
+def file_name(id_: str, kind: str) -> str:
+    """The file of a tile such as `ROIs0000_test_p609`: its `s1` or `s2` image or its `dfc` labels."""
+    part, _, patch = id_.rpartition("_")
+    return f"{part}_{kind}_0_{patch}.tif"
+
+
+def _number(id_: str) -> int:
+    return int(id_.rpartition("_p")[2])
+
+
+BANDS = {"s2": SENTINEL_2, "s1": SENTINEL_1}
+CONTEST = "https://ieee-dataport.org/competitions/2020-ieee-grss-data-fusion-contest"
+COBENCH = (
+    "https://hf.co/datasets/wangyi111/Copernicus-Bench/resolve/9d252acd3aa0e3da3128e05c6f028647f0e48e5f/"
+    "l2_dfc2020_s1s2/dfc2020.zip"
+)
+HOW_TO_GET = {
+    "cobench": f"get {COBENCH} and put it, packed or not, into <data-dir>/dfc2020",
+    "s2": f"get s2_0.zip, dfc_0.zip, s2_validation.zip and dfc_validation.zip from {CONTEST} (with a free IEEE "
+    "DataPort account) and put them, packed or not, into <data-dir>/dfc2020",
+    "s1": f"get s1_0.zip, dfc_0.zip, s1_validation.zip and dfc_validation.zip from {CONTEST} (with a free IEEE "
+    "DataPort account) and put them, packed or not, into <data-dir>/dfc2020",
+}
+ABOUT_BYTES = {
+    "s1_0": 4_960_000_000,
+    "s2_0": 3_750_000_000,
+    "dfc_0": 36_000_000,
+    "s1_validation": 948_000_000,
+    "s2_validation": 633_000_000,
+    "dfc_validation": 6_000_000,
+}
+
+
+def _contest_file(name: str) -> RemoteFile:
+    return RemoteFile(
+        name=f"{name}.zip",
+        about_bytes=ABOUT_BYTES[name],
+        instructions=f"Log in with a free IEEE DataPort account, get {name}.zip from {CONTEST} and put it, packed or "
+        "not, into <data-dir>/dfc2020.",
+    )
+
+
+def _published(sensor: str, *, cobench: bool) -> tuple[RemoteFile, ...]:
+    if not cobench:
+        return tuple(_contest_file(f"{kind}_{part}") for part in ("0", "validation") for kind in (sensor, "dfc"))
+    archive = RemoteFile(
+        name="dfc2020.zip",
+        url=COBENCH,
+        md5="f10ba017dab6f38b7a6857b169ea924b",
+        about_bytes=8_760_000_000,
+        unpack=True,
+        unpacked_bytes=16_000_000_000,
+    )
+    return (archive,)
+
+
+def open_dfc2020(data_dir: Path, *, sensor: str, cobench: bool) -> DFC2020:
+    """DFC2020 below a data directory: `<data-dir>/dfc2020`, or the directory itself."""
+    root = data_dir / "dfc2020" if (data_dir / "dfc2020").is_dir() else data_dir
+    tree = gather_files(root, _WANTED)
+    if not tree.names():
+        what = "tiles (such as ROIs0000_test_dfc_0_p609.tif)"
+        raise MissingDataError(f"no DFC2020 {what} below {root}; {HOW_TO_GET['cobench' if cobench else sensor]}.")
+    source = CopernicusBenchSplit(tree, sensor) if cobench else DFC2020(tree, sensor)
+    if sensor == "s2":
+        source.check_band_order()
+    return source
+
+
+SAMPLE_NUMBERS: dict[bool, dict[SplitName, range]] = {
+    False: {"train": range(28), "val": range(2 * BLOCK, 2 * BLOCK + 10), "test": range(16)},
+    True: {"train": range(16), "val": range(16, 24), "test": range(24, 32)},
+}
+"""Tiles of the sample on the contest's parts, where block 2 is kept for validation, and on Copernicus-Bench's lists."""
+
+# Decibel in VV and VH.
+BACKSCATTER = {
+    "Forest": (-8.5, -14.0),
+    "Shrubland": (-10.5, -16.5),
+    "Grassland": (-12.0, -19.0),
+    "Wetlands": (-13.0, -21.0),
+    "Croplands": (-11.0, -18.0),
+    "Urban/Built-up": (-5.0, -12.0),
+    "Barren": (-14.0, -23.0),
+    "Water": (-19.0, -26.0),
+}
+
+
+@cache
+def _covers() -> tuple[Cover, ...]:
+    """What the classes look like in the sample, in label order.
+
+    Pairs of them share a spectrum and differ in their pattern: what a look at single pixels cannot tell apart.
+    """
+    return (
+        blend({"Forest": 1}, pattern="smooth"),
+        blend({"Forest": 2, "HerbaceousVegetation": 1}, pattern="halls"),
+        blend({"Pasture": 1, "AnnualCrop": 1}, pattern="smooth"),
+        blend({"River": 1, "SeaLake": 1}, pattern="fields"),
+        blend({"Pasture": 1, "AnnualCrop": 1}, pattern="rows"),
+        blend({"Industrial": 1, "Residential": 1}, pattern="houses"),
+        blend({"Industrial": 1, "Residential": 1}, visible=1.1, pattern="smooth"),
+        blend({"SeaLake": 1}, pattern="smooth"),
+    )
+
+
+def make_sample(root: Path, *, sensor: str, cobench: bool) -> None:
+    """Write the embedded sample below `root`, in the layout of the contest or of Copernicus-Bench."""
+    base = root / "dfc2020" / ("dfc2020_s1s2" if cobench else "")
+    ids = [id_ for split in SPLITS for id_ in sample_ids(split, cobench=cobench)]
+    folder = _cobench_folder if cobench else _contest_folder
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(partial(_write_tile, base, folder, sensor), ids))
+    if cobench:
+        for split in SPLITS:
+            lines = "".join(f"{file_name(id_, 'dfc')}\n" for id_ in sample_ids(split, cobench=True))
+            (base / f"dfc-{split}-new.csv").write_text(lines, encoding="utf-8")
+
+
+def sample_ids(split: SplitName, *, cobench: bool) -> list[str]:
+    """The ids of a split of the sample."""
+    part = TEST if split == "test" and not cobench else FIT
+    return [f"{part}_p{number}" for number in SAMPLE_NUMBERS[cobench][split]]
+
+
+def _contest_folder(id_: str, kind: str) -> str:
+    return f"{FIT}/{kind}_0" if id_.startswith(FIT) else f"{TEST}/{kind}_validation"
+
+
+def _cobench_folder(id_: str, kind: str) -> str:
+    del id_
+    return kind
+
+
+def _write_tile(base: Path, folder: Callable[[str, str], str], sensor: str, id_: str) -> None:
+    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(id_.encode()).digest()[:8], "big"))
+    present = [_number(id_) % len(CODES), (_number(id_) + 3) % len(CODES)]  # so that every split has every class
+    present += [int(other) for other in rng.permutation(len(CODES)) if other not in present][:1]
+    numbers = regions((1.0, *rng.uniform(0.25, 0.45, 2)), size=SIZE, rng=rng)
+    codes = np.array(list(CODES.values()), dtype=np.uint8)[present][numbers]
+    codes[:, : rng.integers(2, 12)] = 0
+    codes[: rng.integers(2, 12), -20:] = rng.choice([3, 8])
+    if sensor == "s2":
+        pixels = mosaic([_covers()[number] for number in present], numbers, rng=rng)
+    else:
+        pixels = _radar(present, numbers, rng)
+    write_geotiff(base / folder(id_, sensor) / file_name(id_, sensor), pixels)
+    write_geotiff(base / folder(id_, "dfc") / file_name(id_, "dfc"), codes[None])
+
+
+def _radar(present: Sequence[int], numbers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Decibel `[2, 256, 256]` float64, as in the contest's files: backscatter of the classes under speckle."""
+    level = np.array(list(BACKSCATTER.values()))[present] + rng.normal(0.0, 1.5, (len(present), 2))
+    speckle = 10 * np.log10(rng.gamma(4.0, 1 / 4, (2, SIZE, SIZE)))  # of four looks
+    decibel: np.ndarray = level[numbers].transpose(2, 0, 1) + speckle
+    return decibel
+
+
+def _splits(*, cobench: bool) -> dict[SplitName, Split | UnlistedSplit]:
+    if cobench:
+        return {"train": UnlistedSplit(count=3156), "val": UnlistedSplit(count=986), "test": UnlistedSplit(count=986)}
+    kept = sum(is_validation(number) for number in range(TILES[FIT]))
+    return {
+        "train": UnlistedSplit(count=TILES[FIT] - kept),
+        "val": UnlistedSplit(count=kept),
+        "test": Split.of([f"{TEST}_p{number}" for number in range(TILES[TEST])]),
+    }
+
+
+def _task(name: str, title: str, *, sensor: str, cobench: bool, headline: bool = False) -> Task:
+    return Task(
+        name=name,
+        version=1,
+        title=title,
+        kind="segmentation",
+        classes=tuple(CODES),
+        bands=tuple(Band(name=band, unit="dn" if sensor == "s2" else "db", resolution=10) for band in BANDS[sensor]),
+        level="L1C" if sensor == "s2" else "GRD",
+        image_size=SIZE,
+        splits=_splits(cobench=cobench),
+        open=partial(open_dfc2020, sensor=sensor, cobench=cobench),
+        sample=Sample(
+            make=partial(make_sample, sensor=sensor, cobench=cobench),
+            splits={split: Split.of(sample_ids(split, cobench=cobench)) for split in SPLITS},
+        ),
+        headline=headline,
+        folder="dfc2020",
+        files=_published(sensor, cobench=cobench),
+        licence="CC-BY-4.0",
+        citation="Schmitt et al., 2020 IEEE GRSS Data Fusion Contest, doi:10.21227/rha7-m332"
+        + ("; split: Wang et al., Copernicus-Bench, arXiv:2503.11849" if cobench else ""),
+        how_to_get=HOW_TO_GET["cobench" if cobench else sensor],
+    )
+
+
+TASKS = (
+    _task("dfc2020", "DFC2020, Sentinel-2, contest parts", sensor="s2", cobench=False, headline=True),
+    _task("dfc2020-s1", "DFC2020, Sentinel-1, contest parts", sensor="s1", cobench=False),
+    _task("dfc2020-cobench", "DFC2020, Sentinel-2, Copernicus-Bench split", sensor="s2", cobench=True),
+    _task("dfc2020-cobench-s1", "DFC2020, Sentinel-1, Copernicus-Bench split", sensor="s1", cobench=True),
+)
