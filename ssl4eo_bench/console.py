@@ -82,13 +82,12 @@ class _Lines:
         if now - self._last < PAUSE and not (finished and now - self._begun > 2):
             return
         self._last = now
-        rate = self._done / (now - self._begun)
+        rate = self._done / max(now - self._begun, 1e-9)
         left = f", {(self._total - self._done) / rate:,.0f} s left" if self._total and not finished else ""
         amounts = [decimal(int(n)) if self._unit == "bytes" else f"{n:,.0f}" for n in (self._done, self._total, rate)]
         of = f" of {amounts[1]}" if self._total else ""
-        self._console.print(
-            f"{self._what}: {amounts[0]}{of} {self._unit}, {amounts[2]}/s{left}", markup=False, soft_wrap=True
-        )
+        unit = "" if self._unit == "bytes" else f" {self._unit}"
+        self._console.print(f"{self._what}: {amounts[0]}{of}{unit}, {amounts[2]}/s{left}", markup=False, soft_wrap=True)
 
 
 def progress_for(*, quiet: bool) -> Progress:

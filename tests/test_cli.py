@@ -1,8 +1,11 @@
 """The command line as a user meets it: what it prints, what it refuses, what it leaves behind."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 from ssl4eo_bench.data.images import write_geotiff, write_jpeg
 from ssl4eo_bench.tasks.eurosat import FILE_ORDER
+from tests.conftest import ROOT
 
 Command = Callable[..., tuple[int, str, str]]
 SampleOf = Callable[[str], Path]
@@ -288,3 +292,25 @@ def test_the_version_is_that_of_the_package(command: Command) -> None:
     from importlib.metadata import version
 
     assert command("--version")[1].strip() == f"ssl4eo-bench {version('ssl4eo-bench')}"
+
+
+def test_a_suite_leaves_out_what_wants_another_sensor(command: Command) -> None:
+    run = ("run", "--task", "so2sat-s1", "--protocol", "linear", "--sample", "--dry-run", "--json")
+    code, out, err = command(*run)
+    assert code == 0, err
+    assert [spec["checkpoint"]["name"] for spec in json.loads(out)] == ["bandstats"]
+    assert "resnet18.random" in refused(command, *run, "--checkpoint", "resnet18.random")
+    Path("rgb.yaml").write_text("suites: {rgb: [resnet18.random]}\n")
+    assert "no checkpoint of the suite" in refused(command, *run, "--suite", "rgb", "--checkpoints", "rgb.yaml")
+
+
+def test_a_terminal_without_unicode_is_enough(command: Command) -> None:
+    arguments = [sys.executable, "-m", "ssl4eo_bench", "run", "--help"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(arguments, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("options", [("--results", "x" * 300), ("--tasks-dir", "nowhere"), ("--cache-dir", "")])
+def test_places_that_cannot_be_are_refused(command: Command, options: tuple[str, str]) -> None:
+    refused(command, *RUN, "bandstats", "--task", "eurosat", "--sample", *options)

@@ -1,9 +1,11 @@
+import errno
 import os
 import stat
 from pathlib import Path
 
 import pytest
 
+from ssl4eo_bench.errors import WriteError
 from ssl4eo_bench.storage import cache_root, data_root, replacing, write_text
 
 
@@ -48,3 +50,19 @@ def test_directories_are_chosen_by_option_then_variable(monkeypatch: pytest.Monk
     monkeypatch.delenv("SSL4EO_BENCH_DATA")
     assert cache_root().name == "ssl4eo-bench"
     assert data_root() == Path("data")
+
+
+def test_what_cannot_be_written_is_one_sentence_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "x.json"
+    file.write_text("before", encoding="utf-8")
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WriteError, match=r"x.json cannot be written \(No space left on device\)"):
+        write_text(file, "after")
+    assert [found.name for found in tmp_path.iterdir()] == ["x.json"]
+    assert file.read_text(encoding="utf-8") == "before"

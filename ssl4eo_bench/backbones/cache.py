@@ -296,7 +296,7 @@ def _read_shard(file: Path, shard: Shard) -> np.ndarray | None:
     if hashlib.sha256(content).hexdigest() != shard.sha256:
         return None
     rows: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
-    return rows if rows.ndim == 2 and len(rows) == shard.rows else None
+    return rows if rows.ndim in (2, 3) and len(rows) == shard.rows else None
 
 
 def _read_manifest(entry: Path) -> Manifest | None:

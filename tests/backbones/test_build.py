@@ -69,11 +69,14 @@ def without(state: State, name: str) -> State:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: without(s, "bn1.running_mean"), "bn1.running_mean is missing"),
-        (lambda s: s | {"extra.weight": torch.zeros(1)}, "extra.weight has no place"),
-        (lambda s: without(s, "bn1.bias") | {"bn1.bais": s["bn1.bias"]}, "bn1.bias is missing, bn1.bais has no place"),
-        (lambda s: s | {"bn1.bias": torch.zeros(3)}, r"bn1.bias is \(3,\), not "),
-        (lambda s: s | {"conv1.weight": torch.zeros(16, 13, 7, 7)}, r"conv1\S* is "),
+        (lambda s: without(s, "bn1.running_mean"), "missing: bn1.running_mean"),
+        (lambda s: s | {"extra.weight": torch.zeros(1)}, "without a place: extra.weight"),
+        (
+            lambda s: without(s, "bn1.bias") | {"bn1.bais": s["bn1.bias"]},
+            "missing: bn1.bias; without a place: bn1.bais",
+        ),
+        (lambda s: s | {"bn1.bias": torch.zeros(3)}, r"another shape: bn1.bias \(3,\) instead of "),
+        (lambda s: s | {"conv1.weight": torch.zeros(16, 13, 7, 7)}, r"another shape: conv1\S* \(16, 13"),
     ],
 )
 def test_a_file_that_does_not_fit_to_the_last_tensor_is_refused(tmp_path: Path, change: Any, message: str) -> None:
@@ -126,7 +129,7 @@ def test_code_in_a_weight_file_is_refused_and_not_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [{"epoch": 3, "state_dict": {}}, [torch.zeros(1)]])
 def test_what_is_no_flat_dict_of_tensors_is_refused(tmp_path: Path, content: Any) -> None:
-    with pytest.raises(WeightsError, match="must hold a flat dict of tensors"):
+    with pytest.raises(WeightsError, match="must hold a flat dict of dense tensors"):
         build(entry(saved(tmp_path, content)), seed=0)
 
 
@@ -197,7 +200,7 @@ def test_sizes_that_an_architecture_cannot_have_are_refused(monkeypatch: pytest.
 
 def test_rgb_filters_are_never_repeated_over_more_bands() -> None:
     with pytest.raises(SpecError, match="timm would repeat its RGB filters"):
-        build(entry({"timm": "resnet18.a1_in1k"}, bands=["B02", "B03", "B04", "B08"]), seed=0)
+        build(entry({"timm": "test_resnet.r160_in1k"}, bands=["B02", "B03", "B04", "B08"]), seed=0)
 
 
 def test_a_download_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,8 +208,8 @@ def test_a_download_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch) 
         raise OSError("no route to host")
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(WeightsError, match=r"'resnet18.a1_in1k' .* cannot be downloaded \(no route to host\)"):
-        build(entry({"timm": "resnet18.a1_in1k"}), seed=0)
+    with pytest.raises(WeightsError, match=r"'test_resnet.r160_in1k' .* cannot be downloaded \(no route to host\)"):
+        build(entry({"timm": "test_resnet.r160_in1k"}), seed=0)
 
 
 def test_the_sample_checkpoint_is_the_pretrained_network() -> None:
@@ -229,3 +232,25 @@ def test_the_sample_checkpoint_is_the_pretrained_network() -> None:
     assert float(guess[985]) > 0.1
     built = build(checkpoint, seed=0).state_dict()
     assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in built.items())
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello world", b"PK\x03\x04" + b"\0" * 100, b"\x80\x02}q\x00.", b"\x00" * 5000]
+)
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+def test_a_file_that_is_no_weights_is_one_sentence(tmp_path: Path, content: bytes, ending: str) -> None:
+    file = tmp_path / f"w{ending}"
+    file.write_bytes(content)
+    weights = {"path": str(file), "sha256": hashlib.sha256(content).hexdigest()}
+    with pytest.raises(WeightsError) as refusal:
+        build(entry(weights), seed=0)
+    assert "\n" not in str(refusal.value)
+    assert str(file) in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.zeros(3, dtype=torch.complex64), torch.eye(3).to_sparse()], ids=["complex", "sparse"]
+)
+def test_tensors_that_are_no_plain_numbers_are_refused(tmp_path: Path, tensor: torch.Tensor) -> None:
+    with pytest.raises(WeightsError, match="tensors"):
+        build(entry(saved(tmp_path, random_state() | {"bn1.bias": tensor})), seed=0)

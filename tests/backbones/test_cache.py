@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -217,3 +218,20 @@ def test_features_of_pixels_have_shards_of_as_many_rows(tmp_path: Path) -> None:
 def test_other_pixels_have_their_own_entry(tmp_path: Path) -> None:
     digests = {key(**changes).digest for changes in ({}, {"pixels": 3, "places": "p"}, {"pixels": 3, "places": "q"})}
     assert len(digests) == 3
+
+
+def test_an_entry_that_was_copied_from_another_is_not_believed(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path)
+    cache.get(key(), Doubler(), read, Silent())
+    other = key(backbone="other")
+    shutil.copytree(tmp_path / "features" / key().digest, tmp_path / "features" / other.digest)
+    assert cache.get(other, Doubler(), read, Silent()).computed == ROWS
+
+
+def test_pruning_touches_nothing_that_is_not_an_entry(tmp_path: Path) -> None:
+    mine = tmp_path / "features" / "mine"
+    mine.mkdir(parents=True)
+    (mine / "x.npy").touch()
+    (tmp_path / "features" / ("0" * 64)).symlink_to(mine)
+    assert FeatureCache(tmp_path).prune(everything=True) == 0
+    assert (mine / "x.npy").is_file()

@@ -14,7 +14,7 @@ from ssl4eo_bench.backbones.build import timm_entry
 from ssl4eo_bench.backbones.features import feature_module
 from ssl4eo_bench.backbones.runtime import OpenVinoRunner, TorchRunner, make_runner, resolve_device
 from ssl4eo_bench.errors import SpecError
-from ssl4eo_bench.spec.bands import Band
+from ssl4eo_bench.spec.bands import SENTINEL_2, Band
 from ssl4eo_bench.spec.catalogue import load_catalogue
 from ssl4eo_bench.spec.checkpoints import Checkpoint
 from ssl4eo_bench.spec.inputs import DisplayStretch, map_inputs
@@ -127,3 +127,15 @@ def test_a_device_that_is_not_there_is_refused() -> None:
     for wanted in ("cuda:99", "abacus"):
         with pytest.raises(SpecError, match=f"device '{wanted}' cannot be used here"):
             resolve_device(wanted)
+
+
+@needs_openvino
+def test_bands_in_another_order_are_run_by_openvino_and_rightly() -> None:
+    """Thirteen bands that are resized and put in another order: what OpenVINO's gather gets wrong."""
+    stored_order = (*(band for band in SENTINEL_2 if band != "B8A"), "B8A")
+    bands = tuple(Band(name=name, unit="dn", resolution=10) for name in stored_order)
+    checkpoint = load_catalogue().checkpoint("resnet18.random").at_size(96)
+    module = feature_module(checkpoint, map_inputs(bands, checkpoint), [stored_order], [(64, 64)], seed=0)
+    batch = (np.random.default_rng(0).integers(1, 9000, (4, 13, 64, 64)).astype(np.uint16),)
+    notes: list[str] = []
+    assert make_runner(module, batch, "cpu", notes.append).name == "openvino-cpu", notes

@@ -44,12 +44,16 @@ def spoilt(file: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"seed": 0', '"seed": 1', "was edited: its digest is not that of its spec"),
+        ('"seed": 0', '"seed": 1', "was edited: its checksum is not that of its content"),
         ('"schema_version": 1', '"schema_version": 2', "has schema 2, this version reads up to 1; upgrade"),
         ('"schema_version": 1', '"schema_version": 1,\n "mood": "good"', "key 'mood' is not a known key"),
         ('"digest"', '"digset"', "key 'digset' is not a known key"),
         ('"value": 0.5', '"value": "0.5"', "metrics.test.accuracy.value: Input should be a valid number"),
         ('"value": 0.5', '"value": NaN', "metrics.test.accuracy.value"),
+        ('"value": 0.5', '"value": 0.9', "was edited: its checksum"),
+        ('"value": 0.5', '"value": 5.0', "a metric is not a fraction between 0 and 1"),
+        ('"micro_map": {', '"nano_map": {', "test has no micro_map"),
+        ('"train": 16200', '"train": 16201', "counts are not those of the splits"),
         ("{", "[", "cannot be read"),
     ],
 )

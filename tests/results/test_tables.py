@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results import tables
 from ssl4eo_bench.results.files import RunResult, write_result
 from ssl4eo_bench.results.tables import write_leaderboard, write_tables
@@ -86,11 +87,11 @@ def test_a_mean_spans_kinds_of_labels(results: Path, make_result: Make, monkeypa
 
 def test_marked_runs_never_enter_official_tables(results: Path, make_result: Make) -> None:
     before = generate(results)
-    write_result(results, make_result(accuracy=0.99, sample=True))
-    write_result(results, make_result(accuracy=0.99, partial=True))
-    write_result(results, make_result(accuracy=0.99, limit=10))
-    write_result(results, make_result(accuracy=0.99, sample=True, limit=10))
-    write_result(results, make_result(checkpoint="tf_efficientnet_lite0.in1k", accuracy=0.99, dirty=True))
+    write_result(results, make_result(accuracy=0.89, sample=True))
+    write_result(results, make_result(accuracy=0.89, partial=True))
+    write_result(results, make_result(accuracy=0.89, limit=10))
+    write_result(results, make_result(accuracy=0.89, sample=True, limit=10))
+    write_result(results, make_result(checkpoint="tf_efficientnet_lite0.in1k", accuracy=0.89, dirty=True))
     after = generate(results)
     assert {name: content for name, content in after.items() if ".sample." not in name} == before
     assert set(after) - set(before) == {
@@ -119,3 +120,22 @@ def test_markdown_shows_percent_and_leaves_gaps_empty(results: Path) -> None:
     assert len(lines) == 2 + 3
     assert "| linear-v1 | bandstats | 1 | 33.33 |" in lines[3]
     assert "nan" not in "".join(lines)
+
+
+def test_files_that_were_not_generated_stay(tmp_path: Path) -> None:
+    mine = [tmp_path / "tables" / "paper-v1.mine-v2.csv", tmp_path / "leaderboard.csv", tmp_path / "leaderboard.md"]
+    (tmp_path / "tables").mkdir()
+    for file in mine:
+        file.write_text("mine", encoding="utf-8")
+    generate(tmp_path)
+    assert [file.read_text(encoding="utf-8") for file in mine] == ["mine"] * 3
+
+
+def test_numbers_on_other_samples_never_share_a_table(results: Path, make_result: Make) -> None:
+    result = make_result(checkpoint="resnet50.random")
+    other = result.spec.task.splits["val"].model_copy(update={"digest": "0" * 64})
+    task = result.spec.task.model_copy(update={"splits": result.spec.task.splits | {"val": other}})
+    spec = result.spec.model_copy(update={"task": task})
+    write_result(results, result.model_copy(update={"spec": spec, "digest": spec.digest}))
+    with pytest.raises(ResultError, match="other samples"):
+        write_tables(results)

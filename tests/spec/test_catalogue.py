@@ -5,6 +5,7 @@ import pytest
 from ssl4eo_bench.errors import SpecError, UnknownNameError
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.catalogue import load_catalogue
+from ssl4eo_bench.spec.inputs import map_inputs
 
 ENTRY = """
 checkpoints:
@@ -122,3 +123,35 @@ def test_a_broken_task_module_stops_and_is_named(tmp_path: Path, monkeypatch: py
     (tmp_path / "eurosat.py").write_text("TASKS = ()\n")
     with pytest.raises(SpecError, match="two task modules are called 'eurosat'"):
         catalogue.task_modules()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (ENTRY.replace("arch:", "name: bandstats\n    arch:", 1), "named by its key alone"),
+        (ENTRY.replace("mine.tag", "mine:tag"), "without a colon"),
+        (ENTRY + "    licence: 2020-99-99\n", "not valid YAML"),
+        (ENTRY.replace("10000", "9" * 400), "too large"),
+        (ENTRY + "suites: {s: null}\n", "must be a list of checkpoints"),
+        (ENTRY + "suites: {s: []}\n", "must be a list of checkpoints"),
+        (ENTRY + "suites: {all: [mine.tag]}\n", "'all' is already in the catalogue"),
+        (ENTRY + "suites: {5: [mine.tag]}\n", "must map names to entries"),
+        ("[" * 4000, "not valid YAML"),
+        (
+            ENTRY.replace("{divide: 10000}", "{mean: {B04: 1, B4: 2, B03: 1, B02: 1}, std: {B04: 1, B03: 1, B02: 1}}"),
+            "a band twice",
+        ),
+        (ENTRY.replace("{random: true}", "{timm: resnet50.a1_in1k}"), "not of the architecture resnet18"),
+    ],
+    ids=range(11),
+)
+def test_what_would_mean_something_else_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message) as refusal:
+        load_catalogue(written(tmp_path, text))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_scaling_without_finite_numbers_is_refused(tmp_path: Path) -> None:
+    checkpoint = load_catalogue(written(tmp_path, ENTRY.replace("10000", "1.0e-320"))).checkpoint("mine.tag")
+    with pytest.raises(SpecError, match="no finite numbers"):
+        map_inputs(catalogue.task("so2sat").bands, checkpoint)
