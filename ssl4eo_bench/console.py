@@ -83,7 +83,7 @@ class _Lines:
             return
         self._last = now
         rate = self._done / max(now - self._begun, 1e-9)
-        left = f", {(self._total - self._done) / rate:,.0f} s left" if self._total and not finished else ""
+        left = f", {(self._total - self._done) / rate:,.0f} s left" if rate and self._total and not finished else ""
         amounts = [decimal(int(n)) if self._unit == "bytes" else f"{n:,.0f}" for n in (self._done, self._total, rate)]
         of = f" of {amounts[1]}" if self._total else ""
         unit = "" if self._unit == "bytes" else f" {self._unit}"
