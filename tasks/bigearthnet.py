@@ -293,7 +293,7 @@ def open_bigearthnet(data_dir: Path, *, variant: str, radar: bool) -> BigEarthNe
     folder = _folder_of_patches(root, pattern, by_product=by_product)
     if folder is None:
         packed = next((f" ({file.name} is there, but packed)" for file in sorted(root.glob("*.tar.*"))), "")
-        raise MissingDataError(f"no patches of Sent{sensor.lower()} below {root}{packed}; {HOW_TO_GET[variant]}.")
+        raise MissingDataError(f"no Sentinel-{sensor[1]} patches below {root}{packed}; {HOW_TO_GET[variant]}.")
     lists: dict[str, Callable[[Path], OfficialLists | GoogleLists | Metadata]] = {
         "official": OfficialLists,
         "google": GoogleLists,

@@ -301,7 +301,7 @@ def test_google_lists_leave_snow_and_cloud_out(copy: Copy) -> None:
 
 def test_releases_are_not_taken_for_each_other(sample_of: SampleOf) -> None:
     for name, other in (("bigearthnet", "bigearthnet-v2"), ("bigearthnet-v2", "bigearthnet")):
-        with pytest.raises(MissingDataError, match="no patches"):
+        with pytest.raises(MissingDataError, match="no Sentinel-2 patches"):
             catalogue.task(name).open(sample_of(other))
 
 
