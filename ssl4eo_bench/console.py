@@ -82,6 +82,9 @@ class _Lines:
         if now - self._last < PAUSE and not (finished and now - self._begun > 2):
             return
         self._last = now
+        if self._total == 1:
+            self._console.print(f"{self._what}: {now - self._begun:.0f} s", markup=False, soft_wrap=True)
+            return
         rate = self._done / max(now - self._begun, 1e-9)
         left = f", {(self._total - self._done) / rate:,.0f} s left" if rate and self._total and not finished else ""
         amounts = [decimal(int(n)) if self._unit == "bytes" else f"{n:,.0f}" for n in (self._done, self._total, rate)]

@@ -134,10 +134,10 @@ def _write_lists(home: Path, rows: list[tuple[str, SplitName, str, list[str]]], 
 
 
 def _draw_labels(classes: Sequence[str], number: int, rng: Rng) -> list[str]:
-    """One to four classes of the patch of that number: every class is the first one in turn."""
+    """One to three classes of the patch of that number: every class is the first one in turn."""
     first = number % len(classes)
     others = [name for name in classes if name != classes[first]]
-    return [classes[first], *(str(name) for name in rng.choice(others, rng.integers(0, 4), replace=False))]
+    return [classes[first], *(str(name) for name in rng.choice(others, rng.integers(0, 3), replace=False))]
 
 
 def _patch(labels: Sequence[str], size: int, rng: Rng) -> dict[str, np.ndarray]:

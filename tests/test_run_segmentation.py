@@ -64,7 +64,8 @@ def test_a_result_holds_the_metrics_of_all_labelled_pixels(command: Command, tmp
     assert result.metrics["test"]["miou"].value == pytest.approx(np.mean(ious))
 
 
-def test_what_is_shown(command: Command) -> None:
+def test_what_is_shown(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssl4eo_bench.console.PAUSE", 0.0)
     arguments = ("--task", TASK, "--protocol", "linear", "--sample", "--checkpoint", "bandstats")
     code, out, err = command("run", *arguments)
     assert code == 0, err

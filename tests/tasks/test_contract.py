@@ -1,7 +1,9 @@
 """What every task promises, checked on every task found: a new module in `tasks/` is tested by being there."""
 
 import multiprocessing
+import os
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from ssl4eo_bench.data.splits import open_splits
-from ssl4eo_bench.errors import DataError, MissingDataError
+from ssl4eo_bench.errors import DamagedFileError, DataError, MissingDataError
 from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.bands import SENTINEL_1, SENTINEL_2
@@ -146,3 +148,33 @@ def test_an_empty_data_directory_is_refused_with_the_cure(task: Task, tmp_path: 
     with pytest.raises(MissingDataError) as refusal:
         open_splits(task, tmp_path)
     assert "http" in str(refusal.value)
+
+
+def read_train(task: Task, folder: Path, at_most: int | None = None) -> None:
+    samples = open_splits(task, folder, sample=True)["train"]
+    samples.source.read(samples.ids[:at_most], band_names(task))
+
+
+IMAGES = (".tif", ".jpg", ".h5")
+
+
+def test_cut_off_files_are_refused_by_name(task: Task, sample_of: SampleOf, tmp_path: Path) -> None:
+    shutil.copytree(sample_of(task.name), tmp_path / "copy")
+    files = [file for file in (tmp_path / "copy").rglob("*") if file.suffix in IMAGES]
+    assert files
+    for file in files:
+        os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises(DamagedFileError) as refusal:
+        read_train(task, tmp_path / "copy", 2)
+    assert any(file.name in str(refusal.value) for file in files)
+    assert "\n" not in str(refusal.value)
+
+
+def test_absent_files_are_refused_in_one_sentence(task: Task, sample_of: SampleOf, tmp_path: Path) -> None:
+    shutil.copytree(sample_of(task.name), tmp_path / "copy")
+    gone = [file for file in (tmp_path / "copy").rglob("*") if file.suffix in IMAGES]
+    for file in gone[::2]:
+        file.unlink()
+    with pytest.raises(DataError) as refusal:
+        read_train(task, tmp_path / "copy")
+    assert "\n" not in str(refusal.value)
