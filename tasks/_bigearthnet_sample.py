@@ -66,7 +66,7 @@ HAZE = {"B01": 950, "B02": 650, "B03": 400, "B04": 250, "B05": 200}
 """What the atmosphere adds in digital numbers: the spectra were measured above it, BigEarthNet is below it."""
 
 
-SAMPLE_SIZES: dict[SplitName, int] = {"train": 209, "val": 95, "test": 190}
+SAMPLE_SIZES: dict[SplitName, int] = {"train": 304, "val": 95, "test": 190}
 SAMPLE_PRODUCTS = {
     "official": "S2A_MSIL2A_20170613T101031",
     "google": "S2A_MSIL2A_20170613T101031",
