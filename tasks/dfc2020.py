@@ -53,7 +53,8 @@ FIT, TEST = "ROIs0000_test", "ROIs0000_validation"  # the contest's names; its t
 TILES = {FIT: 5128, TEST: 986}
 
 _FILE = re.compile(r"(ROIs0000_(?:test|validation))_(s1|s2|dfc)_0_(p\d+)\.tif")
-_WANTED = re.compile(rf"{_FILE.pattern}|dfc-(?:train|val|test)-new\.csv")
+SAMPLE_LIST = "sample-tiles.txt"
+_WANTED = re.compile(rf"{_FILE.pattern}|dfc-(?:train|val|test)-new\.csv|{SAMPLE_LIST}")
 
 _LABELS = np.full(256, IGNORED, dtype=np.uint8)
 _LABELS[list(CODES.values())] = range(len(CODES))
@@ -67,12 +68,11 @@ class DFC2020:
         self._sensor = sensor
 
     def ids(self, split: SplitName) -> list[str]:
-        """The tiles of a split of the contest's parts: what is there, since nobody listed them."""
-        matches = [_FILE.fullmatch(name) for name in self._tree.names()]
-        there = {(match[1], match[3]) for match in matches if match and match[2] in (self._sensor, "dfc")}
-        part = TEST if split == "test" else FIT
-        ids = [f"{prefix}_{patch}" for prefix, patch in sorted(there) if prefix == part]
-        return [id_ for id_ in ids if split == "test" or (split == "val") == is_validation(_number(id_))]
+        """The tiles of a split of the contest's parts, whatever is there of them; the sample lists its own."""
+        if SAMPLE_LIST not in self._tree.names():
+            return contest_ids(split)
+        tiles = self._tree.read(SAMPLE_LIST).decode().split()
+        return [id_ for id_ in contest_ids(split) if id_ in tiles]
 
     def absent(self, ids: Sequence[str]) -> list[str]:
         """Those without an image or without labels."""
@@ -153,6 +153,13 @@ class CopernicusBenchSplit(DFC2020):
                 "are expected; fetch the official list again."
             )
         return [f"{match[1]}_{match[3]}" for _, match in matches if match]
+
+
+def contest_ids(split: SplitName) -> list[str]:
+    """The tiles of a split of the contest's parts."""
+    if split == "test":
+        return [f"{TEST}_p{number}" for number in range(TILES[TEST])]
+    return [f"{FIT}_p{number}" for number in range(TILES[FIT]) if (split == "val") == is_validation(number)]
 
 
 def is_validation(number: int) -> bool:
@@ -277,6 +284,8 @@ def make_sample(root: Path, *, sensor: str, cobench: bool) -> None:
         for split in SPLITS:
             lines = "".join(f"{file_name(id_, 'dfc')}\n" for id_ in sample_ids(split, cobench=True))
             (base / f"dfc-{split}-new.csv").write_text(lines, encoding="utf-8")
+    else:
+        (base / SAMPLE_LIST).write_text("\n".join(ids), encoding="utf-8")
 
 
 def sample_ids(split: SplitName, *, cobench: bool) -> list[str]:
@@ -321,12 +330,7 @@ def _radar(present: Sequence[int], numbers: np.ndarray, rng: np.random.Generator
 def _splits(*, cobench: bool) -> dict[SplitName, Split | UnlistedSplit]:
     if cobench:
         return {"train": UnlistedSplit(count=3156), "val": UnlistedSplit(count=986), "test": UnlistedSplit(count=986)}
-    kept = sum(is_validation(number) for number in range(TILES[FIT]))
-    return {
-        "train": UnlistedSplit(count=TILES[FIT] - kept),
-        "val": UnlistedSplit(count=kept),
-        "test": Split.of([f"{TEST}_p{number}" for number in range(TILES[TEST])]),
-    }
+    return {split: Split.of(contest_ids(split)) for split in SPLITS}
 
 
 def _task(name: str, title: str, *, sensor: str, cobench: bool, headline: bool = False) -> Task:

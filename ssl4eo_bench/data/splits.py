@@ -91,8 +91,10 @@ def _absence(
     names = shortlist(sorted(set().union(*absent.values())), at_most=3)
     choice = "even --partial needs some of each split" if partial else "--partial runs on what is there"
     total = sum(map(len, absent.values()))
+    download = f", or run `ssl4eo-bench data download {task.name}`" if any(file.url for file in task.files) else ""
     return (
-        f"{total:,} samples of task {task.name!r} are absent ({counts}), such as {names}; {task.how_to_get} ({choice})."
+        f"{total:,} samples of task {task.name!r} are absent ({counts}), such as {names}; {task.how_to_get}{download} "
+        f"({choice})."
     )
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from ssl4eo_bench.data.images import decode_geotiff, write_geotiff
 from ssl4eo_bench.data.splits import open_splits
-from ssl4eo_bench.errors import DamagedFileError, DataError, MissingDataError, SplitError
+from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
 from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.bands import SENTINEL_2
-from ssl4eo_bench.spec.tasks import IGNORED, SPLITS, Source, Split, UnlistedSplit
+from ssl4eo_bench.spec.tasks import IGNORED, SPLITS, Source, Split
 from ssl4eo_bench.tasks.dfc2020 import BLOCK, CODES, is_validation
 
 SampleOf = Callable[[str], Path]
@@ -98,8 +98,8 @@ def test_validation_keeps_whole_blocks_and_about_a_tenth() -> None:
     assert {number // BLOCK for number in kept} == {2, 37, 38, 45, 53, 65, 76, 79, 80}
     assert all(is_validation(number) == is_validation(number // BLOCK * BLOCK) for number in range(5128))
     task = catalogue.task("dfc2020")
-    assert task.splits["val"] == UnlistedSplit(count=len(kept))
-    assert task.splits["train"] == UnlistedSplit(count=5128 - len(kept))
+    assert task.splits["val"] == Split.of([f"ROIs0000_test_p{number}" for number in kept])
+    assert task.splits["train"].count == 5128 - len(kept)
     assert task.splits["test"] == Split.of([f"ROIs0000_validation_p{number}" for number in range(986)])
     assert [split.count for split in catalogue.task("dfc2020-cobench").splits.values()] == [3156, 986, 986]
 
@@ -122,6 +122,7 @@ def test_any_layout_of_folders_and_archives_is_the_same_dataset(sample_of: Sampl
     zipped(part / "dfc_0", official, other / "zips" / "labels.zip", inside="wrapped/")
     shutil.copytree(official / "ROIs0000_validation" / "s1_validation", other / "s1_validation" / "s2")
     shutil.copytree(official / "ROIs0000_validation" / "dfc_validation", other / "any" / "where")
+    shutil.copy(official / "sample-tiles.txt", other / "any")
     found = open_splits(catalogue.task("dfc2020-s1"), tmp_path, sample=True)
     for split in SPLITS:
         assert found[split].ids == expected[split].ids
@@ -165,7 +166,7 @@ def test_the_lists_of_copernicus_bench_decide(sample_of: SampleOf, tmp_path: Pat
 
 
 def test_an_incomplete_part_is_not_the_contest(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the train list of task 'dfc2020' has 1 ids, but the official one has 4,608"):
+    with pytest.raises(MissingDataError, match=r"6,113 samples .* \(4,607 of 4,608 train, 520 of 520 val"):
         open_splits(catalogue.task("dfc2020"), write(tmp_path))
 
 
