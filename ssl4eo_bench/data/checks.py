@@ -11,7 +11,7 @@ from ssl4eo_bench.data.packing import damaged_chunks
 from ssl4eo_bench.data.packs import open_source, pack_folder, read_manifest
 from ssl4eo_bench.data.published import Published, published
 from ssl4eo_bench.data.splits import check_list
-from ssl4eo_bench.errors import DataError
+from ssl4eo_bench.errors import DataError, MissingDataError
 from ssl4eo_bench.progress import Advance, Progress
 from ssl4eo_bench.spec.tasks import SPLITS, Source, SplitName, Task
 from ssl4eo_bench.storage import free_bytes
@@ -81,7 +81,10 @@ def verify(task: Task, data_dir: Path, progress: Progress) -> list[Fault]:
     Raises:
         MissingDataError: if there is no dataset at all.
     """
-    source = open_source(task, data_dir)
+    try:
+        source = task.open(data_dir)  # not the pack, which would hide the published files behind it
+    except MissingDataError:
+        source = open_source(task, data_dir)
     faults = [*_list_faults(task, source), *_file_faults(task, data_dir / task.folder, progress)]
     for split in SPLITS:
         ids = source.ids(split)

@@ -15,6 +15,9 @@ from ssl4eo_bench.protocols.solver import Basis, Head, solve_path
 from ssl4eo_bench.spec.protocols import Linear
 from ssl4eo_bench.spec.tasks import MAIN_METRIC, Kind
 
+SMALL = 1 << 21
+"""Values in a design matrix up to which one thread is faster: more would mostly wait for each other."""
+
 
 @dataclass(frozen=True)
 class PathPoint:
@@ -77,11 +80,45 @@ def fit_linear(
         full_path: solve the points behind the stop, too. They cannot be chosen, so no number depends on it.
     """
     with _threads_for(train[0]):
-        return _fit(protocol, kind, classes, train, val, device=device, progress=progress, full_path=full_path)
-
-
-SMALL = 1 << 21
-"""Values in a design matrix up to which one thread is faster: more would mostly wait for each other."""
+        basis = Basis.of(train[0], torch.device(device))
+        features, val_features = basis.transform(train[0]), basis.transform(val[0])
+        metric = _main_metric(kind, val[1])
+        grid = protocol.grid()
+        points: list[PathPoint] = []
+        chosen: tuple[Head, float] | None = None
+        unconverged = since_best = 0
+        with progress.stage(f"linear probe, up to {len(grid)} penalties", total=len(grid), unit="heads") as advance:
+            for head in solve_path(
+                basis,
+                features,
+                train[1],
+                "sigmoid" if kind == "multilabel" else "softmax",
+                grid,
+                classes=classes,
+                tolerance=protocol.tolerance,
+            ):
+                value = metric(head.logits(val_features))
+                points.append(PathPoint(head.C, value, head.gradient, head.iterations))
+                unconverged += not head.converged
+                stopped = since_best >= protocol.patience
+                since_best += 1
+                if not stopped and (chosen is None or value > chosen[1]):  # on ties the stronger penalty stays
+                    chosen, since_best = (head, value), 0
+                advance(1)
+                if since_best >= protocol.patience and not full_path:
+                    break
+            advance(len(grid) - len(points))
+        assert chosen is not None  # the grid is not empty
+        probabilities = _probabilities(chosen[0].logits(val_features), kind)
+        return LinearProbe(
+            kind=kind,
+            basis=basis,
+            head=chosen[0],
+            path=tuple(points),
+            val_probabilities=probabilities,
+            thresholds=tune_thresholds(probabilities, val[1]) if kind == "multilabel" else None,
+            warnings=_warnings(chosen[0].C, grid, unconverged),
+        )
 
 
 @contextmanager
@@ -92,58 +129,6 @@ def _threads_for(features: np.ndarray) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(usual)
-
-
-def _fit(
-    protocol: Linear,
-    kind: Kind,
-    classes: int,
-    train: tuple[np.ndarray, np.ndarray],
-    val: tuple[np.ndarray, np.ndarray],
-    *,
-    device: str,
-    progress: Progress,
-    full_path: bool,
-) -> LinearProbe:
-    basis = Basis.of(train[0], torch.device(device))
-    features, val_features = basis.transform(train[0]), basis.transform(val[0])
-    metric = _main_metric(kind, val[1])
-    grid = protocol.grid()
-    points: list[PathPoint] = []
-    chosen: tuple[Head, float] | None = None
-    unconverged = since_best = 0
-    with progress.stage(f"linear probe, up to {len(grid)} penalties", total=len(grid), unit="heads") as advance:
-        for head in solve_path(
-            basis,
-            features,
-            train[1],
-            "sigmoid" if kind == "multilabel" else "softmax",
-            grid,
-            classes=classes,
-            tolerance=protocol.tolerance,
-        ):
-            value = metric(head.logits(val_features))
-            points.append(PathPoint(head.C, value, head.gradient, head.iterations))
-            unconverged += not head.converged
-            stopped = since_best >= protocol.patience
-            since_best += 1
-            if not stopped and (chosen is None or value > chosen[1]):  # on ties the stronger penalty stays
-                chosen, since_best = (head, value), 0
-            advance(1)
-            if since_best >= protocol.patience and not full_path:
-                break
-        advance(len(grid) - len(points))
-    assert chosen is not None  # the grid is not empty
-    probabilities = _probabilities(chosen[0].logits(val_features), kind)
-    return LinearProbe(
-        kind=kind,
-        basis=basis,
-        head=chosen[0],
-        path=tuple(points),
-        val_probabilities=probabilities,
-        thresholds=tune_thresholds(probabilities, val[1]) if kind == "multilabel" else None,
-        warnings=_warnings(chosen[0].C, grid, unconverged),
-    )
 
 
 def _main_metric(kind: Kind, targets: np.ndarray) -> Callable[[np.ndarray], float]:

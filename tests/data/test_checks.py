@@ -111,10 +111,15 @@ def test_a_pack_is_made_once_and_checked(dataset: Dataset, command: Command) -> 
     code, out, _ = command("data", "prepare", "eurosat", "--data-dir", data_dir)
     assert (code, "complete already" in out) == (0, True)
     assert verify(task, data_dir, Silent()) == []
+    cut = tif(data_dir, sorted(task.open(data_dir).ids("val"))[0])
+    content = cut.read_bytes()
+    cut.write_bytes(content[:2000])
+    assert [fault.where for fault in verify(task, data_dir, Silent())] == [cut.stem]
+    cut.write_bytes(content)
     array = folder / "00000-10m.npy"
-    content = bytearray(array.read_bytes())
-    content[-1] ^= 1
-    array.write_bytes(content)
+    flipped = bytearray(array.read_bytes())
+    flipped[-1] ^= 1
+    array.write_bytes(flipped)
     assert verify(task, data_dir, Silent()) == [Fault(str(array), "not what was packed; pack again")]
 
 
