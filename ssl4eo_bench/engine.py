@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ssl4eo_bench.errors import BenchError, ResultError
+from ssl4eo_bench.errors import BenchError, ResultError, WeightsError
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.results.files import RunResult, check_writable, read_result, write_result
+from ssl4eo_bench.spec.checkpoints import FileWeights, PackagedWeights
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,14 @@ def execute(
     from ssl4eo_bench.run import Settings, run  # brings torch: not for what is there already
 
     settings = Settings(cache_dir=cache_dir, device=resolve_device(device), full_path=full_path)
+    broken = _broken_weights([job for job, found in zip(jobs, there, strict=True) if not found], progress)
     outcomes = []
     for number, (job, found) in enumerate(zip(jobs, there, strict=True), start=1):
         if found:
             outcomes.append(Outcome(job, "skipped", result=found))
+            continue
+        if error := broken.get(job.spec.checkpoint.name):
+            outcomes.append(Outcome(job, "failed", error=error))
             continue
         progress.note(
             f"[{number}/{len(jobs)}] {job.spec.task.name} · {job.spec.checkpoint.name} · seed {job.spec.seed}"
@@ -78,3 +83,18 @@ def execute(
         else:
             outcomes.append(Outcome(job, "done", result=result))
     return outcomes
+
+
+def _broken_weights(jobs: Sequence[Job], progress: Progress) -> dict[str, WeightsError]:
+    """What is wrong with weight files, by checkpoint: told at once, not after hours of runs before theirs."""
+    from ssl4eo_bench.backbones.weights import checked_file
+
+    broken = {}
+    for checkpoint in {job.spec.checkpoint.name: job.spec.checkpoint for job in jobs}.values():
+        if isinstance(checkpoint.weights, PackagedWeights | FileWeights):
+            try:
+                checked_file(checkpoint.weights, checkpoint.name)
+            except WeightsError as error:
+                progress.note(f"left out: {error}")
+                broken[checkpoint.name] = error
+    return broken

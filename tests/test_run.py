@@ -164,8 +164,9 @@ def test_a_failing_checkpoint_does_not_stop_the_others(command: Command, tmp_pat
         "    bands: [B04, B03, B02]\n    image_size: 32\n    scaling: {divide: 10000}\n"
     )
     arguments = ("run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample", "--checkpoints", bad)
-    code, out, err = command(*arguments, "--checkpoint", "gone.tag", "bandstats")
+    code, out, err = command(*arguments, "--checkpoint", "bandstats", "gone.tag")
     assert code == 1
+    assert err.index("left out: the weights of checkpoint 'gone.tag'") < err.index("[1/2]")  # told before any run
     assert "bandstats" in out
     assert (
         err.strip().splitlines()[-1].startswith("error: eurosat-rgb · gone.tag: the weights of checkpoint 'gone.tag'")

@@ -21,6 +21,15 @@ def load_state(weights: PackagedWeights | FileWeights, checkpoint: str) -> State
     Raises:
         WeightsError: if the file is absent, has another sha256 than the catalogue says, or holds anything but tensors.
     """
+    return _read(checked_file(weights, checkpoint))
+
+
+def checked_file(weights: PackagedWeights | FileWeights, checkpoint: str) -> Path:
+    """The place of a weight file.
+
+    Raises:
+        WeightsError: if the file is absent or has another sha256 than the catalogue says.
+    """
     file = _find(weights, checkpoint)
     found = _sha256(file)
     if found != weights.sha256:
@@ -28,7 +37,7 @@ def load_state(weights: PackagedWeights | FileWeights, checkpoint: str) -> State
             f"{file} of checkpoint {checkpoint!r} has sha256 {found}, but the catalogue says {weights.sha256}: it is "
             "another file, or a damaged one; fetch it again, or correct the entry if it is the file you mean."
         )
-    return _read(file)
+    return file
 
 
 def state_sha256(module: torch.nn.Module) -> str:
