@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl4eo_bench.data.batches import batches
-from ssl4eo_bench.data.packs import CHUNK_ROWS, Chunk, Manifest, read_manifest
+from ssl4eo_bench.data.packs import Chunk, Manifest, read_manifest
 from ssl4eo_bench.data.splits import Samples
 from ssl4eo_bench.errors import MissingDataError
 from ssl4eo_bench.progress import Progress
@@ -16,6 +16,7 @@ from ssl4eo_bench.spec.tasks import SPLITS, Source, SplitName, Task
 from ssl4eo_bench.storage import free_bytes, replacing, write_text
 
 BATCH = 32
+CHUNK_ROWS = 1024
 
 
 def pack(task: Task, samples: dict[SplitName, Samples], folder: Path, progress: Progress) -> Manifest:
@@ -31,6 +32,7 @@ def pack(task: Task, samples: dict[SplitName, Samples], folder: Path, progress: 
         version=task.version,
         bands=tuple(band.name for band in task.bands),
         splits={split: samples[split].record for split in SPLITS},
+        chunk_rows=CHUNK_ROWS,
     )
     manifest = _begun(folder, empty)
     _require_space(task, source, ids, manifest, folder)

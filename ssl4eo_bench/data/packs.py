@@ -24,8 +24,6 @@ from ssl4eo_bench.errors import DamagedFileError
 from ssl4eo_bench.spec.canonical import Frozen
 from ssl4eo_bench.spec.tasks import SPLITS, Groups, Source, Split, SplitName, Task
 
-CHUNK_ROWS = 1024
-
 
 class Chunk(Frozen):
     """One chunk: the sha256 of each of its files, and the fingerprint of the samples it was made from."""
@@ -41,6 +39,7 @@ class Manifest(Frozen):
     version: int
     bands: tuple[str, ...]
     splits: dict[SplitName, Split]
+    chunk_rows: int
     chunks: tuple[Chunk, ...] = ()
 
     @property
@@ -51,7 +50,7 @@ class Manifest(Frozen):
     @property
     def complete(self) -> bool:
         """Whether nothing is left to be packed."""
-        return len(self.chunks) == -(-self.rows // CHUNK_ROWS)
+        return len(self.chunks) == -(-self.rows // self.chunk_rows)
 
 
 class PackedSource:
@@ -64,6 +63,10 @@ class PackedSource:
     @cached_property
     def _row(self) -> dict[str, int]:
         return {id_: row for row, id_ in enumerate(id_ for split in SPLITS for id_ in self.ids(split))}
+
+    @cached_property
+    def _chunk_rows(self) -> int:
+        return read_manifest(self._folder).chunk_rows
 
     def ids(self, split: SplitName) -> list[str]:
         """The ids of a split."""
@@ -92,15 +95,16 @@ class PackedSource:
         """The digest of the checksums of the chunks these samples lie in, and of where they lie."""
         rows = [self._row[id_] for id_ in ids]
         chunks = read_manifest(self._folder).chunks
-        sums = [chunks[number].model_dump_json() for number in sorted({row // CHUNK_ROWS for row in rows})]
+        sums = [chunks[number].model_dump_json() for number in sorted({row // self._chunk_rows for row in rows})]
         return hashlib.sha256("\n".join((*sums, *map(str, rows))).encode()).hexdigest()
 
     def _gather(self, ids: Sequence[str], what: str, columns: slice | list[int]) -> np.ndarray:
         rows = np.array([self._row[id_] for id_ in ids])
+        chunks, places = np.divmod(rows, self._chunk_rows)
         parts = []
-        for start, stop in _runs(rows // CHUNK_ROWS):
-            chunk = _mapped(self._folder / f"{rows[start] // CHUNK_ROWS:05d}-{what}.npy")
-            inside = rows[start:stop] % CHUNK_ROWS
+        for start, stop in _runs(chunks):
+            chunk = _mapped(self._folder / f"{chunks[start]:05d}-{what}.npy")
+            inside = places[start:stop]
             block = chunk[inside[0] : inside[-1] + 1] if (np.diff(inside) == 1).all() else chunk[inside]
             parts.append(block if columns == slice(None) else block[:, columns])
         gathered: np.ndarray = np.concatenate(parts)
