@@ -134,7 +134,8 @@ class OfficialLists:
         rows = [row for split in SPLITS for row in self._rows(split)]
         if all(len(row) > 1 for row in rows):
             return {row[0]: row[1] for row in rows}
-        return {str(_description(patches, name)["corresponding_s2_patch"]): name for name in patches.names}
+        described = ((_description(patches, name).get("corresponding_s2_patch"), name) for name in patches.names)
+        return {str(partner): name for partner, name in described if partner}
 
     def _rows(self, split: SplitName) -> list[list[str]]:
         return _read_rows(self._root, f"{split}.csv")
@@ -243,7 +244,13 @@ class BigEarthNet:
 
     def _numbers(self, id_: str) -> list[int]:
         if isinstance(self._lists, Metadata):
-            return [NUMBER_OF_19[name] for name in self._lists.labels(id_)]
+            labels = self._lists.labels(id_)
+            if foreign := [name for name in labels if name not in NUMBER_OF_19]:
+                raise DamagedFileError(
+                    f"metadata.parquet gives {id_} the label {shortlist(map(str, foreign))}, which is none of the 19; "
+                    "fetch it again."
+                )
+            return [NUMBER_OF_19[name] for name in labels]
         patch = self._patch(id_)
         names = _description(self._patches, patch)["labels"]
         if foreign := [name for name in names if name not in NUMBER_OF_43 and name not in WITHOUT_CLASS]:
@@ -266,9 +273,11 @@ def _description(patches: Patches, patch: str) -> dict[str, list[str]]:
     content, where = patches.read(patch, "labels_metadata.json")
     try:
         described: dict[str, list[str]] = json.loads(content)
-        described["labels"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedFileError(f"{where} does not hold the labels of a patch; unpack the archive again.") from error
+        readable = all(isinstance(name, str) for name in described["labels"])
+    except (ValueError, KeyError, TypeError):
+        readable = False
+    if not readable:
+        raise DamagedFileError(f"{where} does not hold the labels of a patch; unpack the archive again.")
     return described
 
 
@@ -281,7 +290,10 @@ def _read_rows(root: Path, name: str) -> list[list[str]]:
         raise MissingDataError(f"the list {plain} (or {packed.name}) is absent; {HOW_TO_GET_LISTS}.") from error
     except (OSError, EOFError) as error:
         raise DamagedFileError(f"{packed} is not a readable gzip file; fetch it again.") from error
-    return [row for row in csv.reader(content.decode().splitlines()) if row]
+    try:
+        return [row for row in csv.reader(content.decode("utf-8-sig").splitlines()) if row]
+    except UnicodeDecodeError as error:
+        raise DamagedFileError(f"{plain} is not a text in UTF-8; {HOW_TO_GET_LISTS}.") from error
 
 
 def open_bigearthnet(data_dir: Path, *, variant: str, radar: bool) -> BigEarthNet:
@@ -308,16 +320,23 @@ def _folder_of_patches(root: Path, name: re.Pattern[str], *, by_product: bool) -
     level = [root]
     for _ in range(3):
         for folder in level:
-            products = _some_folders(folder)
-            patches = [patch for product in products for patch in _some_folders(product)] if by_product else products
-            if any(name.fullmatch(patch.name) for patch in patches):
-                return folder
+            for entry in _some_folders(folder):
+                # A patch of version 2 begins with the name of the product it lies in.
+                patches = _patches_of(entry) if by_product else [entry] if entry not in _patches_of(folder) else []
+                if any(name.fullmatch(patch.name) for patch in patches):
+                    return folder
         level = [inner for folder in level for inner in _some_folders(folder)]
     return None
 
 
+def _patches_of(product: Path) -> list[Path]:
+    return [inner for inner in _some_folders(product) if inner.name.startswith(product.name)]
+
+
 def _some_folders(folder: Path) -> list[Path]:
     """The first folders in a folder, by name: looking at all of half a million would take long."""
+    if not folder.is_dir():
+        return []
     with os.scandir(folder) as entries:
         return sorted(Path(entry.path) for entry in islice(entries, 50) if entry.is_dir())
 

@@ -123,6 +123,11 @@ class DFC2020:
                 f"{where} holds {np.count_nonzero(~np.isfinite(decibel)):,} values that are no decibel (NaN or "
                 "infinite), but every pixel must have one; fetch it again, or remove the tile and use --partial."
             )
+        if (decibel >= 0).all():
+            raise DamagedFileError(
+                f"{where} holds values from {decibel.min():.3g} to {decibel.max():.3g} and none below 0: intensities, "
+                "not decibel; use the official archives."
+            )
         return decibel.astype(np.float32)
 
     def _labels(self, name: str) -> np.ndarray:

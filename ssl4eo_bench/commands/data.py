@@ -12,8 +12,8 @@ from rich.filesize import decimal
 from ssl4eo_bench.console import line, progress_for, table
 from ssl4eo_bench.data.checks import Status, survey
 from ssl4eo_bench.data.checks import verify as verify_task
-from ssl4eo_bench.data.packing import pack
-from ssl4eo_bench.data.packs import PackedSource, pack_folder
+from ssl4eo_bench.data.packing import damaged_chunks, pack
+from ssl4eo_bench.data.packs import is_complete, pack_folder
 from ssl4eo_bench.data.published import Published, published, require_space
 from ssl4eo_bench.data.samples import write_sample
 from ssl4eo_bench.data.splits import open_splits
@@ -71,8 +71,18 @@ def _show_files(items: Sequence[Published], data_dir: Path) -> None:
         todo = "fetch, unpack" if item.todo == "fetch" and item.file.unpack else verbs[item.todo]
         rows.append((item.path, item.size, item.state, todo))
     table("", ["file", "size", "on disk", "to do"], rows, right=["size"])
+    line(_amounts(items, free_bytes(data_dir)))
+
+
+def _amounts(items: Sequence[Published], free: int) -> str:
     fetching, writing = sum(item.bytes_to_fetch for item in items), sum(item.bytes_to_write for item in items)
-    line(f"to fetch {decimal(fetching)}, to write {decimal(writing)}, free {decimal(free_bytes(data_dir))}")
+    return f"to fetch {decimal(fetching)}, to write {decimal(writing)}, free {decimal(free)}{_by_hand(items)}"
+
+
+def _by_hand(items: Sequence[Published]) -> str:
+    """How much is to be had by hand only."""
+    sizes = [item.file.size or item.file.about_bytes or 0 for item in items if item.todo == "by hand"]
+    return f"; {len(sizes)} by hand, about {decimal(sum(sizes))}" if sizes else ""
 
 
 def _agreed(fetching: int) -> bool:
@@ -119,9 +129,7 @@ def status(arguments: Arguments) -> int:
         if status.problem and arguments.task:
             line(f"{name}: {status.problem}")
         if status.missing and arguments.task:
-            fetching = sum(item.bytes_to_fetch for item in status.missing)
-            writing = sum(item.bytes_to_write for item in status.missing)
-            line(f"{name}: to fetch {decimal(fetching)}, to write {decimal(writing)}, free {decimal(status.free)}")
+            line(f"{name}: {_amounts(status.missing, status.free)}")
     return 0
 
 
@@ -166,10 +174,9 @@ def prepare(arguments: Arguments) -> int:
     progress = progress_for(quiet=arguments.quiet)
     for task in [catalogue.task(name) for name in arguments.task]:
         folder = pack_folder(task, data_dir)
-        samples = open_splits(task, data_dir)
-        if isinstance(samples["train"].source, PackedSource):
+        if is_complete(folder) and not damaged_chunks(folder, progress):
             line(f"{folder} is complete already")
             continue
-        pack(task, samples, folder, progress)
+        pack(task, open_splits(task, data_dir, packed=False), folder, progress)
         line(str(folder))
     return 0

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssl4eo_bench.data.packing import damaged_chunks
-from ssl4eo_bench.data.packs import open_source, pack_folder, read_manifest
+from ssl4eo_bench.data.packs import is_complete, open_source, pack_folder
 from ssl4eo_bench.data.published import Published, published
 from ssl4eo_bench.data.splits import check_list
-from ssl4eo_bench.errors import DataError, MissingDataError
+from ssl4eo_bench.errors import DataError, MissingDataError, shortlist
 from ssl4eo_bench.progress import Advance, Progress
 from ssl4eo_bench.spec.tasks import SPLITS, Source, SplitName, Task
 from ssl4eo_bench.storage import free_bytes
@@ -65,11 +65,13 @@ def survey(task: Task, data_dir: Path) -> Status:
     except DataError as error:
         problem = str(error)
     pack = pack_folder(task, data_dir)
+    found = published([task], data_dir) if task.files else []
+    whole = not problem and present == listed  # unpacked by hand, or packed
     return Status(
         present=present,
         listed=listed,
-        missing=tuple(item for item in published([task], data_dir) if item.todo != "nothing") if task.files else (),
-        packed=pack.is_dir() and not problem and read_manifest(pack).complete,
+        missing=tuple(item for item in found if item.todo != "nothing" and not (whole and item.file.unpack)),
+        packed=not problem and is_complete(pack),
         problem=problem,
         free=free_bytes(data_dir),
     )
@@ -89,11 +91,12 @@ def verify(task: Task, data_dir: Path, progress: Progress) -> list[Fault]:
     for split in SPLITS:
         ids = source.ids(split)
         absent = set(source.absent(ids))
-        faults += [Fault(f"{split} sample {id_}", "absent") for id_ in sorted(absent)]
+        if absent:
+            faults.append(Fault(f"{split}", f"{len(absent):,} samples absent, such as {shortlist(sorted(absent))}"))
         there = sorted(set(ids) - absent)
         with progress.stage(f"reading {split}", total=len(there), unit="samples") as advance:
             faults += _sample_faults(task, source, there, advance)
-    if (folder := pack_folder(task, data_dir)).is_dir():
+    if is_complete(folder := pack_folder(task, data_dir)):
         faults += [Fault(str(file), "not what was packed; pack again") for file in damaged_chunks(folder, progress)]
     return faults
 

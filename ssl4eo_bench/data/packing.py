@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from ssl4eo_bench.data.batches import batches
-from ssl4eo_bench.data.packs import Chunk, Manifest, read_manifest
+from ssl4eo_bench.data.packs import MANIFEST, Chunk, Manifest, read_manifest
 from ssl4eo_bench.data.splits import Samples
 from ssl4eo_bench.errors import MissingDataError
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.spec.tasks import SPLITS, Source, SplitName, Task
-from ssl4eo_bench.storage import free_bytes, replacing, write_text
+from ssl4eo_bench.storage import LOCK, free_bytes, locked, replacing, write_text
 
 BATCH = 32
 CHUNK_ROWS = 1024
@@ -34,21 +34,24 @@ def pack(task: Task, samples: dict[SplitName, Samples], folder: Path, progress: 
         splits={split: samples[split].record for split in SPLITS},
         chunk_rows=CHUNK_ROWS,
     )
-    manifest = _begun(folder, empty)
-    _require_space(task, source, ids, manifest, folder)
-    for split in SPLITS:
-        write_text(folder / f"{split}.txt", "".join(f"{id_}\n" for id_ in samples[split].ids))
-    with progress.stage(f"packing {task.name}", total=len(ids), unit="samples") as advance:
-        for number, start in enumerate(range(0, len(ids), CHUNK_ROWS)):
-            rows = ids[start : start + CHUNK_ROWS]
-            made_from = source.fingerprint(rows)
-            if number < len(manifest.chunks) and manifest.chunks[number].samples == made_from:
+    _require_space(task, source, ids, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / LOCK, lambda: progress.note(f"another process packs {task.name}; waiting for it")):
+        for half_written in folder.glob(".[0-9]*"):  # by a process that was killed
+            half_written.unlink()
+        manifest = _begun(folder, empty)
+        for split in SPLITS:
+            write_text(folder / f"{split}.txt", "".join(f"{id_}\n" for id_ in samples[split].ids))
+        with progress.stage(f"packing {task.name}", total=len(ids), unit="samples") as advance:
+            for number, start in enumerate(range(0, len(ids), CHUNK_ROWS)):
+                rows = ids[start : start + CHUNK_ROWS]
+                made_from, there = source.fingerprint(rows), manifest.chunks[number : number + 1]
+                if not (there and there[0].samples == made_from and not _damaged(folder, there[0])):
+                    chunk = _write_chunk(task, source, rows, folder, number, made_from)
+                    chunks = (*manifest.chunks[:number], chunk, *manifest.chunks[number + 1 :])
+                    manifest = manifest.model_copy(update={"chunks": chunks})
+                    write_text(folder / MANIFEST, json.dumps(manifest.model_dump(), indent=1) + "\n")
                 advance(len(rows))
-                continue
-            chunk = _write_chunk(task, source, rows, folder, number, made_from)
-            manifest = manifest.model_copy(update={"chunks": (*manifest.chunks[:number], chunk)})
-            write_text(folder / "manifest.json", json.dumps(manifest.model_dump(), indent=1) + "\n")
-            advance(len(rows))
     return manifest
 
 
@@ -58,14 +61,18 @@ def damaged_chunks(folder: Path, progress: Progress) -> list[Path]:
     damaged = []
     with progress.stage(f"checking {folder.name}", total=len(manifest.chunks), unit="chunks") as advance:
         for chunk in manifest.chunks:
-            damaged += [folder / name for name, sha in chunk.files.items() if _sha256(folder / name) != sha]
+            damaged += _damaged(folder, chunk)
             advance(1)
     return damaged
 
 
+def _damaged(folder: Path, chunk: Chunk) -> list[Path]:
+    return [folder / name for name, sha in chunk.files.items() if _sha256(folder / name) != sha]
+
+
 def _begun(folder: Path, empty: Manifest) -> Manifest:
     """The manifest of a packing that was cut off, if it was of the same samples."""
-    if (folder / "manifest.json").is_file():
+    if (folder / MANIFEST).is_file():
         found = read_manifest(folder)
         if found.model_copy(update={"chunks": ()}) == empty:
             return found
@@ -89,11 +96,10 @@ def _write_chunk(task: Task, source: Source, ids: Sequence[str], folder: Path, n
     return Chunk(samples=made_from, files=files)
 
 
-def _require_space(task: Task, source: Source, ids: Sequence[str], manifest: Manifest, folder: Path) -> None:
+def _require_space(task: Task, source: Source, ids: Sequence[str], folder: Path) -> None:
     groups = source.read(ids[:1], [band.name for band in task.bands])
-    left = max(len(ids) - CHUNK_ROWS * len(manifest.chunks), 0)
-    needed = left * sum(group.nbytes for group in (*groups, source.targets(ids[:1])))
-    folder.mkdir(parents=True, exist_ok=True)
+    there = sum(file.stat().st_size for file in folder.glob("*.npy"))
+    needed = len(ids) * sum(group.nbytes for group in (*groups, source.targets(ids[:1]))) - there
     free = free_bytes(folder)
     if needed > free:
         raise MissingDataError(

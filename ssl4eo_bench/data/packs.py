@@ -24,6 +24,8 @@ from ssl4eo_bench.errors import DamagedFileError
 from ssl4eo_bench.spec.canonical import Frozen
 from ssl4eo_bench.spec.tasks import SPLITS, Groups, Source, Split, SplitName, Task
 
+MANIFEST = "manifest.json"
+
 
 class Chunk(Frozen):
     """One chunk: the sha256 of each of its files, and the fingerprint of the samples it was made from."""
@@ -103,8 +105,10 @@ class PackedSource:
         chunks, places = np.divmod(rows, self._chunk_rows)
         parts = []
         for start, stop in _runs(chunks):
-            chunk = _mapped(self._folder / f"{chunks[start]:05d}-{what}.npy")
-            inside = places[start:stop]
+            file = self._folder / f"{chunks[start]:05d}-{what}.npy"
+            chunk, inside = _mapped(file), places[start:stop]
+            if inside.max() >= len(chunk):
+                raise DamagedFileError(f"{file} has {len(chunk)} rows only; run `ssl4eo-bench data prepare` again.")
             block = chunk[inside[0] : inside[-1] + 1] if (np.diff(inside) == 1).all() else chunk[inside]
             parts.append(block if columns == slice(None) else block[:, columns])
         gathered: np.ndarray = np.concatenate(parts)
@@ -121,7 +125,9 @@ def _mapped(file: Path) -> np.ndarray:
     try:
         mapped: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise DamagedFileError(f"{file} is no array of a pack ({error}); delete its folder and pack again.") from error
+        raise DamagedFileError(
+            f"{file} is no array of a pack ({error}); run `ssl4eo-bench data prepare` again."
+        ) from error
     return mapped
 
 
@@ -138,9 +144,14 @@ def open_source(task: Task, data_dir: Path) -> Source:
         MissingDataError: if there is neither.
     """
     folder = pack_folder(task, data_dir)
-    if folder.is_dir() and read_manifest(folder).complete:
+    if is_complete(folder):
         return PackedSource(folder, {band.name: band.resolution for band in task.bands})
     return task.open(data_dir)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a whole pack lies in a folder."""
+    return (folder / MANIFEST).is_file() and read_manifest(folder).complete
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -150,6 +161,6 @@ def read_manifest(folder: Path) -> Manifest:
         DamagedFileError: if it cannot be read.
     """
     try:
-        return Manifest.model_validate_json((folder / "manifest.json").read_text(encoding="utf-8"))
+        return Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError) as error:
         raise DamagedFileError(f"{folder} is no pack, or a damaged one; delete it, and pack again.") from error

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,13 @@ class Samples:
 
 
 def open_splits(
-    task: Task, data_dir: Path, *, sample: bool = False, partial: bool = False, limit: int | None = None
+    task: Task,
+    data_dir: Path,
+    *,
+    sample: bool = False,
+    partial: bool = False,
+    limit: int | None = None,
+    packed: bool = True,
 ) -> dict[SplitName, Samples]:
     """All splits of a task, checked.
 
@@ -50,6 +57,7 @@ def open_splits(
         sample: the directory holds the embedded sample, whose splits are smaller.
         partial: leave absent samples out instead of refusing.
         limit: keep at most this many samples of each split, evenly spaced over the sorted ids.
+        packed: read from the task's pack if there is one.
 
     Raises:
         MissingDataError: if the directory, a list, or a listed sample is absent.
@@ -60,13 +68,14 @@ def open_splits(
             f"data directory {data_dir} does not exist; name yours with --data-dir or SSL4EO_BENCH_DATA, or try "
             "--sample, which needs no data."
         )
-    source = open_source(task, data_dir)
+    source = open_source(task, data_dir) if packed else task.open(data_dir)
     expected = task.sample.splits if sample else task.splits
     listed = {split: source.ids(split) for split in SPLITS}
     if not sample:
         _refuse_sample(task, listed, data_dir)
     for split, ids in listed.items():
         check_list(ids, expected[split], f"the {split} list of task {task.name!r}")
+    _refuse_overlap(task, listed)
     absent = {split: set(source.absent(ids)) for split, ids in listed.items()}
     present = {split: sorted(set(ids) - absent[split]) for split, ids in listed.items()}
     if any(absent.values()) and not (partial and all(present.values())):
@@ -75,12 +84,21 @@ def open_splits(
 
 
 def _refuse_sample(task: Task, listed: dict[SplitName, list[str]], data_dir: Path) -> None:
-    """Where nobody listed the split, the sample's would do: it is told by its own ids."""
+    """The sample is told by its own ids; where nobody listed the split, they would do."""
     for split, known in task.sample.splits.items():
-        if isinstance(task.splits[split], UnlistedSplit) and Split.of(listed[split]) == known:
+        if task.splits[split] != known and Split.of(listed[split]) == known:
             raise SplitError(
                 f"{data_dir} holds the embedded sample of task {task.name!r}, not the dataset; name the dataset's "
                 "directory with --data-dir, or ask for the sample with --sample."
+            )
+
+
+def _refuse_overlap(task: Task, listed: dict[SplitName, list[str]]) -> None:
+    for first, second in combinations(SPLITS, 2):
+        if both := set(listed[first]) & set(listed[second]):
+            raise SplitError(
+                f"the {first} and {second} lists of task {task.name!r} share {len(both):,} ids, such as "
+                f"{shortlist(sorted(both), at_most=3)}; fetch the official lists again."
             )
 
 
@@ -105,6 +123,8 @@ def check_list(ids: Sequence[str], expected: Split | UnlistedSplit, where: str) 
         SplitError: saying what is wrong with it.
     """
     cure = "fetch the official list again"
+    if not ids:
+        raise SplitError(f"{where} is empty; {cure}.")
     if twice := [id_ for id_, count in Counter(ids).items() if count > 1]:
         raise SplitError(f"{where} names {shortlist(twice, at_most=3)} more than once; {cure}.")
     if expected.count is not None and len(ids) != expected.count:

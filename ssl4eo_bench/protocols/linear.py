@@ -101,9 +101,10 @@ def fit_linear(
                 points.append(PathPoint(head.C, value, head.gradient, head.iterations))
                 unconverged += not head.converged
                 stopped = since_best >= protocol.patience
-                since_best += 1
                 if not stopped and (chosen is None or value > chosen[1]):  # on ties the stronger penalty stays
                     chosen, since_best = (head, value), 0
+                elif chosen and chosen[1] > points[0].val:  # under the strongest penalties nothing moves at first
+                    since_best += 1
                 advance(1)
                 if since_best >= protocol.patience and not full_path:
                     break
@@ -151,7 +152,7 @@ def _probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:
 def _warnings(chosen: float, grid: tuple[float, ...], unconverged: int) -> tuple[str, ...]:
     warnings = []
     if chosen in (grid[0], grid[-1]):
-        warnings.append(f"the best C on val, {chosen:g}, lies on the edge of the grid: a better one may lie outside")
+        warnings.append(f"the best C on val, {chosen:g}, lies on the edge of the grid")
     if unconverged:
         warnings.append(f"{unconverged} of the penalties stopped before their gradient was small enough")
     return tuple(warnings)

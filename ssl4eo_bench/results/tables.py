@@ -4,6 +4,7 @@ Official results make `tables/` and `leaderboard.csv`. Results on the embedded s
 `.sample`; partial, limited and uncommitted ones enter neither.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,15 +69,16 @@ def _remove_generated(file: Path, start: str) -> None:
 def leaderboard(results: Sequence[RunResult]) -> pd.DataFrame:
     """One row for each protocol and checkpoint, means over seeds, best first.
 
+    `seeds` is how many there are of the task with the fewest.
     `mean` is the mean of the main metrics of the headline tasks, and empty unless every one of them is there: means
     over different tasks do not compare.
     """
     rows: dict[tuple[str, str], dict[str, list[float]]] = {}
-    seeds: dict[tuple[str, str], set[int]] = {}
+    seeds: dict[tuple[str, str], Counter[str]] = {}
     for result in results:
         spec = result.spec
         key = (spec.protocol_slug, spec.checkpoint.name)
-        seeds.setdefault(key, set()).add(spec.seed)
+        seeds.setdefault(key, Counter())[spec.task_slug] += 1
         for metric in _board_metrics(result):
             values = rows.setdefault(key, {}).setdefault(f"{spec.task_slug}.{metric}", [])
             values.append(result.metrics["test"][metric].value)
@@ -84,7 +86,7 @@ def leaderboard(results: Sequence[RunResult]) -> pd.DataFrame:
     records = []
     for (protocol, checkpoint), row in rows.items():
         means = {column: sum(row[column]) / len(row[column]) for column in columns if column in row}
-        head = {"protocol": protocol, "checkpoint": checkpoint, "seeds": len(seeds[protocol, checkpoint])}
+        head = {"protocol": protocol, "checkpoint": checkpoint, "seeds": min(seeds[protocol, checkpoint].values())}
         records.append({**head, "mean": _mean(means), **means})
     board = pd.DataFrame(records, columns=["protocol", "checkpoint", "seeds", "mean", *columns])
     order = ["protocol", "mean", *_main_columns(results), "checkpoint"]

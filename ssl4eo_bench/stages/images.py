@@ -61,7 +61,7 @@ class ImageScores:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What paired comparisons need of each sample."""
-        return {"scores": self.values.astype(np.float32), "targets": self._targets}
+        return {"scores": self.values, "targets": self._targets}
 
 
 class Images:

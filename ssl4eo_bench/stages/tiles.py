@@ -49,7 +49,15 @@ class TileScores:
     origin: JustComputed
 
     def evaluate(self, advance: Advance) -> Evaluation:
-        """The metrics, with intervals over tiles."""
+        """The metrics, with intervals over tiles.
+
+        Raises:
+            DataError: if no pixel has a label.
+        """
+        if not self.tally.confusions.any():
+            raise DataError(
+                f"no pixel of the test tiles of task {self.job.task.name!r} has a label; fetch the label maps again."
+            )
         return self.tally.evaluate(self.job.task.classes, seed=self.job.spec.seed, advance=advance)
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -56,7 +56,8 @@ def test_every_fault_is_named(dataset: Dataset, command: Command, tmp_path: Path
     assert code == 1
     assert "eurosat: 2 faults" in out
     found = {entry["where"]: entry["what"] for entry in json.loads(report.read_text(encoding="utf-8"))}
-    assert set(found) == {f"train sample {gone}", cut}
+    assert set(found) == {"train", cut}
+    assert found["train"] == f"1 samples absent, such as {gone}"
     assert "cut-off" in found[cut]
 
 

@@ -129,7 +129,7 @@ def test_damage_is_found(dataset: tuple[Task, Path]) -> None:
     assert damaged_chunks(folder, Silent()) == [flipped, cut, gone]
     source = open_source(task, data_dir)
     for number in (1, 2):
-        with pytest.raises(DamagedFileError, match=f"0000{number}.*pack again"):
+        with pytest.raises(DamagedFileError, match=f"0000{number}.*data prepare"):
             source.read(source.ids("train")[number * 100 : number * 100 + 5], ["B01", "B05"])
 
 
@@ -159,3 +159,25 @@ def test_features_from_a_pack_are_identical(command: Callable[..., tuple[int, st
     assert again["result"]["provenance"]["features_computed"] == sum(again["result"]["counts"].values())
     assert again["result"]["metrics"] == first["result"]["metrics"]
     assert again["result"]["selection"] == first["result"]["selection"]
+
+
+def test_a_packing_that_never_began_does_not_stand_in_the_way(dataset: tuple[Task, Path]) -> None:
+    task, data_dir = dataset
+    folder = pack_folder(task, data_dir)
+    folder.mkdir(parents=True)
+    (folder / ".00000-10m.npy.x").touch()
+    assert not isinstance(open_source(task, data_dir), PackedSource)
+    packed(task, data_dir)
+    assert isinstance(open_source(task, data_dir), PackedSource)
+    assert not list(folder.glob(".[0-9]*"))
+
+
+def test_only_damaged_chunks_are_written_again(dataset: tuple[Task, Path]) -> None:
+    task, data_dir = dataset
+    folder = packed(task, data_dir)
+    before = {file.name: file.stat().st_mtime_ns for file in folder.glob("*.npy")}
+    (folder / "00002-20m.npy").write_bytes(b"junk")
+    pack(task, open_splits(task, data_dir, sample=True, packed=False), folder, Silent())
+    assert damaged_chunks(folder, Silent()) == []
+    changed = {file.name for file in folder.glob("*.npy") if file.stat().st_mtime_ns != before[file.name]}
+    assert changed == {f"00002-{what}.npy" for what in ("10m", "20m", "60m", "labels")}

@@ -8,7 +8,7 @@ from ssl4eo_bench.data.splits import check_list, open_splits, read_list
 from ssl4eo_bench.errors import MissingDataError, SplitError
 from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.tasks import Groups, Split, SplitName, Task
+from ssl4eo_bench.spec.tasks import Groups, Split, SplitName, Task, UnlistedSplit
 
 LISTS: dict[SplitName, list[str]] = {"train": ["t2", "t1", "t3", "t4"], "val": ["v1", "v2"], "test": ["x1", "x2"]}
 
@@ -104,3 +104,18 @@ def test_line_ends_and_a_missing_last_one_do_not_matter(tmp_path: Path) -> None:
     for content in ("a\nb", "a\nb\n", "a\r\nb\r\n", "\na \n\nb\n"):
         (tmp_path / "list.txt").write_text(content, newline="")
         assert read_list(tmp_path / "list.txt") == ["a", "b"]
+
+
+def test_splits_that_share_ids_are_refused(tmp_path: Path) -> None:
+    class Overlapping(Fake):
+        def ids(self, split: SplitName) -> list[str]:
+            return ["v1", "x1"] if split == "test" else LISTS[split]
+
+    shared = task(Overlapping()).model_copy(update={"splits": {split: UnlistedSplit() for split in LISTS}})
+    with pytest.raises(SplitError, match="the val and test lists of task 'eurosat' share 1 ids, such as v1"):
+        open_splits(shared, tmp_path)
+
+
+def test_an_empty_list_is_refused() -> None:
+    with pytest.raises(SplitError, match="the list is empty"):
+        check_list([], UnlistedSplit(), "the list")

@@ -78,6 +78,12 @@ def test_the_path_stops_when_val_does_not_improve(monkeypatch: pytest.MonkeyPatc
     assert probe.head.C == Linear(points=12).grid()[1]
 
 
+def test_a_flat_start_does_not_use_up_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = Scripted(monkeypatch, [0.3, 0.3, 0.2, 0.3, 0.3, 0.3, 0.9, 0.8, 0.8, 0.8, 0.99]).fit()
+    assert [point.val for point in probe.path] == [0.3, 0.3, 0.2, 0.3, 0.3, 0.3, 0.9, 0.8, 0.8, 0.8]
+    assert probe.head.C == Linear(points=12).grid()[6]
+
+
 def test_the_full_path_is_shown_but_moves_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     probe = Scripted(monkeypatch, [0.5, 0.8, 0.7, 0.7, 0.7, 0.99, 1.0]).fit(full_path=True)
     assert [point.val for point in probe.path] == [0.5, 0.8, 0.7, 0.7, 0.7, 0.99, 1.0]

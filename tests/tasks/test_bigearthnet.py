@@ -366,3 +366,37 @@ def test_a_changed_file_changes_the_fingerprint(copy: Copy) -> None:
     content[-1] ^= 1
     file.write_bytes(content)
     assert source.fingerprint([file.parent.name]) != before
+
+
+def test_both_releases_may_lie_in_one_folder(sample_of: SampleOf, tmp_path: Path) -> None:
+    names = ("bigearthnet", "bigearthnet-s1", "bigearthnet-v2", "bigearthnet-v2-s1")
+    for name in names:
+        shutil.copytree(sample_of(name), tmp_path, dirs_exist_ok=True)
+    for name in names:
+        opened = open_splits(catalogue.task(name), tmp_path, sample=True)
+        assert len(opened["val"].ids) == 95, name
+    for name in ("bigearthnet-s1", "bigearthnet-v2-s1"):
+        gone = "BigEarthNet-S1-v1.0" if name == "bigearthnet-s1" else "BigEarthNet-S1"
+        (tmp_path / "bigearthnet" / gone).rename(tmp_path / "away")
+        with pytest.raises(MissingDataError, match="no Sentinel-1 patches"):
+            catalogue.task(name).open(tmp_path)
+        (tmp_path / "away").rename(tmp_path / "bigearthnet" / gone)
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"labels": 5}', '{"labels": null}', '{"labels": [["Pastures"]]}'])
+def test_labels_that_cannot_be_read_are_named(copy: Copy, content: str) -> None:
+    task, home = copy("bigearthnet")
+    id_ = open_splits(task, home, sample=True)["test"].ids[0]
+    (home / f"bigearthnet/BigEarthNet-v1.0/{id_}/{id_}_labels_metadata.json").write_text(content, encoding="utf-8")
+    with pytest.raises(DamagedFileError, match=f"{id_}_labels_metadata.json does not hold"):
+        task.open(home).targets([id_])
+
+
+def test_metadata_with_a_foreign_label_are_refused(copy: Copy) -> None:
+    task, home = copy("bigearthnet-v2")
+    file = home / "bigearthnet" / "metadata.parquet"
+    table = pd.read_parquet(file)
+    table["labels"] = [["Unicorns"]] * len(table)
+    table.to_parquet(file)
+    with pytest.raises(DamagedFileError, match="the label Unicorns, which is none of the 19"):
+        task.open(home).targets([str(table["patch_id"][0])])
