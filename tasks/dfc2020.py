@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl4eo_bench.data.images import decode_geotiff, write_geotiff
+from ssl4eo_bench.data.images import decode_geotiff, require_band_10, write_geotiff
 from ssl4eo_bench.data.synthesis import Cover, blend, mosaic, regions
 from ssl4eo_bench.data.trees import Tree, gather_files
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError, shortlist
@@ -104,13 +104,8 @@ class DFC2020:
         images = sorted(name for name in self._tree.names() if "_s2_" in name)
         if not images:
             return
-        levels = self._image(images[0]).mean(axis=(1, 2))
-        found = levels[SENTINEL_2.index("B10")]
-        if found > 0.2 * np.median(levels):
-            raise DamagedFileError(
-                f"{self._tree.where(images[0])} has an eleventh band of mean {found:.0f}, which cannot be B10: its "
-                "bands are not in the official order (B01 to B08, B8A, B09 to B12); use the official archives."
-            )
+        order = "B01 to B08, B8A, B09 to B12"
+        require_band_10(self._image(images[0]), SENTINEL_2.index("B10"), self._tree.where(images[0]), order=order)
 
     def _image(self, name: str) -> np.ndarray:
         content, where = self._tree.read(name), self._tree.where(name)

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl4eo_bench.data.images import decode_geotiff, decode_jpeg, write_geotiff, write_jpeg
+from ssl4eo_bench.data.images import decode_geotiff, decode_jpeg, require_band_10, write_geotiff, write_jpeg
 from ssl4eo_bench.data.splits import read_list
 from ssl4eo_bench.data.synthesis import display_image, land_covers, scene
 from ssl4eo_bench.data.trees import Tree, find_tree
-from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError, shortlist
+from ssl4eo_bench.errors import MissingDataError, SplitError, shortlist
 from ssl4eo_bench.spec.bands import SENTINEL_2, Band
 from ssl4eo_bench.spec.downloads import RemoteFile
 from ssl4eo_bench.spec.inputs import DisplayStretch
@@ -108,13 +108,8 @@ class EuroSAT:
         Raises:
             DamagedFileError: naming the file it was seen in.
         """
-        levels = self._image(id_).mean(axis=(1, 2))
-        tenth = levels[FILE_ORDER.index("B10")]
-        if tenth > 0.2 * np.median(levels):
-            raise DamagedFileError(
-                f"{self._tree.where(self._file(id_))} has a tenth band of mean {tenth:.0f}, which cannot be B10: its "
-                "bands are not in the official order (B01 to B12, then B8A); use the official EuroSATallBands.zip."
-            )
+        where = self._tree.where(self._file(id_))
+        require_band_10(self._image(id_), FILE_ORDER.index("B10"), where, order="B01 to B12, then B8A")
 
     def _image(self, id_: str) -> np.ndarray:
         name = self._file(id_)

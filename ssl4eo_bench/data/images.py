@@ -105,6 +105,22 @@ def _described(shape: tuple[int, ...], dtype: str) -> str:
     return f"{shape[0]} bands of {shape[1]} × {shape[2]} pixels in {dtype}"
 
 
+def require_band_10(pixels: np.ndarray, position: int, where: str, *, order: str) -> None:
+    """Refuse Sentinel-2 L1C pixels `[13, H, W]` whose band at `position` is not B10: these are in another order.
+
+    B10 sees no ground and stays under about 50; every other band lies at several hundred.
+
+    Raises:
+        DamagedFileError: saying what `order` is the official one.
+    """
+    levels = pixels.mean(axis=(1, 2))
+    if levels[position] > 0.2 * np.median(levels):
+        raise DamagedFileError(
+            f"{where} has a band {position + 1} of mean {levels[position]:.0f}, which cannot be B10: its bands are not "
+            f"in the official order ({order}); use the official archive."
+        )
+
+
 def write_geotiff(file: Path, pixels: np.ndarray, *, resolution: float = 10.0) -> None:
     """Write pixels `[C, H, W]` of a resolution in metres as a pixel-interleaved GeoTIFF in UTM zone 32 north."""
     import rasterio

@@ -84,7 +84,7 @@ def test_radar_without_a_value_is_refused_by_name(tmp_path: Path, value: float) 
 def test_another_band_order_is_refused(tmp_path: Path) -> None:
     levels = np.full((13, 256, 256), 1500, dtype=np.uint16)
     levels[9] = 12  # B10 where B09 belongs: B8A was put last
-    with pytest.raises(DamagedFileError, match="eleventh band of mean 1500, which cannot be B10"):
+    with pytest.raises(DamagedFileError, match="band 11 of mean 1500, which cannot be B10"):
         opened(write(tmp_path, image=levels))
 
 
