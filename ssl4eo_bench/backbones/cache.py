@@ -11,20 +11,20 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from ssl4eo_bench.errors import CacheError, WeightsError
 from ssl4eo_bench.progress import Advance, Progress
 from ssl4eo_bench.spec.canonical import Frozen, digest
 from ssl4eo_bench.spec.checkpoints import Checkpoint, HubWeights, RandomWeights
-from ssl4eo_bench.storage import replacing, write_text
+from ssl4eo_bench.storage import locked, replacing, write_text
 
 SHARD_ROWS = 1024
 """Rows of features in a shard: of one image each, or of as many pixels of each tile as a key says."""
@@ -157,15 +157,16 @@ class FeatureCache:
             CacheError: if the directory cannot be written.
         """
         entry = self._root / key.digest
-        try:
-            entry.mkdir(parents=True, exist_ok=True)
-            lock = _acquire(FileLock(entry / "lock"), key, progress)
-        except OSError as error:
-            raise CacheError(
-                f"the cache directory {self._root} cannot be written ({error.strerror or error}); name another with "
-                "--cache-dir or SSL4EO_BENCH_CACHE."
-            ) from error
-        with lock:
+        note = f"another process computes features {key.checkpoint} · {key.split}; waiting for it"
+        with ExitStack() as held:
+            try:
+                entry.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(entry / "lock", lambda: progress.note(note)))
+            except OSError as error:
+                raise CacheError(
+                    f"the cache directory {self._root} cannot be written ({error.strerror or error}); name another "
+                    "with --cache-dir or SSL4EO_BENCH_CACHE."
+                ) from error
             manifest = _read_manifest(entry)
             if manifest is None or manifest.key.digest != key.digest:  # someone copied another entry here
                 manifest = Manifest(key=key, shards={})
@@ -201,15 +202,6 @@ class FeatureCache:
                 freed += sum(file.stat().st_size for file in folder.iterdir())
                 shutil.rmtree(folder)
         return freed
-
-
-def _acquire(lock: FileLock, key: FeatureKey, progress: Progress) -> FileLock:
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        progress.note(f"another process computes features {key.checkpoint} · {key.split}; waiting for it")
-        lock.acquire()
-    return lock
 
 
 def _fill(

@@ -41,14 +41,13 @@ BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers that another try may change."""
 
 
-def fetch(file: RemoteFile, folder: Path, progress: Progress, *, verify: bool = False) -> Path:
+def fetch(file: RemoteFile, folder: Path, progress: Progress) -> Path:
     """The place of a published file below `folder`, fetched if it is not there yet.
 
     Args:
         file: which.
         folder: of the task; made if it is not there.
         progress: shows bytes.
-        verify: also compare the checksum of a file that is there, instead of trusting its size.
 
     Raises:
         MissingDataError: if it is not there and has no address to fetch it from.
@@ -57,28 +56,23 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress, *, verify: bool = 
     """
     target = folder / file.name
     with _writing(target):
-        if is_there(file, folder, verify=verify):
+        if is_there(file, folder):
             return target
         if file.url is None:
             raise MissingDataError(by_hand(file, folder))
         target.parent.mkdir(parents=True, exist_ok=True)
         note = f"another process is at work in {target.parent}; waiting for it"
         with locked(target.parent / LOCK, lambda: progress.note(note)):
-            if not is_there(file, folder, verify=verify):  # the other process may have fetched it
+            if not is_there(file, folder):  # the other process may have fetched it
                 _require_space(file, folder)
                 _fetch(file, file.url, target, progress)
     return target
 
 
-def is_there(file: RemoteFile, folder: Path, *, verify: bool = False) -> bool:
-    """Whether the whole file is below `folder`: in the published size, and with its checksum if `verify`."""
+def is_there(file: RemoteFile, folder: Path) -> bool:
+    """Whether a file is below `folder` in the published size; its checksum was compared when it was fetched."""
     target = folder / file.name
-    if not target.is_file() or file.size not in (None, target.stat().st_size):
-        return False
-    if not (verify and file.md5):
-        return True
-    with target.open("rb") as opened:
-        return hashlib.file_digest(opened, _md5).hexdigest() == file.md5
+    return target.is_file() and file.size in (None, target.stat().st_size)
 
 
 def begun_bytes(file: RemoteFile, folder: Path) -> int:

@@ -178,17 +178,20 @@ class _Measure:
         predicted = self._predicted[""]
         actual, guesses = self._truth.sum(0), predicted.sum(0)
         hits = (self._truth * predicted).sum(0)
-        return [
-            ClassValues(
-                name=name,
-                support=int(actual[c]),
-                precision=float(ratio(hits[c], guesses[c])),
-                recall=float(hits[c] / actual[c]) if actual[c] else None,
-                f1=float(ratio(2 * hits[c], guesses[c] + actual[c])),
-                average_precision=float(self._each[c].average_precision(ones)[0]) if actual[c] else None,
-            )
-            for c, name in enumerate(names)
-        ]
+        precisions = [ranking.average_precision(ones)[0] for ranking in self._each]
+        return [class_values(name, *of) for name, *of in zip(names, hits, actual, guesses, precisions, strict=True)]
+
+
+def class_values(name: str, hits: float, actual: float, guesses: float, average_precision: float) -> ClassValues:
+    """The metrics of a class with `actual` samples, predicted for `guesses`, rightly for `hits` of them."""
+    return ClassValues(
+        name=name,
+        support=int(actual),
+        precision=float(hits / guesses) if guesses else 0.0,
+        recall=float(hits / actual) if actual else None,
+        f1=float(2 * hits / (guesses + actual)) if guesses + actual else 0.0,
+        average_precision=float(average_precision) if actual else None,
+    )
 
 
 def estimates(

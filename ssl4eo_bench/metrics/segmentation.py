@@ -10,7 +10,7 @@ kept for each tile, so those intervals are exact. Average precision would need a
 its intervals come from 2^10 levels, moved by the difference that the coarser levels make to the value itself.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from ssl4eo_bench.metrics.evaluation import (
     ClassValues,
     Estimate,
     Evaluation,
+    class_values,
     estimates,
     ratio,
 )
@@ -188,17 +189,9 @@ def _calibration(confidence: np.ndarray, correct: np.ndarray) -> np.ndarray:
 def _class_values(confusion: np.ndarray, precisions: np.ndarray, names: tuple[str, ...]) -> list[ClassValues]:
     hits, union = _hits_and_union(confusion)
     actual, guesses = confusion.sum(1), confusion.sum(0)
+    each = zip(names, hits, actual, guesses, precisions, union, strict=True)
     return [
-        ClassValues(
-            name=name,
-            support=int(actual[c]),
-            precision=float(ratio(hits[c], guesses[c])),
-            recall=float(hits[c] / actual[c]) if actual[c] else None,
-            f1=float(ratio(2 * hits[c], guesses[c] + actual[c])),
-            average_precision=float(precisions[c]) if actual[c] else None,
-            iou=float(hits[c] / union[c]) if union[c] else None,
-        )
-        for c, name in enumerate(names)
+        replace(class_values(name, *of), iou=float(of[0] / covered) if covered else None) for name, *of, covered in each
     ]
 
 

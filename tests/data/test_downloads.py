@@ -74,7 +74,7 @@ def check(file: RemoteFile, folder: Path) -> None:
     found = (folder / NAME).read_bytes()
     assert found == CONTENT, "another content"  # without showing it
     assert left(folder) == ["data.bin"]
-    assert is_there(file, folder, verify=True)
+    assert is_there(file, folder)
 
 
 def test_a_file_is_fetched_once_and_told_in_bytes(remote: Remote, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_file_is_fetched_once_and_told_in_bytes(remote: Remote, tmp_path: Path
     check(file, tmp_path)
     assert progress.stages == [[NAME, len(CONTENT), len(CONTENT)]]
     assert remote.seen[0]["Accept-Encoding"] == "identity"
-    fetch(file, tmp_path, progress, verify=True)
+    fetch(file, tmp_path, progress)
     assert remote.asked == [None]
 
 
@@ -319,16 +319,6 @@ def test_a_file_in_another_size_is_replaced_when_the_whole_is_there(remote: Remo
         fetch(file, tmp_path, Silent())
     assert (tmp_path / NAME).read_bytes() == b"old"
     fetch(file, tmp_path, Silent())
-    check(file, tmp_path)
-
-
-def test_a_checksum_is_compared_when_asked_for(remote: Remote, tmp_path: Path) -> None:
-    file = offered(remote)
-    (tmp_path / "lists").mkdir()
-    (tmp_path / NAME).write_bytes(OTHER)
-    fetch(file, tmp_path, Silent())
-    assert remote.seen == []
-    fetch(file, tmp_path, Silent(), verify=True)
     check(file, tmp_path)
 
 
