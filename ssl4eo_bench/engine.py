@@ -9,7 +9,7 @@ from ssl4eo_bench.errors import BenchError, ResultError, WeightsError
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.results.files import RunResult, check_writable, read_result, write_result
-from ssl4eo_bench.spec.checkpoints import FileWeights, PackagedWeights
+from ssl4eo_bench.spec.weights import FileWeights, PackagedWeights
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from torch import nn
 
 from ssl4eo_bench.backbones.weights import State, load_state
 from ssl4eo_bench.errors import SpecError, UnknownNameError, WeightsError, shortlist
-from ssl4eo_bench.spec.checkpoints import Checkpoint, HubWeights, Pretraining, RandomWeights
+from ssl4eo_bench.spec.checkpoints import Checkpoint, Pretraining
 from ssl4eo_bench.spec.scaling import Stretch
+from ssl4eo_bench.spec.weights import HubWeights, RandomWeights
 
 RGB = ("B04", "B03", "B02")
 DISPLAY_STRETCH = (0.0, 2750.0)

@@ -23,7 +23,8 @@ from pydantic import ValidationError
 from ssl4eo_bench.errors import CacheError, WeightsError
 from ssl4eo_bench.progress import Advance, Progress
 from ssl4eo_bench.spec.canonical import Frozen, digest
-from ssl4eo_bench.spec.checkpoints import Checkpoint, HubWeights, RandomWeights
+from ssl4eo_bench.spec.checkpoints import Checkpoint
+from ssl4eo_bench.spec.weights import HubWeights, RandomWeights
 from ssl4eo_bench.storage import locked, replacing, write_text
 
 SHARD_ROWS = 1024

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ssl4eo_bench.errors import WeightsError, shortlist
-from ssl4eo_bench.spec.checkpoints import FileWeights, PackagedWeights
+from ssl4eo_bench.spec.weights import FileWeights, PackagedWeights
 
 State = dict[str, torch.Tensor]
 

@@ -7,61 +7,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, fi
 
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.spec.bands import SENSORS, canonical_band, sensor_of
-from ssl4eo_bench.spec.canonical import Frozen, OneOf, first_fault
-from ssl4eo_bench.spec.scaling import Raw, Scaling, Stretch, ZScore
+from ssl4eo_bench.spec.canonical import Frozen, first_fault
+from ssl4eo_bench.spec.scaling import Raw, Scaling, statistics
+from ssl4eo_bench.spec.weights import HubWeights, RandomWeights, Weights, weights_identity
 
 Feature = Literal["pooled", "cls", "avg", "cls4"]
 """`pooled`: what the architecture feeds its classifier; `cls`: class token after the final norm; `avg`: mean of the
 patch tokens or of the feature map; `cls4`: class tokens of the last four blocks, each after the final norm."""
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class PackagedWeights(Frozen):
-    """A weight file that an installable Python package ships.
-
-    Attributes:
-        package: import name of the package.
-        file: path inside it.
-        sha256: of the file; any other content is refused.
-        layout: `timm` if the keys are timm's; `timm-by-order` if the names differ but order, kinds and shapes agree.
-        install: the command that brings the package.
-    """
-
-    package: str
-    file: str
-    sha256: Sha256
-    layout: Literal["timm", "timm-by-order"]
-    install: str
-
-
-class FileWeights(Frozen):
-    """A weight file of the user's, in PyTorch's format or safetensors.
-
-    The sha256 is asked for because it is what tells two results of the same name apart.
-    """
-
-    path: str
-    sha256: Sha256
-    layout: Literal["timm", "timm-by-order"] = "timm"
-
-
-class HubWeights(Frozen):
-    """Pretrained weights that timm downloads, named `architecture.tag`."""
-
-    timm: str
-
-
-class RandomWeights(Frozen):
-    """Random initialisation by timm, drawn with the run's seed: the floor every pretraining has to beat."""
-
-    random: Literal[True]
-
-
-Weights = Annotated[
-    PackagedWeights | FileWeights | HubWeights | RandomWeights,
-    OneOf(package=PackagedWeights, path=FileWeights, timm=HubWeights, random=RandomWeights),
-]
 
 
 class Pretraining(Frozen):
@@ -100,6 +52,7 @@ class Checkpoint(Frozen):
         image_size: side of the square input in pixels, or `native` for no resizing.
         scaling: how pixels are scaled before they enter.
         feature: which of the backbone's outputs is the feature.
+        resize_pos_embed: resize the position embeddings of the weights to those of `image_size`.
         pretraining: origin of the weights.
         licence: of the weights.
         citation: of the weights.
@@ -112,6 +65,7 @@ class Checkpoint(Frozen):
     image_size: Annotated[int, Field(ge=1, le=4096)] | Literal["native"]
     scaling: Scaling
     feature: Feature = "pooled"
+    resize_pos_embed: Literal[True] | None = None
     pretraining: Pretraining | None = None
     licence: str = ""
     citation: str = ""
@@ -128,12 +82,11 @@ class Checkpoint(Frozen):
 
     @model_validator(mode="after")
     def _statistics_cover_the_bands(self) -> "Checkpoint":
-        if isinstance(self.scaling, ZScore | Stretch):
-            bands = SENSORS["Sentinel-2"] if self.bands == "task" else self.bands
-            for kind, statistics in (("mean", self.scaling.mean), ("std", self.scaling.std)):
-                if missing := [band for band in bands if band not in statistics]:
-                    raise ValueError(f"scaling has no {kind} for {', '.join(missing)}; statistics are keyed by band")
-            if not all(value > 0 for value in self.scaling.std.values()):
+        bands = SENSORS["Sentinel-2"] if self.bands == "task" else self.bands
+        for kind, values in statistics(self.scaling).items():
+            if missing := [band for band in bands if band not in values]:
+                raise ValueError(f"scaling has no {kind} for {', '.join(missing)}; statistics are keyed by band")
+            if kind == "std" and not all(value > 0 for value in values.values()):
                 raise ValueError("every std must be above 0")
         return self
 
@@ -159,22 +112,22 @@ class Checkpoint(Frozen):
 
     def identity(self) -> dict[str, object]:
         """Everything about it that can move a number, for digests; documentation and file places are left out."""
-        weights = self.weights
-        if isinstance(weights, PackagedWeights | FileWeights):
-            source: object = {"sha256": weights.sha256, "layout": weights.layout}
-        else:
-            source = weights.model_dump() if weights else None
-        return {
+        identity: dict[str, object] = {
             "arch": self.arch,
-            "weights": source,
+            "weights": weights_identity(self.weights),
             "bands": self.bands,
             "image_size": self.image_size,
             "scaling": self.scaling.model_dump(),
             "feature": self.feature,
         }
+        return identity | ({"resize_pos_embed": True} if self.resize_pos_embed else {})
 
-    def at_size(self, image_size: int) -> "Checkpoint":
+    def at_size(self, image_size: int, *, resize_pos_embed: bool = False) -> "Checkpoint":
         """The same checkpoint at another input size; `@size` in its name keeps its results apart.
+
+        Args:
+            image_size: in pixels.
+            resize_pos_embed: resize its position embeddings, if it has any.
 
         Raises:
             SpecError: for a checkpoint that has no input size.
@@ -184,6 +137,8 @@ class Checkpoint(Frozen):
         if image_size == self.image_size:
             return self
         changed = self.model_dump() | {"name": f"{self.name}@{image_size}", "image_size": image_size}
+        if resize_pos_embed:
+            changed |= {"resize_pos_embed": True}
         try:
             return Checkpoint.model_validate(changed)
         except ValidationError as error:

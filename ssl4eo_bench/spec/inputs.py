@@ -12,7 +12,7 @@ from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.spec.bands import Band, sensor_of
 from ssl4eo_bench.spec.canonical import Frozen
 from ssl4eo_bench.spec.checkpoints import Checkpoint
-from ssl4eo_bench.spec.scaling import Divide, Quantise, Raw, Stretch, ZScore
+from ssl4eo_bench.spec.scaling import ClippedZScore, Divide, Quantise, Raw, Stretch, ZScore
 
 VALID_RANGE: dict[str, tuple[float | None, float | None]] = {
     "dn": (0.0, 65535.0),
@@ -123,7 +123,7 @@ def _channel(band: Band, checkpoint: Checkpoint, display: DisplayStretch | None)
         low, high, gain, offset = 0.0, 255.0, 1.0, 0.0
     else:
         gain, offset = _to_scaling_unit(band, checkpoint.name, display)
-        low, high = scaling.stretch if isinstance(scaling, Stretch) else (0.0, 1.0)
+        low, high = scaling.range_of(band.name) if isinstance(scaling, Stretch) else (0.0, 1.0)
     match scaling:
         case Divide(divide=divisor):
             scaled: dict[str, object] = {"gain": gain / divisor, "offset": offset / divisor}
@@ -133,6 +133,10 @@ def _channel(band: Band, checkpoint: Checkpoint, display: DisplayStretch | None)
         case ZScore(mean=means, std=stds):
             mean, std = means[band.name], stds[band.name]
             scaled = {"gain": gain / std, "offset": (offset - mean) / std}
+        case ClippedZScore(clip_std=reach, mean=means, std=stds):
+            low, width = means[band.name] - reach * stds[band.name], 2 * reach * stds[band.name]
+            scaled = {"gain": gain / width, "offset": (offset - low) / width}
+            scaled |= {"clip": (0.0, 1.0), "levels": 255}
         case Stretch(mean=means, std=stds):
             mean, std = means[band.name], stds[band.name]
             scaled = {"gain": gain / (high - low), "offset": (offset - low) / (high - low)}

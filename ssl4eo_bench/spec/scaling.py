@@ -3,7 +3,7 @@
 The numbers are in digital numbers (reflectance × 10000) for Sentinel-2 bands and in decibel for Sentinel-1 bands.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -15,8 +15,16 @@ from ssl4eo_bench.spec.canonical import Frozen, OneOf
 def _by_band(value: object) -> object:
     if not isinstance(value, dict):
         raise ValueError("statistics must be keyed by band name, like {B04: 0.5, B03: 0.5}")
+    return _folded({name: _number(number) for name, number in value.items()})
+
+
+def _range_by_band(value: object) -> object:
+    return _folded(value) if isinstance(value, dict) else value
+
+
+def _folded(value: dict[object, object]) -> dict[str, object]:
     try:
-        folded = [(canonical_band(str(name)), _number(number)) for name, number in value.items()]
+        folded = [(canonical_band(str(name)), item) for name, item in value.items()]
     except SpecError as error:
         raise ValueError(str(error)) from None
     if len(dict(folded)) != len(folded):
@@ -49,21 +57,38 @@ class ZScore(Frozen):
     std: ByBand
 
 
+class ClippedZScore(Frozen):
+    """`floor(255 · clip((x - mean + k · std) / (2k · std), 0, 1)) / 255` with k = `clip_std`, by band.
+
+    With k = 2 these are the 8-bit images that SSL4EO-S12's radar and SoftCon's networks were pretrained on.
+    """
+
+    clip_std: Annotated[Number, Field(gt=0)]
+    mean: ByBand
+    std: ByBand
+
+
 class Stretch(Frozen):
     """Clip to `stretch`, map to 0–1, then `(x - mean) / std`: how ImageNet weights see a satellite image.
 
-    A task in bytes is a display image that was stretched already: it is divided by 255 instead.
+    The range is one for all bands, or one for each by name. A task in bytes is a display image that was stretched
+    already: it is divided by 255 instead.
     """
 
-    stretch: Range
+    stretch: Annotated[Range | dict[str, Range], BeforeValidator(_range_by_band)]
     mean: ByBand
     std: ByBand
 
     @model_validator(mode="after")
     def _is_a_range(self) -> "Stretch":
-        if not self.stretch[0] < self.stretch[1]:
+        ranges = self.stretch.values() if isinstance(self.stretch, dict) else [self.stretch]
+        if not all(low < high for low, high in ranges):
             raise ValueError("stretch must be [low, high] with low < high")
         return self
+
+    def range_of(self, band: str) -> tuple[float, float]:
+        """The range of a band."""
+        return self.stretch[band] if isinstance(self.stretch, dict) else self.stretch
 
 
 class Quantise(Frozen):
@@ -82,6 +107,12 @@ class Raw(Frozen):
 
 
 Scaling = Annotated[
-    Divide | ZScore | Stretch | Quantise | Raw,
-    OneOf(divide=Divide, stretch=Stretch, uint8=Quantise, raw=Raw, mean=ZScore),
+    Divide | ZScore | ClippedZScore | Stretch | Quantise | Raw,
+    OneOf(divide=Divide, stretch=Stretch, uint8=Quantise, raw=Raw, clip_std=ClippedZScore, mean=ZScore),
 ]
+
+
+def statistics(scaling: Scaling) -> dict[str, dict[str, Any]]:
+    """Everything a scaling keys by band: by what it is, then by band."""
+    found = {name: getattr(scaling, name) for name in ("stretch", "mean", "std") if hasattr(scaling, name)}
+    return {name: values for name, values in found.items() if isinstance(values, dict)}

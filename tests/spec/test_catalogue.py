@@ -63,7 +63,7 @@ def test_a_users_file_adds_entries(tmp_path: Path) -> None:
         (("{divide: 10000}", "{mean: {B04: 1}, std: {B04: 1}}"), "scaling has no mean for B03, B02"),
         (("{divide: 10000}", "{mean: [1, 2, 3], std: [1, 1, 1]}"), "statistics must be keyed by band name"),
         (("{divide: 10000}", "{divide: 0}"), "greater than 0"),
-        (("{divide: 10000}", "{multiply: 2}"), "one of the keys divide, stretch, uint8, raw, mean is needed"),
+        (("{divide: 10000}", "{multiply: 2}"), "one of the keys divide, stretch, uint8, raw, clip_std, mean is needed"),
         (("image_size: 64", "image_size: big"), "image_size"),
         (("image_size: 64", "image_size: native"), "a backbone needs `weights` and an `image_size`"),
         (("mine.tag:", "'../mine':"), "a checkpoint name is made of letters"),
