@@ -68,7 +68,7 @@ def test_a_users_file_adds_entries(tmp_path: Path) -> None:
         (("image_size: 64", "image_size: native"), "a backbone needs `weights` and an `image_size`"),
         (("mine.tag:", "'../mine':"), "a checkpoint name is made of letters"),
         (("mine.tag:", "resnet18.random:"), "is already in the catalogue"),
-        (("checkpoints:", "checkpoint:"), "must hold the keys `checkpoints`"),
+        (("checkpoints:", "checkpoint:"), "may hold the keys `checkpoints`, `suites` and `shared`; found checkpoint"),
         (("arch: resnet18", "arch: resnet18\n    arch: resnet50"), "key 'arch' is given twice"),
         (("{divide: 10000}", "{divide: 10000"), "is not valid YAML"),
     ],
@@ -80,6 +80,43 @@ def test_a_malformed_file_is_refused_with_its_fault(tmp_path: Path, change: tupl
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert "mine.yaml" in str(refusal.value)
+
+
+SHARED = """
+shared:
+  rgb: &rgb {bands: [B04, B03, B02], image_size: 64, scaling: {divide: 10000}}
+  smaller: &smaller {<<: *rgb, image_size: 32}
+checkpoints:
+  mine.tag:
+    <<: [*smaller, *rgb]
+    arch: resnet18
+    weights: {random: true}
+  mine.other:
+    <<: *smaller
+    arch: resnet18
+    weights: {random: true}
+    image_size: 16
+"""
+
+
+def test_entries_share_keys_and_their_own_win(tmp_path: Path) -> None:
+    known = load_catalogue(written(tmp_path, SHARED))
+    assert (known.checkpoint("mine.tag").image_size, known.checkpoint("mine.other").image_size) == (32, 16)
+    assert known.checkpoint("mine.other").bands == ("B04", "B03", "B02")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (SHARED + "    image_size: 8\n", "image_size"),
+        (SHARED + "    <<: *rgb\n", "<<"),
+        (SHARED.replace("  smaller:", "  rgb:"), "rgb"),
+        (SHARED.replace("mine.other", "mine.tag"), "mine.tag"),
+    ],
+)
+def test_a_key_that_is_given_twice_is_refused(tmp_path: Path, text: str, key: str) -> None:
+    with pytest.raises(SpecError, match=f"key '{key}' is given twice"):
+        load_catalogue(written(tmp_path, text))
 
 
 def test_a_suite_names_only_checkpoints_that_exist(tmp_path: Path) -> None:
