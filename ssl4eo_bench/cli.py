@@ -128,7 +128,10 @@ def _add_run(commands: Any) -> None:
         metavar="NAME",
         help="see `list checkpoints`; or timm:NAME for any timm model",
     )
-    what.add_argument("--suite", help="a named set of checkpoints, or `all` (default without --checkpoint: offline)")
+    what.add_argument(
+        "--suite",
+        help="see `list suites`, or `all` (default without --checkpoint: ssl4eo-s12, with --sample: offline)",
+    )
     what.add_argument("--seed", type=_seed, nargs="+", default=[0], metavar="N", help="one run for each (default: 0)")
     what.add_argument("--image-size", type=_positive, metavar="N", help="another input size than the checkpoint's")
     _add_catalogue(what)  # type: ignore[arg-type]
@@ -153,11 +156,19 @@ def _add_run(commands: Any) -> None:
 
 
 def _add_list(commands: Any) -> None:
-    parser = _command(commands, "list", "lists.list_", "List tasks, checkpoints, protocols or runs.")
-    parser.add_argument("what", choices=["tasks", "checkpoints", "protocols", "runs"])
+    parser = _command(commands, "list", "lists.list_", "List tasks, checkpoints, suites, protocols or runs.")
+    parser.add_argument("what", choices=["tasks", "checkpoints", "suites", "protocols", "runs"])
     parser.add_argument("--json", action="store_true", help="print as JSON")
+    which = parser.add_argument_group("which checkpoints", "TEXT is found anywhere in the name, in any case.")
+    which.add_argument("--method", metavar="TEXT", help="of the pretraining, like dino")
+    which.add_argument("--arch", metavar="TEXT", help="architecture, like vit_small")
+    which.add_argument("--data", metavar="TEXT", help="what they were pretrained on, like ssl4eo")
+    which.add_argument("--sensor", type=str.upper, choices=["S1", "S2"], help="whose bands they take")
+    which.add_argument("--suite", help="those of a suite")
+    which.add_argument("--here", action="store_true", help="those whose weights are on this machine")
     _add_catalogue(parser)
     _add_results(parser)
+    _add_cache_dir(parser)
 
 
 def _add_show(commands: Any) -> None:

@@ -16,7 +16,10 @@ from ssl4eo_bench.spec.protocols import protocol
 from ssl4eo_bench.spec.runs import RunSpec, TaskRecord
 from ssl4eo_bench.spec.tasks import SplitName, Task
 
-DEFAULT_SUITE = "offline"
+DEFAULT_SUITE = "ssl4eo-s12"
+
+SAMPLE_SUITE = "offline"
+"""The default on the embedded samples: what needs no data should need no download either."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Request:
         tasks: names.
         protocol: name.
         checkpoints: names, after those of `suite`.
-        suite: name of a suite, or none.
+        suite: name of a suite; without it and `checkpoints`, a default.
         seeds: one run for each.
         data_dir: where the datasets are.
         cache_dir: where samples and features are kept.
@@ -71,7 +74,7 @@ def plan(request: Request, progress: Progress) -> list[Job]:
     chosen = protocol(request.protocol)
     tasks = [catalogue.task(name) for name in dict.fromkeys(request.tasks)]
     checkpoints = [_checkpoint(name, known, request.image_size) for name in _names(request, known)]
-    mappings = [_mappings(task, checkpoints, request, progress) for task in tasks]
+    mappings = [_mappings(task, checkpoints, request, known, progress) for task in tasks]
     jobs = []
     for task, inputs in zip(tasks, mappings, strict=True):
         samples = _samples(task, request, progress)
@@ -93,7 +96,7 @@ def plan(request: Request, progress: Progress) -> list[Job]:
 
 
 def _mappings(
-    task: Task, checkpoints: Sequence[Checkpoint], request: Request, progress: Progress
+    task: Task, checkpoints: Sequence[Checkpoint], request: Request, known: Catalogue, progress: Progress
 ) -> list[tuple[Checkpoint, InputMapping]]:
     """The checkpoints with their inputs; those of a suite that want what the task lacks are left out, and named."""
     mappings = []
@@ -105,12 +108,29 @@ def _mappings(
                 raise
             progress.note(f"left out on {task.name}: {error}")
     if not mappings:
-        raise SpecError(f"no checkpoint of the suite fits task {task.name!r}; name one with --checkpoint.")
+        fitting = [name for name, members in known.suites.items() if any(_fits(task, known, one) for one in members)]
+        others = f"choose --suite {' or '.join(fitting)}, or " if fitting else ""
+        suite = f"no checkpoint of the suite {_suite(request)!r} fits task {task.name!r}"
+        raise SpecError(f"{suite}; {others}name one with --checkpoint.")
     return mappings
 
 
+def _fits(task: Task, known: Catalogue, name: str) -> bool:
+    try:
+        map_inputs(task.bands, known.checkpoint(name), task.display)
+    except SpecError:
+        return False
+    return True
+
+
+def _suite(request: Request) -> str | None:
+    if request.suite is None and not request.checkpoints:
+        return SAMPLE_SUITE if request.sample else DEFAULT_SUITE
+    return request.suite
+
+
 def _names(request: Request, known: Catalogue) -> Sequence[str]:
-    suite = DEFAULT_SUITE if request.suite is None and not request.checkpoints else request.suite
+    suite = _suite(request)
     return list(dict.fromkeys((*(() if suite is None else known.suite(suite)), *request.checkpoints)))
 
 

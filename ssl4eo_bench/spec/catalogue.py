@@ -131,14 +131,20 @@ def _shipped() -> Path:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML would let a second entry of one name replace the first in silence."""
+    """YAML would let a second entry of one name replace the first in silence.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+    Keys are compared as they are written, before `<<` brings in those of other mappings, which an entry's own keys may
+    override.
+    """
+
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        assert isinstance(node, yaml.MappingNode)
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep=deep)
+        return node
 
 
 @cache
@@ -149,9 +155,9 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         raise SpecError(f"{file} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, a text that is not UTF-8, …
         raise SpecError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(raw, dict) or (unknown := set(raw) - {"checkpoints", "suites"}):
+    if not isinstance(raw, dict) or (unknown := set(raw) - {"checkpoints", "suites", "shared"}):
         found = ", ".join(sorted(map(str, unknown))) if isinstance(raw, dict) else type(raw).__name__
-        raise SpecError(f"{file} must hold the keys `checkpoints` and, if wanted, `suites`; found {found}.")
+        raise SpecError(f"{file} may hold the keys `checkpoints`, `suites` and `shared`; found {found}.")
     return raw
 
 

@@ -1,11 +1,25 @@
+import re
 from pathlib import Path
 
 import pytest
+import timm
 
 from ssl4eo_bench.errors import SpecError, UnknownNameError
 from ssl4eo_bench.spec import catalogue
+from ssl4eo_bench.spec.bands import SENTINEL_1, SENTINEL_2
 from ssl4eo_bench.spec.catalogue import load_catalogue
+from ssl4eo_bench.spec.checkpoints import Checkpoint
 from ssl4eo_bench.spec.inputs import map_inputs
+from ssl4eo_bench.spec.scaling import ClippedZScore, Divide, Quantise, Stretch
+from ssl4eo_bench.spec.weights import (
+    DriveWeights,
+    FileWeights,
+    HubFileWeights,
+    HubWeights,
+    PackagedWeights,
+    RandomWeights,
+    UrlWeights,
+)
 
 ENTRY = """
 checkpoints:
@@ -34,6 +48,201 @@ def test_the_shipped_catalogue_is_valid_and_its_offline_suite_needs_no_download(
     )
     assert set(known.suite("all")) == set(known.checkpoints)
     assert len(known.checkpoint("resnet50.random").bands) == 13
+
+
+SHIPPED = load_catalogue().checkpoints.values()
+each = pytest.mark.parametrize("entry", SHIPPED, ids=lambda entry: entry.name)
+
+FAMILY = (
+    "resnet50.ssl4eo_s12-moco_v2-s2l1c",
+    "resnet50.ssl4eo_s12-dino-s2l1c",
+    "vit_small_patch16_224.ssl4eo_s12-moco_v3-s2l1c",
+    "vit_small_patch16_224.ssl4eo_s12-dino-s2l1c",
+    "vit_small_patch16_224.ssl4eo_s12-mae-s2l1c",
+    "beit_small_patch16_224.ssl4eo_s12-data2vec-s2l1c",
+)
+LAYOUTS = ("moco-v2", "dino", "moco-v3", "dino", "mae", "data2vec")
+
+
+def test_the_catalogue_is_as_large_as_it_says() -> None:
+    assert len(SHIPPED) >= 70
+
+
+@pytest.mark.parametrize(("name", "layout"), list(zip(FAMILY, LAYOUTS, strict=True)))
+def test_the_papers_six_are_there_in_every_form(name: str, layout: str) -> None:
+    known = load_catalogue()
+    full, backbone = known.checkpoint(f"{name}-full"), known.checkpoint(f"{name}-backbone")
+    for entry, expected in ((full, layout), (backbone, "data2vec" if layout == "data2vec" else "timm")):
+        assert isinstance(entry.weights, DriveWeights)
+        assert (entry.weights.layout, entry.weights.file) == (expected, f"{entry.name}.pth")
+        assert entry.scaling == Quantise(uint8=10000)
+    in_suite = backbone.name if layout == "data2vec" else name
+    assert in_suite in known.suite("ssl4eo-s12")
+    if layout != "data2vec":
+        weights = known.checkpoint(name).weights
+        assert isinstance(weights, HubFileWeights)
+        assert weights.layout == "timm"
+        assert known.checkpoint(name).scaling == Divide(divide=10000)
+
+
+def test_suites_hold_what_they_are_named_after() -> None:
+    known = load_catalogue()
+    assert set(known.suites) == {"offline", "ssl4eo-s12", "ssl4eo-s12-s1", "rivals"}
+    for name, members in known.suites.items():
+        assert len(set(members)) == len(members), name
+        assert set(members) <= set(known.checkpoints)
+    assert {"resnet50.random", "resnet50.in1k-supervised-rgb"} < set(known.suite("ssl4eo-s12"))
+    assert all(known.checkpoint(name).bands == SENTINEL_1 for name in known.suite("ssl4eo-s12-s1"))
+    assert not set(known.suite("rivals")) & (set(known.suite("ssl4eo-s12")) | set(known.suite("ssl4eo-s12-s1")))
+
+
+@each
+def test_every_source_is_pinned(entry: Checkpoint) -> None:
+    match entry.weights:
+        case HubFileWeights():
+            unpinned = entry.weights.repository == "wangyi111/DeCUR" and entry.weights.revision == "main"
+            assert unpinned or re.fullmatch("[0-9a-f]{40}", entry.weights.revision)
+            file, sha256 = entry.weights.file, entry.weights.sha256
+        case UrlWeights():
+            assert entry.weights.sha256 or entry.weights.md5
+            file, sha256 = entry.weights.url, entry.weights.sha256
+        case _:  # Drive has no checksums; the others are pinned by their kind
+            assert isinstance(entry.weights, DriveWeights | PackagedWeights | HubWeights | RandomWeights | None)
+            return
+    in_name = re.search(r"-([0-9a-f]{8})\.pth$", file)
+    assert sha256 == (in_name[1] if in_name else None)
+
+
+def test_no_unpinned_weights_are_in_a_suite() -> None:
+    known = load_catalogue()
+    for members in known.suites.values():
+        for name in members:
+            weights = known.checkpoint(name).weights
+            assert not (isinstance(weights, HubFileWeights) and weights.revision == "main")
+
+
+def test_no_file_is_entered_twice_under_one_feature() -> None:
+    files = [
+        (entry.weights.source, entry.weights.layout, entry.feature)
+        for entry in SHIPPED
+        if isinstance(entry.weights, UrlWeights | HubFileWeights | DriveWeights)
+    ]
+    assert len(set(files)) == len(files)
+
+
+@each
+def test_layouts_are_named_and_belong_to_the_method(entry: Checkpoint) -> None:
+    if entry.weights is None or isinstance(entry.weights, RandomWeights | HubWeights):
+        return
+    assert isinstance(entry.weights, DriveWeights | UrlWeights | HubFileWeights | PackagedWeights | FileWeights)
+    assert entry.pretraining
+    of_method = {
+        "MoCo-v2": "moco-v2",
+        "MoCo-v3": "moco-v3",
+        "DINO": "dino",
+        "MAE": "mae",
+        "FG-MAE": "mae",
+        "DeCUR": "decur-s1" if entry.bands == SENTINEL_1 else "decur-s2",
+        "SeCo": "seco",
+        "SoftCon": "dinov2",
+    }
+    if entry.name.endswith("-full"):
+        expected = "data2vec" if "data2vec" in entry.name else of_method[entry.pretraining.method]
+    elif entry.arch.endswith("dinov2"):
+        expected = "dinov2"
+    elif entry.pretraining.method == "data2vec":
+        expected = "data2vec"
+    elif entry.pretraining.method == "supervised":
+        expected = "timm-by-order" if isinstance(entry.weights, PackagedWeights) else "torchvision"
+    else:
+        expected = "timm"
+    assert entry.weights.layout == expected
+
+
+@each
+def test_bands_are_those_the_name_says(entry: Checkpoint) -> None:
+    if entry.name.endswith(("s1grd", "s1grd-full", "s1grd-backbone", "-s1")):
+        assert entry.bands == ("VV", "VH")
+    elif "rgb" in entry.name:
+        assert entry.bands == ("B04", "B03", "B02")
+    elif "s2l1c" in entry.name or entry.name.endswith(".random"):
+        assert entry.bands == SENTINEL_2
+        assert entry.bands[8:11] == ("B8A", "B09", "B10")
+    else:
+        assert entry.name in {"tf_efficientnet_lite0.in1k", "bandstats", "resnet50.ssl4eco-seco_eco-s2-12"}
+    if len(entry.bands) == 13:
+        assert entry.bands == SENTINEL_2
+    if len(entry.bands) == 12:
+        assert entry.bands == tuple(band for band in SENTINEL_2 if band != "B10")
+
+
+@each
+def test_architecture_feature_and_size_go_together(entry: Checkpoint) -> None:
+    if entry.arch == "bandstats":
+        return
+    assert entry.name.split(".")[0] == entry.arch
+    assert entry.arch == "beit_small_patch16_224" or timm.is_model(entry.arch)
+    expected = "cls4" if entry.name.endswith("-cls4") else "cls" if entry.arch.startswith("vit_") else "pooled"
+    assert (entry.feature, entry.image_size) == (expected, 224)
+
+
+@each
+def test_scalings_are_those_of_the_pretraining(entry: Checkpoint) -> None:
+    softcon = "softcon" in entry.name
+    if entry.bands == SENTINEL_1 or softcon:
+        assert isinstance(entry.scaling, ClippedZScore)
+        assert entry.scaling.clip_std == 2
+        assert set(entry.scaling.mean) == set(entry.scaling.std) == set(entry.bands)
+    elif entry.arch != "bandstats" and entry.bands[:2] == ("B01", "B02"):
+        original = entry.name.endswith(("-full", "-backbone"))
+        assert entry.scaling == (Quantise(uint8=10000) if original else Divide(divide=10000))
+
+
+def test_statistics_are_those_of_ssl4eo_s12() -> None:
+    known = load_catalogue()
+    radar = known.checkpoint("vit_small_patch16_224.ssl4eo_s12-mae-s1grd").scaling
+    assert radar == ClippedZScore(
+        clip_std=2, mean={"VV": -12.54847273, "VH": -20.19237134}, std={"VV": 5.25697717, "VH": 5.91150917}
+    )
+    optical = known.checkpoint("resnet50.ssl4eo_s12ml-softcon-s2l1c").scaling
+    assert isinstance(optical, ClippedZScore)
+    assert (optical.mean["B8A"], optical.std["B8A"]) == (2560.29504086, 1345.52684884)
+    assert (optical.mean["B10"], optical.std["B10"]) == (22.10351321, 51.15431158)
+    assert (optical.mean["B12"], optical.std["B01"]) == (1524.06546312, 786.78685367)
+
+
+def test_seco_sees_its_quantiles() -> None:
+    scaling = load_catalogue().checkpoint("resnet50.seco-seco-s2rgb").scaling
+    assert isinstance(scaling, Stretch)
+    for band, quantiles in {"B04": (0, 129), "B03": (2, 103), "B02": (3, 88)}.items():
+        assert scaling.range_of(band) == pytest.approx([10000 * byte / 255 for byte in quantiles], abs=0.005)
+
+
+@each
+def test_weights_of_timm_are_fed_and_licensed_as_timm_says(entry: Checkpoint) -> None:
+    if not isinstance(entry.weights, HubWeights):
+        return
+    config = timm.get_pretrained_cfg(entry.weights.timm)
+    assert config
+    assert isinstance(entry.scaling, Stretch)
+    assert entry.scaling.stretch == (0, 2750)
+    statistics = [tuple(by_band[band] for band in entry.bands) for by_band in (entry.scaling.mean, entry.scaling.std)]
+    assert statistics == [config.mean, config.std]
+    assert entry.licence.lower() == config.license
+    assert bool(entry.resize_pos_embed) == (config.input_size[-1] != entry.image_size)
+
+
+@each
+def test_licence_pretraining_and_citation_are_told(entry: Checkpoint) -> None:
+    unlicensed = {"resnet50.fmow-gassl-rgb", "bandstats"}
+    if entry.name in unlicensed or isinstance(entry.weights, RandomWeights):
+        assert entry.licence == ""
+    else:
+        assert entry.licence in {"Apache-2.0", "BSD-3-Clause", "CC-BY-4.0", "CC-BY-NC-4.0", "MIT"}
+    assert entry.pretraining
+    assert entry.citation or entry.arch == "bandstats"
+    if "ssl4eo_s12" in entry.name:
+        assert entry.pretraining.data.startswith("SSL4EO-S12")
 
 
 def test_unknown_names_are_answered_with_the_closest() -> None:
@@ -68,7 +277,7 @@ def test_a_users_file_adds_entries(tmp_path: Path) -> None:
         (("image_size: 64", "image_size: native"), "a backbone needs `weights` and an `image_size`"),
         (("mine.tag:", "'../mine':"), "a checkpoint name is made of letters"),
         (("mine.tag:", "resnet18.random:"), "is already in the catalogue"),
-        (("checkpoints:", "checkpoint:"), "must hold the keys `checkpoints`"),
+        (("checkpoints:", "checkpoint:"), "may hold the keys `checkpoints`, `suites` and `shared`; found checkpoint"),
         (("arch: resnet18", "arch: resnet18\n    arch: resnet50"), "key 'arch' is given twice"),
         (("{divide: 10000}", "{divide: 10000"), "is not valid YAML"),
     ],
@@ -80,6 +289,43 @@ def test_a_malformed_file_is_refused_with_its_fault(tmp_path: Path, change: tupl
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert "mine.yaml" in str(refusal.value)
+
+
+SHARED = """
+shared:
+  rgb: &rgb {bands: [B04, B03, B02], image_size: 64, scaling: {divide: 10000}}
+  smaller: &smaller {<<: *rgb, image_size: 32}
+checkpoints:
+  mine.tag:
+    <<: [*smaller, *rgb]
+    arch: resnet18
+    weights: {random: true}
+  mine.other:
+    <<: *smaller
+    arch: resnet18
+    weights: {random: true}
+    image_size: 16
+"""
+
+
+def test_entries_share_keys_and_their_own_win(tmp_path: Path) -> None:
+    known = load_catalogue(written(tmp_path, SHARED))
+    assert (known.checkpoint("mine.tag").image_size, known.checkpoint("mine.other").image_size) == (32, 16)
+    assert known.checkpoint("mine.other").bands == ("B04", "B03", "B02")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (SHARED + "    image_size: 8\n", "image_size"),
+        (SHARED + "    <<: *rgb\n", "<<"),
+        (SHARED.replace("  smaller:", "  rgb:"), "rgb"),
+        (SHARED.replace("mine.other", "mine.tag"), "mine.tag"),
+    ],
+)
+def test_a_key_that_is_given_twice_is_refused(tmp_path: Path, text: str, key: str) -> None:
+    with pytest.raises(SpecError, match=f"key '{key}' is given twice"):
+        load_catalogue(written(tmp_path, text))
 
 
 def test_a_suite_names_only_checkpoints_that_exist(tmp_path: Path) -> None:
