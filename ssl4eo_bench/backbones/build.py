@@ -1,49 +1,80 @@
 """Building the module of a checkpoint, with the proof that every tensor of it is the one that was asked for."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import timm
 import torch
 from torch import nn
 
-from ssl4eo_bench.backbones.weights import State, load_state
+import ssl4eo_bench.backbones.architectures  # noqa: F401 - makes timm know them
+from ssl4eo_bench.backbones.loading import load
+from ssl4eo_bench.backbones.sources import checked_file, forget, weights_place
+from ssl4eo_bench.backbones.weights import read_weights
 from ssl4eo_bench.errors import SpecError, UnknownNameError, WeightsError, shortlist
 from ssl4eo_bench.spec.checkpoints import Checkpoint, Pretraining
 from ssl4eo_bench.spec.scaling import Stretch
-from ssl4eo_bench.spec.weights import HubWeights, RandomWeights
+from ssl4eo_bench.spec.weights import HubWeights, RandomWeights, StoredWeights
+from ssl4eo_bench.storage import cache_root
 
 RGB = ("B04", "B03", "B02")
 DISPLAY_STRETCH = (0.0, 2750.0)
 """Digital numbers shown as black and white when weights trained on photographs see Sentinel-2 (EuroSAT's choice)."""
 
 
-def build(checkpoint: Checkpoint, *, seed: int) -> nn.Module:
+def build(
+    checkpoint: Checkpoint,
+    *,
+    seed: int,
+    cache_dir: Path | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> nn.Module:
     """The backbone of a checkpoint: frozen, in `eval()` (BatchNorm statistics fixed), without its classifier.
 
     Args:
         checkpoint: any but `bandstats`, which has no module.
         seed: draws the weights of a random checkpoint, and nothing else.
+        cache_dir: where fetched weight files are; by default the user's cache.
+        note: is told how the weights were read.
 
     Raises:
         UnknownNameError: if timm has no such architecture.
         WeightsError: if the weights are absent, altered, or do not fit to the last tensor.
     """
-    _require_arch(checkpoint.arch)
-    weights, channels = checkpoint.weights, len(checkpoint.bands)
+    require_arch(checkpoint.arch)
+    weights = checkpoint.weights
     if isinstance(weights, RandomWeights):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            module = _create(checkpoint, channels=channels)
+            module = _create(checkpoint.arch, len(checkpoint.bands), cast(int, checkpoint.image_size))
     elif isinstance(weights, HubWeights):
-        module = _download(checkpoint, weights)
+        module = _download(checkpoint, weights, cache_root(cache_dir))
     else:
         assert weights is not None  # the entry was validated
-        module = _create(checkpoint, channels=channels)
-        state = load_state(weights, checkpoint.name)
-        named = _by_order(state, module, checkpoint.name) if weights.layout == "timm-by-order" else state
-        _load_strictly(module, named, checkpoint.name)
+        module = _from_file(checkpoint, weights, cache_root(cache_dir), note)
     cast(Any, module).reset_classifier(0)
     return module.eval().requires_grad_(requires_grad=False)
+
+
+def _from_file(
+    checkpoint: Checkpoint, weights: StoredWeights, cache_dir: Path, note: Callable[[str], None]
+) -> nn.Module:
+    """A module with every tensor from a file, the classifier excepted."""
+    file = checked_file(weights, checkpoint.name, cache_dir)
+    try:
+        content = read_weights(file)
+    except WeightsError:
+        forget(weights, cache_dir)
+        raise
+    module = create_empty(checkpoint.arch, len(checkpoint.bands), cast(int, checkpoint.image_size))
+    loaded = load(content, module, weights.layout, checkpoint.name, resize_pos_embed=bool(checkpoint.resize_pos_embed))
+    note(f"weights of {checkpoint.name}: {loaded}")
+    module.load_state_dict(loaded.state, strict=False, assign=True)
+    cast(Any, module).reset_classifier(0)
+    if empty := [name for name, tensor in (*module.named_parameters(), *module.named_buffers()) if tensor.is_meta]:
+        raise AssertionError(f"{shortlist(empty)} of {checkpoint.arch} got no values")
+    return module
 
 
 def timm_entry(name: str) -> Checkpoint:
@@ -59,7 +90,7 @@ def timm_entry(name: str) -> Checkpoint:
     """
     model = name.removeprefix("timm:")
     arch, _, tag = model.partition(".")
-    _require_arch(arch)
+    require_arch(arch)
     random = tag == "random"
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{arch}.*")]
     if not (random or (tags and not tag) or tag in tags):
@@ -80,100 +111,78 @@ def timm_entry(name: str) -> Checkpoint:
     )
 
 
-def _require_arch(arch: str) -> None:
+def require_arch(arch: str) -> None:
+    """Refuse an architecture that does not exist.
+
+    Raises:
+        UnknownNameError: with the closest one that does.
+    """
     if not timm.is_model(arch):
         known = timm.list_models()
         family = [name for name in known if name[:4] == arch[:4]] or known[:20]
         raise UnknownNameError("timm architecture", arch, family)
 
 
-def _create(checkpoint: Checkpoint, *, channels: int) -> nn.Module:
-    sized: dict[str, Any] = {"img_size": checkpoint.image_size} if _needs_other_size(checkpoint) else {}
+def create_empty(arch: str, channels: int, image_size: int) -> nn.Module:
+    """An untrained module with its classifier, for weights to be put in.
+
+    As far as the architecture allows, its parameters have shapes only: making and filling them would take seconds.
+
+    Raises:
+        SpecError: if the architecture cannot have such input.
+    """
     try:
-        module: nn.Module = timm.create_model(checkpoint.arch, pretrained=False, in_chans=channels, **sized)
+        with torch.device("meta"):
+            module = _create(arch, channels, image_size)
+    except (SpecError, NotImplementedError):  # some architectures compute with values while they are built
+        return _create(arch, channels, image_size)
+    computed = set(dict(module.named_buffers())) - set(module.state_dict())  # no file has these
+    return _create(arch, channels, image_size) if computed else module
+
+
+def _create(arch: str, channels: int, image_size: int) -> nn.Module:
+    try:
+        module: nn.Module = timm.create_model(
+            arch, pretrained=False, in_chans=channels, **_size_option(arch, image_size)
+        )
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise SpecError(
-            f"timm cannot build {checkpoint.arch} for {channels} bands of {checkpoint.image_size} × "
-            f"{checkpoint.image_size} pixels ({reason}); try another image size."
+            f"timm cannot build {arch} for {channels} bands of {image_size} × {image_size} pixels ({reason}); try "
+            "another image size."
         ) from error
     return module
 
 
-def _needs_other_size(checkpoint: Checkpoint) -> bool:
-    """Whether the architecture is built for one input size, and that is another than the checkpoint's."""
-    config = timm.get_pretrained_cfg(checkpoint.arch)
-    return bool(config and config.fixed_input_size and config.input_size[-1] != checkpoint.image_size)
+def _size_option(model: str, image_size: int) -> dict[str, Any]:
+    """What tells timm the input size, if the model is made for one input size, and that is another."""
+    config = timm.get_pretrained_cfg(model)
+    fixed = config and config.fixed_input_size and config.input_size[-1] != image_size
+    return {"img_size": image_size} if fixed else {}
 
 
-def _download(checkpoint: Checkpoint, weights: HubWeights) -> nn.Module:
+def _download(checkpoint: Checkpoint, weights: HubWeights, cache_dir: Path) -> nn.Module:
     if len(checkpoint.bands) != 3:
         raise SpecError(
             f"checkpoint {checkpoint.name!r} gives {len(checkpoint.bands)} bands to weights trained on RGB; timm would "
             "repeat its RGB filters over them in silence, so name three bands."
         )
-    if _needs_other_size(checkpoint):
+    sized = _size_option(weights.timm, cast(int, checkpoint.image_size))
+    if sized and not checkpoint.resize_pos_embed:
         raise SpecError(
             f"checkpoint {checkpoint.name!r} was trained at one input size, and its position embeddings are not "
-            f"resized to {checkpoint.image_size}; leave --image-size away."
+            f"resized to {checkpoint.image_size} unasked; leave --image-size away, or add --resize-pos-embed (in an "
+            "entry: `resize_pos_embed: true`)."
         )
+    place = weights_place(weights, cache_dir)
+    brought = {"pretrained_cfg_overlay": {"file": str(place)}} if place.is_file() else {}
     try:
-        module: nn.Module = timm.create_model(weights.timm, pretrained=True)
+        module: nn.Module = timm.create_model(weights.timm, pretrained=True, **sized, **brought)
     except Exception as error:  # the hub client raises what its HTTP stack raises
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
             f"the weights {weights.timm!r} of checkpoint {checkpoint.name!r} cannot be downloaded ({reason}); check "
-            "the network, or bring the Hugging Face cache of a machine that has them."
+            f"the network, or get https://huggingface.co/timm/{weights.timm}/resolve/main/model.safetensors and put it "
+            f"at {place}."
         ) from error
     return module
-
-
-def _by_order(state: State, module: nn.Module, checkpoint: str) -> State:
-    """The file's tensors under the module's names, paired by position.
-
-    Position alone would confuse tensors of one shape, so the last part of each name (weight, bias, running_mean, …)
-    and the shape must agree, too.
-    """
-    expected = module.state_dict()
-    for (given, tensor), (name, wanted) in zip(state.items(), expected.items(), strict=False):
-        if given.rpartition(".")[2] != name.rpartition(".")[2] or tensor.shape != wanted.shape:
-            raise WeightsError(
-                f"the weights of checkpoint {checkpoint!r} do not follow timm's order: {given} {tuple(tensor.shape)} "
-                f"stands where {name} {tuple(wanted.shape)} is expected; choose another layout."
-            )
-    if len(state) != len(expected):
-        raise WeightsError(
-            f"the weights of checkpoint {checkpoint!r} hold {len(state)} tensors, but the architecture has "
-            f"{len(expected)}; choose another architecture or layout."
-        )
-    return dict(zip(expected, state.values(), strict=True))
-
-
-def _load_strictly(module: nn.Module, state: State, checkpoint: str) -> None:
-    """Load so that every backbone tensor comes from the file and every tensor of the file has a place.
-
-    The classifier is the one part that may be absent, or present and unused: it is removed after loading.
-    """
-    expected = module.state_dict()
-    classifier = module.pretrained_cfg["classifier"]  # type: ignore[index]
-    heads = tuple(f"{head}." for head in ([classifier] if isinstance(classifier, str) else classifier))
-    kinds = {
-        "missing": [name for name in expected if name not in state and not name.startswith(heads)],
-        "without a place": [name for name in state if name not in expected and not name.startswith(heads)],
-        "of another shape": [
-            f"{name} {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
-            for name, tensor in state.items()
-            if name in expected and tensor.shape != expected[name].shape and not name.startswith(heads)
-        ],
-    }
-    faults = [f"{what}: {shortlist(names, at_most=3)}" for what, names in kinds.items() if names]
-    if faults:
-        raise WeightsError(
-            f"the weights of checkpoint {checkpoint!r} do not fit its architecture ({'; '.join(faults)}): correct the "
-            "architecture, the bands, or the layout of the entry (`timm-by-order` takes any names)."
-        )
-    fitting = {
-        name: state[name] if name in state and state[name].shape == tensor.shape else tensor
-        for name, tensor in expected.items()
-    }
-    module.load_state_dict(fitting, strict=True)

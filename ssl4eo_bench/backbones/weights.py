@@ -1,43 +1,52 @@
-"""Weight files: finding them, proving they are the right ones, and reading them without running code in them."""
+"""Reading weight files without running code in them."""
 
 import hashlib
-import importlib.util
 import pickle
-from importlib.machinery import ModuleSpec
+import pickletools
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ssl4eo_bench.backbones.containers import examine
 from ssl4eo_bench.errors import WeightsError, shortlist
-from ssl4eo_bench.spec.weights import FileWeights, PackagedWeights
 
 State = dict[str, torch.Tensor]
 
+BOOKKEEPING = frozenset(
+    {
+        *("argparse", "collections", "datetime", "numpy", "omegaconf", "pathlib", "typing", "yacs"),
+        *("lightning", "lightning_fabric", "lightning_utilities", "pytorch_lightning"),
+    }
+)
+"""Packages whose objects stand beside the tensors of training states (arguments, dates, scores). None of them is
+imported or called for that: inert objects take their places."""
 
-def load_state(weights: PackagedWeights | FileWeights, checkpoint: str) -> State:
-    """The tensors of a weight file, by the names in the file and in its order.
+DEPTH = 3
+"""Dicts inside dicts that are looked into for tensors."""
+
+
+def read_weights(file: Path) -> dict[str, State]:
+    """Every dict of tensors in a weight file: by its keys from the outermost in, joined by dots; `""` is the file.
+
+    Training states are read with everything that is beside the tensors ignored. Tensors of PyTorch's present format
+    stay on disk until they are used.
 
     Raises:
-        WeightsError: if the file is absent, has another sha256 than the catalogue says, or holds anything but tensors.
+        WeightsError: if the file is damaged, needs code to be read, or holds no tensors by name.
     """
-    return _read(checked_file(weights, checkpoint))
-
-
-def checked_file(weights: PackagedWeights | FileWeights, checkpoint: str) -> Path:
-    """The place of a weight file.
-
-    Raises:
-        WeightsError: if the file is absent or has another sha256 than the catalogue says.
-    """
-    file = _find(weights, checkpoint)
-    found = _sha256(file)
-    if found != weights.sha256:
+    content = _read(file, examine(file))
+    found = dict(_dicts_of_tensors(content, ()))
+    if not found:
+        inside = shortlist(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
         raise WeightsError(
-            f"{file} of checkpoint {checkpoint!r} has sha256 {found}, but the catalogue says {weights.sha256}: it is "
-            "another file, or a damaged one; fetch it again, or correct the entry if it is the file you mean."
+            f"{file} holds no tensors by name, found {inside or 'an empty dict'}; save the backbone's `state_dict()`, "
+            "which may lie inside under a key such as `state_dict` or `model`."
         )
-    return file
+    return found
 
 
 def state_sha256(module: torch.nn.Module) -> str:
@@ -50,59 +59,80 @@ def state_sha256(module: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _find(weights: PackagedWeights | FileWeights, checkpoint: str) -> Path:
-    if isinstance(weights, FileWeights):
-        file = Path(weights.path)
-        cure = "put it there or correct the path in the entry"
-    else:
-        package = _package(weights.package)
-        folder = Path(package.origin).parent if package and package.origin else Path(weights.package)
-        file = folder / weights.file
-        cure = f"run `{weights.install}`"
-    if not file.is_file():
-        raise WeightsError(f"the weights of checkpoint {checkpoint!r} are not here ({file}); {cure}.")
-    return file
-
-
-def _package(name: str) -> ModuleSpec | None:
+def _read(file: Path, kind: str) -> Any:
     try:
-        return importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return None
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _read(file: Path) -> State:
-    try:
-        if file.suffix == ".safetensors":
+        if kind == "safetensors":
             from safetensors.torch import load_file
 
             return dict(load_file(file))
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes the readers raise whatever it makes them stumble over
-        reason = "it holds more than tensors" if isinstance(error, pickle.UnpicklingError) else type(error).__name__
+        names = _pickled_names(file, kind)
+        with _inert(name for name in names if name[0].partition(".")[0] in BOOKKEEPING):
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=kind == "zip")
+    except pickle.UnpicklingError as error:
+        code = sorted(".".join(name) for name in names if name[0].partition(".")[0] not in {*BOOKKEEPING, "torch"})
         raise WeightsError(
-            f"{file} cannot be read as tensors ({reason}); save the backbone's `state_dict()`, and nothing beside it."
+            f"{file} cannot be read as tensors: it needs code ({shortlist(code) or 'of a kind PyTorch does not name'}), "
+            "which is not run; have its author save the `state_dict()`, and nothing beside it."
         ) from error
-    if not isinstance(state, dict) or not all(_is_plain(name, value) for name, value in state.items()):
-        inside = shortlist(map(str, state)) if isinstance(state, dict) else type(state).__name__
+    except Exception as error:  # a damaged file makes the readers raise whatever it makes them stumble over
         raise WeightsError(
-            f"{file} must hold a flat dict of dense tensors, found {inside}; save the backbone's `state_dict()`, which "
-            "may lie inside under a key such as `state_dict` or `model`."
-        )
-    return state
+            f"{file} cannot be read as tensors ({type(error).__name__}): it is damaged; fetch it again."
+        ) from error
 
 
-def _is_plain(name: Any, value: Any) -> bool:
-    return (
-        isinstance(name, str)
-        and isinstance(value, torch.Tensor)
-        and value.layout == torch.strided
-        and value.device.type == "cpu"
-        and not value.is_quantized
-        and not value.is_complex()
-    )
+def _pickled_names(file: Path, kind: str) -> set[tuple[str, str]]:
+    """Module and name of everything a pickle asks Python for; found without unpickling."""
+    names: set[tuple[str, str]] = set()
+    with _pickles(file, kind) as (stream, count):
+        for _ in range(count):
+            for operation, argument, _ in pickletools.genops(stream):
+                if operation.name == "GLOBAL":
+                    module, _, name = str(argument).partition(" ")
+                    names.add((module, name))
+    return names
+
+
+@contextmanager
+def _pickles(file: Path, kind: str) -> Iterator[tuple[Any, int]]:
+    """The stream of a file's pickles, and how many there are: one in a zip, four at the head of the older format."""
+    if kind == "legacy":
+        with file.open("rb") as stream:
+            yield stream, 4
+    else:
+        with zipfile.ZipFile(file) as archive:
+            name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            with archive.open(name) as stream:
+                yield stream, 1
+
+
+class _Inert:
+    """Takes the place of an object whose class is not imported, and forgets what it is given."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __setstate__(self, _: Any) -> None: ...
+
+
+@contextmanager
+def _inert(names: Iterator[tuple[str, str]]) -> Iterator[None]:
+    """Let PyTorch's restricted unpickler put inert objects where these names stand."""
+    known = ("OrderedDict", "Counter", "defaultdict")  # which the unpickler has itself
+    stand_ins = [type(name, (_Inert,), {"__module__": module}) for module, name in names if name not in known]
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.add_safe_globals([*stand_ins, list, dict, set, tuple, int, float, str])
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
+
+
+def _dicts_of_tensors(content: Any, keys: tuple[str, ...]) -> Iterator[tuple[str, State]]:
+    if not isinstance(content, Mapping) or len(keys) > DEPTH:
+        return
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and torch.is_tensor(value)}
+    if tensors:
+        yield ".".join(keys), tensors
+    for name, value in content.items():
+        if isinstance(name, str):
+            yield from _dicts_of_tensors(value, (*keys, name))

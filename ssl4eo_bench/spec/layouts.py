@@ -37,6 +37,7 @@ class Layout(Frozen):
         marker: a pattern of a name that tells the layout from others where the prefix does not.
         renames: regular expressions and what to put for them, in this order, to get timm's names.
         constants: tensors of the backbone that such files do not have, and the number they are filled with.
+        detected: whether it is tried when no layout is named; not where such a file has another for a default.
     """
 
     about: str = ""
@@ -46,6 +47,7 @@ class Layout(Frozen):
     marker: str | None = None
     renames: tuple[tuple[Annotated[str, AfterValidator(_expression)], str], ...] = ()
     constants: dict[str, float] = Field(default_factory=dict)
+    detected: bool = True
 
     def is_leftover(self, name: str) -> bool:
         """Whether such files hold this beside the backbone."""
@@ -129,6 +131,7 @@ LAYOUTS = {
         keys=("student",),
         prefix="backbone.",
         leftovers=("head.*",),
+        detected=False,
     ),
     "dinov2": Layout(
         about="backbone of DINOv2 (also SoftCon), with the mask token of its training",
@@ -199,3 +202,5 @@ LAYOUTS = {
     "timm": Layout(about="timm's names, in any dict of the file"),
 }
 """By name, in the order in which they are tried. The model's own classifier may be in any of them."""
+
+DETECTED = {name: layout for name, layout in LAYOUTS.items() if layout.detected}

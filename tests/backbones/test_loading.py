@@ -1,0 +1,295 @@
+"""Every layout loads to the last tensor, and a file with one tensor too few, too many, renamed or misshapen does not."""
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from ssl4eo_bench.backbones.build import build, create_empty
+from ssl4eo_bench.backbones.loading import classifier, load
+from ssl4eo_bench.backbones.weights import read_weights
+from ssl4eo_bench.errors import SpecError, WeightsError
+from ssl4eo_bench.spec.checkpoints import Checkpoint
+from ssl4eo_bench.spec.layouts import DETECTED, LAYOUTS
+from tests.backbones.layouts import (
+    WRITERS,
+    State,
+    decur,
+    dino,
+    dino_student,
+    filled,
+    mae,
+    moco_v2,
+    nested,
+    other,
+    put,
+    timm,
+)
+
+ARCHITECTURES = {
+    "resnet": "resnet18",
+    "vit": "vit_tiny_patch16_224",
+    "dinov2": "vit_small_patch14_dinov2",
+    "beit": "beit_small_patch16_224",
+}
+CASES = [(layout, family) for layout, writers in WRITERS.items() for family in writers]
+
+
+def entry(family: str, weights: dict[str, Any] | None = None, **changes: Any) -> Checkpoint:
+    values: dict[str, Any] = {"name": "mine", "arch": ARCHITECTURES[family], "weights": weights or {"random": True}}
+    values |= {"bands": ["B02", "B03", "B04", "B08"], "image_size": 224, "scaling": {"divide": 10000}}
+    return Checkpoint.model_validate(values | changes)
+
+
+@cache
+def empty(family: str) -> nn.Module:
+    return create_empty(ARCHITECTURES[family], 4, 224)
+
+
+@cache
+def backbone(family: str) -> State:
+    """Random values for everything but the classifier."""
+    module = empty(family)
+    return {name: tensor for name, tensor in filled(module).items() if not name.startswith(classifier(module))}
+
+
+def saved(folder: Path, content: Any, name: str = "w.pth", **options: Any) -> dict[str, Any]:
+    file = folder / name
+    if name.endswith(".safetensors"):
+        save_file({key: tensor.clone() for key, tensor in content.items()}, file)
+    else:
+        torch.save(content, file, **options)
+    return {"path": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+
+
+def built(folder: Path, family: str, content: Any, layout: Any = "auto", **changes: Any) -> nn.Module:
+    return build(entry(family, saved(folder, content) | {"layout": layout}, **changes), seed=0)
+
+
+def expected(layout: str, family: str) -> State:
+    state = dict(backbone(family))
+    if layout == "data2vec":  # its files do not have them
+        state |= {"fc_norm.weight": torch.ones(384), "fc_norm.bias": torch.zeros(384)}
+    if layout == "torchvision":  # nor its these
+        counters = [name for name in state if name.endswith("num_batches_tracked")]
+        state |= {name: torch.zeros((), dtype=torch.long) for name in counters}
+    return state
+
+
+def test_every_layout_has_a_file_here() -> None:
+    assert set(WRITERS) == set(LAYOUTS)
+
+
+WAYS = [(*case, "explicit") for case in CASES] + [(*case, "detected") for case in CASES if case[0] in DETECTED]
+
+
+@pytest.mark.parametrize(("layout", "family", "way"), WAYS)
+def test_every_tensor_is_the_files(tmp_path: Path, layout: str, family: str, way: str) -> None:
+    content = WRITERS[layout][family](backbone(family))
+    module = built(tmp_path, family, content, layout if way == "explicit" else "auto")
+    loaded, wanted = module.state_dict(), expected(layout, family)
+    assert set(loaded) == set(wanted)
+    for name, tensor in loaded.items():
+        assert torch.equal(tensor, wanted[name]), name
+        assert not tensor.is_meta
+
+
+def last_weight(state: State) -> str:
+    """A weight in the middle of the network."""
+    return [name for name in state if name.endswith("norm2.weight") or name.endswith("bn2.weight")][-1]
+
+
+def renamed(state: State) -> State:
+    name = last_weight(state)
+    return {key + ("x" if key == name else ""): tensor for key, tensor in state.items()}
+
+
+def without_one(state: State) -> State:
+    return {key: tensor for key, tensor in state.items() if key != last_weight(state)}
+
+
+def with_one_more(state: State) -> State:
+    return state | {last_weight(state).replace("weight", "more"): torch.zeros(2)}
+
+
+def with_another_shape(state: State) -> State:
+    return state | {last_weight(state): torch.zeros(7)}
+
+
+MUTATIONS: list[tuple[Callable[[State], State], str]] = [
+    (renamed, r"missing: \S*2\.weight; without a place: \S*2\.weightx"),
+    (without_one, r"missing: \S*2\.weight\)"),
+    (with_one_more, r"without a place: \S*2\.more\)"),
+    (with_another_shape, r"of another shape: \S*2\.weight \(7,\) instead of \("),
+]
+
+
+@pytest.mark.parametrize(("mutate", "message"), MUTATIONS, ids=[mutation.__name__ for mutation, _ in MUTATIONS])
+@pytest.mark.parametrize(("layout", "family", "way"), WAYS)
+def test_one_wrong_tensor_is_refused(
+    layout: str, family: str, way: str, mutate: Callable[[State], State], message: str
+) -> None:
+    if layout == "torchvision" and family == "vit":
+        content = WRITERS[layout][family](backbone(family))
+        content = {
+            key: torch.zeros(7) if mutate is with_another_shape and "_11.ln_2.weight" in key else tensor
+            for key, tensor in content.items()
+            if not (mutate is without_one and "_11.ln_2.weight" in key)
+        }
+        if mutate is with_one_more:
+            content["encoder.layers.encoder_layer_11.ln_2.more"] = torch.zeros(2)
+        if mutate is renamed:
+            content["encoder.layers.encoder_layer_11.ln_2.weightx"] = content.pop(
+                "encoder.layers.encoder_layer_11.ln_2.weight"
+            )
+    else:
+        content = WRITERS[layout][family](mutate(backbone(family)))
+    with pytest.raises(WeightsError, match=message):
+        load(in_memory(content), empty(family), layout if way == "explicit" else "auto", "mine")
+
+
+def in_memory(content: Any) -> dict[str, State]:
+    """What reading a file with this content gives."""
+    from ssl4eo_bench.backbones.weights import _dicts_of_tensors
+
+    return dict(_dicts_of_tensors(content, ()))
+
+
+@pytest.mark.parametrize(("layout", "family"), [case for case in CASES if case[0] not in ("timm", "dinov2")])
+def test_something_unexpected_beside_the_backbone_is_refused(layout: str, family: str) -> None:
+    content = in_memory(WRITERS[layout][family](backbone(family)))
+    key = max(content, key=lambda key: len(content[key]))
+    for state in content.values():
+        if len(state) > 5:
+            prefix = "module." if all(name.startswith("module.") for name in state) else ""
+            state[f"{prefix}surprise.weight"] = torch.zeros(2)
+    with pytest.raises(WeightsError, match=r"without a place: \S*surprise.weight"):
+        load(content, empty(family), layout, "mine")
+    assert key in content
+
+
+def test_a_file_without_the_final_norm_is_refused() -> None:
+    state = {name: tensor for name, tensor in backbone("vit").items() if not name.startswith("norm.")}
+    with pytest.raises(WeightsError, match=r"missing: norm.weight, norm.bias\)"):
+        load({"": state}, empty("vit"), "auto", "mine")
+
+
+def test_one_missing_step_counter_is_refused_though_files_without_any_load() -> None:
+    state = {name: tensor for name, tensor in backbone("resnet").items() if name != "bn1.num_batches_tracked"}
+    with pytest.raises(WeightsError, match=r"missing: bn1.num_batches_tracked\)"):
+        load({"": state}, empty("resnet"), "auto", "mine")
+
+
+def test_a_layout_of_ones_own_is_written_out(tmp_path: Path) -> None:
+    content = {"nets": {"ours": put("net.encoder.", backbone("resnet")) | {"net.decoder.w": torch.zeros(1)}}}
+    layout = {"keys": ["nets.ours"], "prefix": "net.encoder.", "leftovers": ["net.decoder.*"]}
+    loaded = built(tmp_path, "resnet", content, layout).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in backbone("resnet").items())
+    with pytest.raises(WeightsError, match="read as layout of the entry .*without a place: net.decoder.w"):
+        built(tmp_path, "resnet", content, layout | {"leftovers": []})
+    with pytest.raises(WeightsError, match="the file has no dict of that key"):
+        built(tmp_path, "resnet", content, layout | {"keys": ["nets"]})
+
+
+def test_a_teacher_goes_before_its_student_and_branches_are_told_apart_by_their_bands(tmp_path: Path) -> None:
+    told = built(tmp_path, "vit", dino_student(backbone("vit"))).state_dict()
+    assert torch.equal(told["norm.bias"], backbone("vit")["norm.bias"] + 1), "the student's values are in the file, too"
+    joint = decur("backbone_1", "backbone_2")(backbone("vit"))
+    assert torch.equal(built(tmp_path, "vit", joint).state_dict()["norm.bias"], backbone("vit")["norm.bias"])
+    joint["model"] |= put("module.backbone_2.", other(backbone("vit")))  # the same number of bands
+    with pytest.raises(WeightsError, match="under 'model' as layout decur-s1 and 'model' as layout decur-s2"):
+        built(tmp_path, "vit", joint)
+
+
+def test_two_copies_of_a_backbone_are_refused_until_one_is_named(tmp_path: Path) -> None:
+    one = backbone("resnet")
+    content = {"model": one, "model_ema": {name: tensor + 1 for name, tensor in one.items()}}
+    with pytest.raises(
+        WeightsError, match=r"more than once: under 'model' as layout timm and 'model_ema' as layout timm; say"
+    ):
+        built(tmp_path, "resnet", content)
+    loaded = built(tmp_path, "resnet", content, {"keys": ["model_ema"]}).state_dict()
+    assert torch.equal(loaded["bn1.bias"], one["bn1.bias"] + 1)
+    same = {"model": one, "model_ema": dict(one)}
+    assert torch.equal(built(tmp_path, "resnet", same).state_dict()["bn1.bias"], one["bn1.bias"])
+
+
+def test_what_was_read_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    content = saved(tmp_path, moco_v2(backbone("resnet")))
+    build(entry("resnet", content), seed=0, note=told.append)
+    assert told == ["weights of mine: 120 tensors, layout moco-v2 under 'state_dict', 130 others not needed"]
+
+
+@pytest.mark.parametrize("write", [moco_v2, dino, nested], ids=lambda write: write.__name__)
+def test_the_older_format_loads_too(tmp_path: Path, write: Callable[[State], Any]) -> None:
+    weights = saved(tmp_path, write(backbone("resnet")), _use_new_zipfile_serialization=False)
+    loaded = build(entry("resnet", weights), seed=0).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in backbone("resnet").items())
+
+
+def test_safetensors_load_whatever_the_file_is_called(tmp_path: Path) -> None:
+    saved(tmp_path, timm(backbone("vit")), "w.safetensors")
+    (tmp_path / "w.safetensors").rename(tmp_path / "w.pth")
+    sha = hashlib.sha256((tmp_path / "w.pth").read_bytes()).hexdigest()
+    loaded = build(entry("vit", {"path": str(tmp_path / "w.pth"), "sha256": sha}), seed=0).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in backbone("vit").items())
+
+
+def test_half_precision_becomes_float32(tmp_path: Path) -> None:
+    half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in backbone("vit").items()}
+    loaded = built(tmp_path, "vit", half).state_dict()
+    assert all(tensor.dtype == torch.float32 for tensor in loaded.values())
+    assert all(torch.equal(loaded[name], tensor.float()) for name, tensor in half.items())
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.full((64,), float("nan")), "bn1.bias .* is not finite"),
+        (torch.full((64,), float("inf")), "bn1.bias .* is not finite"),
+        (torch.zeros(64, dtype=torch.complex64), "bn1.bias .* is torch.complex64"),
+        (torch.zeros(64, dtype=torch.long), "bn1.bias .* is torch.int64 .*not dense torch.float32"),
+        (torch.zeros(64).to_sparse(), "bn1.bias .*torch.sparse_coo.*, not dense"),
+    ],
+    ids=["nan", "infinite", "complex", "integer", "sparse"],
+)
+def test_numbers_no_network_can_have_are_refused(tensor: torch.Tensor, message: str) -> None:
+    with pytest.raises(WeightsError, match=message):
+        load({"": backbone("resnet") | {"bn1.bias": tensor}}, empty("resnet"), "auto", "mine")
+
+
+def test_position_embeddings_are_resized_only_when_asked(tmp_path: Path) -> None:
+    content = mae(backbone("vit"))
+    with pytest.raises(WeightsError, match=r"of another shape: pos_embed \(1, 197, 192\) instead of \(1, 65, 192\)"):
+        built(tmp_path, "vit", content, image_size=128)
+    told: list[str] = []
+    asked = entry("vit", saved(tmp_path, content), image_size=128, resize_pos_embed=True)
+    loaded = build(asked, seed=0, note=told.append).state_dict()
+    assert told[0].endswith("position embeddings resized from 14 × 14 to 8 × 8 patches")
+    original, resized = backbone("vit")["pos_embed"], loaded["pos_embed"]
+    grid = original[:, 1:].reshape(1, 14, 14, 192).permute(0, 3, 1, 2)
+    wanted = nn.functional.interpolate(grid, size=(8, 8), mode="bicubic", antialias=True)
+    torch.testing.assert_close(resized[:, 1:], wanted.permute(0, 2, 3, 1).reshape(1, 64, 192))
+    assert torch.equal(resized[:, :1], original[:, :1]), "the class token has no place in the grid"
+    others = [name for name in loaded if name != "pos_embed"]
+    assert all(torch.equal(loaded[name], backbone("vit")[name]) for name in others)
+    assert asked.identity() != entry("vit", saved(tmp_path, content), image_size=128).identity()
+
+
+def test_relative_positions_are_never_resized(tmp_path: Path) -> None:
+    content = WRITERS["data2vec"]["beit"](backbone("beit"))
+    with pytest.raises(WeightsError, match=r"rel_pos_bias.relative_position_bias_table \(732, 6\) instead of"):
+        built(tmp_path, "beit", content, image_size=128, resize_pos_embed=True)
+
+
+def test_reading_gives_every_dict_of_tensors_and_nothing_else(tmp_path: Path) -> None:
+    torch.save(dino(backbone("resnet")), tmp_path / "w.pth")
+    content = read_weights(tmp_path / "w.pth")
+    assert set(content) == {"student", "teacher", "dino_loss"}
