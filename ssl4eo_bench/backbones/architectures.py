@@ -36,4 +36,5 @@ def beit_small_patch16_224(pretrained: bool = False, **options: Any) -> Beit:
         raise ValueError("there are no pretrained weights of this name in timm")
     small = {"embed_dim": 384, "depth": 12, "num_heads": 6, "init_values": 1e-4}
     bias = {"use_abs_pos_emb": False, "use_rel_pos_bias": False, "use_shared_rel_pos_bias": True}
-    return beit_base_patch16_224(**small, **bias, **options)
+    network: Beit = beit_base_patch16_224(**small, **bias, **options)
+    return network

@@ -73,6 +73,11 @@ def feature_module(
             f"checkpoint {checkpoint.name!r} asks for feature {checkpoint.feature!r}, but {checkpoint.arch} has no "
             "class token; use `feature: pooled`."
         )
+    if checkpoint.feature != "pooled" and isinstance(getattr(backbone, "norm", None), nn.Identity):
+        raise SpecError(
+            f"checkpoint {checkpoint.name!r} asks for feature {checkpoint.feature!r}, but {checkpoint.arch} has no norm "
+            "before it pools its tokens; use `feature: pooled`."
+        )
     return BackboneFeatures(Preprocess(inputs, groups, sizes), backbone, checkpoint.feature).eval()
 
 

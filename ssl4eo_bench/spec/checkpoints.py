@@ -13,7 +13,7 @@ from ssl4eo_bench.spec.weights import HubWeights, RandomWeights, Weights, weight
 
 Feature = Literal["pooled", "cls", "avg", "cls4"]
 """`pooled`: what the architecture feeds its classifier; `cls`: class token after the final norm; `avg`: mean of the
-patch tokens or of the feature map; `cls4`: class tokens of the last four blocks, each after the final norm."""
+patch tokens; `cls4`: class tokens of the last four blocks, each after the final norm."""
 
 
 class Pretraining(Frozen):
