@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from ssl4eo_bench.data import downloads
-from ssl4eo_bench.data.downloads import fetch, is_there
+from ssl4eo_bench import downloads
+from ssl4eo_bench.downloads import fetch, is_there
 from ssl4eo_bench.errors import DamagedFileError, DownloadError, MissingDataError
 from ssl4eo_bench.progress import Advance, Silent
 from ssl4eo_bench.spec.downloads import RemoteFile
