@@ -1,5 +1,6 @@
 """Building the module of a checkpoint, with the proof that every tensor of it is the one that was asked for."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import timm
@@ -17,12 +18,13 @@ DISPLAY_STRETCH = (0.0, 2750.0)
 """Digital numbers shown as black and white when weights trained on photographs see Sentinel-2 (EuroSAT's choice)."""
 
 
-def build(checkpoint: Checkpoint, *, seed: int) -> nn.Module:
+def build(checkpoint: Checkpoint, *, seed: int, cache_dir: Path | None = None) -> nn.Module:
     """The backbone of a checkpoint: frozen, in `eval()` (BatchNorm statistics fixed), without its classifier.
 
     Args:
         checkpoint: any but `bandstats`, which has no module.
         seed: draws the weights of a random checkpoint, and nothing else.
+        cache_dir: where fetched weights are, if not where `cache_root` says.
 
     Raises:
         UnknownNameError: if timm has no such architecture.
@@ -39,7 +41,7 @@ def build(checkpoint: Checkpoint, *, seed: int) -> nn.Module:
     else:
         assert weights is not None  # the entry was validated
         module = _create(checkpoint, channels=channels)
-        state = load_state(weights, checkpoint.name)
+        state = load_state(weights, checkpoint.name, cache_dir)
         named = _by_order(state, module, checkpoint.name) if weights.layout == "timm-by-order" else state
         _load_strictly(module, named, checkpoint.name)
     cast(Any, module).reset_classifier(0)

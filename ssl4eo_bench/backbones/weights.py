@@ -1,43 +1,32 @@
-"""Weight files: finding them, proving they are the right ones, and reading them without running code in them."""
+"""Weight files: reading them without running code in them."""
 
 import hashlib
-import importlib.util
 import pickle
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ssl4eo_bench.backbones.sources import checked_file
 from ssl4eo_bench.errors import WeightsError, shortlist
-from ssl4eo_bench.spec.weights import FileWeights, PackagedWeights
+from ssl4eo_bench.spec.weights import StoredWeights
+from ssl4eo_bench.storage import cache_root
 
 State = dict[str, torch.Tensor]
 
 
-def load_state(weights: PackagedWeights | FileWeights, checkpoint: str) -> State:
+def load_state(weights: StoredWeights, checkpoint: str, cache_dir: Path | None = None) -> State:
     """The tensors of a weight file, by the names in the file and in its order.
+
+    Args:
+        weights: whose file is to be there.
+        checkpoint: the name of the entry.
+        cache_dir: where fetched files are, if not where `cache_root` says.
 
     Raises:
         WeightsError: if the file is absent, has another sha256 than the catalogue says, or holds anything but tensors.
     """
-    return _read(checked_file(weights, checkpoint))
-
-
-def checked_file(weights: PackagedWeights | FileWeights, checkpoint: str) -> Path:
-    """The place of a weight file.
-
-    Raises:
-        WeightsError: if the file is absent or has another sha256 than the catalogue says.
-    """
-    file = _find(weights, checkpoint)
-    found = _sha256(file)
-    if found != weights.sha256:
-        raise WeightsError(
-            f"{file} of checkpoint {checkpoint!r} has sha256 {found}, but the catalogue says {weights.sha256}: it is "
-            "another file, or a damaged one; fetch it again, or correct the entry if it is the file you mean."
-        )
-    return file
+    return _read(checked_file(weights, checkpoint, cache_root(cache_dir)))
 
 
 def state_sha256(module: torch.nn.Module) -> str:
@@ -48,32 +37,6 @@ def state_sha256(module: torch.nn.Module) -> str:
         digest.update(f"{name}:{values.dtype}:{tuple(values.shape)}\n".encode())
         digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _find(weights: PackagedWeights | FileWeights, checkpoint: str) -> Path:
-    if isinstance(weights, FileWeights):
-        file = Path(weights.path)
-        cure = "put it there or correct the path in the entry"
-    else:
-        package = _package(weights.package)
-        folder = Path(package.origin).parent if package and package.origin else Path(weights.package)
-        file = folder / weights.file
-        cure = f"run `{weights.install}`"
-    if not file.is_file():
-        raise WeightsError(f"the weights of checkpoint {checkpoint!r} are not here ({file}); {cure}.")
-    return file
-
-
-def _package(name: str) -> ModuleSpec | None:
-    try:
-        return importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return None
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _read(file: Path) -> State:

@@ -136,7 +136,7 @@ def test_what_is_no_flat_dict_of_tensors_is_refused(tmp_path: Path, content: Any
 def test_a_file_of_no_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_text("<html>404</html>")
     sha = hashlib.sha256(b"<html>404</html>").hexdigest()
-    with pytest.raises(WeightsError, match="cannot be read as tensors"):
+    with pytest.raises(WeightsError, match="is a web page, not weights"):
         build(entry({"path": str(tmp_path / "w.pth"), "sha256": sha}), seed=0)
 
 
