@@ -45,7 +45,7 @@ def main() -> int:
         cache_dir=cache_root(options.cache_dir),
     )
     (job,) = plan(request, Silent())
-    backbone = LazyBackbone(job, "cpu", Silent())
+    backbone = LazyBackbone(job, "cpu", Silent(), cache_dir=request.cache_dir)
     splits = {
         split: (
             extract_features(job, split, backbone, request.cache_dir, Silent()).values,

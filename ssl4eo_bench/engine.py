@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ssl4eo_bench.errors import BenchError, ResultError, WeightsError
+from ssl4eo_bench.errors import BenchError, ResultError
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.results.files import RunResult, check_writable, read_result, write_result
-from ssl4eo_bench.spec.weights import FileWeights, PackagedWeights
+from ssl4eo_bench.spec.weights import StoredWeights
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def execute(
     from ssl4eo_bench.run import Settings, run  # brings torch: not for what is there already
 
     settings = Settings(cache_dir=cache_dir, device=resolve_device(device), full_path=full_path)
-    broken = _broken_weights([job for job, found in zip(jobs, there, strict=True) if not found], progress)
+    wanted = [job for job, found in zip(jobs, there, strict=True) if not found]
+    broken = _broken_weights(wanted, cache_dir, progress)
     outcomes = []
     for number, (job, found) in enumerate(zip(jobs, there, strict=True), start=1):
         if found:
@@ -85,16 +86,19 @@ def execute(
     return outcomes
 
 
-def _broken_weights(jobs: Sequence[Job], progress: Progress) -> dict[str, WeightsError]:
-    """What is wrong with weight files, by checkpoint: told at once, not after hours of runs before theirs."""
-    from ssl4eo_bench.backbones.weights import checked_file
+def _broken_weights(jobs: Sequence[Job], cache_dir: Path, progress: Progress) -> dict[str, BenchError]:
+    """Fetch the weight files that are absent.
 
-    broken = {}
+    What is wrong with any of them, by checkpoint, is told at once, not after hours of runs before theirs.
+    """
+    from ssl4eo_bench.backbones.sources import obtain  # brings the network's modules
+
+    broken: dict[str, BenchError] = {}
     for checkpoint in {job.spec.checkpoint.name: job.spec.checkpoint for job in jobs}.values():
-        if isinstance(checkpoint.weights, PackagedWeights | FileWeights):
+        if isinstance(checkpoint.weights, StoredWeights):
             try:
-                checked_file(checkpoint.weights, checkpoint.name)
-            except WeightsError as error:
+                obtain(checkpoint.weights, checkpoint.name, cache_dir, progress)
+            except BenchError as error:
                 progress.note(f"left out: {error}")
                 broken[checkpoint.name] = error
     return broken

@@ -8,6 +8,7 @@
     │   ├── SplitError        a split list is not the official one
     │   ├── DamagedFileError  a file cannot be read, or holds something else than it should
     │   └── DownloadError     a published file cannot be fetched
+    │       └── RefusedError  its server answers, but not with the file
     ├── WeightsError          a weight file is absent, altered or does not fit its architecture
     ├── CacheError            the cache cannot be used
     ├── WriteError            a file cannot be written
@@ -57,6 +58,10 @@ class DamagedFileError(DataError):
 
 class DownloadError(DataError):
     """A published file that cannot be fetched: the network, the server, or the disk is in the way."""
+
+
+class RefusedError(DownloadError):
+    """A published file whose server answers, but not with the file."""
 
 
 class WeightsError(BenchError):

@@ -147,13 +147,15 @@ def _selection(job: Job, probe: LinearProbe) -> Selection:
 
 
 def _input_warnings(job: Job) -> tuple[str, ...]:
-    filled = job.spec.inputs.filled
-    if not filled:
-        return ()
-    return (
-        f"{len(filled)} of {len(job.spec.inputs.channels)} input bands are not in the task and were zero: "
-        f"{', '.join(filled)}",
-    )
+    warnings = []
+    if filled := job.spec.inputs.filled:
+        warnings.append(
+            f"{len(filled)} of {len(job.spec.inputs.channels)} input bands are not in the task and were zero: "
+            f"{', '.join(filled)}"
+        )
+    if job.spec.checkpoint.resize_pos_embed:
+        warnings.append(f"position embeddings are resized to an input of {job.spec.checkpoint.image_size} pixels")
+    return tuple(warnings)
 
 
 def _provenance(settings: Settings, features: Sequence[Computed], watch: "_Watch") -> Provenance:

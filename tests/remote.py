@@ -23,7 +23,8 @@ class Remote:
         cuts: for each of the next requests, after how many bytes the connection is cut.
         statuses: for each of the next requests, an answer instead of a file.
         before: called before a request is answered, with its number from 1.
-        seen: the headers of all requests so far.
+        sorry: headers of answers that hold no file.
+        seen: the headers of all requests for files so far.
     """
 
     def __init__(self, url: str) -> None:
@@ -38,6 +39,7 @@ class Remote:
         self.cuts: list[int] = []
         self.statuses: list[int] = []
         self.before: Callable[[int], None] = lambda _: None
+        self.sorry: dict[str, str] = {}
         self.seen: list[dict[str, str]] = []
 
     @property
@@ -57,7 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
         content = remote.files.get(self.path.removeprefix("/"))
         status = remote.statuses.pop(0) if remote.statuses else 200 if content is not None else 404
         if status != 200 or content is None:
-            self._answer(status, b"sorry", {})
+            self._answer(status, b"sorry", remote.sorry)
             return
         start = self._start()
         if start is None:
@@ -68,6 +70,16 @@ class _Handler(BaseHTTPRequestHandler):
             start -= 0 if remote.honest_ranges else 1
             where = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
             self._answer(206, content[start:], remote.marks | remote.headers | where)
+
+    def do_HEAD(self) -> None:
+        remote = self.remote
+        content = remote.files.get(self.path.removeprefix("/"))
+        status = remote.statuses.pop(0) if remote.statuses else 200 if content is not None else 404
+        self.send_response(status)
+        for name, value in (remote.marks | remote.headers if status == 200 else remote.sorry).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content or b"")))
+        self.end_headers()
 
     def _start(self) -> int | None:
         match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))

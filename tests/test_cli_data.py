@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl4eo_bench.data import downloads
+from ssl4eo_bench import downloads
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.downloads import RemoteFile
 from tests.remote import Remote

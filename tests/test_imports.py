@@ -12,11 +12,12 @@ from tests.conftest import ROOT
 PACKAGE = ROOT / "ssl4eo_bench"
 
 # What each room may import of the others; a room may always import itself.
-BASE = {"errors", "progress", "storage"}
+BASE = {"errors", "progress", "storage", "downloads"}
 ALLOWED = {
     "errors": set(),
     "progress": set(),
     "storage": {"errors"},
+    "downloads": {"errors", "progress", "storage", "spec"},
     "tasks": set(),
     "provenance": set(),
     "spec": {"errors", "tasks"},
@@ -39,6 +40,7 @@ WITHOUT_TORCH = {
     "errors",
     "progress",
     "storage",
+    "downloads",
     "spec",
     "data",
     "metrics",

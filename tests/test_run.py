@@ -1,5 +1,7 @@
 """Runs from end to end on the embedded sample, as a user starts them."""
 
+import hashlib
+import io
 import json
 import subprocess
 import sys
@@ -9,12 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
+import torch
+import yaml
 
 from ssl4eo_bench.data.splits import Samples
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.protocols.linear import fit_linear
 from ssl4eo_bench.results.files import RunResult, read_result
 from ssl4eo_bench.spec import catalogue
+from tests.remote import Remote
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -173,6 +179,32 @@ def test_a_failing_checkpoint_does_not_stop_the_others(command: Command, tmp_pat
     )
     assert Path("results/runs/eurosat-rgb-v1/linear-v1/bandstats/seed0-sample.json").is_file()
     assert not Path("results/runs/eurosat-rgb-v1/linear-v1/gone.tag").exists()
+
+
+def test_absent_weights_are_fetched_before_the_first_run(command: Command, remote: Remote, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save(timm.create_model("test_resnet").state_dict(), buffer)
+    remote.files["w.pth"] = buffer.getvalue()
+    start = hashlib.sha256(buffer.getvalue()).hexdigest()[:8]
+    entries = {
+        name: {
+            "arch": "test_resnet",
+            "weights": {"url": f"{remote.url}{name[:-4]}.pth", "sha256": start},
+            "bands": ["B04", "B03", "B02"],
+            "image_size": 32,
+            "scaling": {"divide": 10000},
+        }
+        for name in ("w.tag", "gone.tag")
+    }
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(yaml.safe_dump({"checkpoints": entries}))
+    cache = tmp_path / "another"
+    arguments = ("run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample", "--checkpoints", mine)
+    code, _, err = command(*arguments, "--cache-dir", cache, "--limit", 40, "--checkpoint", "w.tag", "gone.tag")
+    assert code == 1
+    assert err.index("left out: the weights of checkpoint 'gone.tag' are not here:") < err.index("[1/2]")
+    assert Path("results/runs/eurosat-rgb-v1/linear-v1/w.tag/seed0-sample-limit40.json").is_file()
+    assert {file.name for file in (cache / "weights").rglob("*.*") if file.is_file()} == {"w.pth", "w.pth.sha256"}
 
 
 def test_another_spec_under_the_same_name_is_not_overwritten(command: Command, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 import ssl4eo_bench.backbones.architectures  # noqa: F401 - makes timm know them
 from ssl4eo_bench.backbones.loading import load
-from ssl4eo_bench.backbones.sources import checked_file, forget, weights_place
+from ssl4eo_bench.backbones.sources import checked_file, weights_place
 from ssl4eo_bench.backbones.weights import read_weights
 from ssl4eo_bench.errors import SpecError, UnknownNameError, WeightsError, shortlist
 from ssl4eo_bench.spec.checkpoints import Checkpoint, Pretraining
@@ -62,11 +62,7 @@ def _from_file(
 ) -> nn.Module:
     """A module with every tensor from a file, the classifier excepted."""
     file = checked_file(weights, checkpoint.name, cache_dir)
-    try:
-        content = read_weights(file)
-    except WeightsError:
-        forget(weights, cache_dir)
-        raise
+    content = read_weights(file)
     module = create_empty(checkpoint.arch, len(checkpoint.bands), cast(int, checkpoint.image_size))
     loaded = load(content, module, weights.layout, checkpoint.name, resize_pos_embed=bool(checkpoint.resize_pos_embed))
     note(f"weights of {checkpoint.name}: {loaded}")
@@ -175,7 +171,7 @@ def _download(checkpoint: Checkpoint, weights: HubWeights, cache_dir: Path) -> n
             "entry: `resize_pos_embed: true`)."
         )
     place = weights_place(weights, cache_dir)
-    brought = {"pretrained_cfg_overlay": {"file": str(place)}} if place.is_file() else {}
+    brought: dict[str, Any] = {"pretrained_cfg_overlay": {"file": str(place)}} if place.is_file() else {}
     try:
         module: nn.Module = timm.create_model(weights.timm, pretrained=True, **sized, **brought)
     except Exception as error:  # the hub client raises what its HTTP stack raises

@@ -8,7 +8,8 @@
 The `feature` that a checkpoint names is one of whole images and does not matter here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -73,11 +74,13 @@ def dense_module(
     sizes: Sequence[tuple[int, int]],
     *,
     seed: int,
+    cache_dir: Path | None = None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> DenseFeatures | WindowStatistics:
     """The frozen module from stored groups to a grid of features; arguments and errors as of `feature_module`."""
     if checkpoint.arch == "bandstats":
         return WindowStatistics(separate(inputs, groups, sizes)).eval()
-    backbone = build(checkpoint, seed=seed)
+    backbone = build(checkpoint, seed=seed, cache_dir=cache_dir, note=note)
     if not hasattr(backbone, "forward_intermediates"):
         raise SpecError(
             f"checkpoint {checkpoint.name!r} cannot do segmentation: timm gives no intermediate maps of "

@@ -1,6 +1,7 @@
 """Features: what a protocol sees of a backbone, for frozen pixels in stored form."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,8 @@ def feature_module(
     sizes: Sequence[tuple[int, int]],
     *,
     seed: int,
+    cache_dir: Path | None = None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> BackboneFeatures | BandStatistics:
     """The frozen module from stored groups to features.
 
@@ -60,6 +63,8 @@ def feature_module(
         groups: bands of each group, as the task's reader yields them.
         sizes: stored size `(H, W)` of each group.
         seed: draws the weights of a random checkpoint.
+        cache_dir: where fetched weights are, if not where `cache_root` says.
+        note: is told how the weights were read.
 
     Raises:
         WeightsError: if the weights do not fit.
@@ -67,7 +72,7 @@ def feature_module(
     """
     if checkpoint.arch == "bandstats":
         return BandStatistics(separate(inputs, groups, sizes)).eval()
-    backbone = build(checkpoint, seed=seed)
+    backbone = build(checkpoint, seed=seed, cache_dir=cache_dir, note=note)
     if checkpoint.feature != "pooled" and not getattr(backbone, "num_prefix_tokens", 0):
         raise SpecError(
             f"checkpoint {checkpoint.name!r} asks for feature {checkpoint.feature!r}, but {checkpoint.arch} has no "
@@ -75,8 +80,8 @@ def feature_module(
         )
     if checkpoint.feature != "pooled" and isinstance(getattr(backbone, "norm", None), nn.Identity):
         raise SpecError(
-            f"checkpoint {checkpoint.name!r} asks for feature {checkpoint.feature!r}, but {checkpoint.arch} has no norm "
-            "before it pools its tokens; use `feature: pooled`."
+            f"checkpoint {checkpoint.name!r} asks for feature {checkpoint.feature!r}, but {checkpoint.arch} has no "
+            "norm before it pools its tokens; use `feature: pooled`."
         )
     return BackboneFeatures(Preprocess(inputs, groups, sizes), backbone, checkpoint.feature).eval()
 

@@ -2,8 +2,8 @@
 
 A layout says which tensors of a file are the backbone's and what else may be there. Every tensor of the module must
 come from the file, in its shape, and everything in the file must be the module's or expected beside it. There are two
-exceptions: constants that a layout defines, and the step counters of BatchNorm, which files from before PyTorch 0.4.1 do
-not have and frozen networks do not read.
+exceptions: constants that a layout defines, and the step counters of BatchNorm, which files from before PyTorch 0.4.1
+do not have and frozen networks do not read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
-from timm.layers import resample_abs_pos_embed
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from ssl4eo_bench.backbones.weights import State
@@ -158,7 +158,9 @@ def read_by(content: Mapping[str, State], name: str, layout: Layout, *, detectin
         names = unwrapped(content[key])
         if detecting and not layout.is_marked(names):
             continue
-        state, leftovers, homeless = {}, [], []
+        state: State = {}
+        leftovers: list[str] = []
+        homeless: list[str] = []
         for bare, original in names.items():
             mine = layout.backbone_name(bare)
             if mine is not None:

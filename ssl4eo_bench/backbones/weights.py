@@ -71,7 +71,7 @@ def _read(file: Path, kind: str) -> Any:
     except pickle.UnpicklingError as error:
         code = sorted(".".join(name) for name in names if name[0].partition(".")[0] not in {*BOOKKEEPING, "torch"})
         raise WeightsError(
-            f"{file} cannot be read as tensors: it needs code ({shortlist(code) or 'of a kind PyTorch does not name'}), "
+            f"{file} cannot be read as tensors: it needs code ({shortlist(code) or 'which PyTorch does not name'}), "
             "which is not run; have its author save the `state_dict()`, and nothing beside it."
         ) from error
     except Exception as error:  # a damaged file makes the readers raise whatever it makes them stumble over

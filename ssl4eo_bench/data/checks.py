@@ -112,11 +112,12 @@ def _list_faults(task: Task, source: Source) -> Iterator[Fault]:
 def _file_faults(task: Task, folder: Path, progress: Progress) -> list[Fault]:
     """Published files that are there and are not what was published."""
     faults = []
-    known = [file for file in task.files if file.md5 and (folder / file.name).is_file()]
-    for file in known:
-        found = _md5(folder / file.name, progress)
-        if found != file.md5:
-            faults.append(Fault(str(folder / file.name), f"md5 is {found}, published is {file.md5}; fetch it again"))
+    for file in task.files:
+        place = folder / file.name
+        for name, expected in file.hashes.items() if place.is_file() else ():
+            found = _hash(place, name, progress)
+            if not found.startswith(expected):
+                faults.append(Fault(str(place), f"{name} is {found}, published is {expected}; fetch it again"))
     return faults
 
 
@@ -142,8 +143,8 @@ def _sample_faults(task: Task, source: Source, ids: Sequence[str], advance: Adva
     return faults
 
 
-def _md5(file: Path, progress: Progress) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
+def _hash(file: Path, name: str, progress: Progress) -> str:
+    digest = hashlib.new(name, usedforsecurity=False)
     with (
         progress.stage(f"checksum {file.name}", total=file.stat().st_size, unit="bytes") as advance,
         file.open("rb") as opened,

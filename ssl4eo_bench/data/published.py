@@ -8,7 +8,7 @@ from typing import Literal
 from rich.filesize import decimal
 
 from ssl4eo_bench.data.archives import is_unpacked, unpack
-from ssl4eo_bench.data.downloads import begun_bytes, by_hand, fetch, is_there, needed_bytes
+from ssl4eo_bench.downloads import begun_bytes, by_hand, fetch, is_there, needed_bytes
 from ssl4eo_bench.errors import DownloadError
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.spec.downloads import RemoteFile

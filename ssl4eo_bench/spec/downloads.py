@@ -1,4 +1,4 @@
-"""What a dataset's publishers offer for download."""
+"""What publishers offer for download."""
 
 from typing import Annotated
 
@@ -6,15 +6,19 @@ from pydantic import Field
 
 from ssl4eo_bench.spec.canonical import Frozen
 
+Sha256Start = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
+"""A sha256, or as much of its beginning as was published."""
+
 
 class RemoteFile(Frozen):
     """One published file.
 
     Attributes:
-        name: of the file, below the task's folder in the data directory.
+        name: of the file, below the folder of its task or of all weights.
         url: http or https; none where a login, a form or another protocol stands before it.
-        size: in bytes, where published; without an exact size a download is checked by `md5` alone.
+        size: in bytes, where published; without an exact size a download is checked by its hashes alone.
         md5: of the file, in hexadecimal, where published.
+        sha256: of the file, in hexadecimal, or its beginning, where published.
         about_bytes: what to expect where the exact size is not published; for questions and disk space.
         unpack: whether readers want the content of the archive, not the archive.
         unpacked_bytes: the most that unpacking may write; an archive that holds more is not the published one.
@@ -25,7 +29,13 @@ class RemoteFile(Frozen):
     url: Annotated[str | None, Field(pattern=r"^https?://")] = None
     size: Annotated[int | None, Field(gt=0)] = None
     md5: Annotated[str | None, Field(pattern=r"^[0-9a-f]{32}$")] = None
+    sha256: Sha256Start | None = None
     about_bytes: Annotated[int | None, Field(gt=0)] = None
     unpack: bool = False
     unpacked_bytes: Annotated[int | None, Field(gt=0)] = None
     instructions: str = ""
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """What is published of its hashes, by algorithm: whole, or the beginning."""
+        return {name: value for name, value in (("md5", self.md5), ("sha256", self.sha256)) if value}

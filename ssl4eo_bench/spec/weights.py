@@ -8,14 +8,13 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, model_validator
 
 from ssl4eo_bench.spec.canonical import Frozen, OneOf, digest
+from ssl4eo_bench.spec.downloads import Sha256Start
 from ssl4eo_bench.spec.layouts import LAYOUTS, Layout
 
 AUTO = "auto"
 BY_ORDER = "timm-by-order"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Sha256Start = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
-"""A sha256, or as much of its beginning as was published."""
 
 
 def _layout(value: object) -> object:
@@ -96,7 +95,7 @@ class UrlWeights(Frozen):
     def place(self) -> PurePosixPath:
         """Where it is kept below the weights of a cache."""
         parts = urlsplit(self.url)
-        name = re.sub(r"[^A-Za-z0-9._-]", "-", PurePosixPath(parts.path).name).lstrip(".-") or "weights"
+        name = re.sub(r"[^A-Za-z0-9._-]", "-", PurePosixPath(parts.path).name).lstrip("._-") or "weights"
         return PurePosixPath("url", digest(self.url)[:12], name)
 
 
@@ -106,7 +105,7 @@ class HubFileWeights(Frozen):
     The hub itself says which sha256 the file has at a revision; `sha256` is one more witness, where published.
     """
 
-    hf: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+@[\w.-]+/[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$")]
+    hf: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*@\w[\w.-]*/[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$")]
     sha256: Sha256Start | None = None
     layout: LayoutChoice = AUTO
 

@@ -1,6 +1,7 @@
 """From stored samples to features: what all kinds of labels share."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -49,9 +50,11 @@ class LazyBackbone:
         *,
         make: Callable[..., nn.Module] = feature_module,
         batch: int = BATCH,
+        cache_dir: Path,
     ) -> None:
         self._job = job
         self._device = device
+        self._cache_dir = cache_dir
         self._progress = progress
         self._make = make
         self._batch = batch
@@ -69,7 +72,15 @@ class LazyBackbone:
         spec = self._job.spec
         stored = [(group.shape[2], group.shape[3]) for group in groups]
         bands = self._job.task.groups(spec.inputs.sources)
-        module = self._make(spec.checkpoint, spec.inputs, bands, stored, seed=spec.seed)
+        module = self._make(
+            spec.checkpoint,
+            spec.inputs,
+            bands,
+            stored,
+            seed=spec.seed,
+            cache_dir=self._cache_dir,
+            note=self._progress.note,
+        )
         self.weights_sha256 = state_sha256(module)
         full = tuple(np.repeat(group[:1], self._batch, axis=0) for group in groups)
         return make_runner(module, full, self._device, self._progress.note)

@@ -71,7 +71,7 @@ class Images:
         self._job = job
         self._cache_dir = cache_dir
         self._progress = progress
-        self._backbone = LazyBackbone(job, device, progress)
+        self._backbone = LazyBackbone(job, device, progress, cache_dir=cache_dir)
 
     def rows(self, split: SplitName) -> Rows:
         """Features and labels of a split."""

@@ -72,7 +72,7 @@ class Tiles:
         self._job = job
         self._cache = FeatureCache(cache_dir)
         self._progress = progress
-        self._backbone = LazyBackbone(job, device, progress, make=dense_module, batch=TILES)
+        self._backbone = LazyBackbone(job, device, progress, make=dense_module, batch=TILES, cache_dir=cache_dir)
 
     def rows(self, split: SplitName) -> Rows:
         """Features and labels of the chosen pixels of a split.

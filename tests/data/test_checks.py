@@ -69,9 +69,11 @@ def test_a_list_that_is_not_the_official_one_is_a_fault(dataset: Dataset) -> Non
     assert fault.where == "val list"
 
 
-def test_published_files_are_compared_with_their_checksums(dataset: Dataset) -> None:
+@pytest.mark.parametrize(("name", "digits"), [("md5", 32), ("sha256", 64), ("sha256", 8)])
+def test_published_files_are_compared_with_their_checksums(dataset: Dataset, name: str, digits: int) -> None:
     content = b"as published"
-    file = RemoteFile(name="archive.zip", url="http://localhost/", md5=hashlib.md5(content).hexdigest())
+    published = hashlib.new(name, content).hexdigest()[:digits]
+    file = RemoteFile(name="archive.zip", url="http://localhost/").model_copy(update={name: published})
     task, data_dir = dataset(files=(file,))
     (data_dir / "eurosat" / "archive.zip").write_bytes(content[::-1])
     # Readers would look into a zip archive; for them this is none.

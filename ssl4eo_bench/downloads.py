@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from rich.filesize import decimal
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from ssl4eo_bench import __version__
-from ssl4eo_bench.errors import DamagedFileError, DownloadError, MissingDataError
+from ssl4eo_bench.errors import BenchError, DamagedFileError, DownloadError, MissingDataError, RefusedError
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.spec.canonical import Frozen
 from ssl4eo_bench.spec.downloads import RemoteFile
@@ -41,21 +41,32 @@ BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers that another try may change."""
 
 
-def fetch(file: RemoteFile, folder: Path, progress: Progress) -> Path:
+def fetch(
+    file: RemoteFile,
+    folder: Path,
+    progress: Progress,
+    *,
+    option: str = "--data-dir",
+    inspect: Callable[[Path], object] = lambda _: None,
+) -> Path:
     """The place of a published file below `folder`, fetched if it is not there yet.
 
     Args:
         file: which.
         folder: of the task; made if it is not there.
         progress: shows bytes.
+        option: of the command line, that names another directory.
+        inspect: called with what has come before its hashes are compared; if it raises one of our errors, that is
+            raised, and what has come is deleted.
 
     Raises:
         MissingDataError: if it is not there and has no address to fetch it from.
         DownloadError: if network, server or disk are in the way; what has come is kept, and the next call goes on.
+        RefusedError: if the server answers with something else than the file.
         DamagedFileError: if what has come is not the published file; it is deleted.
     """
     target = folder / file.name
-    with _writing(target):
+    with _writing(target, option):
         if is_there(file, folder):
             return target
         if file.url is None:
@@ -64,8 +75,8 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress) -> Path:
         note = f"another process is at work in {target.parent}; waiting for it"
         with locked(target.parent / LOCK, lambda: progress.note(note)):
             if not is_there(file, folder):  # the other process may have fetched it
-                _require_space(file, folder)
-                _fetch(file, file.url, target, progress)
+                _require_space(file, folder, option)
+                _fetch(file, file.url, target, progress, inspect)
     return target
 
 
@@ -92,17 +103,17 @@ def by_hand(file: RemoteFile, folder: Path) -> str:
     return f"{folder / file.name} has to be put there by hand: {file.instructions.rstrip('.')}."
 
 
-def _require_space(file: RemoteFile, folder: Path) -> None:
+def _require_space(file: RemoteFile, folder: Path, option: str) -> None:
     needed, free = needed_bytes(file, folder), free_bytes(folder)
     if needed > free:
         unpacked = " with what is in it" if file.unpack else ""
         raise DownloadError(
             f"{file.name} takes {decimal(needed)}{unpacked}, but the disk of {folder} has {decimal(free)} free; free "
-            "some space there, or name a directory on another disk with --data-dir."
+            f"some space there, or name a directory on another disk with {option}."
         )
 
 
-def _fetch(file: RemoteFile, url: str, target: Path, progress: Progress) -> None:
+def _fetch(file: RemoteFile, url: str, target: Path, progress: Progress, inspect: Callable[[Path], object]) -> None:
     with closing(_Part(file, url, target, progress)) as part:
         failures = furthest = 0
         while not part.complete:
@@ -114,12 +125,13 @@ def _fetch(file: RemoteFile, url: str, target: Path, progress: Progress) -> None
                 if failures > len(PAUSES):
                     raise DownloadError(
                         f"{url} cannot be fetched ({cut}, {failures} times in a row); check network and proxy and run "
-                        "the same command again, it goes on from what has come."
+                        "the same command again, it goes on from what has come; or get the file another way and put "
+                        f"it at {target}."
                     ) from cut
                 pause = min(max(PAUSES[failures - 1], cut.pause), LONGEST_PAUSE)
                 progress.note(f"{file.name}: {cut} after {decimal(part.length)}; trying again in {pause:.0f} s")
                 time.sleep(pause)
-        part.finish()
+        part.finish(inspect)
 
 
 class _CutError(Exception):
@@ -154,7 +166,7 @@ class _Part:
         self._path = _part_of(target)
         self._record = self._path.with_name(f"{self._path.name}.json")
         self._opened = self._path.open("a+b")
-        self._digest = _md5()
+        self._hashes = _hashes(file)
         self.length = self._path.stat().st_size
         self.validator: str | None = None
         self.complete = False
@@ -169,11 +181,11 @@ class _Part:
             return
         self.validator = origin.validator
         self.complete = self.length == self.file.size
-        if self.file.md5:
+        if self._hashes:
             self._opened.seek(0)
             with progress.stage(f"checking {self._path.name}", total=self.length, unit="bytes") as advance:
                 while chunk := self._opened.read(CHUNK):
-                    self._digest.update(chunk)
+                    self._update(chunk)
                     advance(len(chunk))
 
     def _origin(self) -> _Origin | None:
@@ -185,12 +197,12 @@ class _Part:
     @property
     def continues(self) -> bool:
         """Whether it may be continued: only where bytes of another state of the file would be noticed."""
-        return self.length > 0 and bool(self.validator or self.file.md5)
+        return self.length > 0 and bool(self.validator or self._hashes)
 
     def restart(self, validator: str | None) -> None:
         """Throw away what is there, and note what is going to come."""
         self._opened.truncate(0)  # before the note: old bytes must not be found under a new one
-        self._digest = _md5()
+        self._hashes = _hashes(self.file)
         self.length = 0
         self.validator = validator
         self.complete = False
@@ -200,8 +212,11 @@ class _Part:
         """Append bytes."""
         self._opened.write(chunk)
         self.length += len(chunk)
-        if self.file.md5:
-            self._digest.update(chunk)
+        self._update(chunk)
+
+    def _update(self, chunk: bytes) -> None:
+        for digest in self._hashes.values():
+            digest.update(chunk)
 
     def refuse_size(self, size: int) -> None:
         """Delete the part and raise if the whole has another size than the published file.
@@ -217,24 +232,33 @@ class _Part:
                 f"{self.target}."
             )
 
-    def finish(self) -> None:
+    def finish(self, inspect: Callable[[Path], object]) -> None:
         """Give the whole its name, if it is the published file.
 
         Raises:
             DamagedFileError: if it is not; it is deleted then.
+            BenchError: if `inspect` refuses it; it is deleted then, too.
         """
         self._opened.flush()
         os.fsync(self._opened.fileno())
         self.refuse_size(self.length)
-        found = self._digest.hexdigest()
-        if self.file.md5 and found != self.file.md5:
+        try:
+            inspect(self._path)
+            self._compare_hashes()
+        except BenchError:
             self.discard()
-            raise DamagedFileError(
-                f"{self.url} came with md5 {found}, but the published file has {self.file.md5}; what has come is "
-                "deleted: run the same command again, and if this is repeated, the publisher has changed the file."
-            )
+            raise
         self._path.replace(self.target)
         self._record.unlink(missing_ok=True)
+
+    def _compare_hashes(self) -> None:
+        for name, published in self.file.hashes.items():
+            found = self._hashes[name].hexdigest()
+            if not found.startswith(published):
+                raise DamagedFileError(
+                    f"{self.url} came with {name} {found}, but the published file has {published}; what has come is "
+                    "deleted: run the same command again, and if this is repeated, the publisher has changed the file."
+                )
 
     def discard(self) -> None:
         """Delete what is there."""
@@ -252,8 +276,8 @@ def _part_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.part")
 
 
-def _md5() -> "hashlib._Hash":
-    return hashlib.md5(usedforsecurity=False)
+def _hashes(file: RemoteFile) -> "dict[str, hashlib._Hash]":
+    return {name: hashlib.new(name, usedforsecurity=False) for name in file.hashes}
 
 
 def _receive(part: _Part, progress: Progress) -> None:
@@ -309,12 +333,12 @@ def _require_file(response: requests.Response, part: _Part) -> None:
         pause = response.headers.get("Retry-After", "")
         raise _CutError(f"it answers {answer}", pause=float(pause) if pause.isdecimal() else 0.0)
     if response.status_code not in (200, 206):
-        raise DownloadError(
+        raise RefusedError(
             f"{part.url} answers {answer}: its publisher has moved, closed or removed it; get the file another way and "
             f"put it at {part.target}."
         )
     if response.headers.get("Content-Type", "").startswith("text/html") and part.target.suffix not in (".html", ".htm"):
-        raise DownloadError(
+        raise RefusedError(
             f"{part.url} answers with a web page instead of the file; open it in a browser, get the file from there "
             f"and put it at {part.target}."
         )
@@ -377,7 +401,7 @@ def _reason(error: BaseException) -> str:
 
 
 @contextmanager
-def _writing(target: Path) -> Iterator[None]:
+def _writing(target: Path, option: str) -> Iterator[None]:
     """Make one sentence of what the disk refuses."""
     try:
         yield
@@ -388,5 +412,5 @@ def _writing(target: Path) -> Iterator[None]:
                 "on from what has come."
             ) from error
         raise DownloadError(
-            f"{target} cannot be written ({error.strerror}); name another directory with --data-dir."
+            f"{target} cannot be written ({error.strerror}); name another directory with {option}."
         ) from error

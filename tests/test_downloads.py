@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from pydantic import ValidationError
 
-from ssl4eo_bench.data import downloads
-from ssl4eo_bench.data.downloads import fetch, is_there
-from ssl4eo_bench.errors import DamagedFileError, DownloadError, MissingDataError
+from ssl4eo_bench import downloads
+from ssl4eo_bench.downloads import fetch, is_there
+from ssl4eo_bench.errors import DamagedFileError, DownloadError, MissingDataError, RefusedError, WeightsError
 from ssl4eo_bench.progress import Advance, Silent
 from ssl4eo_bench.spec.downloads import RemoteFile
 from tests.remote import Remote
@@ -54,7 +55,9 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "PAUSES", (0.0, 0.0, 0.0, 0.0))
 
 
-def offered(remote: Remote, *, content: bytes = CONTENT, size: bool = True, md5: bool = True) -> RemoteFile:
+def offered(
+    remote: Remote, *, content: bytes = CONTENT, size: bool = True, md5: bool = True, **more: Any
+) -> RemoteFile:
     """The file as published, put on the server."""
     remote.files["data.bin"] = content
     return RemoteFile(
@@ -62,6 +65,7 @@ def offered(remote: Remote, *, content: bytes = CONTENT, size: bool = True, md5:
         url=f"{remote.url}data.bin",
         size=len(CONTENT) if size else None,
         md5=hashlib.md5(CONTENT).hexdigest() if md5 else None,
+        **more,
     )
 
 
@@ -253,6 +257,43 @@ def test_one_wrong_byte_is_refused_and_nothing_is_left(
     check(file, tmp_path)
 
 
+@pytest.mark.parametrize("digits", [8, 64])
+@pytest.mark.parametrize("cuts", [[], [300_000]])
+def test_a_sha256_or_its_beginning_is_compared_too(
+    remote: Remote, tmp_path: Path, digits: int, cuts: list[int]
+) -> None:
+    start = hashlib.sha256(CONTENT).hexdigest()[:digits]
+    remote.marks, remote.cuts = {}, list(cuts)
+    file = offered(remote, content=OTHER, md5=False, sha256=start)
+    found = hashlib.sha256(OTHER).hexdigest()
+    with pytest.raises(DamagedFileError, match=f"came with sha256 {found}, but the published file has {start};"):
+        fetch(file, tmp_path, Silent())
+    assert left(tmp_path) == []
+    remote.files["data.bin"], remote.cuts = CONTENT, list(cuts)
+    fetch(file, tmp_path, Silent())
+    check(file, tmp_path)
+    assert len(remote.asked) == 2 + 2 * len(cuts)
+    assert (remote.asked[-1] is None) == (not cuts)  # a hash is enough to go on with
+
+
+@pytest.mark.parametrize("start", ["0123456", "0" * 65, "ABCDEF01"])
+def test_a_beginning_that_proves_nothing_is_no_sha256(start: str) -> None:
+    with pytest.raises(ValidationError):
+        RemoteFile(name=NAME, sha256=start)
+
+
+def test_what_an_inspection_refuses_is_deleted_before_it_has_a_name(remote: Remote, tmp_path: Path) -> None:
+    def inspect(part: Path) -> None:
+        assert part.read_bytes() == CONTENT
+        assert not (tmp_path / NAME).exists()
+        raise WeightsError("no weights")
+
+    file = offered(remote)
+    with pytest.raises(WeightsError, match="no weights"):
+        fetch(file, tmp_path, Silent(), inspect=inspect)
+    assert left(tmp_path) == []
+
+
 def test_a_damaged_part_is_noticed(remote: Remote, tmp_path: Path) -> None:
     begin(remote, tmp_path, OTHER[:1000])
     with pytest.raises(DamagedFileError, match="md5"):
@@ -282,7 +323,7 @@ def test_an_unannounced_size_is_no_hindrance(remote: Remote, tmp_path: Path, cut
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
 def test_an_answer_that_will_not_change_is_one_sentence(remote: Remote, tmp_path: Path, status: int) -> None:
     remote.statuses = [status]
-    with pytest.raises(DownloadError, match=rf"data\.bin answers {status} .*put it at .*lists/data\.bin\.$"):
+    with pytest.raises(RefusedError, match=rf"data\.bin answers {status} .*put it at .*lists/data\.bin\.$"):
         fetch(offered(remote), tmp_path, Silent())
     assert len(remote.seen) == 1
     assert left(tmp_path) == []
@@ -299,7 +340,7 @@ def test_a_busy_server_is_asked_again(remote: Remote, tmp_path: Path, status: in
 
 def test_a_web_page_is_no_file(remote: Remote, tmp_path: Path) -> None:
     remote.headers = {"Content-Type": "text/html; charset=utf-8"}
-    with pytest.raises(DownloadError, match="answers with a web page instead of the file"):
+    with pytest.raises(RefusedError, match="answers with a web page instead of the file"):
         fetch(offered(remote, size=False, md5=False), tmp_path, Silent())
     assert not (tmp_path / NAME).exists()
 
@@ -380,6 +421,8 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(remote: Remote, tmp_path: 
     (tmp_path / "lists").touch()
     with pytest.raises(DownloadError, match=r"cannot be written \(.*\); name another directory with --data-dir"):
         fetch(offered(remote), tmp_path, Silent())
+    with pytest.raises(DownloadError, match=r"name another directory with --cache-dir\.$"):
+        fetch(offered(remote), tmp_path, Silent(), option="--cache-dir")
 
 
 def test_two_processes_do_not_write_one_part(remote: Remote, tmp_path: Path) -> None:
