@@ -17,6 +17,11 @@ from ssl4eo_bench import __version__
 from ssl4eo_bench.errors import BenchError, SpecError
 
 DATA_DIR_HELP = "datasets (default: $SSL4EO_BENCH_DATA or ./data)"
+TASK_HELP = "see `list tasks`"
+CHECKPOINT_HELP = "see `list checkpoints`; or timm:NAME for any timm model"
+
+Options = argparse._ActionsContainer
+"""A parser, or one of its groups."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,23 +100,42 @@ def _seed(text: str) -> int:
     return number
 
 
-def _add_results(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _add_results(options: Options) -> None:
+    options.add_argument(
         "--results", type=_path, default=Path("results"), metavar="DIR", help="results directory (default: ./results)"
     )
 
 
-def _add_cache_dir(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _add_cache_dir(options: Options) -> None:
+    options.add_argument(
         "--cache-dir", type=_path, metavar="DIR", help="cache (default: $SSL4EO_BENCH_CACHE or the user's cache)"
     )
 
 
-def _add_catalogue(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tasks-dir", type=_path, metavar="DIR", help="one more directory of task modules")
-    parser.add_argument(
+def _add_catalogue(options: Options) -> None:
+    options.add_argument("--tasks-dir", type=_path, metavar="DIR", help="one more directory of task modules")
+    options.add_argument(
         "--checkpoints", type=_path, nargs="+", default=[], metavar="FILE", help="more checkpoints, in YAML"
     )
+
+
+def _add_image_size(options: Options) -> None:
+    options.add_argument("--image-size", type=_positive, metavar="N", help="another input size than the checkpoint's")
+
+
+def _add_device(options: Options) -> None:
+    options.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, … (default: auto)")
+
+
+def _add_quiet(options: Options) -> None:
+    options.add_argument("--quiet", action="store_true", help="print no progress")
+
+
+def _add_data_choice(options: Options) -> None:
+    options.add_argument("--data-dir", type=_path, metavar="DIR", help=DATA_DIR_HELP)
+    options.add_argument("--sample", action="store_true", help="the embedded sample: needs no data")
+    options.add_argument("--partial", action="store_true", help="only the samples that are there")
+    options.add_argument("--limit", type=_positive, metavar="N", help="at most N samples of each split")
 
 
 def _add_run(commands: Any) -> None:
@@ -119,37 +143,27 @@ def _add_run(commands: Any) -> None:
         commands, "run", "runs.run", "Evaluate checkpoints on tasks; leaves results, tables and a leaderboard."
     )
     what = parser.add_argument_group("what to run")
-    what.add_argument("--task", nargs="+", required=True, metavar="TASK", help="see `list tasks`")
+    what.add_argument("--task", nargs="+", required=True, metavar="TASK", help=TASK_HELP)
     what.add_argument("--protocol", required=True, help="see `list protocols`")
-    what.add_argument(
-        "--checkpoint",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="see `list checkpoints`; or timm:NAME for any timm model",
-    )
+    what.add_argument("--checkpoint", nargs="+", default=[], metavar="NAME", help=CHECKPOINT_HELP)
     what.add_argument("--suite", help="a named set of checkpoints, or `all` (default without --checkpoint: offline)")
     what.add_argument("--seed", type=_seed, nargs="+", default=[0], metavar="N", help="one run for each (default: 0)")
-    what.add_argument("--image-size", type=_positive, metavar="N", help="another input size than the checkpoint's")
-    _add_catalogue(what)  # type: ignore[arg-type]
-    data = parser.add_argument_group("on which data")
-    data.add_argument("--data-dir", type=_path, metavar="DIR", help=DATA_DIR_HELP)
-    data.add_argument(
-        "--sample", action="store_true", help="the embedded sample: needs no data, enters no official table"
+    _add_image_size(what)
+    _add_catalogue(what)
+    _add_data_choice(
+        parser.add_argument_group("on which data", "Only runs on whole official splits enter the official tables.")
     )
-    data.add_argument("--partial", action="store_true", help="only the samples that are there; enters no table")
-    data.add_argument("--limit", type=_positive, metavar="N", help="at most N samples of each split; enters no table")
     how = parser.add_argument_group("how")
-    how.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, … (default: auto)")
+    _add_device(how)
     how.add_argument(
         "--full-path", action="store_true", help="also solve the penalties behind the stop; moves no number"
     )
     how.add_argument("--force", action="store_true", help="run again what is in the results already")
     how.add_argument("--dry-run", action="store_true", help="show what would run, and how bands become inputs")
-    _add_results(how)  # type: ignore[arg-type]
-    _add_cache_dir(how)  # type: ignore[arg-type]
+    _add_results(how)
+    _add_cache_dir(how)
     how.add_argument("--json", action="store_true", help="print results as JSON")
-    how.add_argument("--quiet", action="store_true", help="print no progress")
+    _add_quiet(how)
 
 
 def _add_list(commands: Any) -> None:
@@ -181,9 +195,9 @@ def _add_data(commands: Any) -> None:
     parser = commands.add_parser("data", help="Datasets on disk.", description="Datasets on disk.")
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     sample = _command(actions, "sample", "data.sample", "Write the embedded sample of a task, in its official layout.")
-    sample.add_argument("task", help="see `list tasks`")
+    sample.add_argument("task", help=TASK_HELP)
     sample.add_argument("--out", type=_path, metavar="DIR", help="a new folder (default: ./<task>-sample)")
-    sample.add_argument("--quiet", action="store_true", help="print no progress")
+    _add_quiet(sample)
     download = _command(
         actions, "download", "data.download", "Fetch the published files of tasks; what is there is not fetched again."
     )
@@ -199,8 +213,8 @@ def _add_data(commands: Any) -> None:
         actions, "prepare", "data.prepare", "Pack a task into a few large arrays; reads faster than many small files."
     )
     for action in (download, verify, prepare):
-        action.add_argument("task", nargs="+", metavar="TASK", help="see `list tasks`")
-        action.add_argument("--quiet", action="store_true", help="print no progress")
+        action.add_argument("task", nargs="+", metavar="TASK", help=TASK_HELP)
+        _add_quiet(action)
     for action in (download, status, verify, prepare):
         action.add_argument("--data-dir", type=_path, metavar="DIR", help=DATA_DIR_HELP)
 
