@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ssl4eo-bench {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
+    _add_features(commands)
     _add_list(commands)
     _add_show(commands)
     _add_generated(commands)
@@ -163,6 +164,26 @@ def _add_run(commands: Any) -> None:
     _add_results(how)
     _add_cache_dir(how)
     how.add_argument("--json", action="store_true", help="print results as JSON")
+    _add_quiet(how)
+
+
+def _add_features(commands: Any) -> None:
+    parser = _command(
+        commands, "features", "features.features", "Write the features of a split to a file, with ids and targets."
+    )
+    what = parser.add_argument_group("what to write")
+    what.add_argument("--task", required=True, help=TASK_HELP)
+    what.add_argument("--checkpoint", required=True, metavar="NAME", help=CHECKPOINT_HELP)
+    what.add_argument("--split", choices=["train", "val", "test"], default="test", help="of the task (default: test)")
+    what.add_argument("--seed", type=_seed, default=0, metavar="N", help="draws random weights (default: 0)")
+    _add_image_size(what)
+    _add_catalogue(what)
+    _add_data_choice(parser.add_argument_group("of which data"))
+    how = parser.add_argument_group("how")
+    how.add_argument("--out", type=_path, required=True, metavar="FILE", help="a new file, .npz or .parquet")
+    how.add_argument("--force", action="store_true", help="replace the file if it exists")
+    _add_device(how)
+    _add_cache_dir(how)
     _add_quiet(how)
 
 
