@@ -17,6 +17,11 @@ from ssl4eo_bench import __version__
 from ssl4eo_bench.errors import BenchError, SpecError
 
 DATA_DIR_HELP = "datasets (default: $SSL4EO_BENCH_DATA or ./data)"
+TASK_HELP = "see `list tasks`"
+CHECKPOINT_HELP = "see `list checkpoints`; or timm:NAME for any timm model"
+
+Options = argparse._ActionsContainer
+"""A parser, or one of its groups."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ssl4eo-bench {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
+    _add_features(commands)
+    _add_checkpoint(commands)
     _add_list(commands)
     _add_show(commands)
     _add_generated(commands)
@@ -95,23 +102,60 @@ def _seed(text: str) -> int:
     return number
 
 
-def _add_results(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _add_results(options: Options) -> None:
+    options.add_argument(
         "--results", type=_path, default=Path("results"), metavar="DIR", help="results directory (default: ./results)"
     )
 
 
-def _add_cache_dir(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _add_cache_dir(options: Options) -> None:
+    options.add_argument(
         "--cache-dir", type=_path, metavar="DIR", help="cache (default: $SSL4EO_BENCH_CACHE or the user's cache)"
     )
 
 
-def _add_catalogue(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tasks-dir", type=_path, metavar="DIR", help="one more directory of task modules")
-    parser.add_argument(
+def _add_catalogue(options: Options) -> None:
+    options.add_argument("--tasks-dir", type=_path, metavar="DIR", help="one more directory of task modules")
+    options.add_argument(
         "--checkpoints", type=_path, nargs="+", default=[], metavar="FILE", help="more checkpoints, in YAML"
     )
+
+
+def _add_image_size(options: Options) -> None:
+    options.add_argument("--image-size", type=_positive, metavar="N", help="another input size than the checkpoint's")
+    options.add_argument(
+        "--resize-pos-embed",
+        action="store_true",
+        help="resize position embeddings to that size; they are not otherwise",
+    )
+
+
+def _add_own_weights(parser: argparse.ArgumentParser) -> None:
+    own = parser.add_argument_group("a weight file of your own", "See `checkpoint inspect`, and docs/checkpoints.md.")
+    own.add_argument("--weights", type=_path, metavar="FILE", help="PyTorch's format or safetensors")
+    own.add_argument("--arch", help="its timm architecture")
+    own.add_argument(
+        "--bands", nargs="+", metavar="BAND", help="of its input channels, in their order, like B04 B03 B02"
+    )
+    own.add_argument("--scaling", help="of its input: divide=10000, uint8=10000, or a mapping as in an entry")
+    own.add_argument("--layout", help="of the file (default: detected)")
+    own.add_argument("--feature", help="pooled, cls, avg or cls4 (default: pooled)")
+    own.add_argument("--name", help="for its results (default: architecture and file name)")
+
+
+def _add_device(options: Options) -> None:
+    options.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, … (default: auto)")
+
+
+def _add_quiet(options: Options) -> None:
+    options.add_argument("--quiet", action="store_true", help="print no progress")
+
+
+def _add_data_choice(options: Options) -> None:
+    options.add_argument("--data-dir", type=_path, metavar="DIR", help=DATA_DIR_HELP)
+    options.add_argument("--sample", action="store_true", help="the embedded sample: needs no data")
+    options.add_argument("--partial", action="store_true", help="only the samples that are there")
+    options.add_argument("--limit", type=_positive, metavar="N", help="at most N samples of each split")
 
 
 def _add_run(commands: Any) -> None:
@@ -119,40 +163,69 @@ def _add_run(commands: Any) -> None:
         commands, "run", "runs.run", "Evaluate checkpoints on tasks; leaves results, tables and a leaderboard."
     )
     what = parser.add_argument_group("what to run")
-    what.add_argument("--task", nargs="+", required=True, metavar="TASK", help="see `list tasks`")
+    what.add_argument("--task", nargs="+", required=True, metavar="TASK", help=TASK_HELP)
     what.add_argument("--protocol", required=True, help="see `list protocols`")
-    what.add_argument(
-        "--checkpoint",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="see `list checkpoints`; or timm:NAME for any timm model",
-    )
+    what.add_argument("--checkpoint", nargs="+", default=[], metavar="NAME", help=CHECKPOINT_HELP)
     what.add_argument(
         "--suite",
         help="see `list suites`, or `all` (default without --checkpoint: ssl4eo-s12, with --sample: offline)",
     )
     what.add_argument("--seed", type=_seed, nargs="+", default=[0], metavar="N", help="one run for each (default: 0)")
-    what.add_argument("--image-size", type=_positive, metavar="N", help="another input size than the checkpoint's")
-    _add_catalogue(what)  # type: ignore[arg-type]
-    data = parser.add_argument_group("on which data")
-    data.add_argument("--data-dir", type=_path, metavar="DIR", help=DATA_DIR_HELP)
-    data.add_argument(
-        "--sample", action="store_true", help="the embedded sample: needs no data, enters no official table"
+    _add_image_size(what)
+    _add_catalogue(what)
+    _add_own_weights(parser)
+    _add_data_choice(
+        parser.add_argument_group("on which data", "Only runs on whole official splits enter the official tables.")
     )
-    data.add_argument("--partial", action="store_true", help="only the samples that are there; enters no table")
-    data.add_argument("--limit", type=_positive, metavar="N", help="at most N samples of each split; enters no table")
     how = parser.add_argument_group("how")
-    how.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, … (default: auto)")
+    _add_device(how)
     how.add_argument(
         "--full-path", action="store_true", help="also solve the penalties behind the stop; moves no number"
     )
     how.add_argument("--force", action="store_true", help="run again what is in the results already")
     how.add_argument("--dry-run", action="store_true", help="show what would run, and how bands become inputs")
-    _add_results(how)  # type: ignore[arg-type]
-    _add_cache_dir(how)  # type: ignore[arg-type]
+    _add_results(how)
+    _add_cache_dir(how)
     how.add_argument("--json", action="store_true", help="print results as JSON")
-    how.add_argument("--quiet", action="store_true", help="print no progress")
+    _add_quiet(how)
+
+
+def _add_features(commands: Any) -> None:
+    parser = _command(
+        commands, "features", "features.features", "Write the features of a split to a file, with ids and targets."
+    )
+    what = parser.add_argument_group("what to write")
+    what.add_argument("--task", required=True, help=TASK_HELP)
+    what.add_argument("--checkpoint", metavar="NAME", help=CHECKPOINT_HELP)
+    what.add_argument("--split", choices=["train", "val", "test"], default="test", help="of the task (default: test)")
+    what.add_argument("--seed", type=_seed, default=0, metavar="N", help="draws random weights (default: 0)")
+    _add_image_size(what)
+    _add_catalogue(what)
+    _add_own_weights(parser)
+    _add_data_choice(parser.add_argument_group("of which data"))
+    how = parser.add_argument_group("how")
+    how.add_argument("--out", type=_path, required=True, metavar="FILE", help="a new file, .npz or .parquet")
+    how.add_argument("--force", action="store_true", help="replace the file if it exists")
+    _add_device(how)
+    _add_cache_dir(how)
+    _add_quiet(how)
+
+
+def _add_checkpoint(commands: Any) -> None:
+    parser = commands.add_parser("checkpoint", help="Weight files.", description="Weight files.")
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    inspect = _command(
+        actions,
+        "inspect",
+        "checkpoint.inspect",
+        "Say what is in a weight file: layout, architecture, input channels, what would be loaded and what not; exits "
+        "1 if it would be refused.",
+    )
+    inspect.add_argument("file", type=_path, metavar="FILE", help="PyTorch's format or safetensors")
+    inspect.add_argument("--arch", help="timm architecture (default: guessed from names and shapes)")
+    inspect.add_argument("--layout", help="of the file (default: detected)")
+    inspect.add_argument("--json", action="store_true", help="print as JSON")
+    _add_quiet(inspect)
 
 
 def _add_list(commands: Any) -> None:
@@ -192,9 +265,9 @@ def _add_data(commands: Any) -> None:
     parser = commands.add_parser("data", help="Datasets on disk.", description="Datasets on disk.")
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     sample = _command(actions, "sample", "data.sample", "Write the embedded sample of a task, in its official layout.")
-    sample.add_argument("task", help="see `list tasks`")
+    sample.add_argument("task", help=TASK_HELP)
     sample.add_argument("--out", type=_path, metavar="DIR", help="a new folder (default: ./<task>-sample)")
-    sample.add_argument("--quiet", action="store_true", help="print no progress")
+    _add_quiet(sample)
     download = _command(
         actions, "download", "data.download", "Fetch the published files of tasks; what is there is not fetched again."
     )
@@ -210,8 +283,8 @@ def _add_data(commands: Any) -> None:
         actions, "prepare", "data.prepare", "Pack a task into a few large arrays; reads faster than many small files."
     )
     for action in (download, verify, prepare):
-        action.add_argument("task", nargs="+", metavar="TASK", help="see `list tasks`")
-        action.add_argument("--quiet", action="store_true", help="print no progress")
+        action.add_argument("task", nargs="+", metavar="TASK", help=TASK_HELP)
+        _add_quiet(action)
     for action in (download, status, verify, prepare):
         action.add_argument("--data-dir", type=_path, metavar="DIR", help=DATA_DIR_HELP)
 

@@ -35,7 +35,9 @@ class Request:
         data_dir: where the datasets are.
         cache_dir: where samples and features are kept.
         checkpoint_files: the user's own catalogues.
+        own: checkpoints that are in no catalogue.
         image_size: overrides the checkpoints' input size.
+        resize_pos_embed: resize position embeddings to that.
         sample: run on the embedded samples.
         partial: run on those samples that are there.
         limit: at most this many samples of each split.
@@ -49,7 +51,9 @@ class Request:
     data_dir: Path
     cache_dir: Path
     checkpoint_files: tuple[Path, ...] = ()
+    own: tuple[Checkpoint, ...] = ()
     image_size: int | None = None
+    resize_pos_embed: bool = False
     sample: bool = False
     partial: bool = False
     limit: int | None = None
@@ -73,7 +77,7 @@ def plan(request: Request, progress: Progress) -> list[Job]:
     known = catalogue.load_catalogue(*request.checkpoint_files)
     chosen = protocol(request.protocol)
     tasks = [catalogue.task(name) for name in dict.fromkeys(request.tasks)]
-    checkpoints = [_checkpoint(name, known, request.image_size) for name in _names(request, known)]
+    checkpoints = _checkpoints(request, known)
     mappings = [_mappings(task, checkpoints, request, known, progress) for task in tasks]
     jobs = []
     for task, inputs in zip(tasks, mappings, strict=True):
@@ -104,7 +108,7 @@ def _mappings(
         try:
             mappings.append((checkpoint, map_inputs(task.bands, checkpoint, task.display)))
         except SpecError as error:
-            if checkpoint.name.partition("@")[0] in request.checkpoints:
+            if checkpoint.name.partition("@")[0] in (*request.checkpoints, *(own.name for own in request.own)):
                 raise
             progress.note(f"left out on {task.name}: {error}")
     if not mappings:
@@ -124,24 +128,31 @@ def _fits(task: Task, known: Catalogue, name: str) -> bool:
 
 
 def _suite(request: Request) -> str | None:
-    if request.suite is None and not request.checkpoints:
+    if request.suite is None and not (request.checkpoints or request.own):
         return SAMPLE_SUITE if request.sample else DEFAULT_SUITE
     return request.suite
 
 
-def _names(request: Request, known: Catalogue) -> Sequence[str]:
+def _checkpoints(request: Request, known: Catalogue) -> list[Checkpoint]:
+    """Those of the suite, those that are named, and those of no catalogue, at the size that is asked for."""
     suite = _suite(request)
-    return list(dict.fromkeys((*(() if suite is None else known.suite(suite)), *request.checkpoints)))
+    names = dict.fromkeys((*(() if suite is None else known.suite(suite)), *request.checkpoints))
+    if taken := [own.name for own in request.own if own.name in known.checkpoints]:
+        raise SpecError(f"checkpoint {taken[0]!r} is already in the catalogue; choose another name with --name.")
+    found = [*(_checkpoint(name, known) for name in names), *request.own]
+    if request.image_size is None:
+        if request.resize_pos_embed and not request.own:
+            raise SpecError("--resize-pos-embed resizes to what --image-size N says; add that.")
+        return found
+    return [one.at_size(request.image_size, resize_pos_embed=request.resize_pos_embed) for one in found]
 
 
-def _checkpoint(name: str, known: Catalogue, image_size: int | None) -> Checkpoint:
+def _checkpoint(name: str, known: Catalogue) -> Checkpoint:
     if name.startswith("timm:"):
         from ssl4eo_bench.backbones.build import timm_entry  # brings torch: only timm knows its models
 
-        checkpoint = timm_entry(name)
-    else:
-        checkpoint = known.checkpoint(name)
-    return checkpoint.at_size(image_size) if image_size else checkpoint
+        return timm_entry(name)
+    return known.checkpoint(name)
 
 
 def _samples(task: Task, request: Request, progress: Progress) -> dict[SplitName, Samples]:

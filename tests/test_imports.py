@@ -31,7 +31,7 @@ ALLOWED = {
     "run": BASE | {"spec", "metrics", "protocols", "results", "plan", "provenance", "stages"},
     "engine": BASE | {"spec", "backbones", "results", "plan", "run"},
     "console": BASE | {"spec", "results"},
-    "commands": BASE | {"spec", "data", "backbones", "results", "plan", "engine", "console"},
+    "commands": BASE | {"spec", "data", "backbones", "results", "plan", "stages", "engine", "console"},
     "cli": {"errors"},
     "__main__": {"cli"},
 }
@@ -123,6 +123,8 @@ def test_nothing_in_the_package_names_a_dataset() -> None:
         ["data", "status"],
         ["data", "download", "--help"],
         ["data", "download", "nothing"],
+        ["features", "--help"],
+        ["features", "--task", "nothing", "--checkpoint", "bandstats", "--out", "features.npz"],
     ],
     ids=" ".join,
 )

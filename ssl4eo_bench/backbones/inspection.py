@@ -11,8 +11,8 @@ import timm
 from ssl4eo_bench.backbones.build import create_empty, require_arch
 from ssl4eo_bench.backbones.loading import Reading, compared, read_by
 from ssl4eo_bench.backbones.weights import State, read_weights
-from ssl4eo_bench.errors import WeightsError
-from ssl4eo_bench.spec.layouts import DETECTED, LAYOUTS
+from ssl4eo_bench.errors import UnknownNameError, WeightsError
+from ssl4eo_bench.spec.layouts import DETECTED, LAYOUTS, WRAPPERS
 
 RESNETS = {
     ((2, 2, 2, 2), False): "resnet18",
@@ -61,11 +61,13 @@ def inspect(file: Path, arch: str | None = None, layout: str | None = None) -> l
     Gives everything that would be loaded (a file can hold two networks), or else what comes closest.
 
     Raises:
-        UnknownNameError: if timm has no such architecture.
+        UnknownNameError: if there is no such architecture or layout.
         WeightsError: if the file cannot be read, or shows nothing of the layout that was named.
     """
     if arch:
         require_arch(arch)
+    if layout and layout not in LAYOUTS:
+        raise UnknownNameError("layout", layout, LAYOUTS)
     content = read_weights(file)
     layouts = {layout: LAYOUTS[layout]} if layout else DETECTED
     readings = [found for name, it in layouts.items() for found in read_by(content, name, it, detecting=True)]
@@ -96,9 +98,10 @@ def guess_arch(state: State) -> str | None:
     return name if timm.is_model(name) else None
 
 
-def beginnings(names: tuple[str, ...]) -> dict[str, int]:
-    """How many names there are by what they begin with, most first."""
-    return dict(Counter(re.sub(r"^((?:module\.)?[^.]+).*", r"\1", name) for name in names).most_common())
+def beginnings(names: tuple[str, ...], prefix: str) -> dict[str, int]:
+    """How many names there are by what they begin with, after `prefix` if they have it, most first."""
+    beginning = re.compile(rf"(?:{'|'.join(map(re.escape, WRAPPERS))})*({re.escape(prefix)}[^.]+|[^.]+)")
+    return dict(Counter(beginning.match(name)[1] for name in names).most_common())  # type: ignore[index]
 
 
 def _inspected(content: Mapping[str, State], reading: Reading, arch: str | None) -> Inspection:

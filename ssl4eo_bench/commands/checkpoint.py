@@ -28,6 +28,10 @@ USUAL_BANDS = {
 }
 """What networks with so many input channels usually see."""
 
+USUAL_SCALING = "{divide: 10000}"
+RADAR_SCALING = "{clip_std: 2, mean: {VV: -12.55, VH: -20.19}, std: {VV: 5.26, VH: 5.91}}"
+"""As SSL4EO-S12's networks have it."""
+
 
 def inspect(arguments: Arguments) -> int:
     """Say what is in a weight file, and what of it would be loaded."""
@@ -74,7 +78,9 @@ def _show(found: "Inspection", file: Path, sha256: str) -> None:
     if found.arch:
         line(f"would load    {reading.fitting} tensors")
     if reading.leftovers:
-        beside = ", ".join(f"{name} ({count})" for name, count in beginnings(reading.leftovers).items())
+        beside = ", ".join(
+            f"{name} ({count})" for name, count in beginnings(reading.leftovers, reading.layout.prefix).items()
+        )
         line(f"not needed    {beside}")
     for what in ("missing", "homeless", "misshapen"):
         if found.arch and (names := getattr(reading, what)):
@@ -89,6 +95,7 @@ def _show(found: "Inspection", file: Path, sha256: str) -> None:
 
 def _entry(found: "Inspection", file: Path, sha256: str) -> str:
     bands = USUAL_BANDS.get(found.channels or 0, ())
+    scaling = RADAR_SCALING if bands == SENTINEL_1 else USUAL_SCALING
     order = ", ".join(bands) if bands else f"the {found.channels} band names"
     return f"""checkpoints:
   {found.arch}.mine:
@@ -96,7 +103,7 @@ def _entry(found: "Inspection", file: Path, sha256: str) -> str:
     weights: {{path: {json.dumps(str(file.resolve()))}, sha256: {sha256}, layout: {found.reading.name}}}
     bands: [{order}]  # in the order it was trained with
     image_size: {found.image_size}
-    scaling: {{divide: 10000}}  # as it was trained with
+    scaling: {scaling}  # as it was trained with
     feature: pooled"""
 
 

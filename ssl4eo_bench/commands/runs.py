@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ssl4eo_bench.commands.own import own_checkpoints
 from ssl4eo_bench.console import line, progress_for, show_mapping, show_metrics, show_result
 from ssl4eo_bench.engine import Outcome, execute, stored
 from ssl4eo_bench.plan import Job, Request, plan
@@ -31,7 +32,9 @@ def run(arguments: Arguments) -> int:
         data_dir=data_root(arguments.data_dir),
         cache_dir=cache_dir,
         checkpoint_files=tuple(arguments.checkpoints),
+        own=own_checkpoints(arguments, progress),
         image_size=arguments.image_size,
+        resize_pos_embed=arguments.resize_pos_embed,
         sample=arguments.sample,
         partial=arguments.partial,
         limit=arguments.limit,

@@ -75,19 +75,20 @@ class Images:
 
     def rows(self, split: SplitName) -> Rows:
         """Features and labels of a split."""
-        found = self._features(split)
+        found = self.features(split)
         return Rows(found.values, self._job.samples[split].targets(self._progress), found)
 
     def score(self, probe: LinearProbe) -> ImageScores:
         """The scores of the test split; leaves its labels closed."""
-        found = self._features("test")
+        found = self.features("test")
         return ImageScores(self._job, probe, probe.probabilities(found.values), found, self._progress)
 
     def evaluate_val(self, probe: LinearProbe, rows: Rows) -> Evaluation:
         """The metrics on the validation split."""
         return _evaluate(self._job, probe, probe.val_probabilities, rows.targets)
 
-    def _features(self, split: SplitName) -> CachedFeatures:
+    def features(self, split: SplitName) -> CachedFeatures:
+        """The features of a split; leaves its labels closed."""
         return extract_features(self._job, split, self._backbone, self._cache_dir, self._progress)
 
 

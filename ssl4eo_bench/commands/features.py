@@ -1,0 +1,108 @@
+"""Embeddings for other tools."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssl4eo_bench import __version__
+from ssl4eo_bench.commands.own import own_checkpoints
+from ssl4eo_bench.console import progress_for
+from ssl4eo_bench.data.embeddings import Embeddings, require_place, write_embeddings
+from ssl4eo_bench.errors import SpecError
+from ssl4eo_bench.plan import Job, Request, plan
+from ssl4eo_bench.progress import Progress
+from ssl4eo_bench.spec.tasks import SplitName
+from ssl4eo_bench.spec.weights import StoredWeights
+from ssl4eo_bench.storage import cache_root, data_root
+
+if TYPE_CHECKING:
+    from ssl4eo_bench.backbones.cache import CachedFeatures
+
+Arguments = argparse.Namespace
+
+
+def features(arguments: Arguments) -> int:
+    """Write the features of a split to a file."""
+    file: Path = arguments.out
+    require_place(file, force=arguments.force)
+    progress = progress_for(quiet=arguments.quiet)
+    (job,) = plan(_request(arguments, progress), progress)
+    if job.task.kind == "segmentation":
+        print(f"the labels of {job.task.name} are of pixels: {file} gets no targets", file=sys.stderr)
+    found = _extract(job, arguments, progress)
+    write_embeddings(file, _embeddings(job, arguments.split, found, progress))
+    print(file)
+    count, width = found.values.shape
+    print(f"{count:,} × {width:,} features of split {arguments.split}, {_origin(found.computed, count)}")
+    return 0
+
+
+def _request(arguments: Arguments, progress: Progress) -> Request:
+    own = own_checkpoints(arguments, progress)
+    if bool(own) == bool(arguments.checkpoint):
+        raise SpecError("features are of one network; name it with either --checkpoint NAME or --weights FILE.")
+    return Request(
+        tasks=(arguments.task,),
+        protocol="linear",  # any would do: features are the same for all
+        checkpoints=(arguments.checkpoint,) if arguments.checkpoint else (),
+        suite=None,
+        seeds=(arguments.seed,),
+        data_dir=data_root(arguments.data_dir),
+        cache_dir=cache_root(arguments.cache_dir),
+        checkpoint_files=tuple(arguments.checkpoints),
+        own=own,
+        image_size=arguments.image_size,
+        resize_pos_embed=arguments.resize_pos_embed,
+        sample=arguments.sample,
+        partial=arguments.partial,
+        limit=arguments.limit,
+    )
+
+
+def _extract(job: Job, arguments: Arguments, progress: Progress) -> "CachedFeatures":
+    from ssl4eo_bench.backbones.runtime import resolve_device  # brings torch: not for what is refused
+    from ssl4eo_bench.backbones.sources import obtain
+    from ssl4eo_bench.stages.images import Images
+
+    device, cache_dir = resolve_device(arguments.device), cache_root(arguments.cache_dir)
+    checkpoint = job.spec.checkpoint
+    if isinstance(checkpoint.weights, StoredWeights):
+        obtain(checkpoint.weights, checkpoint.name, cache_dir, progress)
+    return Images(job, device, cache_dir, progress).features(arguments.split)
+
+
+def _embeddings(job: Job, split: SplitName, found: "CachedFeatures", progress: Progress) -> Embeddings:
+    samples = job.samples[split]
+    return Embeddings(
+        ids=samples.ids,
+        features=found.values,
+        targets=None if job.task.kind == "segmentation" else samples.targets(progress),
+        classes=job.task.classes,
+        about=_about(job, split, found),
+    )
+
+
+def _about(job: Job, split: SplitName, found: "CachedFeatures") -> dict[str, Any]:
+    spec = job.spec
+    return {
+        "task": spec.task_slug,
+        "kind": spec.task.kind,
+        "split": split,
+        "split_digest": spec.task.splits[split].digest,
+        "checkpoint": spec.checkpoint.model_dump(mode="json", exclude_none=True),
+        "inputs": spec.inputs.model_dump(mode="json", exclude_none=True),
+        "seed": spec.seed,
+        "sample": spec.sample,
+        "partial": spec.partial,
+        "limit": spec.limit,
+        "weights_sha256": found.weights_sha256,
+        "runners": found.runners,
+        "version": __version__,
+    }
+
+
+def _origin(computed: int, count: int) -> str:
+    if not computed:
+        return "from the cache"
+    return "computed" if computed == count else f"{computed:,} of them computed, the others from the cache"
