@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from socket import gaierror
 
 import requests
 from pydantic import ValidationError
@@ -122,9 +123,10 @@ def _fetch(file: RemoteFile, url: str, target: Path, progress: Progress, inspect
             except _CutError as cut:
                 failures = 1 if part.length > furthest else failures + 1
                 furthest = max(furthest, part.length)
-                if failures > len(PAUSES):
+                if failures > len(PAUSES) or (cut.offline and not part.length):
+                    often = f", {failures} times in a row" if failures > 1 else ""
                     raise DownloadError(
-                        f"{url} cannot be fetched ({cut}, {failures} times in a row); check network and proxy and run "
+                        f"{url} cannot be fetched ({cut}{often}); check network and proxy and run "
                         "the same command again, it goes on from what has come; or get the file another way and put "
                         f"it at {target}."
                     ) from cut
@@ -135,11 +137,15 @@ def _fetch(file: RemoteFile, url: str, target: Path, progress: Progress, inspect
 
 
 class _CutError(Exception):
-    """A transfer that ended too early; another try, after `pause` seconds or more, may bring the rest."""
+    """A transfer that ended too early; another try, after `pause` seconds or more, may bring the rest.
 
-    def __init__(self, reason: str, *, pause: float = 0.0) -> None:
+    It will hardly if this machine is `offline`.
+    """
+
+    def __init__(self, reason: str, *, pause: float = 0.0, offline: bool = False) -> None:
         super().__init__(reason)
         self.pause = pause
+        self.offline = offline
 
 
 class _Origin(Frozen):
@@ -296,7 +302,7 @@ def _receive(part: _Part, progress: Progress) -> None:
         with requests.get(part.url, headers=headers, stream=True, timeout=TIMEOUTS) as response:
             _take(response, part, progress)
     except (requests.RequestException, HTTPError) as error:
-        raise _CutError(_reason(error)) from error
+        raise _CutError(_reason(error), offline=any(isinstance(cause, gaierror) for cause in _causes(error))) from error
 
 
 def _take(response: requests.Response, part: _Part, progress: Progress) -> None:
@@ -392,12 +398,16 @@ def _reason(error: BaseException) -> str:
     """Why a request failed, from below the layers that wrapped it."""
     if isinstance(error, requests.Timeout | ReadTimeoutError):
         return "no answer in time"
+    reasons = [cause.strerror for cause in _causes(error) if isinstance(cause, OSError) and cause.strerror]
+    return reasons[0] if reasons else "the connection was cut"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that it came from."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
+        yield cause
         cause = cause.__cause__ or cause.__context__
-    return "the connection was cut"
 
 
 @contextmanager

@@ -81,6 +81,13 @@ def check(file: RemoteFile, folder: Path) -> None:
     assert is_there(file, folder)
 
 
+def test_a_machine_without_a_network_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("nothing will come"))
+    file = RemoteFile(name="data.bin", url="http://nowhere.invalid/data.bin")
+    with pytest.raises(DownloadError, match=r"data\.bin cannot be fetched \([^,]+\); check network and proxy"):
+        fetch(file, tmp_path, Silent())
+
+
 def test_a_file_is_fetched_once_and_told_in_bytes(remote: Remote, tmp_path: Path) -> None:
     file, progress = offered(remote), Recorder()
     assert fetch(file, tmp_path, progress) == tmp_path / NAME

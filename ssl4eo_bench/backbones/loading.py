@@ -163,10 +163,10 @@ def read_by(content: Mapping[str, State], name: str, layout: Layout, *, detectin
         homeless: list[str] = []
         for bare, original in names.items():
             mine = layout.backbone_name(bare)
-            if mine is not None:
+            if mine is not None and mine not in state:  # two of one name cannot both be right
                 state[mine] = content[key][original]
             else:
-                (leftovers if layout.is_leftover(bare) else homeless).append(original)
+                (leftovers if mine is None and layout.is_leftover(bare) else homeless).append(original)
         read.append(Reading(name, layout, key, state, tuple(leftovers), homeless=tuple(homeless)))
     return read
 

@@ -242,6 +242,13 @@ def test_safetensors_load_whatever_the_file_is_called(tmp_path: Path) -> None:
     assert all(torch.equal(loaded[name], tensor) for name, tensor in backbone("vit").items())
 
 
+def test_two_tensors_that_would_get_one_name_are_refused() -> None:
+    content = in_memory(WRITERS["lightly"]["resnet"](backbone("resnet")))
+    content["state_dict"]["backbone.conv1.weight"] = torch.zeros(64, 4, 7, 7)  # beside backbone.0.weight
+    with pytest.raises(WeightsError, match=r"without a place: backbone.conv1.weight\)"):
+        load(content, empty("resnet"), "lightly", "mine")
+
+
 def test_half_precision_becomes_float32(tmp_path: Path) -> None:
     half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in backbone("vit").items()}
     loaded = built(tmp_path, "vit", half).state_dict()
