@@ -61,8 +61,7 @@ def fetch_weights(weights: RemoteWeights, checkpoint: str, folder: Path, progres
             f"{address(weights)}, and put the file at {target}.",
         ) from error
     except (DataError, _HubError) as error:
-        page = f"; its page is {address(weights)}." if isinstance(weights, DriveWeights) else "."
-        raise _absent(checkpoint, str(error).removesuffix(".") + page) from error
+        raise _absent(checkpoint, str(error).replace("another way", f"from {address(weights)}")) from error
 
 
 def _absent(checkpoint: str, why: str) -> WeightsError:
