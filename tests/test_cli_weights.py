@@ -105,6 +105,11 @@ def test_inspect_of_a_network_it_does_not_know_asks_for_its_name(command: Comman
     assert command("checkpoint", "inspect", tmp_path / "w.pth", "--arch", "efficientnet_lite0")[0] == 0
 
 
+def test_what_has_no_convolution_is_no_network(command: Command) -> None:
+    torch.save({"weight": torch.zeros(3)}, "w.pth")
+    assert command("checkpoint", "inspect", "w.pth", "--arch", "resnet18")[0] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -114,12 +119,14 @@ def test_inspect_of_a_network_it_does_not_know_asks_for_its_name(command: Comman
         (["w.pth", "--layout", "mae"], "w.pth shows nothing of layout mae; leave --layout away"),
         (["page.pth"], "page.pth is a web page, not weights"),
         (["numbers.pth"], "numbers.pth holds no tensors by name, found list"),
+        (["whole.pth"], "whole.pth cannot be read as tensors: it needs code (torch.nn.modules.linear.Linear)"),
     ],
 )
 def test_inspect_refuses_in_one_sentence(command: Command, arguments: list[str], message: str) -> None:
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, "w.pth")
     Path("page.pth").write_text("<html></html>")
     torch.save([1, 2], "numbers.pth")
+    torch.save(torch.nn.Linear(2, 2), "whole.pth")
     code, out, err = command("checkpoint", "inspect", *arguments)
     assert (code, out) == (2, "")
     assert message in err

@@ -52,7 +52,7 @@ class Inspection:
     @property
     def loads(self) -> bool:
         """Whether it would be loaded."""
-        return self.arch is not None and self.reading.fits
+        return self.arch is not None and self.channels is not None and self.reading.fits
 
 
 def inspect(file: Path, arch: str | None = None, layout: str | None = None) -> list[Inspection]:

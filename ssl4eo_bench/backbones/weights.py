@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import pickletools
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -69,9 +70,9 @@ def _read(file: Path, kind: str) -> Any:
         with _inert(name for name in names if name[0].partition(".")[0] in BOOKKEEPING):
             return torch.load(file, map_location="cpu", weights_only=True, mmap=kind == "zip")
     except pickle.UnpicklingError as error:
-        code = sorted(".".join(name) for name in names if name[0].partition(".")[0] not in {*BOOKKEEPING, "torch"})
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise WeightsError(
-            f"{file} cannot be read as tensors: it needs code ({shortlist(code) or 'which PyTorch does not name'}), "
+            f"{file} cannot be read as tensors: it needs code ({named[1] if named else 'unnamed'}), "
             "which is not run; have its author save the `state_dict()`, and nothing beside it."
         ) from error
     except Exception as error:  # a damaged file makes the readers raise whatever it makes them stumble over

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -32,6 +33,18 @@ def OneOf(**by_key: type[Frozen]) -> BeforeValidator:  # noqa: N802 - reads as a
         raise ValueError(f"one of the keys {', '.join(by_key)} is needed")
 
     return BeforeValidator(choose)
+
+
+def Written(pattern: str, what: str) -> BeforeValidator:  # noqa: N802 - reads as a type inside Annotated[...]
+    """Text of a pattern; what is not is refused with the words for it, not with the expression."""
+
+    def check(value: Any) -> Any:
+        if value is None or (isinstance(value, str) and re.fullmatch(pattern, value)):
+            return value
+        quotes = "" if isinstance(value, str) else ", in quotes"
+        raise ValueError(f"{value!r} is not {what}{quotes}")
+
+    return BeforeValidator(check)
 
 
 def first_fault(error: ValidationError) -> str:

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ssl4eo_bench.spec.canonical import Frozen
+from ssl4eo_bench.spec.canonical import Frozen, Written
 
-Sha256Start = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
+Sha256Start = Annotated[str, Written(r"[0-9a-f]{8,64}", "a sha256 or its first 8 digits or more, in lower case")]
 """A sha256, or as much of its beginning as was published."""
 
 

@@ -5,16 +5,16 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, model_validator
 
-from ssl4eo_bench.spec.canonical import Frozen, OneOf, digest
+from ssl4eo_bench.spec.canonical import Frozen, OneOf, Written, digest
 from ssl4eo_bench.spec.downloads import Sha256Start
 from ssl4eo_bench.spec.layouts import LAYOUTS, Layout
 
 AUTO = "auto"
 BY_ORDER = "timm-by-order"
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Written(r"[0-9a-f]{64}", "a sha256 of 64 digits in lower case")]
 
 
 def _layout(value: object) -> object:
@@ -75,9 +75,9 @@ class UrlWeights(Frozen):
         layout: of the file.
     """
 
-    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+/\S+$")]
+    url: Annotated[str, Written(r"https?://[^/\s]+/\S+", "an address like https://host/file")]
     sha256: Sha256Start | None = None
-    md5: Annotated[str | None, Field(pattern=r"^[0-9a-f]{32}$")] = None
+    md5: Annotated[str | None, Written(r"[0-9a-f]{32}", "an md5 of 32 digits in lower case")] = None
     layout: LayoutChoice = AUTO
 
     @model_validator(mode="after")
@@ -99,13 +99,16 @@ class UrlWeights(Frozen):
         return PurePosixPath("url", digest(self.url)[:12], name)
 
 
+_HUB_FILE = r"\w[\w.-]*/\w[\w.-]*@\w[\w.-]*/[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*"
+
+
 class HubFileWeights(Frozen):
     """A file of a model repository on Hugging Face: `hf: owner/repository@revision/path/of/file`.
 
     The hub itself says which sha256 the file has at a revision; `sha256` is one more witness, where published.
     """
 
-    hf: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*@\w[\w.-]*/[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$")]
+    hf: Annotated[str, Written(_HUB_FILE, "written owner/repository@revision/file")]
     sha256: Sha256Start | None = None
     layout: LayoutChoice = AUTO
 
@@ -145,8 +148,8 @@ class DriveWeights(Frozen):
         layout: of the file.
     """
 
-    drive: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{20,}$")]
-    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    drive: Annotated[str, Written(r"[A-Za-z0-9_-]{20,}", "the id of a file on Google Drive")]
+    file: Annotated[str, Written(r"[A-Za-z0-9][A-Za-z0-9._-]*", "a file name of letters, digits and . _ -")]
     sha256: Sha256Start | None = None
     layout: LayoutChoice = AUTO
 

@@ -280,6 +280,19 @@ def test_a_users_file_adds_entries(tmp_path: Path) -> None:
         (("checkpoints:", "checkpoint:"), "may hold the keys `checkpoints`, `suites` and `shared`; found checkpoint"),
         (("arch: resnet18", "arch: resnet18\n    arch: resnet50"), "key 'arch' is given twice"),
         (("{divide: 10000}", "{divide: 10000"), "is not valid YAML"),
+        (("{random: true}", "{path: w.pth, sha256: 12}"), "12 is not a sha256 of 64 digits in lower case, in quotes"),
+        (("{random: true}", "{hf: owner/repo/w.pth}"), "'owner/repo/w.pth' is not written owner/repository@revision/"),
+        (("{random: true}", "{url: 'https://host/w.pth'}"), "a file on the web needs its `sha256`, its first 8 digits"),
+        (("{random: true}", "{url: 'ftp://host/w'}"), "'ftp://host/w' is not an address like https://host/file"),
+        (("{random: true}", "{drive: short, file: w.pth}"), "'short' is not the id of a file on Google Drive"),
+        (
+            ("{random: true}", "{package: p, file: f, sha256: " + 64 * "a" + ", layout: x, install: i}"),
+            "layout must be one of auto, timm-by-order, moco-v2",
+        ),
+        (
+            ("{random: true}", "{path: w, sha256: " + 64 * "a" + ", layout: {renames: [['(', x]]}}"),
+            "'(' is not a regular expression",
+        ),
     ],
 )
 def test_a_malformed_file_is_refused_with_its_fault(tmp_path: Path, change: tuple[str, str], message: str) -> None:
