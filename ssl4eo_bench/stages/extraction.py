@@ -10,6 +10,7 @@ from torch import nn
 from ssl4eo_bench.backbones.cache import FeatureKey, backbone_digest
 from ssl4eo_bench.backbones.features import feature_module
 from ssl4eo_bench.backbones.runtime import Runner, make_runner
+from ssl4eo_bench.backbones.sources import unpinned_sha256
 from ssl4eo_bench.backbones.weights import state_sha256
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Progress
@@ -86,8 +87,12 @@ class LazyBackbone:
         return make_runner(module, full, self._device, self._progress.note)
 
 
-def feature_key(job: Job, split: SplitName) -> FeatureKey:
-    """The key of a split's features of whole images."""
+def feature_key(job: Job, split: SplitName, cache_dir: Path) -> FeatureKey:
+    """The key of a split's features of whole images.
+
+    Raises:
+        WeightsError: if a weight file has to be read for it and cannot be.
+    """
     spec, samples = job.spec, job.samples[split]
     return FeatureKey(
         task=spec.task_slug,
@@ -97,5 +102,6 @@ def feature_key(job: Job, split: SplitName) -> FeatureKey:
         data=samples.source.fingerprint(samples.ids),
         checkpoint=spec.checkpoint.name,
         backbone=backbone_digest(spec.checkpoint, spec.seed),
+        weights=unpinned_sha256(spec.checkpoint.weights, cache_dir),
         inputs=digest(spec.inputs),
     )

@@ -101,7 +101,7 @@ def extract_features(
     def read(start: int, stop: int) -> Iterator[Groups]:
         return batches(samples.source, samples.ids[start:stop], job.spec.inputs.sources, size=BATCH)
 
-    return FeatureCache(cache_dir).get(feature_key(job, split), backbone, read, progress)
+    return FeatureCache(cache_dir).get(feature_key(job, split, cache_dir), backbone, read, progress)
 
 
 def _evaluate(

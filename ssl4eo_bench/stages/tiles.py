@@ -70,6 +70,7 @@ class Tiles:
 
     def __init__(self, job: Job, device: str, cache_dir: Path, progress: Progress) -> None:
         self._job = job
+        self._cache_dir = cache_dir
         self._cache = FeatureCache(cache_dir)
         self._progress = progress
         self._backbone = LazyBackbone(job, device, progress, make=dense_module, batch=TILES, cache_dir=cache_dir)
@@ -92,7 +93,7 @@ class Tiles:
             for first, groups in zip(chunk, read_ahead, strict=True):
                 yield groups, places[first : min(first + TILES, stop)]
 
-        key = feature_key(self._job, split).model_copy(
+        key = feature_key(self._job, split, self._cache_dir).model_copy(
             update={"pixels": count, "places": hashlib.sha256(places.tobytes()).hexdigest()}
         )
         found = self._cache.get(key, backbone, read, self._progress)

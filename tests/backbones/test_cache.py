@@ -65,7 +65,11 @@ def test_features_are_computed_once_and_come_back_bit_for_bit(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "change", [{"task": "t-v2"}, {"ids": "j"}, {"data": "e"}, {"backbone": "x"}, {"inputs": "x"}, {"extraction": 99}]
+    "change",
+    [
+        *({"task": "t-v2"}, {"ids": "j"}, {"data": "e"}, {"backbone": "x"}, {"weights": "0" * 64}, {"inputs": "x"}),
+        {"extraction": 99},
+    ],
 )
 def test_whatever_decides_the_features_has_its_own_entry(tmp_path: Path, change: dict[str, object]) -> None:
     FeatureCache(tmp_path).get(key(), Doubler(), read, Silent())

@@ -18,10 +18,11 @@ from safetensors.torch import save
 
 from ssl4eo_bench import downloads
 from ssl4eo_bench.backbones import fetching
-from ssl4eo_bench.backbones.sources import checked_file, is_here, obtain, weights_place
+from ssl4eo_bench.backbones.sources import checked_file, is_here, obtain, unpinned_sha256, weights_place
 from ssl4eo_bench.backbones.weights import read_weights
 from ssl4eo_bench.errors import WeightsError
 from ssl4eo_bench.progress import Silent
+from ssl4eo_bench.spec.layouts import Layout
 from ssl4eo_bench.spec.weights import (
     DriveWeights,
     FileWeights,
@@ -31,6 +32,7 @@ from ssl4eo_bench.spec.weights import (
     RandomWeights,
     RemoteWeights,
     UrlWeights,
+    weights_identity,
 )
 from tests.remote import Remote
 from tests.test_downloads import Recorder
@@ -399,3 +401,42 @@ def test_a_place_never_leaves_the_cache(hf: str) -> None:
 def test_any_address_has_a_place_that_can_be_fetched(remote: Remote, tmp_path: Path, name: str) -> None:
     weights = UrlWeights(url=f"{remote.url}{name}", sha256="0" * 64)
     assert str(weights_place(weights, tmp_path)) in refused(weights, tmp_path)
+
+
+def test_the_file_is_hashed_where_the_entry_leaves_it_open(tmp_path: Path) -> None:
+    file = tmp_path / "w.pth"
+    file.write_bytes(CONTENT)
+    whole = sha256(CONTENT)
+    pinned = [None, RandomWeights(random=True), FileWeights(path=str(file), sha256=whole)]
+    pinned += [UrlWeights(url="https://host/w.pth", sha256=whole, md5="0" * 32)]
+    open_ones = [
+        UrlWeights(url="https://host/w.pth", md5="0" * 32),
+        UrlWeights(url="https://host/w.pth", sha256=whole[:63]),
+        HubFileWeights(hf="owner/repo@main/w.pth"),
+        DriveWeights(drive=DRIVE_ID, file="w.pth"),
+        HubWeights(timm="resnet50.a1_in1k"),
+    ]
+    assert [unpinned_sha256(weights, tmp_path) for weights in (*pinned, *open_ones)] == [None] * 9
+    for weights in open_ones:
+        place = weights_place(weights, tmp_path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(CONTENT)
+        assert unpinned_sha256(weights, tmp_path) == whole
+
+
+def test_what_an_entry_says_of_its_file_tells_results_apart() -> None:
+    said = [{"md5": "0" * 32}, {"md5": "1" * 32}, {"sha256": "0" * 8}, {"sha256": "0" * 8, "md5": "0" * 32}]
+    identities = [weights_identity(UrlWeights(url="https://host/w.pth", **hashes)) for hashes in said]
+    assert all(identities.count(identity) == 1 for identity in identities)
+    assert weights_identity(UrlWeights(url="https://host/w.pth", sha256="0" * 8)) == {
+        "source": "https://host/w.pth",
+        "sha256": "0" * 8,
+        "layout": "auto",
+    }
+
+
+def test_the_prose_of_a_layout_tells_no_results_apart() -> None:
+    def identity(**layout: Any) -> object:
+        return weights_identity(FileWeights(path="w.pth", sha256="0" * 64, layout=Layout(keys=("model",), **layout)))
+
+    assert identity() == identity(about="mine") == identity(detected=False) != identity(prefix="net.")
