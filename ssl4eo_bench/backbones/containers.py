@@ -4,10 +4,9 @@ import codecs
 import json
 import struct
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Literal
-
-from rich.filesize import decimal
 
 from ssl4eo_bench.errors import WeightsError
 
@@ -46,6 +45,11 @@ def examine(file: Path, *, name: str = "") -> Container:
         raise WeightsError(f"{name or file} {refusal}") from refusal.__cause__
 
 
+def pickles(names: Iterable[str]) -> list[str]:
+    """Which members of a zip archive of PyTorch's say what is in it: one, in a whole archive."""
+    return [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
+
+
 def is_web_page(file: Path) -> bool:
     """Whether a file begins as HTML or XML does."""
     with file.open("rb") as opened:
@@ -68,6 +72,7 @@ def _container(file: Path) -> Container:
     if head.startswith(b"PK\x03\x04"):
         members = _members(file)
         _require_members_in_place(members, size)
+        _require_plain_members(members)
         _require_torch({member.filename for member in members})
         return "zip"
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):  # a pickle and its protocol
@@ -129,12 +134,8 @@ def _members(file: Path) -> list[zipfile.ZipInfo]:
 
 
 def _require_members_in_place(members: list[zipfile.ZipInfo], size: int) -> None:
-    """Refuse an archive that is not whole, or that would become more than it is when it is read.
-
-    PyTorch stores members as they are, one after the other, so that together they are smaller than the archive.
-    """
+    """Refuse an archive that is not whole. PyTorch stores members one after the other."""
     end = 0
-    unpacked = sum(member.file_size for member in members)
     for member in sorted(members, key=lambda member: member.header_offset):
         if member.header_offset < end:
             raise _NoneError(
@@ -144,11 +145,26 @@ def _require_members_in_place(members: list[zipfile.ZipInfo], size: int) -> None
         end = member.header_offset + LOCAL_HEADER + len(member.filename) + member.compress_size
         if end > size:
             raise _cut_off(f"a zip archive whose member {member.filename!r} reaches beyond the file")
-    if unpacked > size:
-        raise _NoneError(
-            f"is no weight file: this zip archive of {decimal(size)} unpacks to {decimal(unpacked)}, while "
-            "PyTorch does not compress; do not use it, and get the weights from another place."
-        )
+
+
+def _require_plain_members(members: list[zipfile.ZipInfo]) -> None:
+    """Refuse members that are not stored as they are, or two of one name: readers differ in which they take.
+
+    PyTorch's own reader does not tell upper case from lower.
+    """
+    names: set[str] = set()
+    for member in members:
+        if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+            raise _NoneError(
+                f"is no weight file: member {member.filename!r} of this zip archive is compressed, which PyTorch never "
+                "does; do not use it, and get the weights from another place."
+            )
+        if member.filename.lower() in names:
+            raise _NoneError(
+                f"is no weight file: this zip archive has two members {member.filename!r}, which PyTorch never "
+                "writes; do not use it, and get the weights from another place."
+            )
+        names.add(member.filename.lower())
 
 
 def _require_torch(names: set[str]) -> None:
@@ -158,8 +174,8 @@ def _require_torch(names: set[str]) -> None:
             "is a TorchScript program, not weights; load it with `torch.jit.load` where you trust it, and save "
             "its `state_dict()` with `torch.save`."
         )
-    if not any(len(PurePosixPath(name).parts) == 2 and name.endswith("/data.pkl") for name in names):
+    if len(pickles(names)) != 1:
         raise _NoneError(
-            "is a zip archive, but none that `torch.save` wrote (it holds no data.pkl); unpack it if the "
+            "is a zip archive, but none that `torch.save` wrote (it does not hold one data.pkl); unpack it if the "
             "weights lie inside."
         )

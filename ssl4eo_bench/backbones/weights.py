@@ -5,6 +5,7 @@ import pickle
 import pickletools
 import re
 import zipfile
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,19 +13,22 @@ from typing import Any
 
 import torch
 
-from ssl4eo_bench.backbones.containers import examine
+from ssl4eo_bench.backbones.containers import examine, pickles
 from ssl4eo_bench.errors import WeightsError, shortlist
 
 State = dict[str, torch.Tensor]
 
 BOOKKEEPING = frozenset(
     {
-        *("argparse", "collections", "datetime", "numpy", "omegaconf", "pathlib", "typing", "yacs"),
+        *("argparse", "collections", "datetime", "numpy", "omegaconf", "pathlib", "typing"),
         *("lightning", "lightning_fabric", "lightning_utilities", "pytorch_lightning"),
     }
 )
 """Packages whose objects stand beside the tensors of training states (arguments, dates, scores). None of them is
 imported or called for that: inert objects take their places."""
+
+REFUSED = {(module, "bytearray") for module in ("builtins", "__builtin__")}
+"""What PyTorch's restricted unpickler calls, though no tensor needs it: with a number, it fills the memory."""
 
 DEPTH = 3
 """Dicts inside dicts that are looked into for tensors."""
@@ -33,14 +37,14 @@ DEPTH = 3
 def read_weights(file: Path) -> dict[str, State]:
     """Every dict of tensors in a weight file: by its keys from the outermost in, joined by dots; `""` is the file.
 
-    Training states are read with everything that is beside the tensors ignored. Tensors of PyTorch's present format
-    stay on disk until they are used.
+    Training states are read with everything that is beside the tensors ignored. All of the file is in memory then, so
+    that overwriting it changes nothing.
 
     Raises:
         WeightsError: if the file is damaged, needs code to be read, or holds no tensors by name.
     """
     content = _read(file, examine(file))
-    found = dict(_dicts_of_tensors(content, ()))
+    found = dicts_of_tensors(content, file)
     if not found:
         inside = shortlist(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
         raise WeightsError(
@@ -48,6 +52,41 @@ def read_weights(file: Path) -> dict[str, State]:
             "which may lie inside under a key such as `state_dict` or `model`."
         )
     return found
+
+
+def dicts_of_tensors(content: Any, file: Path) -> dict[str, State]:
+    """Every dict of tensors in what a file holds, the outermost first; one that is there by several keys, once.
+
+    Raises:
+        WeightsError: if two of them are called the same, or a tensor in them has no numbers of its own.
+    """
+    found: dict[str, State] = {}
+    seen: set[int] = set()
+    waiting: deque[tuple[tuple[str, ...], Any]] = deque([((), content)])
+    while waiting:
+        keys, value = waiting.popleft()
+        if not isinstance(value, Mapping) or len(keys) > DEPTH or id(value) in seen:
+            continue
+        seen.add(id(value))
+        named = {name: item for name, item in value.items() if isinstance(name, str)}
+        waiting.extend(((*keys, name), item) for name, item in named.items())
+        if tensors := {name: item for name, item in named.items() if torch.is_tensor(item)}:
+            _add(found, ".".join(keys), tensors, file)
+    return found
+
+
+def _add(found: dict[str, State], key: str, tensors: State, file: Path) -> None:
+    if key in found:
+        raise WeightsError(
+            f"{file} holds two dicts of tensors that are both called {key!r}; save the one that is meant by itself."
+        )
+    for name, tensor in tensors.items():
+        if tensor.is_nested or tensor.is_meta:
+            what = "is nested" if tensor.is_nested else "has a shape, but no numbers"
+            raise WeightsError(
+                f"tensor {name} in {file} {what}; save the backbone's `state_dict()` once it is filled, on the CPU."
+            )
+    found[key] = tensors
 
 
 def state_sha256(module: torch.nn.Module) -> str:
@@ -63,12 +102,14 @@ def state_sha256(module: torch.nn.Module) -> str:
 def _read(file: Path, kind: str) -> Any:
     try:
         if kind == "safetensors":
-            from safetensors.torch import load_file
+            from safetensors.torch import load as load_bytes
 
-            return dict(load_file(file))
+            return dict(load_bytes(file.read_bytes()))
         names = _pickled_names(file, kind)
+        if refused := names & REFUSED:
+            raise pickle.UnpicklingError(f"GLOBAL {'.'.join(*refused)}")
         with _inert(name for name in names if name[0].partition(".")[0] in BOOKKEEPING):
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=kind == "zip")
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=False)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise WeightsError(
@@ -101,7 +142,7 @@ def _pickles(file: Path, kind: str) -> Iterator[tuple[Any, int]]:
             yield stream, 4
     else:
         with zipfile.ZipFile(file) as archive:
-            name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            (name,) = pickles(archive.namelist())
             with archive.open(name) as stream:
                 yield stream, 1
 
@@ -126,14 +167,3 @@ def _inert(names: Iterator[tuple[str, str]]) -> Iterator[None]:
     finally:
         torch.serialization.clear_safe_globals()
         torch.serialization.add_safe_globals(before)
-
-
-def _dicts_of_tensors(content: Any, keys: tuple[str, ...]) -> Iterator[tuple[str, State]]:
-    if not isinstance(content, Mapping) or len(keys) > DEPTH:
-        return
-    tensors = {name: value for name, value in content.items() if isinstance(name, str) and torch.is_tensor(value)}
-    if tensors:
-        yield ".".join(keys), tensors
-    for name, value in content.items():
-        if isinstance(name, str):
-            yield from _dicts_of_tensors(value, (*keys, name))

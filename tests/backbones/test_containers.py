@@ -105,10 +105,27 @@ def test_a_zip_whose_members_reach_beyond_it_is_refused(tmp_path: Path) -> None:
     assert "is cut off (a zip archive whose member 'archive/data.pkl' reaches beyond" in refusal(written(file, content))
 
 
-def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
+def test_compressed_members_are_refused(tmp_path: Path) -> None:
     members = {"archive/data.pkl": b"x", "archive/data/0": bytes(10**6)}
     file = zipped(tmp_path / "w.pth", members, compress=zipfile.ZIP_DEFLATED)
-    assert "unpacks to 1.0 MB, while PyTorch does not compress" in refusal(file)
+    assert "member 'archive/data.pkl' of this zip archive is compressed" in refusal(file)
+    content = bytearray(zipped(file, members).read_bytes())
+    struct.pack_into("<I", content, content.rindex(b"PK\x01\x02") + 24, 10**7)  # what it says to unpack to
+    assert "member 'archive/data/0' of this zip archive is compressed" in refusal(written(file, content))
+
+
+@pytest.mark.parametrize("second", ["archive/data/a", "archive/data/A"])
+def test_two_members_of_one_name_are_refused(tmp_path: Path, second: str) -> None:
+    file = tmp_path / "w.pth"
+    zipped(file, {"archive/data.pkl": b"x", "archive/data/a": b"1", "archive/data/b": b"2"})
+    content = file.read_bytes().replace(b"archive/data/b", second.encode())
+    assert f"this zip archive has two members {second!r}" in refusal(written(file, content))
+
+
+def test_two_pickles_are_refused(tmp_path: Path) -> None:
+    assert "is a zip archive, but none that" in refusal(
+        zipped(tmp_path / "w", {"a/data.pkl": b"x", "b/data.pkl": b"y"})
+    )
 
 
 def test_members_that_overlap_are_refused(tmp_path: Path) -> None:

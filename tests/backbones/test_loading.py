@@ -1,9 +1,11 @@
 """Every layout loads to the last tensor, and a file with one tensor too few, too many, renamed or misshapen does not."""
 
 import hashlib
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from torch import nn
 
 from ssl4eo_bench.backbones.build import build, create_empty
 from ssl4eo_bench.backbones.loading import classifier, load
-from ssl4eo_bench.backbones.weights import read_weights
+from ssl4eo_bench.backbones.weights import dicts_of_tensors, read_weights
 from ssl4eo_bench.errors import WeightsError
 from ssl4eo_bench.spec.checkpoints import Checkpoint
 from ssl4eo_bench.spec.layouts import DETECTED, LAYOUTS
@@ -156,9 +158,7 @@ def test_one_wrong_tensor_is_refused(
 
 def in_memory(content: Any) -> dict[str, State]:
     """What reading a file with this content gives."""
-    from ssl4eo_bench.backbones.weights import _dicts_of_tensors
-
-    return dict(_dicts_of_tensors(content, ()))
+    return dicts_of_tensors(content, Path("w.pth"))
 
 
 @pytest.mark.parametrize(("layout", "family"), [case for case in CASES if case[0] not in ("timm", "dinov2")])
@@ -300,3 +300,80 @@ def test_reading_gives_every_dict_of_tensors_and_nothing_else(tmp_path: Path) ->
     torch.save(dino(backbone("resnet")), tmp_path / "w.pth")
     content = read_weights(tmp_path / "w.pth")
     assert set(content) == {"student", "teacher", "dino_loss"}
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_what_was_read_stays_when_the_file_is_overwritten(tmp_path: Path, name: str) -> None:
+    file = Path(saved(tmp_path, {"weight": torch.ones(10_000)}, name)["path"])
+    content = read_weights(file)
+    with file.open("r+b") as opened:
+        opened.write(bytes(file.stat().st_size))
+    assert torch.equal(content[""]["weight"], torch.ones(10_000))
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_an_empty_file_is_not_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(WeightsError, match=f"{name} is empty, not weights; get it again"):
+        read_weights(tmp_path / name)
+
+
+def test_each_dict_is_looked_into_once(tmp_path: Path) -> None:
+    shared = {"weight": torch.ones(2)}
+    content: dict[str, Any] = {"model": shared, "again": shared, "more": {"deep": shared}}
+    content["self"] = content["more"]["up"] = content
+    torch.save(content, tmp_path / "w.pth")
+    assert set(read_weights(tmp_path / "w.pth")) == {"model"}
+    wide: dict[str, Any] = dict(shared)
+    wide |= {f"key{number}": wide for number in range(2000)}  # in each of them, all others again
+    assert set(in_memory(wide)) == {""}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"a.b": {"w": torch.ones(1)}, "a": {"b": {"w": torch.zeros(1)}}}, {"w": torch.ones(1), "": {"w": torch.zeros(1)}}],
+    ids=["joined", "nameless"],
+)
+def test_two_dicts_of_one_key_are_refused(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="holds two dicts of tensors that are both called '(a.b)?'; save the one"):
+        read_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]), "is nested"),
+        (lambda: torch.zeros(2, device="meta"), "has a shape, but no numbers"),
+    ],
+    ids=["nested", "meta"],
+)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_tensors_without_numbers_of_their_own_are_refused(
+    tmp_path: Path, make: Callable[[], torch.Tensor], message: str
+) -> None:
+    torch.save({"model": {"weight": make()}}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=f"tensor weight in .*w.pth {message}; save the backbone's"):
+        read_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("format_", [True, False], ids=["zip", "legacy"])
+def test_a_bytearray_is_refused(tmp_path: Path, format_: bool) -> None:
+    torch.save(
+        {"weight": torch.zeros(2), "rng": bytearray(3)}, tmp_path / "w.pth", _use_new_zipfile_serialization=format_
+    )
+    with pytest.raises(WeightsError, match=r"needs code \(\w+.bytearray\), which is not run"):
+        read_weights(tmp_path / "w.pth")
+
+
+def test_bookkeeping_is_of_known_packages_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("omegaconf", "yacs"):
+        module = ModuleType(f"{package}.config")
+        kind = type("Config", (), {"__module__": module.__name__})
+        module.Config = kind  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, package, ModuleType(package))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        torch.save({"weight": torch.zeros(2), "config": kind()}, tmp_path / f"{package}.pth")
+    assert set(read_weights(tmp_path / "omegaconf.pth")) == {""}
+    with pytest.raises(WeightsError, match=r"needs code \(yacs.config.Config\), which is not run"):
+        read_weights(tmp_path / "yacs.pth")

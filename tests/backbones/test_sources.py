@@ -183,7 +183,7 @@ def test_a_file_that_is_not_what_the_hub_says_is_refused(remote: Remote, tmp_pat
     [
         (CONTENT[:300_000], "is cut off (a zip archive"),
         (save(STATE)[:300_000], "is cut off (tensors up to byte"),
-        (bomb(), "unpacks to"),
+        (bomb(), "is compressed"),
         (POINTER, "is a Git LFS pointer"),
         (b"", "is empty"),
         (b"nonsense", "is no weight file"),
