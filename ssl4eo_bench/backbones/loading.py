@@ -8,6 +8,7 @@ do not have and frozen networks do not read.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isqrt
 from typing import Any, cast
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from ssl4eo_bench.backbones.weights import State
 from ssl4eo_bench.errors import WeightsError, shortlist
-from ssl4eo_bench.spec.layouts import DETECTED, LAYOUTS, Layout, unwrapped
+from ssl4eo_bench.spec.layouts import CLAIMED, DETECTED, LAYOUTS, Layout, unwrapped
 from ssl4eo_bench.spec.weights import AUTO, BY_ORDER
 
 COUNTER = "num_batches_tracked"
@@ -118,7 +119,11 @@ def load(
     if not found.fits:
         raise WeightsError(_misfit(found, checkpoint, detected=choice == AUTO))
     wanted = module.state_dict()
-    constants = {name: torch.full(wanted[name].shape, value) for name, value in found.layout.constants.items()}
+    constants = {
+        name: torch.full(wanted[name].shape, value)
+        for name, value in found.layout.constants.items()
+        if name not in found.state
+    }
     counters = {name: torch.zeros((), dtype=torch.long) for name in wanted if name.endswith(COUNTER)}
     state = counters | constants | {name: tensor for name, tensor in found.state.items() if name in wanted}
     heads = classifier(module)
@@ -152,9 +157,8 @@ def readings(
 
 def read_by(content: Mapping[str, State], name: str, layout: Layout, *, detecting: bool) -> list[Reading]:
     """A file read by one layout, for each dict that it may mean; none if the layout shows nowhere."""
-    keys = [key for key in layout.keys if key in content][:1] if layout.keys else list(content)
     read = []
-    for key in keys:
+    for key in _keys(content, layout, detecting=detecting):
         names = unwrapped(content[key])
         if detecting and not layout.is_marked(names):
             continue
@@ -169,6 +173,19 @@ def read_by(content: Mapping[str, State], name: str, layout: Layout, *, detectin
                 (leftovers if mine is None and layout.is_leftover(bare) else homeless).append(original)
         read.append(Reading(name, layout, key, state, tuple(leftovers), homeless=tuple(homeless)))
     return read
+
+
+def _keys(content: Mapping[str, State], layout: Layout, *, detecting: bool) -> list[str]:
+    """Of the dicts that a layout may mean.
+
+    A key that is looked for first would hide other copies of the backbone (`model` its average `model_ema`), and
+    detection must not choose among copies.
+    """
+    if not layout.keys:
+        return list(content)
+    if detecting and "" in layout.keys:
+        return [key for key in content if key in layout.keys or key not in CLAIMED]
+    return [key for key in layout.keys if key in content][:1]
 
 
 def classifier(module: nn.Module) -> tuple[str, ...]:
@@ -193,7 +210,14 @@ def compared(reading: Reading, module: nn.Module) -> Reading:
     return replace(
         reading,
         missing=tuple(name for name in wanted if name not in given and not _in(name, heads)),
-        homeless=(*(name for name in state if name not in wanted and not _in(name, heads)), *reading.homeless),
+        homeless=(
+            *(
+                name
+                for name in dict.fromkeys((*state, *reading.layout.constants))
+                if name not in wanted and not _in(name, heads)
+            ),
+            *reading.homeless,
+        ),
         misshapen=tuple(f"{name} {tuple(state[name].shape)} instead of {tuple(wanted[name])}" for name in misshapen),
         fitting=len(both) - len(misshapen),
     )
@@ -216,13 +240,20 @@ def _choose(found: Sequence[Reading], checkpoint: str) -> Reading:
         copies = " and ".join(f"{reading.key!r} as layout {reading.name}" for reading in fitting)
         raise WeightsError(
             f"the weights of checkpoint {checkpoint!r} are there more than once: under {copies}; say which is meant "
-            "with `layout: NAME` or `layout: {keys: [KEY]}`."
+            "with `layout: NAME` or `layout: {keys: [KEY]}`; `ssl4eo-bench checkpoint inspect FILE` writes each out."
         )
     return fitting[0]
 
 
 def _equal(one: State, other: State) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    return one.keys() == other.keys() and all(_same(tensor, other[name]) for name, tensor in one.items())
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    if one is other:
+        return True
+    comparable = one.dtype == other.dtype and one.layout == other.layout == torch.strided
+    return comparable and torch.equal(one, other)
 
 
 def _misfit(found: Reading, checkpoint: str, *, detected: bool) -> str:
@@ -243,28 +274,36 @@ def _usable(name: str, tensor: Tensor, wanted: Tensor, checkpoint: str) -> Tenso
             f"tensor {name} in the weights of checkpoint {checkpoint!r} is {tensor.dtype} ({tensor.layout}), not dense "
             f"{wanted.dtype}; save the backbone's `state_dict()` in float32."
         )
-    total = tensor.sum(dtype=torch.float64) if tensor.is_floating_point() else tensor.new_zeros(())
-    if not (torch.isfinite(total) or torch.isfinite(tensor).all()):  # the sum alone is much faster to look at
+    values = tensor.detach().to(wanted.dtype)  # first: what is finite in float64 may not be in float32
+    total = values.sum(dtype=torch.float64) if values.is_floating_point() else values.new_zeros(())
+    if not (torch.isfinite(total) or torch.isfinite(values).all()):  # the sum alone is much faster to look at
         raise WeightsError(
-            f"tensor {name} in the weights of checkpoint {checkpoint!r} is not finite: the training it comes from "
-            "failed, or the file is damaged; use another file."
+            f"tensor {name} in the weights of checkpoint {checkpoint!r} is not finite in {wanted.dtype}: the training "
+            "it comes from failed, or the file is damaged; use another file."
         )
-    return tensor.detach().to(wanted.dtype)
+    return values
 
 
 def _with_resized_pos_embed(reading: Reading, module: nn.Module) -> Reading:
     """A reading with absolute position embeddings for the module's grid of patches."""
     tensor, wanted = reading.state.get("pos_embed"), module.state_dict().get("pos_embed")
-    if tensor is None or wanted is None or tensor.shape == wanted.shape or tensor.shape[-1] != wanted.shape[-1]:
+    if tensor is None or wanted is None or tensor.shape == wanted.shape or not _are_positions(tensor, wanted):
         return reading
-    prefix = 0 if getattr(module, "no_embed_class", False) else cast(int, module.num_prefix_tokens)
-    old, new = (round((part.shape[1] - prefix) ** 0.5) for part in (tensor, wanted))
-    if old * old + prefix != tensor.shape[1]:  # not a square grid
+    prefix = 0 if getattr(module, "no_embed_class", False) else getattr(module, "num_prefix_tokens", 0)
+    patches = [part.shape[1] - prefix for part in (tensor, wanted)]
+    old, new = (isqrt(max(count, 0)) for count in patches)
+    if min(patches) < 1 or [old * old, new * new] != patches:  # not square grids
         return reading
     resized = resample_abs_pos_embed(tensor.float(), [new, new], [old, old], num_prefix_tokens=prefix)
     return replace(
         reading, state=reading.state | {"pos_embed": resized}, resized=f"{old} × {old} to {new} × {new} patches"
     )
+
+
+def _are_positions(tensor: Tensor, wanted: Tensor) -> bool:
+    """Whether a file's tensor is a list of numbers for each token, as many as the network has for each."""
+    dense = tensor.layout == torch.strided and tensor.is_floating_point()
+    return dense and tensor.ndim == wanted.ndim == 3 and tensor.shape[::2] == wanted.shape[::2]
 
 
 def _by_order(content: Mapping[str, State], module: nn.Module, checkpoint: str) -> Loaded:

@@ -17,6 +17,10 @@ WRAPPERS = ("module.", "_orig_mod.")
 """What DistributedDataParallel and torch.compile put before every name."""
 
 
+AVERAGED = "n_averaged"
+"""Counts, in an AveragedModel of PyTorch's, what was averaged; no network has it, and no wrapper stands before it."""
+
+
 def _expression(pattern: str) -> str:
     try:
         re.compile(pattern)
@@ -31,7 +35,8 @@ class Layout(Frozen):
     Attributes:
         about: what writes such files.
         keys: of the dict in the file that holds the tensors, the first that is there; the empty one is the file
-            itself. Without keys it may be any dict of the file, if only one of them holds the backbone.
+            itself. Without keys it may be any dict of the file, if only one of them holds the backbone. So it may
+            where the layout is to be detected, unless no file is ever the dict itself.
         prefix: what every tensor of the backbone starts with; taken off.
         leftovers: patterns of what else such a dict holds. They win over `prefix`.
         marker: a pattern of a name that tells the layout from others where the prefix does not.
@@ -55,7 +60,7 @@ class Layout(Frozen):
 
     def is_leftover(self, name: str) -> bool:
         """Whether such files hold this beside the backbone."""
-        return any(fnmatchcase(name, pattern) for pattern in self.leftovers)
+        return name == AVERAGED or any(fnmatchcase(name, pattern) for pattern in self.leftovers)
 
     def backbone_name(self, name: str) -> str | None:
         """Timm's name of a tensor, or none if it is not the backbone's."""
@@ -75,9 +80,14 @@ class Layout(Frozen):
 def unwrapped(names: Iterable[str]) -> dict[str, str]:
     """Names as they are in a file, by what they are without `WRAPPERS`, if all of them have these."""
     found = {name: name for name in names}
-    while wrapper := next((w for w in WRAPPERS if found and all(name.startswith(w) for name in found)), None):
+    while wrapper := next((w for w in WRAPPERS if _all_begin(found, w)), None):
         found = {name.removeprefix(wrapper): original for name, original in found.items()}
     return found
+
+
+def _all_begin(names: Iterable[str], wrapper: str) -> bool:
+    wrapped = [name.startswith(wrapper) for name in names if name != AVERAGED]
+    return bool(wrapped) and all(wrapped)
 
 
 # A ResNet whose children were put into `nn.Sequential` has numbers for names.
@@ -208,3 +218,6 @@ LAYOUTS = {
 """By name, in the order in which they are tried. The model's own classifier may be in any of them."""
 
 DETECTED = {name: layout for name, layout in LAYOUTS.items() if layout.detected}
+
+CLAIMED = frozenset(key for layout in LAYOUTS.values() if "" not in layout.keys for key in layout.keys)
+"""Keys by which alone some layouts are known; others do not look under them."""

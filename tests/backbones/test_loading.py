@@ -18,7 +18,7 @@ from ssl4eo_bench.backbones.loading import classifier, load
 from ssl4eo_bench.backbones.weights import dicts_of_tensors, read_weights
 from ssl4eo_bench.errors import WeightsError
 from ssl4eo_bench.spec.checkpoints import Checkpoint
-from ssl4eo_bench.spec.layouts import DETECTED, LAYOUTS
+from ssl4eo_bench.spec.layouts import DETECTED, LAYOUTS, Layout
 from tests.backbones.layouts import (
     WRITERS,
     State,
@@ -220,6 +220,36 @@ def test_two_copies_of_a_backbone_are_refused_until_one_is_named(tmp_path: Path)
     assert torch.equal(built(tmp_path, "resnet", same).state_dict()["bn1.bias"], one["bn1.bias"])
 
 
+@pytest.mark.parametrize(("layout", "family"), [("mae", "vit"), ("moco-v2", "resnet"), ("dinov2", "dinov2"),
+                                                ("data2vec", "beit"), ("decur-s2", "resnet")])  # fmt: skip
+def test_detection_looks_at_every_copy_not_only_under_the_usual_key(layout: str, family: str) -> None:
+    content = in_memory(WRITERS[layout][family](backbone(family)))
+    key = next(iter(content))
+    other_copy = {name: tensor + 1 for name, tensor in content[key].items()}
+    both = content | {"net.ema": other_copy}
+    with pytest.raises(WeightsError, match=rf"{key!r} as layout {layout} and 'net.ema' as layout {layout}; say which"):
+        load(both, empty(family), "auto", "mine")
+    assert load(both, empty(family), layout, "mine").key == key
+    assert load({"net.ema": other_copy}, empty(family), "auto", "mine").key == "net.ema"
+    assert load(content | {"again": dict(content[key])}, empty(family), "auto", "mine").key == key
+
+
+def test_a_student_is_not_taken_by_another_layout_of_the_same_prefix() -> None:
+    content = in_memory(dino(backbone("resnet")))
+    assert load(content, empty("resnet"), "auto", "mine").layout == "dino"
+    with pytest.raises(WeightsError, match="do not fit its architecture"):
+        load({"student": content["student"]}, empty("resnet"), "auto", "mine")
+
+
+def test_the_counter_of_an_averaged_model_is_ignored(tmp_path: Path) -> None:
+    averaged = {"n_averaged": torch.tensor(5), **put("module.", backbone("resnet"))}
+    for content in (averaged, {"state_dict": put("module.", averaged)}):
+        loaded = built(tmp_path, "resnet", content).state_dict()
+        assert all(torch.equal(loaded[name], tensor) for name, tensor in backbone("resnet").items())
+    with pytest.raises(WeightsError, match=r"without a place: n_averages\)"):
+        load({"": averaged | {"module.n_averages": torch.tensor(5)}}, empty("resnet"), "auto", "mine")
+
+
 def test_what_was_read_is_told(tmp_path: Path) -> None:
     told: list[str] = []
     content = saved(tmp_path, moco_v2(backbone("resnet")))
@@ -261,11 +291,12 @@ def test_half_precision_becomes_float32(tmp_path: Path) -> None:
     [
         (torch.full((64,), float("nan")), "bn1.bias .* is not finite"),
         (torch.full((64,), float("inf")), "bn1.bias .* is not finite"),
+        (torch.full((64,), 1e300, dtype=torch.float64), "bn1.bias .* is not finite in torch.float32"),
         (torch.zeros(64, dtype=torch.complex64), "bn1.bias .* is torch.complex64"),
         (torch.zeros(64, dtype=torch.long), "bn1.bias .* is torch.int64 .*not dense torch.float32"),
         (torch.zeros(64).to_sparse(), "bn1.bias .*torch.sparse_coo.*, not dense"),
     ],
-    ids=["nan", "infinite", "complex", "integer", "sparse"],
+    ids=["nan", "infinite", "overflow", "complex", "integer", "sparse"],
 )
 def test_numbers_no_network_can_have_are_refused(tensor: torch.Tensor, message: str) -> None:
     with pytest.raises(WeightsError, match=message):
@@ -294,6 +325,49 @@ def test_relative_positions_are_never_resized(tmp_path: Path) -> None:
     content = WRITERS["data2vec"]["beit"](backbone("beit"))
     with pytest.raises(WeightsError, match=r"rel_pos_bias.relative_position_bias_table \(732, 6\) instead of"):
         built(tmp_path, "beit", content, image_size=128, resize_pos_embed=True)
+
+
+@pytest.mark.parametrize(
+    "positions",
+    [
+        torch.ones(197, 192),
+        torch.ones(2, 197, 192),
+        torch.ones(1, 197, 96),
+        torch.ones(1, 1, 192),
+        torch.ones(1, 0, 192),
+        torch.ones(1, 198, 192),
+        torch.ones(1, 197, 192).long(),
+        torch.ones(1, 197, 192).to_sparse(),
+    ],
+    ids=["flat", "two", "narrow", "no-patches", "empty", "no-grid", "integer", "sparse"],
+)
+def test_what_are_no_position_embeddings_is_not_resized(positions: torch.Tensor) -> None:
+    module = create_empty(ARCHITECTURES["vit"], 4, 128)
+    state = backbone("vit") | {"pos_embed": positions}
+    with pytest.raises(WeightsError, match=r"of another shape: pos_embed \(.*\) instead of \(1, 65, 192\)"):
+        load({"": state}, module, "auto", "mine", resize_pos_embed=True)
+
+
+def test_constants_are_only_for_what_the_file_does_not_have() -> None:
+    state = backbone("resnet")
+    layout = Layout(constants={"bn1.bias": 3.0})
+    loaded = load({"": state}, empty("resnet"), layout, "mine")
+    assert torch.equal(loaded.state["bn1.bias"], state["bn1.bias"])
+    assert loaded.constants == ()
+    del (fewer := dict(state))["bn1.bias"]
+    filled_in = load({"": fewer}, empty("resnet"), layout, "mine")
+    assert torch.equal(filled_in.state["bn1.bias"], torch.full((64,), 3.0))
+    assert filled_in.constants == ("bn1.bias",)
+    with pytest.raises(WeightsError, match="without a place: bn1.offset"):
+        load({"": state}, empty("resnet"), Layout(constants={"bn1.offset": 0.0}), "mine")
+
+
+@pytest.mark.parametrize("change", [torch.Tensor.to_sparse, torch.Tensor.half], ids=["sparse", "half"])
+def test_copies_of_other_kinds_are_not_equal(change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    state = backbone("resnet")
+    copy = state | {"bn1.bias": change(state["bn1.bias"])}
+    with pytest.raises(WeightsError, match="are there more than once"):
+        load({"model": state, "copy": copy}, empty("resnet"), "auto", "mine")
 
 
 def test_reading_gives_every_dict_of_tensors_and_nothing_else(tmp_path: Path) -> None:
