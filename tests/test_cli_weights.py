@@ -1,6 +1,7 @@
 """A weight file of one's own: looked into, and run without any catalogue."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import torch
 import yaml
 from timm import create_model
 
-from ssl4eo_bench.backbones.build import create_empty
+from ssl4eo_bench.backbones.build import build, create_empty
 from ssl4eo_bench.backbones.loading import classifier
 from ssl4eo_bench.backbones.sources import weights_place
 from ssl4eo_bench.results.files import read_results
+from ssl4eo_bench.spec.checkpoints import Checkpoint
 from ssl4eo_bench.spec.weights import DriveWeights
 from tests.backbones.layouts import WRITERS, State, decur, filled, moco_v2, timm
 
@@ -181,6 +183,10 @@ def test_position_embeddings_follow_the_input_size_when_asked(command: Command) 
         ([*OWN[:-1], "divide"], "--weights w.pth: scaling"),
         ([*OWN[:-1], "divide=many"], "--scaling 'divide=many' is not known; write divide=10000"),
         ([*OWN[:-1], "{divide"], "--scaling '{divide' is not known"),
+        ([*OWN[:-1], "{divide: 1, divide: 2}"], "is not known (key 'divide' is given twice"),
+        ([*OWN[:-1], "[" * 4000], "is not known (it is nested too deeply); write divide=10000"),
+        ([*OWN[:-1], f"{{divide: {'1:' * 400}1.0}}"], "is not known (int too large to convert to float); write divide"),
+        ([*OWN[:-1], "{divide: " + "9" * 400 + "}"], "--weights w.pth has a number that is too large."),
         ([*OWN[:-1], "multiply=2"], "one of the keys divide, stretch"),
         ([*OWN, "--layout", "none"], "layout must be one of auto, timm-by-order, moco-v2"),
         ([*OWN, "--feature", "last"], "feature"),
@@ -190,7 +196,7 @@ def test_position_embeddings_follow_the_input_size_when_asked(command: Command) 
         ([*OWN, "--bands", "B04", "NDVI"], "band 'NDVI' is not known"),
         ([*OWN, "--bands", "B04", "B03", "B02"], "conv1.weight (64, 13, 7, 7) instead of (64, 3, 7, 7)"),
     ],
-    ids=str,
+    ids=range(18),
 )
 def test_what_is_said_of_a_weight_file_must_make_a_checkpoint(
     command: Command, arguments: list[str], message: str
@@ -237,3 +243,60 @@ def test_features_follow_a_file_that_is_not_pinned(command: Command, tmp_path: P
         found.append(np.load("f.npz")["features"])
         place.with_name("w.pth.sha256").unlink()  # the new file is meant
     assert not np.allclose(*found)
+
+
+def test_inspect_of_two_copies_writes_an_entry_for_each(command: Command, tmp_path: Path) -> None:
+    state = initialised("vit_tiny_patch16_224", 13)
+    decoder = {"decoder_embed.weight": torch.zeros(2)}
+    average = {name: tensor + 1 for name, tensor in state.items()}
+    torch.save({"model": state | decoder, "model_ema": average | decoder}, "w.pth")
+    code, out, _ = command("checkpoint", "inspect", "w.pth")
+    assert code == 0
+    first, second = (yaml.safe_load(part) for part in re.findall(r"^checkpoints:(?:\n .*)+", out, re.MULTILINE))
+    for written, biases in ((first, state), (second, average)):
+        entry = Checkpoint.model_validate({"name": "mine"} | written["checkpoints"]["vit_tiny_patch16_224.mine"])
+        assert torch.equal(build(entry, seed=0).state_dict()["norm.bias"], biases["norm.bias"])
+
+
+def vit(**tensors: torch.Tensor) -> State:
+    return backbone("vit_tiny_patch16_224", 3) | {name.replace("__", "."): tensor for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("state", "arguments"),
+    [
+        (vit(patch_embed__proj__weight=torch.zeros(192, 0, 16, 16)), ()),
+        (vit(patch_embed__proj__weight=torch.zeros(192, 1, 16, 16).expand(-1, 10**9, -1, -1)), ()),
+        (vit(patch_embed__proj__weight=torch.zeros(192, 0, 16, 16)), ("--arch", "vit_tiny_patch16_224")),
+        (vit(patch_embed__proj__weight=torch.zeros(192)), ()),
+        (vit(patch_embed__proj__weight=torch.zeros(192, 3, 16, 0)), ()),
+        (vit(pos_embed=torch.zeros(1, 0, 192)), ()),
+        (vit(pos_embed=torch.zeros(1, 1, 192).expand(-1, 10**12, -1)), ()),
+        (vit(pos_embed=torch.zeros(1, 5, 192)), ("--arch", "swin_tiny_patch4_window7_224")),
+        (vit(patch_embed__proj__weight=torch.zeros(192, 3, 16, 16).to_sparse()), ()),
+        (vit() | {"": torch.zeros(2), ".": torch.zeros(2), ".x": torch.zeros(2)}, ()),
+        ({".relative_position_index": torch.zeros(2), "rel_pos_bias.x": torch.zeros(2)}, ("--layout", "data2vec")),
+        ({"conv1.weight": torch.zeros(2), "layer4.0.conv2.weight": torch.zeros(())}, ()),
+    ],
+    ids=range(12),
+)
+def test_inspect_of_an_odd_file_says_that_it_does_not_load(
+    command: Command, state: State, arguments: tuple[str, ...]
+) -> None:
+    torch.save(state, "w.pth")
+    code, _, err = command("checkpoint", "inspect", "w.pth", *arguments)
+    assert code == 1 or (code == 2 and len(err.splitlines()) == 1)
+
+
+def test_the_size_that_position_embeddings_tell_has_a_limit(command: Command) -> None:
+    torch.save(vit(pos_embed=torch.zeros(1, 1, 192).expand(-1, 100 * 100 + 1, -1)), "w.pth")
+    _, out, _ = command("checkpoint", "inspect", "w.pth", "--json")
+    assert json.loads(out)["readings"][0]["image_size"] == 1024
+
+
+def test_an_empty_file_is_not_run(command: Command) -> None:
+    Path("w.pth").touch()
+    for arguments in (("checkpoint", "inspect", "w.pth"), (*RUN, *OWN, "--quiet")):
+        code, _, err = command(*arguments)
+        assert code == 2
+        assert "w.pth is empty, not weights; get it again." in err

@@ -96,11 +96,12 @@ def _show(found: "Inspection", file: Path, sha256: str) -> None:
 def _entry(found: "Inspection", file: Path, sha256: str) -> str:
     bands = USUAL_BANDS.get(found.channels or 0, ())
     scaling = RADAR_SCALING if bands == SENTINEL_1 else USUAL_SCALING
+    layout = found.choice if isinstance(found.choice, str) else json.dumps(found.choice.written())
     order = ", ".join(bands) if bands else f"the {found.channels} band names"
     return f"""checkpoints:
   {found.arch}.mine:
     arch: {found.arch}
-    weights: {{path: {json.dumps(str(file.resolve()))}, sha256: {sha256}, layout: {found.reading.name}}}
+    weights: {{path: {json.dumps(str(file.resolve()))}, sha256: {sha256}, layout: {layout}}}
     bands: [{order}]  # in the order it was trained with
     image_size: {found.image_size}
     scaling: {scaling}  # as it was trained with

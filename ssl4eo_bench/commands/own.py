@@ -4,15 +4,12 @@ import argparse
 import re
 from pathlib import Path
 
-import yaml
-from pydantic import ValidationError
-
 from ssl4eo_bench.commands.checkpoint import hashed
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.spec.canonical import first_fault
-from ssl4eo_bench.spec.checkpoints import Checkpoint
+from ssl4eo_bench.spec.checkpoints import Checkpoint, checkpoint_from
 from ssl4eo_bench.spec.weights import AUTO
+from ssl4eo_bench.spec.yaml_text import parse_yaml
 
 Arguments = argparse.Namespace
 
@@ -54,18 +51,16 @@ def own_checkpoints(arguments: Arguments, progress: Progress) -> tuple[Checkpoin
         "feature": arguments.feature or "pooled",
         "resize_pos_embed": arguments.resize_pos_embed or None,
     }
-    try:
-        return (Checkpoint.model_validate(entry),)
-    except ValidationError as error:
-        raise SpecError(f"--weights {file}: {first_fault(error)}.") from None
+    return (checkpoint_from(entry, f"--weights {file}"),)
 
 
 def _scaling(text: str) -> object:
     """`divide=10000` and `uint8=10000`, or a mapping as in an entry."""
     name, equals, number = text.partition("=")
     try:
-        return {name.strip(): float(number)} if equals else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError):
+        return {name.strip(): float(number)} if equals else parse_yaml(text)
+    except ValueError as error:
+        why = "" if equals else f" ({error})"
         raise SpecError(
-            f"--scaling {text!r} is not known; write divide=10000, uint8=10000, or a mapping as in docs/inputs.md."
+            f"--scaling {text!r} is not known{why}; write divide=10000, uint8=10000, or a mapping as in docs/inputs.md."
         ) from None

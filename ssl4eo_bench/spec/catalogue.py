@@ -7,15 +7,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
-
 import ssl4eo_bench
 import ssl4eo_bench.tasks
 from ssl4eo_bench.errors import SpecError, UnknownNameError
-from ssl4eo_bench.spec.canonical import Frozen, first_fault
-from ssl4eo_bench.spec.checkpoints import Checkpoint
+from ssl4eo_bench.spec.canonical import Frozen
+from ssl4eo_bench.spec.checkpoints import Checkpoint, checkpoint_from
 from ssl4eo_bench.spec.tasks import Task
+from ssl4eo_bench.spec.yaml_text import parse_yaml
 
 
 class Catalogue(Frozen):
@@ -119,7 +117,7 @@ def _members(name: str, members: Any, checkpoints: dict[str, Checkpoint], file: 
     if not isinstance(members, list) or not members:
         raise SpecError(f"{file}: suite {name!r} must be a list of checkpoints.")
     for member in members:
-        if member not in checkpoints:
+        if not isinstance(member, str) or member not in checkpoints:
             raise SpecError(f"{file}: suite {name!r} names {member!r}, which is not a checkpoint of the file.")
     return tuple(members)
 
@@ -130,31 +128,14 @@ def _shipped() -> Path:
     return beside if beside.is_file() else package / "checkpoints.yaml"
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML would let a second entry of one name replace the first in silence.
-
-    Keys are compared as they are written, before `<<` brings in those of other mappings, which an entry's own keys may
-    override.
-    """
-
-    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        assert isinstance(node, yaml.MappingNode)
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
-        return node
-
-
 @cache
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        raw = parse_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SpecError(f"{file} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, a text that is not UTF-8, …
-        raise SpecError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
+    except ValueError as error:  # or a text that is not UTF-8
+        raise SpecError(f"{file} is not valid YAML: {error}.") from error
     if not isinstance(raw, dict) or (unknown := set(raw) - {"checkpoints", "suites", "shared"}):
         found = ", ".join(sorted(map(str, unknown))) if isinstance(raw, dict) else type(raw).__name__
         raise SpecError(f"{file} may hold the keys `checkpoints`, `suites` and `shared`; found {found}.")
@@ -181,9 +162,4 @@ def _entry(name: str, entry: Any, file: Path) -> Checkpoint:
     weights = entry.get("weights")
     if isinstance(weights, dict) and isinstance(weights.get("path"), str):  # relative to the file that names it
         entry = entry | {"weights": weights | {"path": str(file.resolve().parent / weights["path"])}}
-    try:
-        return Checkpoint.model_validate({"name": name} | entry)
-    except ValidationError as error:
-        raise SpecError(f"{file}: checkpoint {name!r}: {first_fault(error)}.") from None
-    except OverflowError:
-        raise SpecError(f"{file}: checkpoint {name!r} has a number that is too large.") from None
+    return checkpoint_from({"name": name} | entry, f"{file}: checkpoint {name!r}")

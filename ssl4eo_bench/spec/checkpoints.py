@@ -1,6 +1,7 @@
 """A checkpoint: one pretrained backbone, with everything that decides what it computes."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
@@ -143,3 +144,23 @@ class Checkpoint(Frozen):
             return Checkpoint.model_validate(changed)
         except ValidationError as error:
             raise SpecError(f"--image-size {image_size} cannot be: {first_fault(error)}.") from None
+
+
+def checkpoint_from(entry: Mapping[str, object], where: str) -> Checkpoint:
+    """The checkpoint that a person describes.
+
+    Args:
+        entry: its keys.
+        where: what they are found in, for messages.
+
+    Raises:
+        SpecError: if they do not make a checkpoint.
+    """
+    try:
+        return Checkpoint.model_validate(entry)
+    except ValidationError as error:
+        raise SpecError(f"{where}: {first_fault(error)}.") from None
+    except OverflowError:
+        raise SpecError(f"{where} has a number that is too large.") from None
+    except RecursionError:
+        raise SpecError(f"{where} is nested too deeply.") from None

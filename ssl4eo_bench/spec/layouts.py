@@ -21,12 +21,21 @@ AVERAGED = "n_averaged"
 """Counts, in an AveragedModel of PyTorch's, what was averaged; no network has it, and no wrapper stands before it."""
 
 
-def _expression(pattern: str) -> str:
+def _rename(rename: tuple[str, str]) -> tuple[str, str]:
+    pattern, replacement = rename
     try:
-        re.compile(pattern)
-    except re.error as error:
+        expression = re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(f"{pattern!r} is not a regular expression ({error})") from None
-    return pattern
+    try:
+        expression.sub(replacement, "")  # reads the replacement, whether there is a match or not
+    except (re.error, IndexError) as error:
+        raise ValueError(f"{replacement!r} cannot be put for {pattern!r} ({error})") from None
+    return rename
+
+
+Rename = Annotated[tuple[str, str], AfterValidator(_rename)]
+"""A regular expression, and what to put for it."""
 
 
 class Layout(Frozen):
@@ -50,13 +59,17 @@ class Layout(Frozen):
     prefix: str = ""
     leftovers: tuple[str, ...] = ()
     marker: str | None = None
-    renames: tuple[tuple[Annotated[str, AfterValidator(_expression)], str], ...] = ()
+    renames: tuple[Rename, ...] = ()
     constants: dict[str, float] = Field(default_factory=dict)
     detected: bool = True
 
     def identity(self) -> dict[str, object]:
         """Everything about it that can move a number, for digests."""
         return self.model_dump(exclude={"about", "detected"})
+
+    def written(self) -> dict[str, object]:
+        """What of it has to be written in an entry."""
+        return self.model_dump(exclude={"about", "detected"}, exclude_defaults=True)
 
     def is_leftover(self, name: str) -> bool:
         """Whether such files hold this beside the backbone."""

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from ssl4eo_bench.spec.canonical import Frozen, OneOf, Written, digest
 from ssl4eo_bench.spec.downloads import Sha256Start
@@ -14,21 +14,24 @@ from ssl4eo_bench.spec.layouts import LAYOUTS, Layout
 AUTO = "auto"
 BY_ORDER = "timm-by-order"
 
+RENAMES_DEPTH = 2
+"""Lists in each other, at most, in a layout that is written out: pairs in a list of renames."""
+
 Sha256 = Annotated[str, Written(r"[0-9a-f]{64}", "a sha256 of 64 digits in lower case")]
 
 
 def _layout(value: object) -> object:
     if isinstance(value, dict):
-        pairs = {key: _tuples(item) for key, item in value.items()}
-        return Layout.model_validate(pairs)
+        return Layout.model_validate({key: _tuples(item, RENAMES_DEPTH) for key, item in value.items()})
     known = (AUTO, BY_ORDER, *LAYOUTS)
     if isinstance(value, Layout) or value in known:
         return value
     raise ValueError(f"layout must be one of {', '.join(known)}, or a mapping of keys, prefix, leftovers, renames")
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def _tuples(value: Any, depth: int) -> Any:
+    """A list as a tuple, and so lists in it down to a depth: with YAML's anchors, a list may hold itself."""
+    return tuple(_tuples(item, depth - 1) for item in value) if depth and isinstance(value, list) else value
 
 
 LayoutChoice = Annotated[str | Layout, BeforeValidator(_layout)]
@@ -40,14 +43,14 @@ class PackagedWeights(Frozen):
     """A weight file that an installable Python package ships.
 
     Attributes:
-        package: import name of the package.
+        package: import name of the package, the outermost: looking for an inner one would run code of the outer.
         file: path inside it.
         sha256: of the file; any other content is refused.
         layout: of the file.
         install: the command that brings the package.
     """
 
-    package: str
+    package: Annotated[str, Written(r"[^\W\d]\w*", "the import name of a package, without dots")]
     file: str
     sha256: Sha256
     layout: LayoutChoice = AUTO
@@ -65,6 +68,20 @@ class FileWeights(Frozen):
     layout: LayoutChoice = AUTO
 
 
+ADDRESS = "an address like https://host/file"
+
+
+def _address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        known = bool(parts.hostname) and parts.port != 0
+    except ValueError as error:  # brackets that do not belong there, or a port that is none
+        raise ValueError(f"{url!r} is not {ADDRESS} ({error})") from None
+    if not known:
+        raise ValueError(f"{url!r} is not {ADDRESS}")
+    return url
+
+
 class UrlWeights(Frozen):
     """A file on the web.
 
@@ -75,7 +92,7 @@ class UrlWeights(Frozen):
         layout: of the file.
     """
 
-    url: Annotated[str, Written(r"https?://[^/\s]+/\S+", "an address like https://host/file")]
+    url: Annotated[str, Written(r"https?://[^/\s]+/\S+", ADDRESS), AfterValidator(_address)]
     sha256: Sha256Start | None = None
     md5: Annotated[str | None, Written(r"[0-9a-f]{32}", "an md5 of 32 digits in lower case")] = None
     layout: LayoutChoice = AUTO
@@ -161,7 +178,7 @@ class DriveWeights(Frozen):
     @property
     def place(self) -> PurePosixPath:
         """Where it is kept below the weights of a cache."""
-        return PurePosixPath("drive", self.drive.strip("-_"), self.file)
+        return PurePosixPath("drive", f"id{self.drive}", self.file)  # an id may begin with a sign, a folder must not
 
 
 class HubWeights(Frozen):

@@ -32,6 +32,7 @@ from ssl4eo_bench.spec.weights import (
     RandomWeights,
     RemoteWeights,
     UrlWeights,
+    Weights,
     weights_identity,
 )
 from tests.remote import Remote
@@ -407,16 +408,16 @@ def test_the_file_is_hashed_where_the_entry_leaves_it_open(tmp_path: Path) -> No
     file = tmp_path / "w.pth"
     file.write_bytes(CONTENT)
     whole = sha256(CONTENT)
-    pinned = [None, RandomWeights(random=True), FileWeights(path=str(file), sha256=whole)]
+    pinned: list[Weights | None] = [None, RandomWeights(random=True), FileWeights(path=str(file), sha256=whole)]
     pinned += [UrlWeights(url="https://host/w.pth", sha256=whole, md5="0" * 32)]
-    open_ones = [
+    open_ones: list[RemoteWeights | HubWeights] = [
         UrlWeights(url="https://host/w.pth", md5="0" * 32),
         UrlWeights(url="https://host/w.pth", sha256=whole[:63]),
         HubFileWeights(hf="owner/repo@main/w.pth"),
         DriveWeights(drive=DRIVE_ID, file="w.pth"),
         HubWeights(timm="resnet50.a1_in1k"),
     ]
-    assert [unpinned_sha256(weights, tmp_path) for weights in (*pinned, *open_ones)] == [None] * 9
+    assert [unpinned_sha256(weights, tmp_path) for weights in [*pinned, *open_ones]] == [None] * 9
     for weights in open_ones:
         place = weights_place(weights, tmp_path)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -440,3 +441,13 @@ def test_the_prose_of_a_layout_tells_no_results_apart() -> None:
         return weights_identity(FileWeights(path="w.pth", sha256="0" * 64, layout=Layout(keys=("model",), **layout)))
 
     assert identity() == identity(about="mine") == identity(detected=False) != identity(prefix="net.")
+
+
+def test_files_of_google_drive_have_places_of_their_own(remote: Remote, tmp_path: Path, offer: Offer) -> None:
+    ids = (DRIVE_ID, f"-{DRIVE_ID}", f"_{DRIVE_ID}", f"{DRIVE_ID}-", f"id{DRIVE_ID}")
+    places = {weights_place(DriveWeights(drive=each, file="w.pth"), tmp_path) for each in ids}
+    assert len(places) == len(ids)
+    remote.files[f"download?id=-{DRIVE_ID}&export=download&confirm=t"] = CONTENT
+    offer("drive", OTHER)
+    signed = DriveWeights(drive=f"-{DRIVE_ID}", file="w.pth")
+    assert obtain(signed, "mine", tmp_path, Silent()).read_bytes() == CONTENT

@@ -293,6 +293,30 @@ def test_a_users_file_adds_entries(tmp_path: Path) -> None:
             ("{random: true}", "{path: w, sha256: " + 64 * "a" + ", layout: {renames: [['(', x]]}}"),
             "'(' is not a regular expression",
         ),
+        (
+            ("{random: true}", "{path: w, sha256: " + 64 * "a" + ", layout: {renames: [['a{99999999999999}', x]]}}"),
+            "'a{99999999999999}' is not a regular expression",
+        ),
+        (
+            ("{random: true}", "{path: w, sha256: " + 64 * "a" + ", layout: {renames: [['^a', '\\1']]}}"),
+            "'\\\\1' cannot be put for '^a' (invalid group reference 1",
+        ),
+        (
+            ("{random: true}", "{path: w, sha256: " + 64 * "a" + ", layout: {renames: [['^a', '\\g<b>']]}}"),
+            "'\\\\g<b>' cannot be put for '^a' (unknown group name 'b')",
+        ),
+        (
+            ("{random: true}", "{path: w, sha256: " + 64 * "a" + ", layout: {keys: &k [*k]}}"),
+            "weights.layout.keys.0: Input should be a valid string",
+        ),
+        (
+            ("{random: true}", "{package: os.path, file: f, sha256: " + 64 * "a" + ", install: i}"),
+            "'os.path' is not the import name of a package, without dots",
+        ),
+        (("{random: true}", "{url: 'https://host:99999/w', md5: " + 32 * "a" + "}"), "is not an address like https://"),
+        (("{random: true}", "{url: 'https://host:x/w', md5: " + 32 * "a" + "}"), "is not an address like https://"),
+        (("{random: true}", "{url: 'https://[::1/w', md5: " + 32 * "a" + "}"), "is not an address like https://"),
+        (("{random: true}", "{url: 'https://:80/w', md5: " + 32 * "a" + "}"), "is not an address like https://"),
     ],
 )
 def test_a_malformed_file_is_refused_with_its_fault(tmp_path: Path, change: tuple[str, str], message: str) -> None:
@@ -384,6 +408,9 @@ def test_a_broken_task_module_stops_and_is_named(tmp_path: Path, monkeypatch: py
         catalogue.task_modules()
 
 
+DEEP = "shared:\n  - &a0 []\n" + "".join(f"  - &a{depth} [*a{depth - 1}]\n" for depth in range(1, 10_000))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -395,14 +422,20 @@ def test_a_broken_task_module_stops_and_is_named(tmp_path: Path, monkeypatch: py
         (ENTRY + "suites: {s: []}\n", "must be a list of checkpoints"),
         (ENTRY + "suites: {all: [mine.tag]}\n", "'all' is already in the catalogue"),
         (ENTRY + "suites: {5: [mine.tag]}\n", "must map names to entries"),
-        ("[" * 4000, "not valid YAML"),
+        ("[" * 4000, "not valid YAML: it is nested too deeply"),
         (
             ENTRY.replace("{divide: 10000}", "{mean: {B04: 1, B4: 2, B03: 1, B02: 1}, std: {B04: 1, B03: 1, B02: 1}}"),
             "a band twice",
         ),
         (ENTRY.replace("{random: true}", "{timm: resnet50.a1_in1k}"), "not of the architecture resnet18"),
+        (ENTRY + "    licence: " + "1:" * 400 + "1.0\n", "not valid YAML: int too large to convert to float"),
+        (ENTRY + "    licence: !!timestamp today\n", "not valid YAML"),
+        (ENTRY + "    licence: !!bool perhaps\n", "not valid YAML"),
+        (DEEP + ENTRY.replace("{random: true}", "{url: *a9999}"), "is nested too deeply"),
+        (ENTRY + "suites: {s: [[mine.tag]]}\n", "suite 's' names \\['mine.tag'\\], which is not a checkpoint"),
+        (ENTRY + "suites: {s: [{mine.tag: 1}]}\n", "suite 's' names {'mine.tag': 1}, which is not a checkpoint"),
     ],
-    ids=range(11),
+    ids=range(17),
 )
 def test_what_would_mean_something_else_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(SpecError, match=message) as refusal:
