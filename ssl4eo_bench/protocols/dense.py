@@ -16,7 +16,7 @@ from ssl4eo_bench.protocols.linear import LinearProbe
 
 @dataclass(frozen=True)
 class DenseHead:
-    """A head in the space of the features: standardisation and rotation are folded into it.
+    """A head in the space of the features: standardisation is folded into it.
 
     Attributes:
         mean: `[D]`, of the training features.
@@ -31,9 +31,8 @@ class DenseHead:
     @classmethod
     def of(cls, probe: LinearProbe) -> "DenseHead":
         """The chosen head of a probe."""
-        basis, weights = probe.basis, probe.head.weights.double()
-        folded = weights[:, :-1] @ basis.rotation.double().T / basis.scale.double()
-        return cls(basis.mean, folded.float(), weights[:, -1].float())
+        standardisation, weights = probe.standardisation, probe.head.weights
+        return cls(standardisation.mean, weights[:, :-1] / standardisation.scale, weights[:, -1])
 
     def logits(self, grid: Tensor) -> Tensor:
         """Logits `[N, C, g, g]` of features `[N, D, g, g]`."""

@@ -11,7 +11,8 @@ from ssl4eo_bench.metrics.evaluation import tune_thresholds
 from ssl4eo_bench.metrics.ranking import Ranking
 from ssl4eo_bench.metrics.segmentation import confusion_matrix, mean_iou
 from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.protocols.solver import Basis, Head, solve_path
+from ssl4eo_bench.protocols.solver import Head, solve_path
+from ssl4eo_bench.protocols.standardisation import Standardisation
 from ssl4eo_bench.spec.protocols import Linear
 from ssl4eo_bench.spec.tasks import MAIN_METRIC, Kind
 
@@ -35,7 +36,7 @@ class LinearProbe:
 
     Attributes:
         kind: of the task.
-        basis: of the training features.
+        standardisation: by the training features.
         head: the chosen one.
         path: every value of C that was solved, ascending.
         val_probabilities: `[N, C]` of the validation split.
@@ -44,7 +45,7 @@ class LinearProbe:
     """
 
     kind: Kind
-    basis: Basis
+    standardisation: Standardisation
     head: Head
     path: tuple[PathPoint, ...]
     val_probabilities: np.ndarray
@@ -53,7 +54,7 @@ class LinearProbe:
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Class probabilities `[N, C]` float64 of features `[N, D]`."""
-        return _probabilities(self.head.logits(self.basis.transform(features)), self.kind)
+        return _probabilities(self.head.logits(self.standardisation, features), self.kind)
 
 
 def fit_linear(
@@ -73,15 +74,14 @@ def fit_linear(
         protocol: its settings.
         kind: multilabel fits independent sigmoids; multiclass, and segmentation with a pixel a row, a softmax.
         classes: number of classes, also those without training samples.
-        train: features `[N, D]` float32 and targets, `[N]` or `[N, C]`.
+        train: features `[N, D]`, float32 or float16, and targets, `[N]` or `[N, C]`.
         val: the same of the validation split, on which C is chosen.
         device: where to solve.
         progress: shows the path.
         full_path: solve the points behind the stop, too. They cannot be chosen, so no number depends on it.
     """
     with _threads_for(train[0]):
-        basis = Basis.of(train[0], torch.device(device))
-        features, val_features = basis.transform(train[0]), basis.transform(val[0])
+        standardisation = Standardisation.of(train[0], torch.device(device))
         metric = _main_metric(kind, val[1])
         grid = protocol.grid()
         points: list[PathPoint] = []
@@ -89,15 +89,14 @@ def fit_linear(
         unconverged = since_best = 0
         with progress.stage(f"linear probe, up to {len(grid)} penalties", total=len(grid), unit="heads") as advance:
             for head in solve_path(
-                basis,
-                features,
+                standardisation.blocks(train[0]),
                 train[1],
                 "sigmoid" if kind == "multilabel" else "softmax",
                 grid,
                 classes=classes,
                 tolerance=protocol.tolerance,
             ):
-                value = metric(head.logits(val_features))
+                value = metric(head.logits(standardisation, val[0]))
                 points.append(PathPoint(head.C, value, head.gradient, head.iterations))
                 unconverged += not head.converged
                 stopped = since_best >= protocol.patience
@@ -110,10 +109,10 @@ def fit_linear(
                     break
             advance(len(grid) - len(points))
         assert chosen is not None  # the grid is not empty
-        probabilities = _probabilities(chosen[0].logits(val_features), kind)
+        probabilities = _probabilities(chosen[0].logits(standardisation, val[0]), kind)
         return LinearProbe(
             kind=kind,
-            basis=basis,
+            standardisation=standardisation,
             head=chosen[0],
             path=tuple(points),
             val_probabilities=probabilities,

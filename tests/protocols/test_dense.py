@@ -41,7 +41,7 @@ def test_the_head_on_the_grid_is_the_head_on_upsampled_features(problem: Any) ->
 def test_logits_on_the_grid_are_those_of_the_probe(problem: Any) -> None:
     grid, _, probe = problem
     rows = np.moveaxis(grid, 1, -1).reshape(-1, 12)
-    expected = probe.head.logits(probe.basis.transform(rows))
+    expected = probe.head.logits(probe.standardisation, rows)
     found = DenseHead.of(probe).logits(torch.from_numpy(grid)).numpy()
     np.testing.assert_allclose(np.moveaxis(found, 1, -1).reshape(-1, 3), expected, atol=1e-4 * np.abs(expected).max())
 

@@ -45,12 +45,12 @@ class Scripted:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, accuracies: list[float], *, converged: bool = True) -> None:
         self.solved = 0
 
-        def path(basis: Any, features: Any, targets: Any, family: Any, grid: Any, **options: Any) -> Any:
+        def path(blocks: Any, targets: Any, family: Any, grid: Any, **options: Any) -> Any:
             for penalty, accuracy in zip(grid, accuracies, strict=False):
                 self.solved += 1
                 yield Head(penalty, accuracy, 0.0, 1, converged=converged)  # type: ignore[arg-type]
 
-        def logits(head: Head, transformed: Any) -> np.ndarray:
+        def logits(head: Head, standardisation: Any, features: Any) -> np.ndarray:
             right = round(float(head.weights) * 100)
             return np.repeat([[1.0, 0.0], [0.0, 1.0]], [right, 100 - right], axis=0)
 

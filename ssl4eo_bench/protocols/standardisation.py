@@ -1,0 +1,48 @@
+"""Features of any split, standardised by those of the training split."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ROWS = 512
+"""Rows of features in a block: it stays in the processor's cache, and thin matrix products are fastest by blocks."""
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """The mean and the standard deviation of training features.
+
+    Attributes:
+        mean: `[D]` float32.
+        scale: `[D]` float32, 1 where a feature is constant.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, features: np.ndarray, device: torch.device) -> "Standardisation":
+        """Of training features `[N, D]`, with sums in float64."""
+        blocks = [slice(start, start + ROWS) for start in range(0, len(features), ROWS)]
+        mean = sum(features[rows].sum(axis=0, dtype=np.float64) for rows in blocks) / len(features)
+        variance = sum(np.square(features[rows] - mean).sum(axis=0) for rows in blocks) / len(features)
+        scale = np.sqrt(variance)
+        scale[scale <= 1e-7 * np.abs(mean)] = 1.0  # constant, but for rounding
+        return cls(*(torch.from_numpy(array).float().to(device) for array in (mean, scale)))
+
+    def stream(self, features: np.ndarray) -> Iterator[Tensor]:
+        """Features `[N, D]` of any float type as standardised float32 `[≤ ROWS, D]` on the device, in order."""
+        for start in range(0, len(features), ROWS):
+            rows = torch.from_numpy(features[start : start + ROWS]).to(self.mean.device).float()
+            yield (rows - self.mean) / self.scale
+
+    def blocks(self, features: np.ndarray) -> Tensor:
+        """All of them at once in blocks `[B, ROWS, D]`; rows of zeros fill the last one."""
+        count, width = features.shape
+        standardised = torch.zeros(-(-count // ROWS), ROWS, width, device=self.mean.device)
+        for block, rows in zip(standardised, self.stream(features), strict=True):
+            block[: len(rows)] = rows
+        return standardised
