@@ -20,6 +20,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
+from ssl4eo_bench.backbones.precision import halved
 from ssl4eo_bench.errors import CacheError, WeightsError
 from ssl4eo_bench.progress import Advance, Progress
 from ssl4eo_bench.spec.canonical import Frozen, digest
@@ -29,7 +30,7 @@ from ssl4eo_bench.storage import locked, replacing, write_text
 
 SHARD_ROWS = 1024
 """Rows of features in a shard: of one image each, or of as many pixels of each tile as a key says."""
-EXTRACTION_VERSION = 1
+EXTRACTION_VERSION = 2
 """Bumped when the code between stored pixels and features changes what it computes."""
 
 Batch = TypeVar("Batch")
@@ -130,10 +131,10 @@ class Manifest(Frozen):
 
 @dataclass(frozen=True)
 class CachedFeatures:
-    """Features `[N, D]` or `[N, K, D]` float32 in the order of the samples, and where they came from.
+    """Features `[N, D]` or `[N, K, D]` in the order of the samples, and where they came from.
 
     Attributes:
-        values: the features.
+        values: the features; float16 where `halved` found that to do no harm, else float32.
         computed: of how many samples they were computed just now.
         runners: what computed them, now or earlier.
         weights_sha256: of the backbones that did.
@@ -235,7 +236,9 @@ def _fill(
         else:
             advance(len(rows))
         if values is None:
-            values = np.empty((key.rows, *rows.shape[1:]), dtype=np.float32)
+            values = np.empty((key.rows, *rows.shape[1:]), dtype=rows.dtype)
+        elif values.itemsize < rows.itemsize:
+            values = values.astype(rows.dtype)
         values[start:stop] = rows
     assert values is not None  # a split has samples
     shards = manifest.shards.values()
@@ -257,7 +260,7 @@ def _compute_shard(
         require_finite(features, key.checkpoint, key.task)
         rows.append(features)
         advance(len(features))
-    return np.concatenate(rows)
+    return halved(np.concatenate(rows))
 
 
 def require_finite(features: np.ndarray, checkpoint: str, task: str) -> None:

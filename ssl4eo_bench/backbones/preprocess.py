@@ -1,13 +1,14 @@
 """The input contract as a module: stored pixels in, the backbone's input tensor out, on the device."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl4eo_bench.spec.inputs import InputMapping
+from ssl4eo_bench.spec.inputs import Channel, InputMapping
 
 _FAR = 3e38  # stands for "no bound" in float32
 
@@ -29,43 +30,120 @@ class Preprocess(nn.Module):
                 self.register_buffer(f"rows{number}", resize_matrix(height, cast(int, size)), persistent=False)
                 self.register_buffer(f"columns{number}", resize_matrix(width, cast(int, size)).T, persistent=False)
         order = [band for group in groups for band in group]
-        channels = inputs.channels
         # A filled channel takes any plane and multiplies it by zero.
-        self._order = [order.index(c.source) if c.source else 0 for c in channels]
-        self._register("gain", [c.gain if c.source else 0.0 for c in channels])
-        self._register("offset", [c.offset for c in channels])
-        self._register("post_gain", [c.post_gain for c in channels])
-        self._register("post_offset", [c.post_offset for c in channels])
-        self._bounds("valid", [c.valid for c in channels])
-        self._bounds("clip", [c.clip for c in channels])
-        levels = {c.levels for c in channels if c.source}
-        self._levels = levels.pop() if len(levels) == 1 else None
-
-    def _register(self, name: str, values: Sequence[float]) -> None:
-        self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
-
-    def _bounds(self, name: str, bounds: Sequence[tuple[float | None, float | None]]) -> None:
-        self._register(f"{name}_low", [-_FAR if low is None else low for low, _ in bounds])
-        self._register(f"{name}_high", [_FAR if high is None else high for _, high in bounds])
+        self._order = [order.index(c.source) if c.source else 0 for c in inputs.channels]
+        self._scale = _scaling(inputs.channels)
 
     def forward(self, *groups: Tensor) -> Tensor:
         """Stored groups `[N, C_g, H_g, W_g]` of any number type to the input `[N, C, S, S]` in float32."""
-        planes = [self._resize(number, group.float()) for number, group in enumerate(groups)]
-        pixels = torch.cat(planes, dim=1) if len(planes) > 1 else planes[0]
+        if len(groups) == 1:  # the fewer pixels are put in order, the better
+            pixels = self._resize(0, self._arrange(groups[0]).float())
+        else:
+            planes = [self._resize(number, group.float()) for number, group in enumerate(groups)]
+            pixels = self._arrange(torch.cat(planes, dim=1))
+        scaled: Tensor = self._scale(pixels)
+        return scaled
+
+    def _arrange(self, planes: Tensor) -> Tensor:
+        """The plane of each channel."""
+        if self._order == list(range(planes.shape[1])):
+            return planes
         # Slices, not `index_select`: OpenVINO 2026.4 moves that one past the convolution behind it, wrongly.
-        pixels = torch.cat([pixels[:, plane : plane + 1] for plane in self._order], dim=1)
-        pixels = torch.minimum(torch.maximum(pixels, cast(Tensor, self.valid_low)), cast(Tensor, self.valid_high))
-        scaled = pixels * cast(Tensor, self.gain) + cast(Tensor, self.offset)
-        scaled = torch.minimum(torch.maximum(scaled, cast(Tensor, self.clip_low)), cast(Tensor, self.clip_high))
-        if self._levels:
-            scaled = torch.floor(scaled * self._levels) / self._levels
-        return scaled * cast(Tensor, self.post_gain) + cast(Tensor, self.post_offset)
+        return torch.cat([planes[:, plane : plane + 1] for plane in self._order], dim=1)
 
     def _resize(self, number: int, group: Tensor) -> Tensor:
         if not self._resized[number]:
             return group
         rows, columns = self.get_buffer(f"rows{number}"), self.get_buffer(f"columns{number}")
         return torch.matmul(rows, torch.matmul(group, columns))
+
+
+class _Clip(nn.Module):
+    """Clips each channel to bounds of its own."""
+
+    def __init__(self, lows: Sequence[float], highs: Sequence[float]) -> None:
+        super().__init__()
+        # Every pass over the images costs, with a small backbone a few per cent of the whole: none that does nothing.
+        self._bounded = (max(lows) > -math.inf, min(highs) < math.inf)
+        self.register_buffer("low", _column(lows), persistent=False)
+        self.register_buffer("high", _column(highs), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Of pixels `[N, C, H, W]`."""
+        if self._bounded[0]:
+            pixels = torch.maximum(pixels, self.get_buffer("low"))
+        if self._bounded[1]:
+            pixels = torch.minimum(pixels, self.get_buffer("high"))
+        return pixels
+
+
+class _Affine(nn.Module):
+    """Multiplies each channel by a gain of its own and adds an offset."""
+
+    def __init__(self, gains: Sequence[float], offsets: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("gain", _column(gains), persistent=False)
+        self.register_buffer("offset", _column(offsets), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Of pixels `[N, C, H, W]`."""
+        return pixels * self.get_buffer("gain") + self.get_buffer("offset")
+
+
+class _Quantise(nn.Module):
+    """Cuts values down to whole multiples of `1 / levels`."""
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self._levels = levels
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Of any shape."""
+        return torch.floor(values * self._levels) / self._levels
+
+
+def _scaling(channels: Sequence[Channel]) -> nn.Sequential:
+    """What the channels say of resized pixels; where they do not quantise, in two steps instead of four."""
+    gains = [c.gain if c.source else 0.0 for c in channels]
+    levels = {c.levels for c in channels if c.source and c.levels}
+    if levels:
+        return nn.Sequential(
+            _Clip(*_bounds(channels, lambda c: c.valid)),
+            _Affine(gains, [c.offset for c in channels]),
+            _Clip(*_bounds(channels, lambda c: c.clip)),
+            _Quantise(levels.pop()),
+            _Affine([c.post_gain for c in channels], [c.post_offset for c in channels]),
+        )
+    lows, highs = _bounds(channels, lambda c: c.valid)
+    scaled_lows, scaled_highs = _bounds(channels, lambda c: c.clip)
+    return nn.Sequential(
+        _Clip(
+            [max(low, (bound - c.offset) / c.gain) for low, bound, c in zip(lows, scaled_lows, channels, strict=True)],
+            [
+                min(high, (bound - c.offset) / c.gain)
+                for high, bound, c in zip(highs, scaled_highs, channels, strict=True)
+            ],
+        ),
+        _Affine(
+            [c.post_gain * gain for c, gain in zip(channels, gains, strict=True)],
+            [c.post_gain * c.offset + c.post_offset for c in channels],
+        ),
+    )
+
+
+def _bounds(
+    channels: Sequence[Channel], which: Callable[[Channel], tuple[float | None, float | None]]
+) -> tuple[list[float], list[float]]:
+    """The lower and the upper bounds of channels; infinite where there is none."""
+    bounds = [which(channel) for channel in channels]
+    return [-math.inf if low is None else low for low, _ in bounds], [
+        math.inf if high is None else high for _, high in bounds
+    ]
+
+
+def _column(values: Sequence[float]) -> Tensor:
+    """A value for each channel, to compute with pixels; bounds that are infinite are far instead."""
+    return torch.tensor(values).clamp(-_FAR, _FAR).view(-1, 1, 1)
 
 
 def separate(

@@ -76,7 +76,7 @@ def _embeddings(job: Job, split: SplitName, found: "CachedFeatures", progress: P
     samples = job.samples[split]
     return Embeddings(
         ids=samples.ids,
-        features=found.values,
+        features=found.values.astype("float32", copy=False),
         targets=None if job.task.kind == "segmentation" else samples.targets(progress),
         classes=job.task.classes,
         about=_about(job, split, found),

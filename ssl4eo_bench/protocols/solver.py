@@ -235,11 +235,9 @@ def _continued(solved: Sequence[tuple[float, Tensor, Tensor]], place: float) -> 
     """The polynomial through the weights of solved heads, at `place` = log C, and its logits."""
     nodes = [node for node, _, _ in solved]
     factors = [prod((place - other) / (node - other) for other in nodes if other != node) for node in nodes]
-    weights, logits = (
-        torch.stack([factor * head[part] for factor, head in zip(factors, solved, strict=True)]).sum(0)
-        for part in (1, 2)
-    )
-    return weights, logits
+    weights = torch.stack([factor * known for factor, (_, known, _) in zip(factors, solved, strict=True)])
+    logits = torch.stack([factor * known for factor, (_, _, known) in zip(factors, solved, strict=True)])
+    return weights.sum(0), logits.sum(0)
 
 
 def _eigenbasis(blocks: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -49,6 +49,14 @@ def key(**changes: object) -> FeatureKey:
     return FeatureKey.model_validate(base | {"backbone": "b", "inputs": "n"} | changes)
 
 
+class Mixed(Doubler):
+    """A backbone whose features fit half precision in the first shard only."""
+
+    def __call__(self, groups: Groups) -> np.ndarray:
+        features = super().__call__(groups)
+        return np.where(features < 2 * SHARD, features, 1e5 + features)
+
+
 EXPECTED = 2.0 * np.arange(ROWS, dtype=np.float32).reshape(-1, 1)
 
 
@@ -62,6 +70,17 @@ def test_features_are_computed_once_and_come_back_bit_for_bit(tmp_path: Path) ->
     assert (first.computed, again.computed) == (ROWS, 0)
     assert again.runners == ("doubler",)
     assert again.weights_sha256 == ("0" * 64,)
+
+
+def test_half_precision_is_taken_where_it_does_no_harm(tmp_path: Path) -> None:
+    found = FeatureCache(tmp_path).get(key(), Doubler(), read, Silent())
+    assert found.values.dtype == np.float16
+    for expected_computed in (ROWS, 0):
+        mixed = FeatureCache(tmp_path).get(key(backbone="mixed"), Mixed(), read, Silent())
+        np.testing.assert_array_equal(mixed.values[SHARD:], 1e5 + EXPECTED[SHARD:])
+        np.testing.assert_array_equal(mixed.values[:SHARD], EXPECTED[:SHARD])
+        assert mixed.values.dtype == np.float32
+        assert mixed.computed == expected_computed
 
 
 @pytest.mark.parametrize(
