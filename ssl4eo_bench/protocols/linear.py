@@ -89,7 +89,8 @@ def fit_linear(
         unconverged = since_best = 0
         with progress.stage(f"linear probe, up to {len(grid)} penalties", total=len(grid), unit="heads") as advance:
             for head in solve_path(
-                standardisation.blocks(train[0]),
+                standardisation,
+                train[0],
                 train[1],
                 "sigmoid" if kind == "multilabel" else "softmax",
                 grid,

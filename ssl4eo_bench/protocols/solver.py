@@ -2,13 +2,14 @@
 
 Every head minimises `Σ loss + ‖W‖² / (2C)`; intercepts are not penalised. What makes the path fast:
 
-- In the eigenbasis of the features' Gram matrix the Hessian of the loss is close to `S ⊗ Λ`, with the eigenvalues Λ
-  and the mean over samples of the curvature between classes S (`diag(p) - p pᵀ` for softmax, `p (1 - p)` for
-  sigmoids). With the penalty added it stays diagonal up to a rotation of the classes, so inverting it costs next to
-  nothing, and every step of L-BFGS starts from it instead of from a multiple of the identity. Böhning's bound (Ann.
-  Inst. Stat. Math. 44, 1992) has the largest possible S in its place, which is far too large once a head is confident.
-- A head starts from the parabola through its three predecessors on the path, continued to it, and with what L-BFGS
-  has learnt on them, corrected for the new penalty.
+- The features are rotated once into the eigenbasis of their Gram matrix. There the Hessian of the loss is close to
+  `S ⊗ Λ`, with the eigenvalues Λ and the mean over samples of the curvature between classes S (`diag(p) - p pᵀ` for
+  softmax, `p (1 - p)` for sigmoids). With the penalty added it stays diagonal up to a rotation of the classes, so
+  inverting it costs next to nothing, and every step of L-BFGS starts from it instead of from a multiple of the
+  identity. Böhning's bound (Ann. Inst. Stat. Math. 44, 1992) has the largest possible S in its place, which is far too
+  large once a head is confident.
+- A head starts from the parabola through its last three predecessors on the path, continued to it, and with what
+  L-BFGS has learnt on them, corrected for the new penalty.
 - Logits are linear in the weights: a start needs no matrix product, and a step's line search one for all of its trials.
 
 Features are float32, sums over samples that decide something are float64. Samples come in blocks, which thin matrix
@@ -18,7 +19,7 @@ class is a problem of its own, of shape `[classes]`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log, prod
 from typing import Literal
 
@@ -31,6 +32,8 @@ from ssl4eo_bench.protocols.memory import Memory
 from ssl4eo_bench.protocols.standardisation import Standardisation
 
 Family = Literal["softmax", "sigmoid"]
+
+ROWS = 512  # of features in a block
 
 MAX_ITERATIONS = 1000
 MAX_TRIALS = 20  # of a line search
@@ -64,7 +67,8 @@ class Head:
 
 
 def solve_path(
-    blocks: Tensor,
+    standardisation: Standardisation,
+    features: np.ndarray,
     targets: np.ndarray,
     family: Family,
     penalties: Sequence[float],
@@ -75,31 +79,46 @@ def solve_path(
     """Solve for ascending values of C, yielding each head as soon as it is done.
 
     Args:
-        blocks: standardised training features `[B, R, D]`, as `Standardisation.blocks` gives them.
+        standardisation: by the training features.
+        features: the training features, `[N, D]` float32 or float16.
         targets: class numbers `[N]` for softmax, indicators `[N, C]` for sigmoid.
         family: which logistic regression.
         penalties: values of C, ascending.
         classes: number of classes.
         tolerance: relative gradient norm at which a head has converged.
     """
-    problem = _Problem(blocks, targets, family, classes)
+    spectrum, axes = _eigenbasis(standardisation, features)
+    problem = _Problem(_rotated(standardisation, features, axes), spectrum, targets, family, classes)
     problems, length = problem.flat(problem.zero).shape
-    memory = Memory(problems, length, blocks.device)
-    solved: list[tuple[float, Tensor, Tensor]] = []  # log C, weights and logits of the last three
+    memory = Memory(problems, length, axes.device)
+    solved: list[tuple[float, _Point]] = []  # by C, the last three
     for number, C in enumerate(penalties):
-        weights, logits = _continued(solved, log(C)) if solved else (problem.zero, problem.logits(problem.zero))
         if solved:
             memory.add_curvature((1 / C - 1 / penalties[number - 1]) * problem.flat(problem.penalised)[0])
-        head, logits = _minimise(problem, memory, C, weights, logits, tolerance)
-        solved = [*solved[-2:], (log(C), head.weights, logits)]
-        yield head
+            start = _start(problem, solved, C, tolerance)
+        else:
+            start = problem.point(problem.zero, problem.logits(problem.zero), 1 / C)
+        head, point = _minimise(problem, memory, C, start, tolerance)
+        solved = [*solved[-2:], (C, point)]
+        yield replace(head, weights=torch.cat([head.weights[:, :-1] @ axes.T, head.weights[:, -1:]], dim=1))
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Weights, and what was computed at them; the gradient with that of the penalty."""
+
+    weights: Tensor
+    logits: Tensor
+    probabilities: Tensor
+    gradient: Tensor
 
 
 class _Problem:
     """The unpenalised loss as a function of weights, and its derivatives."""
 
-    def __init__(self, blocks: Tensor, targets: np.ndarray, family: Family, classes: int) -> None:
+    def __init__(self, blocks: Tensor, spectrum: Tensor, targets: np.ndarray, family: Family, classes: int) -> None:
         self._blocks = blocks
+        self._spectrum = spectrum
         self._softmax = family == "softmax"
         number, rows, width = blocks.shape
         indicators = torch.from_numpy(np.eye(classes, dtype=np.float32)[targets] if self._softmax else targets)
@@ -111,17 +130,19 @@ class _Problem:
         self.penalised = torch.ones_like(self.zero)
         self.penalised[:, -1] = 0.0
         self._count = len(targets)
-        self._spectrum, self._axes = _eigenbasis(blocks, self._count)
-        start = self.gradient(self.probabilities(self.logits(self.zero)) - self.targets)
+        start = self.point(self.zero, self.logits(self.zero), 0.0).gradient
         self._initial = self.dot(start, start).sqrt()
+
+    def point(self, weights: Tensor, logits: Tensor, penalty: float, probabilities: Tensor | None = None) -> _Point:
+        """What there is at weights and their logits, for `penalty` = 1 / C."""
+        probabilities = self.probabilities(logits) if probabilities is None else probabilities
+        residuals = probabilities - self.targets
+        loss = torch.cat([(residuals @ self._blocks).sum(0), residuals.sum((0, 2))[:, None]], dim=1)
+        return _Point(weights, logits, probabilities, loss + penalty * self.penalised * weights)
 
     def logits(self, weights: Tensor) -> Tensor:
         """Logits."""
         return (weights[:, :-1] @ self._blocks.mT).add_(weights[:, -1:])
-
-    def gradient(self, residuals: Tensor) -> Tensor:
-        """The gradient for residuals `p - y`."""
-        return torch.cat([(residuals @ self._blocks).sum(0), residuals.sum((0, 2))[:, None]], dim=1)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Probabilities; zero where a row is no sample."""
@@ -143,9 +164,9 @@ class _Problem:
         """The sum over samples, of each problem, in float64."""
         return values.sum(dtype=torch.float64)[None] if self._softmax else values.sum((0, 2), dtype=torch.float64)
 
-    def relative(self, gradient: Tensor) -> float:
-        """The norm of a gradient, relative to that at zero weights; of sigmoids, of the class where it is largest."""
-        return float((self.dot(gradient, gradient).sqrt() / self._initial).max())
+    def relative(self, gradient: Tensor) -> Tensor:
+        """The norm of a gradient, relative to that at zero weights, of each problem."""
+        return self.dot(gradient, gradient).sqrt() / self._initial
 
     def curvature(self, probabilities: Tensor, direction: Tensor) -> Tensor:
         """The second derivative of each problem's loss along a direction of the logits."""
@@ -166,59 +187,67 @@ class _Problem:
             values, axes = values.clamp_min(1e-12), torch.eye(len(values), device=values.device)
         rotation = axes.float()
         diagonal = values.float()[:, None] * self._spectrum + penalty * self.penalised
-
-        def solve(weights: Tensor) -> Tensor:
-            rotated = rotation.T @ torch.cat([weights[:, :-1] @ self._axes, weights[:, -1:]], dim=1)
-            solved = rotation @ (rotated / diagonal)
-            return torch.cat([solved[:, :-1] @ self._axes.T, solved[:, -1:]], dim=1)
-
-        return solve
+        return lambda weights: rotation @ ((rotation.T @ weights) / diagonal)
 
 
-def _minimise(
-    problem: _Problem, memory: Memory, C: float, weights: Tensor, logits: Tensor, tolerance: float
-) -> tuple[Head, Tensor]:
-    """Preconditioned L-BFGS from weights and their logits; the head and its logits."""
-    penalty = 1 / C
-    probabilities = problem.probabilities(logits)
-    gradient = problem.gradient(probabilities - problem.targets) + penalty * problem.penalised * weights
-    best, smallest, best_logits, since = weights, float("inf"), logits, 0
+def _start(problem: _Problem, solved: Sequence[tuple[float, _Point]], C: float, tolerance: float) -> _Point:
+    """Where to start for C: the last solved heads continued to it, or the last one where that will do already."""
+    before, last = solved[-1]
+    here = replace(last, gradient=last.gradient + (1 / C - 1 / before) * problem.penalised * last.weights)
+    nodes = [log(C / node) for node, _ in solved]
+    factors = [prod(other / (other - node) for other in nodes if other != node) for node in nodes]
+    weights = torch.stack([factor * head.weights for factor, (_, head) in zip(factors, solved, strict=True)]).sum(0)
+    logits = torch.stack([factor * head.logits for factor, (_, head) in zip(factors, solved, strict=True)]).sum(0)
+    there = problem.point(weights, logits, 1 / C)
+    stays = (problem.relative(here.gradient) <= tolerance)[:, None]
+    return _Point(
+        torch.where(stays, here.weights, there.weights),
+        torch.where(stays, here.logits, there.logits),
+        torch.where(stays, here.probabilities, there.probabilities),
+        torch.where(stays, here.gradient, there.gradient),
+    )
+
+
+def _minimise(problem: _Problem, memory: Memory, C: float, start: _Point, tolerance: float) -> tuple[Head, _Point]:
+    """Preconditioned L-BFGS."""
+    point = best = start
+    smallest, since = float("inf"), 0
     for iteration in range(MAX_ITERATIONS + 1):
-        norm = problem.relative(gradient)
+        norm = float(problem.relative(point.gradient).max())
         since += 1
         if norm < smallest:
-            best, smallest, best_logits, since = weights, norm, logits, 0
+            best, smallest, since = point, norm, 0
         # In float32 a gradient has a floor: a head that finds no smaller one for long is as good as it gets.
         if smallest <= tolerance or since == STALL or iteration == MAX_ITERATIONS:
             break
-        solve = problem.preconditioner(probabilities, penalty)
-        direction = memory.direction(gradient, solve)
-        slope = problem.dot(gradient, direction)
+        solve = problem.preconditioner(point.probabilities, 1 / C)
+        direction = memory.direction(point.gradient, solve)
+        slope = problem.dot(point.gradient, direction)
         if bool((slope >= 0).any()):  # rounding has spoilt the memory
             memory.forget(slope >= 0)
-            direction = memory.direction(gradient, solve)
-            slope = problem.dot(gradient, direction)
-        step, logits, probabilities = _line_search(problem, weights, logits, direction, slope, penalty)
-        weights = weights + step
-        changed = problem.gradient(probabilities - problem.targets) + penalty * problem.penalised * weights
-        memory.add(problem.flat(step), problem.flat(changed - gradient))
-        gradient = changed
-    return Head(C, best, smallest, iteration, converged=smallest <= tolerance), best_logits
+            direction = memory.direction(point.gradient, solve)
+            slope = problem.dot(point.gradient, direction)
+        step, logits, probabilities = _line_search(problem, point, direction, slope, 1 / C)
+        before, point = point, problem.point(point.weights + step, logits, 1 / C, probabilities)
+        memory.add(problem.flat(step), problem.flat(point.gradient - before.gradient))
+    return Head(C, best.weights, smallest, iteration, converged=smallest <= tolerance), best
 
 
 def _line_search(
-    problem: _Problem, weights: Tensor, logits: Tensor, direction: Tensor, slope: Tensor, penalty: float
+    problem: _Problem, point: _Point, direction: Tensor, slope: Tensor, penalty: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The step along `direction` whose slope has fallen to a fifth, with the logits and probabilities after it.
 
     Newton's method on the slope, kept inside the interval known to hold its root.
     """
     along = problem.logits(direction)
-    pull, stiffness = (penalty * problem.dot(vector * problem.penalised, direction) for vector in (weights, direction))
+    pull, stiffness = (
+        penalty * problem.dot(vector * problem.penalised, direction) for vector in (point.weights, direction)
+    )
     length = torch.ones_like(slope)
     low, high = torch.zeros_like(slope), torch.full_like(slope, float("inf"))
     for trial in range(MAX_TRIALS):
-        moved = logits + problem.each(length) * along
+        moved = point.logits + problem.each(length) * along
         probabilities = problem.probabilities(moved)
         now = problem.over_samples((probabilities - problem.targets) * along) + pull + length * stiffness
         enough = now.abs() <= 0.2 * slope.abs()
@@ -231,21 +260,20 @@ def _line_search(
     return problem.each(length) * direction, moved, probabilities
 
 
-def _continued(solved: Sequence[tuple[float, Tensor, Tensor]], place: float) -> tuple[Tensor, Tensor]:
-    """The polynomial through the weights of solved heads, at `place` = log C, and its logits."""
-    nodes = [node for node, _, _ in solved]
-    factors = [prod((place - other) / (node - other) for other in nodes if other != node) for node in nodes]
-    weights = torch.stack([factor * known for factor, (_, known, _) in zip(factors, solved, strict=True)])
-    logits = torch.stack([factor * known for factor, (_, _, known) in zip(factors, solved, strict=True)])
-    return weights.sum(0), logits.sum(0)
-
-
-def _eigenbasis(blocks: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The eigenvalues of the features' Gram matrix, with `count` for the intercept, and its eigenvectors."""
-    width = blocks.shape[2]
-    gram = torch.zeros(width, width, dtype=torch.float64, device=blocks.device)
-    for start in range(0, len(blocks), 4):
-        rows = blocks[start : start + 4].reshape(-1, width)
+def _eigenbasis(standardisation: Standardisation, features: np.ndarray) -> tuple[Tensor, Tensor]:
+    """The eigenvalues of the features' Gram matrix, with their number for the intercept, and its eigenvectors."""
+    width = features.shape[1]
+    gram = torch.zeros(width, width, dtype=torch.float64, device=standardisation.mean.device)
+    for rows in standardisation.stream(features):
         gram += (rows.T @ rows).double()
     eigenvalues, vectors = torch.linalg.eigh(gram)
-    return torch.cat([eigenvalues.clamp_min(0).float(), blocks.new_tensor([float(count)])]), vectors.float()
+    return torch.cat([eigenvalues.clamp_min(0), eigenvalues.new_tensor([len(features)])]).float(), vectors.float()
+
+
+def _rotated(standardisation: Standardisation, features: np.ndarray, axes: Tensor) -> Tensor:
+    """The features in blocks `[B, ROWS, D]`, rotated to the axes; rows of zeros fill the last block."""
+    count, width = features.shape
+    blocks = torch.zeros(-(-count // ROWS), ROWS, width, device=axes.device)
+    for block, rows in zip(blocks, standardisation.stream(features, ROWS), strict=True):
+        torch.mm(rows, axes, out=block[: len(rows)])
+    return blocks

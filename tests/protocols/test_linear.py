@@ -45,7 +45,7 @@ class Scripted:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, accuracies: list[float], *, converged: bool = True) -> None:
         self.solved = 0
 
-        def path(blocks: Any, targets: Any, family: Any, grid: Any, **options: Any) -> Any:
+        def path(standardisation: Any, features: Any, targets: Any, family: Any, grid: Any, **options: Any) -> Any:
             for penalty, accuracy in zip(grid, accuracies, strict=False):
                 self.solved += 1
                 yield Head(penalty, accuracy, 0.0, 1, converged=converged)  # type: ignore[arg-type]

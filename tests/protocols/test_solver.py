@@ -32,9 +32,10 @@ def solve(
     features: np.ndarray, targets: np.ndarray, family: Family, penalties: list[float], *, classes: int, **options: Any
 ) -> tuple[Standardisation, list[Head]]:
     standardisation = Standardisation.of(features, torch.device("cpu"))
-    blocks = standardisation.blocks(features)
     tolerance = options.get("tolerance", 1e-5)
-    heads = list(solve_path(blocks, targets, family, penalties, classes=classes, tolerance=tolerance))
+    heads = list(
+        solve_path(standardisation, features, targets, family, penalties, classes=classes, tolerance=tolerance)
+    )
     return standardisation, heads
 
 
