@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -23,9 +23,11 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from ssl4eo_bench.progress import Advance, Progress, Silent
-from ssl4eo_bench.results.files import MetricValue, RunResult
 from ssl4eo_bench.spec.inputs import Channel, InputMapping
 from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS
+
+if TYPE_CHECKING:  # what only lists names needs no results
+    from ssl4eo_bench.results.files import MetricValue, RunResult
 
 SPARKS = "▁▂▃▄▅▆▇█"
 
@@ -162,7 +164,7 @@ def line(text: str = "") -> None:
     _stdout().print(text, markup=False, soft_wrap=True)
 
 
-def percent(metric: MetricValue | None) -> str:
+def percent(metric: "MetricValue | None") -> str:
     """A metric in percent, with its interval if it has one."""
     if metric is None:
         return ""
@@ -172,7 +174,7 @@ def percent(metric: MetricValue | None) -> str:
     return f"{value} ({100 * metric.low:.2f}–{100 * metric.high:.2f})"
 
 
-def show_metrics(results: Sequence[tuple[RunResult, str]]) -> None:
+def show_metrics(results: "Sequence[tuple[RunResult, str]]") -> None:
     """Print the test metrics of results, each with its status; one table for each task."""
     by_task: dict[str, list[tuple[RunResult, str]]] = {}
     for result, status in results:
@@ -191,7 +193,7 @@ def show_metrics(results: Sequence[tuple[RunResult, str]]) -> None:
         table(title, columns, rows, right=columns[1:-1], spare=["C", "seed", *SHARED_METRICS[::-1]])
 
 
-def show_result(result: RunResult) -> None:
+def show_result(result: "RunResult") -> None:
     """Print everything about a result that a person would want to read."""
     spec = result.spec
     line(f"{spec.task_slug} · {spec.protocol_slug} · {spec.checkpoint.name} · seed {spec.seed}")

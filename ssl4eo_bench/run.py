@@ -31,7 +31,6 @@ from ssl4eo_bench.results.files import (
 from ssl4eo_bench.spec.tasks import SplitName
 from ssl4eo_bench.stages.extraction import Computed
 from ssl4eo_bench.stages.images import Images, Rows
-from ssl4eo_bench.stages.tiles import Tiles
 from ssl4eo_bench.storage import replacing
 
 
@@ -89,10 +88,7 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
     Test labels are opened after everything has been chosen.
     """
     watch = _Watch()
-    # The one place that tells kinds of labels apart.
-    stages: Stages = (Tiles if job.task.kind == "segmentation" else Images)(
-        job, settings.device, settings.cache_dir, progress
-    )
+    stages = _stages(job, settings, progress)
     with watch.stage("features"):
         train, val = stages.rows("train"), stages.rows("val")
     with watch.stage("fit"):
@@ -125,6 +121,15 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
         warnings=(*_input_warnings(job), *probe.warnings),
         provenance=_provenance(settings, [found.origin for found in (train, val, scores)], watch),
     )
+
+
+def _stages(job: Job, settings: Settings, progress: Progress) -> Stages:
+    """The one place that tells kinds of labels apart."""
+    if job.task.kind == "segmentation":
+        from ssl4eo_bench.stages.tiles import Tiles  # brings what builds networks: not where features are cached
+
+        return Tiles(job, settings.device, settings.cache_dir, progress)
+    return Images(job, settings.device, settings.cache_dir, progress)
 
 
 def _store_scores(cache_dir: Path, job: Job, scores: "Scores") -> None:

@@ -7,10 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl4eo_bench.backbones.sources import is_here
 from ssl4eo_bench.console import table
 from ssl4eo_bench.errors import SpecError
-from ssl4eo_bench.results.files import read_results
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.bands import sensor_of
 from ssl4eo_bench.spec.catalogue import Catalogue
@@ -87,6 +85,8 @@ def _tasks() -> Rows:
 def _checkpoints(arguments: Arguments) -> Rows:
     known, cache_dir = catalogue.load_catalogue(*arguments.checkpoints), cache_root(arguments.cache_dir)
     members = known.checkpoints if arguments.suite is None else known.suite(arguments.suite)
+    from ssl4eo_bench.backbones.sources import is_here  # brings what downloads: not for the other lists
+
     entries = [entry for entry in known.checkpoints.values() if entry.name in members and _is_chosen(entry, arguments)]
     rows = []
     for entry in entries:
@@ -182,6 +182,8 @@ def _protocols() -> Rows:
 
 
 def _runs(results: Path) -> Rows:
+    from ssl4eo_bench.results.files import read_results  # its models take a while to set up: not for the other lists
+
     rows = []
     for result in read_results(results):
         spec = result.spec

@@ -2,20 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from torch import nn
 
 from ssl4eo_bench.backbones.cache import FeatureKey, backbone_digest
-from ssl4eo_bench.backbones.features import feature_module
-from ssl4eo_bench.backbones.runtime import Runner, make_runner
 from ssl4eo_bench.backbones.sources import unpinned_sha256
-from ssl4eo_bench.backbones.weights import state_sha256
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.spec.canonical import digest
 from ssl4eo_bench.spec.tasks import Groups, SplitName
+
+if TYPE_CHECKING:
+    from ssl4eo_bench.backbones.runtime import Runner
 
 BATCH = 32
 """Images at once on a processor; larger batches are no faster there and need more memory."""
@@ -49,7 +49,7 @@ class LazyBackbone:
         device: str,
         progress: Progress,
         *,
-        make: Callable[..., nn.Module] = feature_module,
+        make: Callable[..., nn.Module] | None = None,
         batch: int = BATCH,
         cache_dir: Path,
     ) -> None:
@@ -63,17 +63,22 @@ class LazyBackbone:
         self.runner = self.weights_sha256 = ""
 
     def __call__(self, groups: Groups) -> np.ndarray:
-        """What the module made by `make` gives for a batch of at most `batch` samples."""
+        """What the module made by `make`, if not the one of features, gives for a batch of at most `batch` samples."""
         if self._run is None:
             self._run = self._build(groups)
             self.runner = self._run.name
         return self._run(groups)
 
-    def _build(self, groups: Groups) -> Runner:
+    def _build(self, groups: Groups) -> "Runner":
+        # These bring what builds networks, which takes seconds: not for features that are cached.
+        from ssl4eo_bench.backbones.features import feature_module
+        from ssl4eo_bench.backbones.runtime import make_runner
+        from ssl4eo_bench.backbones.weights import state_sha256
+
         spec = self._job.spec
         stored = [(group.shape[2], group.shape[3]) for group in groups]
         bands = self._job.task.groups(spec.inputs.sources)
-        module = self._make(
+        module = (self._make or feature_module)(
             spec.checkpoint,
             spec.inputs,
             bands,
