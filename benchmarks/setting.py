@@ -5,19 +5,64 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from ssl4eo_bench.plan import Request, plan
+from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.provenance import device_name, versions
-from ssl4eo_bench.storage import data_root
+from ssl4eo_bench.spec.tasks import SplitName
+from ssl4eo_bench.stages.extraction import LazyBackbone
+from ssl4eo_bench.stages.images import extract_features
+from ssl4eo_bench.storage import cache_root, data_root
 
 
-def arguments(about: str) -> argparse.Namespace:
-    """The options of every benchmark."""
-    parser = argparse.ArgumentParser(description=about)
+@dataclass(frozen=True)
+class Options:
+    """The options of every benchmark.
+
+    Attributes:
+        data_dir: `eurosat` in it holds the real EuroSAT RGB, `bigearthnet` an archive of real patches.
+        cache_dir: features kept between benchmarks.
+        full: all that is measured, not only what fits into minutes.
+    """
+
+    data_dir: Path
+    cache_dir: Path
+    full: bool
+
+
+def arguments(about: str, given: Sequence[str] | None = None) -> Options:
+    """Read the options from the command line."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, default=data_root(), help="default: $SSL4EO_BENCH_DATA or ./data")
-    parser.add_argument("--cache-dir", type=Path, default=None, help="feature cache, kept between benchmarks")
-    return parser.parse_args()
+    parser.add_argument("--cache-dir", type=Path, default=None, help="features kept between benchmarks")
+    parser.add_argument("--full", action="store_true", help="all that is measured, which takes hours")
+    found = parser.parse_args(given)
+    return Options(found.data_dir, cache_root(found.cache_dir), found.full)
+
+
+def eurosat_features(
+    checkpoint: str, split: SplitName, options: Options, *, image_size: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features `[N, D]` float32 of a split of EuroSAT RGB and its labels, from the cache if they are there."""
+    request = Request(
+        tasks=("eurosat-rgb",),
+        protocol="linear",
+        checkpoints=(checkpoint,),
+        suite=None,
+        seeds=(0,),
+        data_dir=options.data_dir,
+        cache_dir=options.cache_dir,
+        image_size=image_size,
+    )
+    (job,) = plan(request, Silent())
+    backbone = LazyBackbone(job, "cpu", Silent(), cache_dir=request.cache_dir)
+    found = extract_features(job, split, backbone, request.cache_dir, Silent())
+    return found.values.astype(np.float32), job.samples[split].targets(Silent())
 
 
 def describe_machine() -> None:

@@ -50,7 +50,7 @@ def test_a_result_holds_the_metrics_of_all_labelled_pixels(command: Command, tmp
         assert metric.low is not None
         assert metric.high is not None
         assert 0 <= metric.low < metric.high <= 1
-    assert result.metrics["test"]["miou"].value > 0.15  # a guess gets 0.07
+    assert result.metrics["test"]["miou"].value > 0.12  # a guess gets 0.07
     assert result.selection.metric == "miou"
     assert result.spec.protocol.pixels == PIXELS
     assert result.provenance.features_computed == 18

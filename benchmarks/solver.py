@@ -1,0 +1,186 @@
+"""How fast is the path of penalties, and are its solutions right?
+
+Peer one: for each of the 45 penalties one L-BFGS fit from zero (`torch.optim.LBFGS`, strong Wolfe line search, at most
+2,000 iterations, until no entry of the gradient exceeds 1e-5 of the largest at zero weights), as probes with a grid of
+C do it. Peer two: one fit of scikit-learn's `LogisticRegression` (lbfgs, its default tolerance) at the chosen C. Ours:
+`fit_linear` with standardising and scoring on val, as run by `linear` and with `--full-path`.
+
+Without `--full` peer one fits a few of the penalties; 45 times their mean stands for all, and the report says so.
+"""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from benchmarks.setting import Options, arguments, describe_machine, eurosat_features, report, seconds
+from ssl4eo_bench.progress import Silent
+from ssl4eo_bench.protocols.linear import LinearProbe, fit_linear
+from ssl4eo_bench.protocols.solver import Family, solve_path
+from ssl4eo_bench.protocols.standardisation import Standardisation
+from ssl4eo_bench.spec.protocols import Linear
+from ssl4eo_bench.spec.tasks import Kind
+
+CPU = torch.device("cpu")
+GRID = Linear().grid()
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Features and targets, the least factors to reach, and the penalties that a quick run gives peer one."""
+
+    name: str
+    kind: Kind
+    train: Pair
+    val: Pair
+    classes: int
+    least: float
+    least_full: float
+    few: tuple[int, ...]
+
+    @property
+    def family(self) -> Family:
+        """Of the logistic regression."""
+        return "sigmoid" if self.kind == "multilabel" else "softmax"
+
+
+def cases(options: Options) -> list[Case]:
+    """The three of the table."""
+    well = [eurosat_features("tf_efficientnet_lite0.in1k", split, options) for split in ("train", "val")]
+    ill = [eurosat_features("resnet50.random", split, options, image_size=64) for split in ("train", "val")]
+    labels = [synthetic(count, seed=seed) for seed, count in enumerate((20_000, 5_000))]
+    return [
+        Case("EfficientNet-Lite0", "multiclass", well[0], well[1], 10, 12, 6, (8, 20, 32)),
+        Case("random ResNet-50", "multiclass", ill[0], ill[1], 10, 60, 40, (4, 13, 22)),
+        Case("19 labels", "multilabel", labels[0], labels[1], 19, 20, 10, (8, 20, 32)),
+    ]
+
+
+def synthetic(samples: int, *, width: int = 2048, classes: int = 19, seed: int = 0) -> Pair:
+    """Features whose spectrum falls like those of backbones, and labels of uneven frequency that depend on them."""
+    fixed, drawn = np.random.default_rng(99), np.random.default_rng(seed)
+    scales = np.arange(1, width + 1, dtype=np.float32) ** -0.5
+    mixing = fixed.normal(size=(width, width)).astype(np.float32) / np.float32(width**0.5)
+    weights = fixed.normal(size=(width, classes)) * scales[:, None] * 3
+    latent = drawn.normal(size=(samples, width)).astype(np.float32) * scales
+    logits = latent @ weights.astype(np.float32) - fixed.uniform(0.5, 4, classes)
+    labels = (drawn.random((samples, classes)) < 1 / (1 + np.exp(-logits))).astype(np.uint8)
+    return latent @ mixing, labels
+
+
+def one_fit_from_zero(features: torch.Tensor, case: Case, C: float) -> torch.Tensor:
+    """Weights `[C, D + 1]` by peer one."""
+    weights = torch.zeros(case.classes, features.shape[1], requires_grad=True)
+    intercepts = torch.zeros(case.classes, requires_grad=True)
+    multilabel = case.kind == "multilabel"
+    targets = torch.from_numpy(case.train[1])
+    targets = targets.float() if multilabel else targets
+    loss_of = torch.nn.BCEWithLogitsLoss(reduction="sum") if multilabel else torch.nn.CrossEntropyLoss(reduction="sum")
+
+    def evaluate() -> torch.Tensor:
+        for parameter in (weights, intercepts):
+            parameter.grad = None
+        logits = torch.nn.functional.linear(features, weights, intercepts)
+        loss: torch.Tensor = (loss_of(logits, targets) + weights.square().sum() / (2 * C)) / len(features)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    evaluate()
+    assert weights.grad is not None
+    small = 1e-5 * float(weights.grad.abs().max())
+    optimiser = torch.optim.LBFGS(
+        [weights, intercepts],
+        max_iter=2000,
+        max_eval=4000,
+        tolerance_grad=small,
+        tolerance_change=1e-12,
+        line_search_fn="strong_wolfe",
+    )
+    optimiser.step(evaluate)  # type: ignore[no-untyped-call]
+    return torch.cat([weights, intercepts[:, None]], dim=1).detach()
+
+
+def objective(standardised: np.ndarray, case: Case, weights: torch.Tensor, C: float) -> float:
+    """`C · Σ loss + ½ ‖W‖²` in float64."""
+    exact, targets = weights.double().numpy(), case.train[1]
+    logits = standardised @ exact[:, :-1].T + exact[:, -1]
+    if case.kind == "multilabel":
+        loss = (np.logaddexp(0, logits) - logits * targets).sum()
+    else:
+        loss = (np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(logits)), targets]).sum()
+    return float(C * loss + 0.5 * np.square(exact[:, :-1]).sum())
+
+
+def measure(case: Case, *, full: bool) -> bool:
+    """Compare for one case."""
+    print(f"\n{case.name}: features {case.train[0].shape[0]:,} × {case.train[0].shape[1]:,}, {case.classes} classes")
+    probes: list[LinearProbe] = []
+
+    def ours(*, full_path: bool) -> None:
+        fit = (Linear(), case.kind, case.classes, case.train, case.val)
+        probes.append(fit_linear(*fit, device="cpu", progress=Silent(), full_path=full_path))
+
+    standardisation = Standardisation.of(case.train[0], CPU)
+    standardised = torch.cat(list(standardisation.stream(case.train[0])))
+    ours(full_path=False)  # once for the libraries to warm up
+    stopped, whole = seconds(lambda: ours(full_path=False)), seconds(lambda: ours(full_path=True))
+    chosen, converged = probes[-1].head.C, not any("stopped before" in text for text in probes[-1].warnings)
+    print(
+        f"as run by linear ({len(probes[0].path)} heads): {stopped:.1f} s; --full-path: {whole:.1f} s; C = {chosen:.2g}"
+    )
+    numbers = range(len(GRID)) if full else case.few
+    fits: dict[int, torch.Tensor] = {}
+
+    def peer() -> None:
+        fits.update({number: one_fit_from_zero(standardised, case, GRID[number]) for number in numbers})
+
+    theirs = seconds(peer) * len(GRID) / len(numbers)
+    print(f"one fit from zero a penalty: {theirs:.0f} s{'' if full else f', from {len(numbers)} of the 45'}")
+    met = [
+        report(f"{case.name}: fits from zero ÷ as run by linear", theirs / stopped, case.least),
+        report(f"{case.name}: fits from zero ÷ --full-path", theirs / whole, case.least_full),
+        report(f"{case.name}: every head converged", float(converged), 1, unit=""),
+        _objectives(case, standardised.double().numpy(), fits),
+    ]
+    if case.kind == "multiclass":
+        fit = LogisticRegression(C=chosen, max_iter=2000)
+        theirs = seconds(lambda: fit.fit(standardised.numpy(), case.train[1]))
+        print(f"scikit-learn, one fit at C = {chosen:.2g}: {theirs:.1f} s")
+        met.append(report(f"{case.name}: one fit of scikit-learn ÷ the path", theirs / stopped, 1.0))
+    return all(met)
+
+
+def _objectives(case: Case, standardised: np.ndarray, fits: dict[int, torch.Tensor]) -> bool:
+    """Our objectives at the peer's penalties, from the path."""
+    standardisation = Standardisation.of(case.train[0], CPU)
+    targets, options = case.train[1], {"classes": case.classes, "tolerance": Linear().tolerance}
+    heads = solve_path(standardisation, case.train[0], targets, case.family, GRID, **options)  # type: ignore[arg-type]
+    ratios = []
+    for number, head in enumerate(heads):
+        if number in fits:
+            mine, other = (objective(standardised, case, weights, head.C) for weights in (head.weights, fits[number]))
+            ratios.append(mine / other)
+        if number == max(fits):
+            break
+    # Both stop at a gradient of 1e-5; what is below their accuracy is no difference.
+    return report(
+        f"{case.name}: objective ÷ the fit's from zero, largest", max(ratios), 1 + 1e-5, more_is_better=False, digits=7
+    )
+
+
+def main(arguments_: Sequence[str] | None = None) -> int:
+    """Print the table; 1 if a target was missed."""
+    options = arguments(__doc__ or "", arguments_)
+    describe_machine()
+    met = [measure(case, full=options.full) for case in cases(options)]
+    return 0 if all(met) else 1
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    sys.exit(main())
