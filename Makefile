@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bench-full clean
 
 demo: $(VENV)/.demo
 	$(BIN)/ssl4eo-bench run --task bigearthnet --protocol linear --sample --results $(DEMO)/results --cache-dir $(DEMO)/cache
@@ -20,8 +20,11 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev
-	for each in linear_path extraction reading whole_run growth; do $(BIN)/python -m benchmarks.$$each || exit 1; done
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks
+
+bench-full: $(VENV)/.bench
+	$(BIN)/python -m benchmarks --full
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +35,10 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --editable '.[dev,peers]'
 	@touch $@
 
 clean:

@@ -1,7 +1,7 @@
 """What a user waits for, and what the machine must have: the main job from the command line.
 
-`ssl4eo-bench run` on all of EuroSAT RGB with a pretrained EfficientNet-Lite0: first with an empty cache, then with
-cached features, then with the result there; and the help.
+The help and the lists; with `--full`, `ssl4eo-bench run` on all of EuroSAT RGB with a pretrained EfficientNet-Lite0:
+first with an empty cache, then another seed with cached features, then with the result there.
 """
 
 import json
@@ -31,14 +31,17 @@ def main() -> int:
     """Print the table; 1 if a target was missed."""
     options = arguments(__doc__ or "")
     describe_machine()
-    met = []
-    for help_of in ((), ("run",), ("list",), ("data", "sample"), ("cache", "prune")):
-        name = " ".join((*help_of, "--help"))
-        met.append(report(name, call(*help_of, "--help", times=5), 0.5, more_is_better=False, unit="s"))
+    met = [
+        report(" ".join(words), call(*words, times=5), 0.3, more_is_better=False, unit="s")
+        for words in (("--help",), ("run", "--help"), ("list", "tasks"))
+    ]
+    if not options.full:
+        return 0 if all(met) else 1
     with tempfile.TemporaryDirectory() as folder:
         job = ["run", "--task", "eurosat-rgb", "--protocol", "linear", "--checkpoint", "tf_efficientnet_lite0.in1k"]
         job += ["--data-dir", str(options.data_dir), "--results", f"{folder}/results", "--cache-dir", f"{folder}/cache"]
         first = call(*job)
+        second = call(*job, "--seed", "1")
         (file,) = Path(folder, "results").rglob("seed0.json")
         result = json.loads(file.read_text())
         images, seconds = result["provenance"]["features_computed"], result["provenance"]["seconds"]
@@ -47,7 +50,8 @@ def main() -> int:
             f"{images:,} images, {images / seconds['features']:.1f} images/s with building and compiling the backbone"
         )
         print(f"test accuracy {result['metrics']['test']['accuracy']['value']:.4f}")
-        print(f"second run with --force, features cached: {call(*job, '--force'):.1f} s")
+        print(f"another seed, features cached: {second:.1f} s")
+        met.append(report("another seed ÷ first run", 100 * second / first, 3.0, more_is_better=False, unit="%"))
         met.append(report("the same command again, skipped", call(*job, times=3), 3.0, more_is_better=False, unit="s"))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024**2
     met.append(report("peak memory", peak, 3.0, more_is_better=False, unit="GiB"))
