@@ -95,7 +95,7 @@ def solve_path(
     for number, C in enumerate(penalties):
         if solved:
             memory.add_curvature((1 / C - 1 / penalties[number - 1]) * problem.flat(problem.penalised)[0])
-            start = _start(problem, solved, C, tolerance)
+            start = _continued(problem, solved, C)
         else:
             start = problem.point(problem.zero, problem.logits(problem.zero), 1 / C)
         head, point = _minimise(problem, memory, C, start, tolerance)
@@ -190,22 +190,13 @@ class _Problem:
         return lambda weights: rotation @ ((rotation.T @ weights) / diagonal)
 
 
-def _start(problem: _Problem, solved: Sequence[tuple[float, _Point]], C: float, tolerance: float) -> _Point:
-    """Where to start for C: the last solved heads continued to it, or the last one where that will do already."""
-    before, last = solved[-1]
-    here = replace(last, gradient=last.gradient + (1 / C - 1 / before) * problem.penalised * last.weights)
+def _continued(problem: _Problem, solved: Sequence[tuple[float, _Point]], C: float) -> _Point:
+    """The polynomial in log C through the weights of solved heads, continued to C."""
     nodes = [log(C / node) for node, _ in solved]
     factors = [prod(other / (other - node) for other in nodes if other != node) for node in nodes]
     weights = torch.stack([factor * head.weights for factor, (_, head) in zip(factors, solved, strict=True)]).sum(0)
     logits = torch.stack([factor * head.logits for factor, (_, head) in zip(factors, solved, strict=True)]).sum(0)
-    there = problem.point(weights, logits, 1 / C)
-    stays = (problem.relative(here.gradient) <= tolerance)[:, None]
-    return _Point(
-        torch.where(stays, here.weights, there.weights),
-        torch.where(stays, here.logits, there.logits),
-        torch.where(stays, here.probabilities, there.probabilities),
-        torch.where(stays, here.gradient, there.gradient),
-    )
+    return problem.point(weights, logits, 1 / C)
 
 
 def _minimise(problem: _Problem, memory: Memory, C: float, start: _Point, tolerance: float) -> tuple[Head, _Point]:
