@@ -10,7 +10,7 @@ Every head minimises `Σ loss + ‖W‖² / (2C)`; intercepts are not penalised.
   large once a head is confident.
 - A head starts from the parabola through its last three predecessors on the path, continued to it, and with what
   L-BFGS has learnt on them, corrected for the new penalty.
-- Logits are linear in the weights: a start needs no matrix product, and a step's line search one for all of its trials.
+- Logits are linear in the weights, so a step's line search needs one matrix product for all of its trials.
 
 Features are float32, sums over samples that decide something are float64. Samples come in blocks, which thin matrix
 products like: what belongs to samples has shape `[blocks, classes, rows]`, weights are `[classes, D + 1]`, intercept
@@ -37,7 +37,10 @@ ROWS = 512  # of features in a block
 
 MAX_ITERATIONS = 1000
 MAX_TRIALS = 20  # of a line search
+LONGEST = 10.0  # step, of a direction's length: near its end a slope is rounding, and rounding may point anywhere
 STALL = 200  # iterations without a smaller gradient
+DOUBT = 50  # such iterations after which what L-BFGS remembers is forgotten
+FAR = 0.1  # relative gradient of a start that is worse than the last head
 
 
 @dataclass(frozen=True)
@@ -91,15 +94,13 @@ def solve_path(
     problem = _Problem(_rotated(standardisation, features, axes), spectrum, targets, family, classes)
     problems, length = problem.flat(problem.zero).shape
     memory = Memory(problems, length, axes.device)
-    solved: list[tuple[float, _Point]] = []  # by C, the last three
-    for number, C in enumerate(penalties):
+    solved: list[Head] = []  # the last three
+    for C in penalties:
         if solved:
-            memory.add_curvature((1 / C - 1 / penalties[number - 1]) * problem.flat(problem.penalised)[0])
-            start = _continued(problem, solved, C)
-        else:
-            start = problem.point(problem.zero, problem.logits(problem.zero), 1 / C)
-        head, point = _minimise(problem, memory, C, start, tolerance)
-        solved = [*solved[-2:], (C, point)]
+            memory.add_curvature((1 / C - 1 / solved[-1].C) * problem.flat(problem.penalised)[0])
+        starts = [_continued(solved, C), solved[-1].weights] if solved else [problem.zero]
+        head = _minimise(problem, memory, C, starts, tolerance)
+        solved = [*solved[-2:], head]
         yield replace(head, weights=torch.cat([head.weights[:, :-1] @ axes.T, head.weights[:, -1:]], dim=1))
 
 
@@ -181,7 +182,7 @@ class _Problem:
             between = torch.diag(probabilities.sum((0, 2))) - (probabilities @ probabilities.mT).sum(0)
             values, axes = torch.linalg.eigh(between.double() / self._count)
             # Adding one constant to all classes changes nothing: that direction has no curvature to divide by.
-            values = values.clamp_min(1e-4 * values.max())
+            values = values.clamp_min(1e-4 * values.max()).clamp_min(1e-12)
         else:
             values = (probabilities * (1 - probabilities)).sum((0, 2), dtype=torch.float64) / self._count
             values, axes = values.clamp_min(1e-12), torch.eye(len(values), device=values.device)
@@ -190,38 +191,43 @@ class _Problem:
         return lambda weights: rotation @ ((rotation.T @ weights) / diagonal)
 
 
-def _continued(problem: _Problem, solved: Sequence[tuple[float, _Point]], C: float) -> _Point:
+def _continued(solved: Sequence[Head], C: float) -> Tensor:
     """The polynomial in log C through the weights of solved heads, continued to C."""
-    nodes = [log(C / node) for node, _ in solved]
+    nodes = [log(C / head.C) for head in solved]
     factors = [prod(other / (other - node) for other in nodes if other != node) for node in nodes]
-    weights = torch.stack([factor * head.weights for factor, (_, head) in zip(factors, solved, strict=True)]).sum(0)
-    logits = torch.stack([factor * head.logits for factor, (_, head) in zip(factors, solved, strict=True)]).sum(0)
-    return problem.point(weights, logits, 1 / C)
+    return torch.stack([factor * head.weights for factor, head in zip(factors, solved, strict=True)]).sum(0)
 
 
-def _minimise(problem: _Problem, memory: Memory, C: float, start: _Point, tolerance: float) -> tuple[Head, _Point]:
-    """Preconditioned L-BFGS."""
-    point = best = start
-    smallest, since = float("inf"), 0
+def _minimise(problem: _Problem, memory: Memory, C: float, starts: Sequence[Tensor], tolerance: float) -> Head:
+    """Preconditioned L-BFGS from the first start that is not far off, or from the last one."""
+    for weights in starts:
+        # Logits are not continued from those of other heads like weights: their rounding would add up along the path.
+        point = problem.point(weights, problem.logits(weights), 1 / C)
+        if float(problem.relative(point.gradient).max()) < FAR:
+            break
+    best, smallest, since = weights, float("inf"), 0
     for iteration in range(MAX_ITERATIONS + 1):
         norm = float(problem.relative(point.gradient).max())
         since += 1
         if norm < smallest:
-            best, smallest, since = point, norm, 0
+            best, smallest, since = point.weights, norm, 0
         # In float32 a gradient has a floor: a head that finds no smaller one for long is as good as it gets.
         if smallest <= tolerance or since == STALL or iteration == MAX_ITERATIONS:
             break
+        if since % DOUBT == DOUBT - 1:
+            memory.forget(torch.ones_like(problem.relative(point.gradient), dtype=torch.bool))
         solve = problem.preconditioner(point.probabilities, 1 / C)
         direction = memory.direction(point.gradient, solve)
         slope = problem.dot(point.gradient, direction)
-        if bool((slope >= 0).any()):  # rounding has spoilt the memory
-            memory.forget(slope >= 0)
+        spoilt = ~(slope < 0)  # by rounding: uphill, or no number
+        if bool(spoilt.any()):
+            memory.forget(spoilt)
             direction = memory.direction(point.gradient, solve)
             slope = problem.dot(point.gradient, direction)
         step, logits, probabilities = _line_search(problem, point, direction, slope, 1 / C)
         before, point = point, problem.point(point.weights + step, logits, 1 / C, probabilities)
         memory.add(problem.flat(step), problem.flat(point.gradient - before.gradient))
-    return Head(C, best.weights, smallest, iteration, converged=smallest <= tolerance), best
+    return Head(C, best, smallest, iteration, converged=smallest <= tolerance)
 
 
 def _line_search(
@@ -241,13 +247,14 @@ def _line_search(
         moved = point.logits + problem.each(length) * along
         probabilities = problem.probabilities(moved)
         now = problem.over_samples((probabilities - problem.targets) * along) + pull + length * stiffness
-        enough = now.abs() <= 0.2 * slope.abs()
+        enough = (now.abs() <= 0.2 * slope.abs()) | ((now < 0) & (length == LONGEST))
         if bool(enough.all()) or trial == MAX_TRIALS - 1:
             break
         low, high = torch.where(now < 0, length, low), torch.where(now < 0, high, length)
         newton = length - now / (problem.curvature(probabilities, along) + stiffness)
         halved = torch.where(high.isinf(), 2 * length, (low + high) / 2)
-        length = torch.where(enough, length, torch.where((newton > low) & (newton < high), newton, halved))
+        tried = torch.where((newton > low) & (newton < high), newton, halved)
+        length = torch.where(enough, length, tried.clamp_max(LONGEST))
     return problem.each(length) * direction, moved, probabilities
 
 
