@@ -85,6 +85,9 @@ def test_a_catalogue_with_an_unknown_key_is_refused(command: Command) -> None:
     Path("mine.yaml").write_text("checkpoints:\n  mine.tag: {arch: resnet18, colour: red}\n")
     message = refused(command, *RUN, "--checkpoints", "mine.yaml", "--task", "eurosat", "--sample")
     assert "mine.yaml: checkpoint 'mine.tag': key 'colour' is not a known key" in message
+    Path("mine.yaml").write_text("checkpoints:\n  mine.tag: {arch: resnet18, taste: sweet}\n")
+    message = refused(command, *RUN, "--checkpoints", "mine.yaml", "--task", "eurosat", "--sample")
+    assert "key 'taste' is not a known key" in message
 
 
 def test_a_results_directory_that_cannot_be_written_is_refused_before_anything_else(command: Command) -> None:

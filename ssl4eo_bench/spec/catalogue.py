@@ -128,13 +128,21 @@ def _shipped() -> Path:
     return beside if beside.is_file() else package / "checkpoints.yaml"
 
 
-@cache
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        raw = parse_yaml(file.read_text(encoding="utf-8"))
+        return _parsed(file, file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SpecError(f"{file} cannot be read: {error.strerror}.") from error
-    except ValueError as error:  # or a text that is not UTF-8
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{file} is not valid YAML: {error}.") from error
+
+
+@cache
+def _parsed(file: Path, text: str) -> dict[str, Any]:
+    """Of a catalogue's text; a file that was changed is read anew."""
+    try:
+        raw = parse_yaml(text)
+    except ValueError as error:
         raise SpecError(f"{file} is not valid YAML: {error}.") from error
     if not isinstance(raw, dict) or (unknown := set(raw) - {"checkpoints", "suites", "shared"}):
         found = ", ".join(sorted(map(str, unknown))) if isinstance(raw, dict) else type(raw).__name__
