@@ -18,7 +18,7 @@ from ssl4eo_bench import provenance
 from ssl4eo_bench.metrics.evaluation import RESAMPLES, Advance, Evaluation
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.protocols.linear import LinearProbe, fit_linear
+from ssl4eo_bench.protocols.linear import LinearProbe
 from ssl4eo_bench.results.files import (
     SCHEMA_VERSION,
     ClassResult,
@@ -31,6 +31,7 @@ from ssl4eo_bench.results.files import (
 from ssl4eo_bench.spec.tasks import SplitName
 from ssl4eo_bench.stages.extraction import Computed
 from ssl4eo_bench.stages.images import Images, Rows
+from ssl4eo_bench.stages.probes import fit_once
 from ssl4eo_bench.storage import replacing
 
 
@@ -92,7 +93,8 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
     with watch.stage("features"):
         train, val = stages.rows("train"), stages.rows("val")
     with watch.stage("fit"):
-        probe = fit_linear(
+        probe = fit_once(
+            settings.cache_dir,
             job.spec.protocol,
             job.task.kind,
             len(job.task.classes),

@@ -149,9 +149,27 @@ def test_test_labels_are_opened_after_the_choice(command: Command, monkeypatch: 
         return fitted
 
     monkeypatch.setattr(Samples, "targets", logged_targets)
-    monkeypatch.setattr("ssl4eo_bench.run.fit_linear", logged_fit)
+    monkeypatch.setattr("ssl4eo_bench.stages.probes.fit_linear", logged_fit)
     run(command, "--checkpoint", "bandstats")
     assert order == ["labels 240 AnnualCrop_1", "labels 120 AnnualCrop_25", "chosen", "labels 240 AnnualCrop_37"]
+
+
+def test_another_seed_of_the_same_features_is_not_fitted_again(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = []
+
+    def logged_fit(*arguments: Any, **options: Any) -> Any:
+        fitted.append(arguments)
+        return fit_linear(*arguments, **options)
+
+    monkeypatch.setattr("ssl4eo_bench.stages.probes.fit_linear", logged_fit)
+    _, outcomes = run(command, "--checkpoint", "bandstats", "--seed", 0, 1)
+    first, second = (result_of(outcome) for outcome in outcomes)
+    assert len(fitted) == 1
+    assert first.selection == second.selection
+    assert first.metrics["test"]["micro_map"].value == second.metrics["test"]["micro_map"].value
+    assert first.metrics["test"]["micro_map"].low != second.metrics["test"]["micro_map"].low  # other resamples
 
 
 def test_missing_bands_are_filled_and_the_result_warns(command: Command) -> None:

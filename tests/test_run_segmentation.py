@@ -111,7 +111,7 @@ def test_test_labels_are_opened_after_the_choice(command: Command, monkeypatch: 
         return fitted
 
     monkeypatch.setattr(DFC2020, "targets", logged_targets)
-    monkeypatch.setattr("ssl4eo_bench.run.fit_linear", logged_fit)
+    monkeypatch.setattr("ssl4eo_bench.stages.probes.fit_linear", logged_fit)
     run(command)
     assert order == [
         "labels ROIs0000_test_p0",
@@ -142,7 +142,7 @@ def test_a_tile_without_labels_is_left_out_of_the_fit(command: Command, monkeypa
         return fit_linear(protocol, kind, classes, train, val, **options)
 
     hide(monkeypatch, "test_p0")
-    monkeypatch.setattr("ssl4eo_bench.run.fit_linear", logged_fit)
+    monkeypatch.setattr("ssl4eo_bench.stages.probes.fit_linear", logged_fit)
     run(command)
     assert rows == [5 * PIXELS, 5 * PIXELS, 6 * PIXELS]
 

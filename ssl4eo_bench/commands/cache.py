@@ -44,9 +44,12 @@ def verify(arguments: Arguments) -> int:
 
 
 def prune(arguments: Arguments) -> int:
-    """Delete cached features."""
-    freed = FeatureCache(cache_root(arguments.cache_dir)).prune(
-        checkpoint=arguments.checkpoint, everything=arguments.all
-    )
+    """Delete cached features, and with `--all` probes that were fitted on them."""
+    cache_dir = cache_root(arguments.cache_dir)
+    freed = FeatureCache(cache_dir).prune(checkpoint=arguments.checkpoint, everything=arguments.all)
+    if arguments.all:
+        from ssl4eo_bench.stages.probes import clear  # brings torch
+
+        freed += clear(cache_dir)
     print(f"freed {freed / 1e6:.1f} MB")
     return 0

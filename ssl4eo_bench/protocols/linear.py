@@ -16,6 +16,8 @@ from ssl4eo_bench.protocols.standardisation import Standardisation
 from ssl4eo_bench.spec.protocols import Linear
 from ssl4eo_bench.spec.tasks import MAIN_METRIC, Kind
 
+FIT_VERSION = 1
+"""Bumped when the code of the solver or of the choice of C changes what it computes."""
 SMALL = 1 << 21
 """Values in a design matrix up to which one thread is faster: more would mostly wait for each other."""
 
@@ -39,7 +41,6 @@ class LinearProbe:
         standardisation: by the training features.
         head: the chosen one.
         path: every value of C that was solved, ascending.
-        val_probabilities: `[N, C]` of the validation split.
         thresholds: for multilabel, the score for each class that gives the best F1 on `val`.
         warnings: what a reader of the result should know.
     """
@@ -48,7 +49,6 @@ class LinearProbe:
     standardisation: Standardisation
     head: Head
     path: tuple[PathPoint, ...]
-    val_probabilities: np.ndarray
     thresholds: np.ndarray | None
     warnings: tuple[str, ...]
 
@@ -110,14 +110,15 @@ def fit_linear(
                     break
             advance(len(grid) - len(points))
         assert chosen is not None  # the grid is not empty
-        probabilities = _probabilities(chosen[0].logits(standardisation, val[0]), kind)
+        tuned = None
+        if kind == "multilabel":
+            tuned = tune_thresholds(_probabilities(chosen[0].logits(standardisation, val[0]), kind), val[1])
         return LinearProbe(
             kind=kind,
             standardisation=standardisation,
             head=chosen[0],
             path=tuple(points),
-            val_probabilities=probabilities,
-            thresholds=tune_thresholds(probabilities, val[1]) if kind == "multilabel" else None,
+            thresholds=tuned,
             warnings=_warnings(chosen[0].C, grid, unconverged),
         )
 

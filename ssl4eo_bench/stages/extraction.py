@@ -17,8 +17,8 @@ from ssl4eo_bench.spec.tasks import Groups, SplitName
 if TYPE_CHECKING:
     from ssl4eo_bench.backbones.runtime import Runner
 
-BATCH = 32
-"""Images at once on a processor; larger batches are no faster there and need more memory."""
+BATCH, GPU_BATCH = 32, 256
+"""Images at once; larger batches are no faster on a processor, and need more memory."""
 
 
 class Computed(Protocol):
@@ -50,7 +50,7 @@ class LazyBackbone:
         progress: Progress,
         *,
         make: Callable[..., nn.Module] | None = None,
-        batch: int = BATCH,
+        batch: int | None = None,
         cache_dir: Path,
     ) -> None:
         self._job = job
@@ -58,12 +58,12 @@ class LazyBackbone:
         self._cache_dir = cache_dir
         self._progress = progress
         self._make = make
-        self._batch = batch
+        self.batch = batch or (BATCH if device == "cpu" else GPU_BATCH)
         self._run: Runner | None = None
         self.runner = self.weights_sha256 = ""
 
     def __call__(self, groups: Groups) -> np.ndarray:
-        """What the module made by `make`, if not the one of features, gives for a batch of at most `batch` samples."""
+        """What the module made by `make`, if not the one of features, gives for at most `batch` samples."""
         if self._run is None:
             self._run = self._build(groups)
             self.runner = self._run.name
@@ -88,7 +88,7 @@ class LazyBackbone:
             note=self._progress.note,
         )
         self.weights_sha256 = state_sha256(module)
-        full = tuple(np.repeat(group[:1], self._batch, axis=0) for group in groups)
+        full = tuple(np.repeat(group[:1], self.batch, axis=0) for group in groups)
         return make_runner(module, full, self._device, self._progress.note)
 
 

@@ -14,7 +14,7 @@ from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Advance, Progress
 from ssl4eo_bench.protocols.linear import LinearProbe
 from ssl4eo_bench.spec.tasks import Groups, SplitName
-from ssl4eo_bench.stages.extraction import BATCH, Computed, LazyBackbone, feature_key
+from ssl4eo_bench.stages.extraction import Computed, LazyBackbone, feature_key
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Images:
 
     def evaluate_val(self, probe: LinearProbe, rows: Rows) -> Evaluation:
         """The metrics on the validation split."""
-        return _evaluate(self._job, probe, probe.val_probabilities, rows.targets)
+        return _evaluate(self._job, probe, probe.probabilities(rows.features), rows.targets)
 
     def features(self, split: SplitName) -> CachedFeatures:
         """The features of a split; leaves its labels closed."""
@@ -99,7 +99,7 @@ def extract_features(
     samples = job.samples[split]
 
     def read(start: int, stop: int) -> Iterator[Groups]:
-        return batches(samples.source, samples.ids[start:stop], job.spec.inputs.sources, size=BATCH)
+        return batches(samples.source, samples.ids[start:stop], job.spec.inputs.sources, size=backbone.batch)
 
     return FeatureCache(cache_dir).get(feature_key(job, split, cache_dir), backbone, read, progress)
 

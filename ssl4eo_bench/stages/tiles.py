@@ -139,7 +139,7 @@ class Tiles:
     def evaluate_val(self, probe: LinearProbe, rows: Rows) -> Evaluation:
         """The metrics on the chosen pixels of the validation split."""
         tally = SegmentationTally(len(self._job.task.classes))
-        tally.add(probe.val_probabilities.T[None], rows.targets[None])
+        tally.add(probe.probabilities(rows.features).T[None], rows.targets[None])
         return tally.evaluate(self._job.task.classes)
 
 

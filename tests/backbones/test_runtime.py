@@ -103,6 +103,41 @@ def test_torch_serves_where_openvino_fails_or_differs(
     assert told in notes[0]
 
 
+def test_bfloat16_is_close_to_plain_torch() -> None:
+    module = module_of(load_catalogue().checkpoint("resnet50.random").at_size(64))
+    batch = stored(6, np.uint16)
+    expected = TorchRunner(module, torch.device("cpu"))(batch)
+    found = TorchRunner(module, torch.device("cpu"), bfloat16=True)(batch)
+    assert found.dtype == np.float32
+    difference = np.abs(found - expected).max() / np.abs(expected).max()
+    assert 1e-6 < difference < runtime.LARGEST_BFLOAT16_DIFFERENCE
+
+
+def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
+    sizes: list[int] = []
+
+    class Small(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(images))
+            if len(images) > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return images.float().mean((2, 3))
+
+    runner, batch = TorchRunner(Small(), torch.device("cpu")), stored(10, np.uint8)
+    np.testing.assert_allclose(runner(batch), batch[0].mean((2, 3)), rtol=1e-6)
+    runner(batch)
+    assert sizes == [10, 5, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
+
+
+def test_a_sample_that_does_not_fit_is_told() -> None:
+    class Large(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(SpecError, match="does not hold the backbone and one image"):
+        TorchRunner(Large(), torch.device("cpu"))(stored(4, np.uint8))
+
+
 def test_torch_serves_where_openvino_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     notes: list[str] = []

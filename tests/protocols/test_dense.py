@@ -54,4 +54,4 @@ def test_the_penalty_is_chosen_by_miou(problem: Any) -> None:
     assert probe.head.C == next(point.C for point in probe.path if point.val == found)
     assert found > 0.7
     assert probe.thresholds is None
-    np.testing.assert_allclose(probe.val_probabilities.sum(1), 1.0)
+    np.testing.assert_allclose(probe.probabilities(features).sum(1), 1.0)
