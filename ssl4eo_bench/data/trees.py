@@ -2,10 +2,11 @@
 
 import os
 import re
-import threading
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -81,30 +82,32 @@ class Folder:
 class ZipTree:
     """The files of a zip archive below a path inside it.
 
-    Each thread and each process opens the archive for itself: one `ZipFile` serialises its readers.
+    One `ZipFile` serialises its readers, and opening one reads the whole list of members: whoever reads takes an idle one
+    or opens another, and leaves it for the next.
     """
 
-    def __init__(self, archive: Path, inside: str = "") -> None:
+    def __init__(self, archive: Path, inside: str = "", idle: Iterable[zipfile.ZipFile] = ()) -> None:
         self._archive = archive
         self._inside = inside
-        self._local = threading.local()
+        self._idle = deque(idle)
 
     def __reduce__(self) -> tuple[type["ZipTree"], tuple[Path, str]]:
         return ZipTree, (self._archive, self._inside)
 
-    @property
-    def _zip(self) -> zipfile.ZipFile:
-        if not hasattr(self._local, "zip"):
-            self._local.zip = open_zip(self._archive)
-        archive: zipfile.ZipFile = self._local.zip
-        return archive
+    @contextmanager
+    def _opened(self) -> Iterator[zipfile.ZipFile]:
+        try:
+            archive = self._idle.pop()
+        except IndexError:
+            archive = open_zip(self._archive)
+        yield archive
+        self._idle.append(archive)
 
     @cached_property
     def _names(self) -> frozenset[str]:
-        start = len(self._inside)
-        return frozenset(
-            name[start:] for name in self._zip.namelist() if name.startswith(self._inside) and not name.endswith("/")
-        )
+        with self._opened() as archive:
+            members = [name for name in archive.namelist() if name.startswith(self._inside) and not name.endswith("/")]
+        return frozenset(name.removeprefix(self._inside) for name in members)
 
     def names(self) -> frozenset[str]:
         """Every file below the path."""
@@ -117,7 +120,8 @@ class ZipTree:
     def read(self, name: str) -> bytes:
         """The member's bytes; its checksum is verified on the way."""
         try:
-            return self._zip.read(self._inside + name)
+            with self._opened() as archive:
+                return archive.read(self._inside + name)
         except KeyError as error:
             raise MissingDataError(f"{self.where(name)} is not in the archive.") from error
         except (OSError, EOFError, zipfile.BadZipFile, ValueError, RuntimeError, zlib.error) as error:
@@ -125,7 +129,8 @@ class ZipTree:
 
     def stamp(self, name: str) -> str:
         """Size and checksum as the archive's directory gives them."""
-        member = self._zip.getinfo(self._inside + name)
+        with self._opened() as archive:
+            member = archive.getinfo(self._inside + name)
         return f"{member.file_size}:{member.CRC:08x}"
 
 
@@ -213,8 +218,8 @@ def _folders_with(root: Path, wanted: frozenset[str], depth: int) -> Iterator[Tr
 
 def _archives_with(root: Path, wanted: frozenset[str], suffix: str) -> Iterator[Tree]:
     for archive in sorted(file for file in root.glob("*.zip") if file.is_file()):
-        with open_zip(archive) as opened:
-            paths = [PurePosixPath(name) for name in opened.namelist() if name.endswith(suffix)]
+        opened = open_zip(archive)
+        paths = [PurePosixPath(name) for name in opened.namelist() if name.endswith(suffix)]
         roots = {path.parents[1] for path in paths if path.parent.name in wanted}
-        for inside in sorted(roots):
-            yield ZipTree(archive, "" if inside == PurePosixPath(".") else f"{inside}/")
+        for number, inside in enumerate(sorted(roots)):
+            yield ZipTree(archive, "" if inside == PurePosixPath(".") else f"{inside}/", [] if number else [opened])
