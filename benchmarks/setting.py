@@ -46,7 +46,7 @@ def arguments(about: str, given: Sequence[str] | None = None) -> Options:
 
 
 def eurosat_features(
-    checkpoint: str, split: SplitName, options: Options, *, image_size: int | None = None
+    checkpoint: str, split: SplitName, options: Options, *, image_size: int | None = None, limit: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features `[N, D]` float32 of a split of EuroSAT RGB and its labels, from the cache if they are there."""
     request = Request(
@@ -58,6 +58,7 @@ def eurosat_features(
         data_dir=options.data_dir,
         cache_dir=options.cache_dir,
         image_size=image_size,
+        limit=limit,
     )
     (job,) = plan(request, Silent())
     backbone = LazyBackbone(job, "cpu", Silent(), cache_dir=request.cache_dir)

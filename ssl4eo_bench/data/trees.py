@@ -82,8 +82,8 @@ class Folder:
 class ZipTree:
     """The files of a zip archive below a path inside it.
 
-    One `ZipFile` serialises its readers, and opening one reads the whole list of members: whoever reads takes an idle one
-    or opens another, and leaves it for the next.
+    One `ZipFile` serialises its readers, and opening one reads the whole list of members: whoever reads takes an idle
+    one or opens another, and leaves it for the next.
     """
 
     def __init__(self, archive: Path, inside: str = "", idle: Iterable[zipfile.ZipFile] = ()) -> None:
