@@ -102,6 +102,13 @@ def _seed(text: str) -> int:
     return number
 
 
+def _fraction(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+    return number
+
+
 def _add_results(options: Options) -> None:
     options.add_argument(
         "--results", type=_path, default=Path("results"), metavar="DIR", help="results directory (default: ./results)"
@@ -171,6 +178,9 @@ def _add_run(commands: Any) -> None:
         help="see `list suites`, or `all` (default without --checkpoint: ssl4eo-s12, with --sample: offline)",
     )
     what.add_argument("--seed", type=_seed, nargs="+", default=[0], metavar="N", help="one run for each (default: 0)")
+    what.add_argument(
+        "--fraction", type=_fraction, nargs="+", default=[1.0], metavar="F", help="of the training samples (default: 1)"
+    )
     _add_image_size(what)
     _add_catalogue(what)
     _add_own_weights(parser)

@@ -182,22 +182,27 @@ def show_metrics(results: "Sequence[tuple[RunResult, str]]") -> None:
     for name, members in by_task.items():
         main = MAIN_METRIC[members[0][0].spec.task.kind]
         metrics = list(dict.fromkeys((main, *SHARED_METRICS)))
-        columns = ["checkpoint", "seed", *metrics, "C", "status"]
+        fractions = ["fraction"] if any(result.spec.fraction for result, _ in members) else []
+        columns = ["checkpoint", "seed", *fractions, *metrics, "C", "status"]
         rows = []
         for result, status in members:
-            test, chosen = result.metrics["test"], f"{result.selection.C:.2g}"
+            test, C = result.metrics["test"], result.selection.C
+            chosen = "" if C is None else f"{C:.2g}"
+            of_train = [f"{result.spec.fraction or 1:g}"] if fractions else []
             shown = [percent(test[main]), *(f"{100 * test[metric].value:.2f}" for metric in metrics[1:])]
             marks = ", ".join((status, *result.spec.marks))
-            rows.append((result.spec.checkpoint.name, result.spec.seed, *shown, chosen, marks))
+            rows.append((result.spec.checkpoint.name, result.spec.seed, *of_train, *shown, chosen, marks))
         title = f"{name}: test in percent, {main} with 95 % interval"
-        table(title, columns, rows, right=columns[1:-1], spare=["C", "seed", *SHARED_METRICS[::-1]])
+        table(title, columns, rows, right=columns[1:-1], spare=["C", "seed", "fraction", *SHARED_METRICS[::-1]])
 
 
 def show_result(result: "RunResult") -> None:
     """Print everything about a result that a person would want to read."""
     spec = result.spec
-    line(f"{spec.task_slug} · {spec.protocol_slug} · {spec.checkpoint.name} · seed {spec.seed}")
+    line(f"{spec.task_slug} · {spec.protocol_slug} · {spec.label}")
     line(f"digest {result.digest}")
+    if result.subset:
+        line(f"fitted on {result.subset.count:,} of {result.counts['train']:,} training samples")
     if spec.marks:
         line(f"not official: {', '.join(spec.marks)}")
     main = MAIN_METRIC[spec.task.kind]
@@ -214,9 +219,15 @@ def show_result(result: "RunResult") -> None:
         columns[1] = "pixels"
         classes = [[*row, _share(c.iou)] for row, c in zip(classes, result.classes, strict=True)]
     table("test by class, in percent", columns, classes, right=columns[1:])
-    path = result.selection.path
-    line(f"chosen on val by {result.selection.metric}: C = {result.selection.C:.3g}")
-    line(f"  val over C from {path[0].C:.0e} to {path[-1].C:.0e}: {_sparkline([point.val for point in path])}")
+    if history := result.selection.history:
+        chosen = result.selection
+        line(f"chosen on val by {chosen.metric}: rate {chosen.rate:g}, epoch {chosen.epoch}")
+        for rate in dict.fromkeys(epoch.rate for epoch in history):
+            line(f"  val over epochs at {rate:g}: {_sparkline([one.val for one in history if one.rate == rate])}")
+    if path := result.selection.path:
+        start = "; the head it started from" if history else ""
+        line(f"chosen on val by {result.selection.metric}: C = {result.selection.C:.3g}{start}")
+        line(f"  val over C from {path[0].C:.0e} to {path[-1].C:.0e}: {_sparkline([point.val for point in path])}")
     show_mapping(spec.inputs)
     for warning in result.warnings:
         line(f"warning: {warning}")

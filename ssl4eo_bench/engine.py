@@ -60,7 +60,7 @@ def execute(
     if all(there):
         return [Outcome(job, "skipped", result=found) for job, found in zip(jobs, there, strict=True)]
     from ssl4eo_bench.backbones.runtime import resolve_device
-    from ssl4eo_bench.run import Settings, run  # brings torch: not for what is there already
+    from ssl4eo_bench.run import Settings, forget, run  # brings torch: not for what is there already
 
     settings = Settings(cache_dir=cache_dir, device=resolve_device(device), full_path=full_path)
     wanted = [job for job, found in zip(jobs, there, strict=True) if not found]
@@ -73,12 +73,11 @@ def execute(
         if error := broken.get(job.spec.checkpoint.name):
             outcomes.append(Outcome(job, "failed", error=error))
             continue
-        progress.note(
-            f"[{number}/{len(jobs)}] {job.spec.task.name} · {job.spec.checkpoint.name} · seed {job.spec.seed}"
-        )
+        progress.note(f"[{number}/{len(jobs)}] {job.spec.task.name} · {job.spec.label}")
         try:
             result = run(job, settings, progress)
             write_result(results, result)
+            forget(job, settings)
         except BenchError as error:
             outcomes.append(Outcome(job, "failed", error=error))
         else:

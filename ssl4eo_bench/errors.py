@@ -10,6 +10,7 @@
     │   └── DownloadError     a published file cannot be fetched
     │       └── RefusedError  its server answers, but not with the file
     ├── WeightsError          a weight file is absent, altered or does not fit its architecture
+    ├── TrainingError         training a network cannot go on
     ├── CacheError            the cache cannot be used
     ├── WriteError            a file cannot be written
     └── ResultError           a result file or a results directory cannot be used
@@ -66,6 +67,10 @@ class RefusedError(DownloadError):
 
 class WeightsError(BenchError):
     """Weights that are absent, altered, or do not fit their architecture."""
+
+
+class TrainingError(BenchError):
+    """Training that cannot go on."""
 
 
 class CacheError(BenchError):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from ssl4eo_bench.data.samples import ensure_sample
@@ -32,6 +33,7 @@ class Request:
         checkpoints: names, after those of `suite`.
         suite: name of a suite; without it and `checkpoints`, a default.
         seeds: one run for each.
+        fractions: one run for each, of the training samples; 1 is all of them.
         data_dir: where the datasets are.
         cache_dir: where samples and features are kept.
         checkpoint_files: the user's own catalogues.
@@ -57,6 +59,7 @@ class Request:
     sample: bool = False
     partial: bool = False
     limit: int | None = None
+    fractions: tuple[float, ...] = (1.0,)
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Job:
 
 
 def plan(request: Request, progress: Progress) -> list[Job]:
-    """The runs of a request, in the order they are done: by task, checkpoint, seed.
+    """The runs of a request, in the order they are done: by task, checkpoint, seed, fraction.
 
     Raises:
         BenchError: for whatever cannot be run as asked; nothing has been computed or written then but a sample.
@@ -84,13 +87,14 @@ def plan(request: Request, progress: Progress) -> list[Job]:
         samples = _samples(task, request, progress)
         record = TaskRecord.of(task, {split: found.record for split, found in samples.items()})
         for checkpoint, mapping in inputs:
-            for seed in dict.fromkeys(request.seeds):
+            for seed, fraction in product(dict.fromkeys(request.seeds), dict.fromkeys(request.fractions)):
                 spec = RunSpec(
                     task=record,
                     checkpoint=checkpoint,
                     inputs=mapping,
                     protocol=chosen.for_kind(task.kind),
                     seed=seed,
+                    fraction=None if fraction == 1 else fraction,
                     sample=request.sample,
                     partial=request.partial,
                     limit=request.limit,

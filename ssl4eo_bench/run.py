@@ -18,17 +18,22 @@ from ssl4eo_bench import provenance
 from ssl4eo_bench.metrics.evaluation import RESAMPLES, Advance, Evaluation
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Progress
+from ssl4eo_bench.protocols.finetune import TunedHead
+from ssl4eo_bench.protocols.knn import fit_knn
 from ssl4eo_bench.protocols.linear import LinearProbe
+from ssl4eo_bench.protocols.probe import Probe
 from ssl4eo_bench.results.files import (
     SCHEMA_VERSION,
     ClassResult,
+    EpochResult,
     MetricValue,
     PathResult,
     Provenance,
     RunResult,
     Selection,
 )
-from ssl4eo_bench.spec.tasks import SplitName
+from ssl4eo_bench.spec.protocols import Finetune, Knn, Linear
+from ssl4eo_bench.spec.tasks import Split, SplitName
 from ssl4eo_bench.stages.extraction import Computed
 from ssl4eo_bench.stages.images import Images, Rows
 from ssl4eo_bench.stages.probes import fit_once
@@ -74,11 +79,11 @@ class Stages(Protocol):
         """What a head is fitted on or chosen by."""
         ...
 
-    def score(self, probe: LinearProbe) -> Scores:
+    def score(self, probe: Probe) -> Scores:
         """Apply the chosen head to the test split."""
         ...
 
-    def evaluate_val(self, probe: LinearProbe, rows: Rows) -> Evaluation:
+    def evaluate_val(self, probe: Probe, rows: Rows) -> Evaluation:
         """The metrics of the chosen head on the rows it was chosen by."""
         ...
 
@@ -93,17 +98,9 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
     with watch.stage("features"):
         train, val = stages.rows("train"), stages.rows("val")
     with watch.stage("fit"):
-        probe = fit_once(
-            settings.cache_dir,
-            job.spec.protocol,
-            job.task.kind,
-            len(job.task.classes),
-            (train.features, train.targets),
-            (val.features, val.targets),
-            device=settings.device,
-            progress=progress,
-            full_path=settings.full_path,
-        )
+        probe = _fit(job, train, val, settings, progress)
+        if isinstance(job.spec.protocol, Finetune):
+            stages, probe, val = _tune(job, probe, train, val, settings, progress)
     with watch.stage("features"):
         scores = stages.score(probe)
     with watch.stage("metrics"):
@@ -116,6 +113,7 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
         digest=job.spec.digest,
         spec=job.spec,
         counts={split: len(samples.ids) for split, samples in job.samples.items()},
+        subset=None if job.spec.fraction is None else Split.of(train.ids),
         metrics={"val": _metrics(on_val), "test": _metrics(on_test)},
         classes=tuple(ClassResult(**asdict(values)) for values in on_test.classes),
         confusion=on_test.confusion,
@@ -123,6 +121,42 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
         warnings=(*_input_warnings(job), *probe.warnings),
         provenance=_provenance(settings, [found.origin for found in (train, val, scores)], watch),
     )
+
+
+def _fit(job: Job, train: Rows, val: Rows, settings: Settings, progress: Progress) -> Probe:
+    """The one place that tells protocols apart."""
+    kind, classes, protocol = job.task.kind, len(job.task.classes), job.spec.protocol
+    pairs = (train.features, train.targets), (val.features, val.targets)
+    if isinstance(protocol, Knn):
+        return fit_knn(protocol, kind, classes, *pairs, device=settings.device, progress=progress)
+    return fit_once(
+        settings.cache_dir,
+        protocol if isinstance(protocol, Linear) else Linear(),
+        kind,
+        classes,
+        *pairs,
+        device=settings.device,
+        progress=progress,
+        full_path=settings.full_path,
+    )
+
+
+def forget(job: Job, settings: Settings) -> None:
+    """Delete what a run kept to go on after a kill; for when its result is stored."""
+    if isinstance(job.spec.protocol, Finetune):
+        from ssl4eo_bench.stages.finetuning import state_file
+
+        state_file(job, settings.cache_dir).unlink(missing_ok=True)
+
+
+def _tune(
+    job: Job, probe: Probe, train: Rows, val: Rows, settings: Settings, progress: Progress
+) -> tuple[Stages, Probe, Rows]:
+    """What comes behind fine-tuning; the rows are of the validation split."""
+    from ssl4eo_bench.stages.finetuning import tune  # brings what builds networks
+
+    assert isinstance(probe, LinearProbe)
+    return tune(job, probe, train, val, device=settings.device, cache_dir=settings.cache_dir, progress=progress)
 
 
 def _stages(job: Job, settings: Settings, progress: Progress) -> Stages:
@@ -144,11 +178,16 @@ def _metrics(evaluation: Evaluation) -> dict[str, MetricValue]:
     return {name: MetricValue(**asdict(estimate)) for name, estimate in evaluation.metrics.items()}
 
 
-def _selection(job: Job, probe: LinearProbe) -> Selection:
+def _selection(job: Job, probe: Probe) -> Selection:
+    linear = probe if isinstance(probe, LinearProbe) else probe.start if isinstance(probe, TunedHead) else None
+    tuned = probe if isinstance(probe, TunedHead) else None
     return Selection(
         metric=job.task.main_metric,
-        C=probe.head.C,
-        path=tuple(PathResult(**asdict(point)) for point in probe.path),
+        C=linear.head.C if linear else None,
+        path=tuple(PathResult(**asdict(point)) for point in linear.path) if linear else (),
+        rate=tuned.chosen.rate if tuned else None,
+        epoch=tuned.chosen.epoch if tuned else None,
+        history=tuple(EpochResult(**asdict(epoch)) for epoch in tuned.history) if tuned else (),
         thresholds=None if probe.thresholds is None else tuple(probe.thresholds.tolist()),
     )
 

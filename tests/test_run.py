@@ -172,6 +172,60 @@ def test_another_seed_of_the_same_features_is_not_fitted_again(
     assert first.metrics["test"]["micro_map"].low != second.metrics["test"]["micro_map"].low  # other resamples
 
 
+def test_fractions_share_the_features_and_say_what_they_used(command: Command) -> None:
+    _, outcomes = run(command, "--checkpoint", "bandstats", "--fraction", 0.1, 0.5, 1, "--seed", 0, 1)
+    results = [result_of(outcome) for outcome in outcomes]
+    assert [result.provenance.features_computed for result in results] == [600, 0, 0, 0, 0, 0]
+    assert [result.subset.count if result.subset else None for result in results] == [24, 120, None] * 2
+    assert results[0].subset != results[3].subset  # another seed draws others
+    assert len({result.digest for result in results}) == 6
+    assert outcomes[0]["file"].endswith("bandstats/seed0-fraction0.1-sample.json")
+    values = [result.metrics["test"]["accuracy"].value for result in results]
+    assert values[0] < values[2]
+    assert values[3] < values[5]
+    assert len(Path("results/leaderboard.sample.csv").read_text().splitlines()) == 2
+    assert len(Path("results/tables/eurosat-rgb-v1.linear-v1.summary.sample.csv").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("fraction", ["0", "1.5", "-0.1", "nan", "all"])
+def test_a_fraction_that_is_none_is_refused(command: Command, fraction: str) -> None:
+    code, _, err = command("run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample", f"--fraction={fraction}")
+    assert code == 2
+    assert "fraction" in err
+
+
+def test_a_fraction_too_small_for_every_class_is_refused(command: Command) -> None:
+    code, _, err = command(
+        *("run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample", "--checkpoint", "bandstats"),
+        *("--fraction", 0.02),
+    )
+    assert code == 2
+    assert "--fraction 0.02 keeps 5 of 240 training samples, and none of class" in err
+
+
+@pytest.mark.parametrize("task", ["eurosat-rgb", "bigearthnet"])
+def test_nearest_neighbours_vote(command: Command, task: str) -> None:
+    code, out, err = command(
+        *("run", "--task", task, "--protocol", "knn", "--sample", "--checkpoint", "bandstats", "--json")
+    )
+    assert code == 0, err
+    result = result_of(json.loads(out)[0])
+    assert result.spec.protocol_slug == "knn-v1"
+    assert result.selection.C is None
+    assert result.selection.path == ()
+    assert (result.selection.thresholds is None) == (task == "eurosat-rgb")
+    assert result.metrics["test"]["micro_map"].value > 0.3
+    code, out, _ = command("show", result.digest[:12])
+    assert code == 0
+    assert "chosen on val" not in out
+
+
+def test_nearest_neighbours_of_pixels_are_refused(command: Command) -> None:
+    code, _, err = command("run", "--task", "dfc2020", "--protocol", "knn", "--sample")
+    assert code == 2
+    assert "protocol 'knn' is for labels of whole images" in err
+
+
 def test_missing_bands_are_filled_and_the_result_warns(command: Command) -> None:
     _, (outcome,) = run(command, "--checkpoint", "resnet18.random", "--image-size", 32, "--limit", 40)
     result = result_of(outcome)
@@ -193,7 +247,9 @@ def test_a_failing_checkpoint_does_not_stop_the_others(command: Command, tmp_pat
     assert err.index("left out: the weights of checkpoint 'gone.tag'") < err.index("[1/2]")  # told before any run
     assert "bandstats" in out
     assert (
-        err.strip().splitlines()[-1].startswith("error: eurosat-rgb · gone.tag: the weights of checkpoint 'gone.tag'")
+        err.strip()
+        .splitlines()[-1]
+        .startswith("error: eurosat-rgb · gone.tag · seed 0: the weights of checkpoint 'gone.tag'")
     )
     assert Path("results/runs/eurosat-rgb-v1/linear-v1/bandstats/seed0-sample.json").is_file()
     assert not Path("results/runs/eurosat-rgb-v1/linear-v1/gone.tag").exists()

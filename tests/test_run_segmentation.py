@@ -10,7 +10,7 @@ import pytest
 
 from ssl4eo_bench.protocols.linear import fit_linear
 from ssl4eo_bench.results.files import RunResult, read_result
-from ssl4eo_bench.spec.protocols import PIXELS
+from ssl4eo_bench.spec.protocols import PIXELS, Linear
 from ssl4eo_bench.tasks.dfc2020 import DFC2020
 
 Command = Callable[..., tuple[int, str, str]]
@@ -52,7 +52,7 @@ def test_a_result_holds_the_metrics_of_all_labelled_pixels(command: Command, tmp
         assert 0 <= metric.low < metric.high <= 1
     assert result.metrics["test"]["miou"].value > 0.12  # a guess gets 0.07
     assert result.selection.metric == "miou"
-    assert result.spec.protocol.pixels == PIXELS
+    assert result.spec.protocol == Linear(pixels=PIXELS)
     assert result.provenance.features_computed == 18
     stored = np.load(tmp_path / "cache" / "scores" / f"{result.digest}.npz")
     assert stored["confusions"].shape == (6, 8, 8)

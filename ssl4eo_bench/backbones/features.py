@@ -26,7 +26,11 @@ class BackboneFeatures(nn.Module):
 
     def forward(self, *groups: Tensor) -> Tensor:
         """The feature of each image."""
-        return backbone_feature(self.backbone, self.preprocess(*groups), self._feature)
+        return self.feature(self.preprocess(*groups))
+
+    def feature(self, images: Tensor) -> Tensor:
+        """The feature of each scaled input `[N, C, S, S]`."""
+        return backbone_feature(self.backbone, images, self._feature)
 
 
 class BandStatistics(nn.Module):

@@ -17,7 +17,7 @@ from ssl4eo_bench.spec.weights import StoredWeights
 from ssl4eo_bench.storage import cache_root, data_root
 
 if TYPE_CHECKING:
-    from ssl4eo_bench.backbones.cache import CachedFeatures
+    from ssl4eo_bench.stages.images import Features
 
 Arguments = argparse.Namespace
 
@@ -60,7 +60,7 @@ def _request(arguments: Arguments, progress: Progress) -> Request:
     )
 
 
-def _extract(job: Job, arguments: Arguments, progress: Progress) -> "CachedFeatures":
+def _extract(job: Job, arguments: Arguments, progress: Progress) -> "Features":
     from ssl4eo_bench.backbones.runtime import resolve_device  # brings torch: not for what is refused
     from ssl4eo_bench.backbones.sources import obtain
     from ssl4eo_bench.stages.images import Images
@@ -72,7 +72,7 @@ def _extract(job: Job, arguments: Arguments, progress: Progress) -> "CachedFeatu
     return Images(job, device, cache_dir, progress).features(arguments.split)
 
 
-def _embeddings(job: Job, split: SplitName, found: "CachedFeatures", progress: Progress) -> Embeddings:
+def _embeddings(job: Job, split: SplitName, found: "Features", progress: Progress) -> Embeddings:
     samples = job.samples[split]
     return Embeddings(
         ids=samples.ids,
@@ -83,7 +83,7 @@ def _embeddings(job: Job, split: SplitName, found: "CachedFeatures", progress: P
     )
 
 
-def _about(job: Job, split: SplitName, found: "CachedFeatures") -> dict[str, Any]:
+def _about(job: Job, split: SplitName, found: "Features") -> dict[str, Any]:
     spec = job.spec
     return {
         "task": spec.task_slug,

@@ -13,7 +13,7 @@ from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.bands import sensor_of
 from ssl4eo_bench.spec.catalogue import Catalogue
 from ssl4eo_bench.spec.checkpoints import Checkpoint
-from ssl4eo_bench.spec.protocols import PROTOCOLS
+from ssl4eo_bench.spec.protocols import PROTOCOLS, Linear
 from ssl4eo_bench.spec.tasks import MAIN_METRIC
 from ssl4eo_bench.spec.weights import FileWeights, HubWeights, PackagedWeights, RandomWeights, Weights
 from ssl4eo_bench.storage import cache_root
@@ -174,11 +174,16 @@ def _protocols() -> Rows:
             "protocol": name,
             "version": protocol.version,
             "what": (type(protocol).__doc__ or "").splitlines()[0],
-            "settings": ", ".join(f"{k}={v:g}" for k, v in settings.items()),
+            "settings": ", ".join(f"{setting}={_setting(value)}" for setting, value in settings.items()),
         }
         for name, protocol in PROTOCOLS.items()
-        for settings in (protocol.for_kind("segmentation").model_dump(exclude={"name", "version"}),)
+        for all_ in (protocol.for_kind("segmentation") if isinstance(protocol, Linear) else protocol,)
+        for settings in (all_.model_dump(exclude={"name", "version"}),)
     ]
+
+
+def _setting(value: float | tuple[float, ...]) -> str:
+    return " ".join(f"{one:g}" for one in (value if isinstance(value, tuple) else (value,)))
 
 
 def _runs(results: Path) -> Rows:
@@ -194,6 +199,7 @@ def _runs(results: Path) -> Rows:
                 "protocol": spec.protocol_slug,
                 "checkpoint": spec.checkpoint.name,
                 "seed": spec.seed,
+                "fraction": spec.fraction or 1.0,
                 "marks": " ".join((*spec.marks, *(("uncommitted",) if result.provenance.dirty else ()))),
                 "metric": main,
                 "test %": f"{100 * result.metrics['test'][main].value:.2f}",

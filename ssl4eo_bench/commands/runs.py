@@ -29,6 +29,7 @@ def run(arguments: Arguments) -> int:
         checkpoints=tuple(arguments.checkpoint),
         suite=arguments.suite,
         seeds=tuple(arguments.seed),
+        fractions=tuple(arguments.fraction),
         data_dir=data_root(arguments.data_dir),
         cache_dir=cache_dir,
         checkpoint_files=tuple(arguments.checkpoints),
@@ -68,7 +69,7 @@ def _show_plan(jobs: Sequence[Job], arguments: Arguments) -> int:
         spec = job.spec
         counts = ", ".join(f"{len(samples.ids):,} {split}" for split, samples in job.samples.items())
         there = not arguments.force and stored(job, arguments.results)
-        line(f"{spec.task_slug} · {spec.protocol_slug} · {spec.checkpoint.name} · seed {spec.seed}")
+        line(f"{spec.task_slug} · {spec.protocol_slug} · {spec.label}")
         line(f"  {'is there, would be skipped' if there else 'would run'}: {arguments.results / spec.path}")
         line(f"  digest {spec.digest}")
         line(f"  samples {counts}")
@@ -89,7 +90,7 @@ def _show_outcomes(outcomes: Sequence[Outcome], generated: Sequence[Path], resul
     for outcome in outcomes:
         if outcome.error:
             spec = outcome.job.spec
-            print(f"error: {spec.task.name} · {spec.checkpoint.name}: {outcome.error}", file=sys.stderr)
+            print(f"error: {spec.task.name} · {spec.label}: {outcome.error}", file=sys.stderr)
 
 
 def _outcome_json(outcome: Outcome, results: Path) -> dict[str, Any]:

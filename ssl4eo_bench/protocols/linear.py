@@ -54,7 +54,7 @@ class LinearProbe:
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Class probabilities `[N, C]` float64 of features `[N, D]`."""
-        return _probabilities(self.head.logits(self.standardisation, features), self.kind)
+        return to_probabilities(self.head.logits(self.standardisation, features), self.kind)
 
 
 def fit_linear(
@@ -82,7 +82,7 @@ def fit_linear(
     """
     with _threads_for(train[0]):
         standardisation = Standardisation.of(train[0], torch.device(device))
-        metric = _main_metric(kind, val[1])
+        metric = main_metric(kind, val[1])
         grid = protocol.grid()
         points: list[PathPoint] = []
         chosen: tuple[Head, float] | None = None
@@ -112,7 +112,7 @@ def fit_linear(
         assert chosen is not None  # the grid is not empty
         tuned = None
         if kind == "multilabel":
-            tuned = tune_thresholds(_probabilities(chosen[0].logits(standardisation, val[0]), kind), val[1])
+            tuned = tune_thresholds(to_probabilities(chosen[0].logits(standardisation, val[0]), kind), val[1])
         return LinearProbe(
             kind=kind,
             standardisation=standardisation,
@@ -133,17 +133,18 @@ def _threads_for(features: np.ndarray) -> Iterator[None]:
         torch.set_num_threads(usual)
 
 
-def _main_metric(kind: Kind, targets: np.ndarray) -> Callable[[np.ndarray], float]:
+def main_metric(kind: Kind, targets: np.ndarray) -> Callable[[np.ndarray], float]:
     """The task's main metric as a function of logits."""
     if MAIN_METRIC[kind] == "miou":
         return lambda logits: float(mean_iou(confusion_matrix(targets, logits.argmax(axis=1), logits.shape[1])))
     if MAIN_METRIC[kind] == "accuracy":
         return lambda logits: float((logits.argmax(axis=1) == targets).mean())
     ones = np.ones((1, len(targets)))
-    return lambda logits: float(Ranking(_probabilities(logits, kind), targets).average_precision(ones)[0])
+    return lambda logits: float(Ranking(to_probabilities(logits, kind), targets).average_precision(ones)[0])
 
 
-def _probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:
+def to_probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:
+    """Class probabilities float64 of logits, both `[N, C]`."""
     exact = torch.from_numpy(logits).double()
     activated = torch.sigmoid(exact) if kind == "multilabel" else torch.softmax(exact, dim=1)
     probabilities: np.ndarray = activated.numpy()

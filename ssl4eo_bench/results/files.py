@@ -9,7 +9,7 @@ from pydantic import ValidationError, model_validator
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.spec.canonical import Frozen, digest, first_fault
 from ssl4eo_bench.spec.runs import RunSpec
-from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS, SplitName
+from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS, Split, SplitName
 from ssl4eo_bench.storage import write_text
 
 SCHEMA_VERSION: Final = 1
@@ -46,12 +46,28 @@ class PathResult(Frozen):
     iterations: int
 
 
+class EpochResult(Frozen):
+    """One epoch of fine-tuning: learning rate, number from 1, mean training loss, and the main metric on `val`."""
+
+    rate: float
+    epoch: int
+    loss: float
+    val: float
+
+
 class Selection(Frozen):
-    """What was chosen on `val`, by which metric, among what."""
+    """What was chosen on `val`, by which metric, among what.
+
+    `knn` chooses thresholds at most. `finetune` chooses rate and epoch; C and path are those of the linear probe that
+    it started from.
+    """
 
     metric: str
-    C: float
-    path: tuple[PathResult, ...]
+    C: float | None = None
+    path: tuple[PathResult, ...] = ()
+    rate: float | None = None
+    epoch: int | None = None
+    history: tuple[EpochResult, ...] = ()
     thresholds: tuple[float, ...] | None = None
 
 
@@ -86,12 +102,13 @@ class Provenance(Frozen):
 
 
 class RunResult(Frozen):
-    """The result of one run, as it is stored."""
+    """The result of one run, as it is stored; `subset` is of the training samples that were used, if not of all."""
 
     schema_version: Literal[1]
     digest: str
     spec: RunSpec
     counts: dict[SplitName, int]
+    subset: Split | None = None
     metrics: dict[SplitName, dict[str, MetricValue]]
     classes: tuple[ClassResult, ...]
     confusion: tuple[tuple[int, ...], ...] | None = None
@@ -108,8 +125,12 @@ class RunResult(Frozen):
             raise ValueError("a metric is not a fraction between 0 and 1")
         if self.counts != {split: found.count for split, found in self.spec.task.splits.items()}:
             raise ValueError("counts are not those of the splits")
-        if not self.selection.path:
+        if self.spec.protocol.name != "knn" and (self.selection.C is None or not self.selection.path):
             raise ValueError("the path that C was chosen from is empty")
+        if self.spec.protocol.name == "finetune" and not self.selection.history:
+            raise ValueError("the history that rate and epoch were chosen from is empty")
+        if (self.spec.fraction is None) != (self.subset is None):
+            raise ValueError("the subset is not what the fraction says")
         return self
 
     @property

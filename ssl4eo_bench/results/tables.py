@@ -7,6 +7,7 @@ Official results make `tables/` and `leaderboard.csv`. Results on the embedded s
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,7 +17,7 @@ from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS
 from ssl4eo_bench.storage import write_text
 
-TABLE_START = "checkpoint,seed,"
+TABLE_STARTS = ("checkpoint,seed,", "checkpoint,fraction,seeds,")
 BOARD_START = "protocol,checkpoint,seeds,mean"
 MARKDOWN_START = "| protocol | checkpoint | seeds | mean |"
 
@@ -30,20 +31,24 @@ def write_tables(results: Path) -> list[Path]:
         for name in sorted({_table_name(result) for result in chosen}):
             rows = [result for result in chosen if _table_name(result) == name]
             _require_one_split(rows)
-            file = results / "tables" / f"{name}{_mark(sample)}.csv"
-            write_text(file, _csv(_table(rows)))
-            written.append(file)
+            for kind, frame in (("", _table(rows)), (".summary", _summary(rows))):
+                file = results / "tables" / f"{name}{kind}{_mark(sample)}.csv"
+                write_text(file, _csv(frame))
+                written.append(file)
     for file in set((results / "tables").glob("*-v*.*-v*.csv")) - set(written):
-        _remove_generated(file, TABLE_START)
+        _remove_generated(file, *TABLE_STARTS)
     return written
 
 
 def write_leaderboard(results: Path) -> list[Path]:
-    """Write `leaderboard.csv` and `.md` of the official results, and those of the sample; none without results."""
+    """Write `leaderboard.csv` and `.md` of the official results, and those of the sample; none without results.
+
+    Runs on a fraction of the training samples do not stand there.
+    """
     found = read_results(results)
     written = []
     for sample in (False, True):
-        chosen = _of_kind(found, sample=sample)
+        chosen = [result for result in _of_kind(found, sample=sample) if result.spec.fraction is None]
         files = [results / f"leaderboard{_mark(sample)}.{ending}" for ending in ("csv", "md")]
         if chosen:
             board = leaderboard(chosen)
@@ -56,10 +61,10 @@ def write_leaderboard(results: Path) -> list[Path]:
     return written
 
 
-def _remove_generated(file: Path, start: str) -> None:
+def _remove_generated(file: Path, *starts: str) -> None:
     """Remove a file that was generated from results that are not there any more; one that starts otherwise stays."""
     try:
-        generated = file.read_text(encoding="utf-8").startswith(start)
+        generated = file.read_text(encoding="utf-8").startswith(starts)
     except (FileNotFoundError, UnicodeDecodeError):
         return
     if generated:
@@ -105,15 +110,43 @@ def markdown(board: pd.DataFrame) -> str:
 def _table(results: Sequence[RunResult]) -> pd.DataFrame:
     """One row for each run: every test metric with its interval, what was chosen, and the digest."""
     records = []
-    for result in sorted(results, key=lambda r: (r.spec.checkpoint.name, r.spec.seed)):
-        record: dict[str, object] = {"checkpoint": result.spec.checkpoint.name, "seed": result.spec.seed}
-        main = MAIN_METRIC[result.spec.task.kind]
-        for metric in sorted(result.metrics["test"], key=lambda name: (name != main, name)):
+    for result in sorted(results, key=lambda r: (r.spec.checkpoint.name, r.spec.seed, _fraction(r))):
+        record: dict[str, object] = {
+            "checkpoint": result.spec.checkpoint.name,
+            "seed": result.spec.seed,
+            "fraction": _fraction(result),
+            "train_samples": result.subset.count if result.subset else result.counts["train"],
+        }
+        for metric in _test_metrics(result):
             estimate = result.metrics["test"][metric]
             record |= {metric: estimate.value, f"{metric}_low": estimate.low, f"{metric}_high": estimate.high}
         record |= {"C": result.selection.C, "test_samples": result.counts["test"], "digest": result.digest}
         records.append(record)
     return pd.DataFrame(records)
+
+
+def _summary(results: Sequence[RunResult]) -> pd.DataFrame:
+    """One row for each checkpoint and fraction: mean and sample standard deviation over seeds of every test metric."""
+    records = [
+        {"checkpoint": result.spec.checkpoint.name, "fraction": _fraction(result)}
+        | {metric: result.metrics["test"][metric].value for metric in _test_metrics(result)}
+        for result in results
+    ]
+    groups = pd.DataFrame(records).groupby(["checkpoint", "fraction"], sort=True)
+    columns: dict[str, pd.Series[Any]] = {"seeds": groups.size()}
+    for metric in _test_metrics(results[0]):
+        columns |= {metric: groups[metric].mean(), f"{metric}_std": groups[metric].std()}
+    return pd.DataFrame(columns).reset_index()
+
+
+def _fraction(result: RunResult) -> float:
+    return 1.0 if result.spec.fraction is None else result.spec.fraction
+
+
+def _test_metrics(result: RunResult) -> list[str]:
+    """Names of the test metrics, the main one first."""
+    main = MAIN_METRIC[result.spec.task.kind]
+    return sorted(result.metrics["test"], key=lambda name: (name != main, name))
 
 
 def _require_one_split(results: Sequence[RunResult]) -> None:

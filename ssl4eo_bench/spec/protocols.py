@@ -1,8 +1,11 @@
 """The protocols and their versions: what is done with a backbone, as values that enter the digest."""
 
-from typing import Literal
+from itertools import pairwise
+from typing import Annotated, Literal
 
-from ssl4eo_bench.errors import UnknownNameError
+from pydantic import Field, field_validator
+
+from ssl4eo_bench.errors import SpecError, UnknownNameError
 from ssl4eo_bench.spec.canonical import Frozen
 from ssl4eo_bench.spec.tasks import Kind
 
@@ -50,10 +53,89 @@ class Linear(Frozen):
         return tuple(self.c_min * ratio**step for step in range(self.points))
 
 
-PROTOCOLS: dict[str, Linear] = {"linear": Linear()}
+class Knn(Frozen):
+    """Classification by the nearest training samples, version 1.
+
+    The `k` training samples with the largest cosine similarity to a sample, found exactly, vote with the weight
+    `exp(similarity / temperature)`; the class's share of all weights is its score (Wu et al., CVPR 2018). For
+    multilabel every neighbour votes for each of its labels. Nothing is fitted and nothing chosen on `val`, but the
+    thresholds of multilabel tasks.
+
+    Attributes:
+        k: neighbours that vote.
+        temperature: of the votes.
+    """
+
+    name: Literal["knn"] = "knn"
+    version: Literal[1] = 1
+    k: int = 20
+    temperature: float = 0.07
+
+    def for_kind(self, kind: Kind) -> "Knn":
+        """The settings for tasks of a kind.
+
+        Raises:
+            SpecError: for segmentation.
+        """
+        if kind == "segmentation":
+            raise SpecError("protocol 'knn' is for labels of whole images; use --protocol linear on label maps.")
+        return self
 
 
-def protocol(name: str) -> Linear:
+class Finetune(Frozen):
+    """Training the whole network on, version 1.
+
+    The head starts from the linear probe on the frozen features (`linear`, version 1, on the same samples). AdamW with
+    a rate that falls from layer to layer towards the input, rises over the first epochs and falls as half a cosine;
+    images are cropped, flipped and turned by quarters at random; BatchNorm keeps its statistics. Every rate of the
+    grid trains anew, until its epochs are done or `patience` of them have not improved on its best; the state after
+    the epoch with the best main metric on `val` is taken, of all rates, the first on ties.
+
+    Attributes:
+        rates: learning rates of the head, ascending.
+        epochs: at most, of each rate.
+        warmup: epochs over which the rate rises.
+        patience: epochs without improvement on `val` after which a rate is given up.
+        batch: images of one step; what is left of an epoch is left out.
+        weight_decay: of weights; biases and norms have none.
+        layer_decay: factor from one layer to the next towards the input.
+        smallest_crop: share of an image's area that a crop keeps at least.
+    """
+
+    name: Literal["finetune"] = "finetune"
+    version: Literal[1] = 1
+    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    epochs: int = 30
+    warmup: int = 3
+    patience: int = 10
+    batch: int = 64
+    weight_decay: float = 0.05
+    layer_decay: float = 0.75
+    smallest_crop: float = 0.8
+
+    @field_validator("rates")
+    @classmethod
+    def _ascend(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        if not rates or rates[0] <= 0 or any(low >= high for low, high in pairwise(rates)):
+            raise ValueError("learning rates must be at least one, above 0, and ascending")
+        return rates
+
+    def for_kind(self, kind: Kind) -> "Finetune":
+        """The settings for tasks of a kind.
+
+        Raises:
+            SpecError: for segmentation.
+        """
+        if kind == "segmentation":
+            raise SpecError("protocol 'finetune' is for labels of whole images; use --protocol linear on label maps.")
+        return self
+
+
+ProtocolSettings = Annotated[Linear | Knn | Finetune, Field(discriminator="name")]
+PROTOCOLS: dict[str, Linear | Knn | Finetune] = {"linear": Linear(), "knn": Knn(), "finetune": Finetune()}
+
+
+def protocol(name: str) -> Linear | Knn | Finetune:
     """The current version of a protocol.
 
     Raises:

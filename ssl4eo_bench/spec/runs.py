@@ -1,11 +1,11 @@
-"""A run: task × checkpoint × protocol × seed, with the digest that tells whether two runs are the same."""
+"""A run: task × checkpoint × protocol × seed × label fraction, with the digest that tells two of them apart."""
 
 from pathlib import PurePosixPath
 
 from ssl4eo_bench.spec.canonical import Frozen, digest
 from ssl4eo_bench.spec.checkpoints import Checkpoint
 from ssl4eo_bench.spec.inputs import InputMapping
-from ssl4eo_bench.spec.protocols import Linear
+from ssl4eo_bench.spec.protocols import ProtocolSettings
 from ssl4eo_bench.spec.tasks import Kind, Split, SplitName, Task
 
 
@@ -31,7 +31,8 @@ class RunSpec(Frozen):
         checkpoint: the whole entry.
         inputs: the mapping from the task's bands to the backbone's input.
         protocol: and its settings.
-        seed: of everything random: random weights and bootstrap resamples.
+        seed: of everything random: random weights, subsets and bootstrap resamples.
+        fraction: of the training samples that may be used; none for all of them.
         sample: run on the embedded sample.
         partial: run on those official samples that were there.
         limit: run on at most this many samples of each split.
@@ -40,8 +41,9 @@ class RunSpec(Frozen):
     task: TaskRecord
     checkpoint: Checkpoint
     inputs: InputMapping
-    protocol: Linear
+    protocol: ProtocolSettings
     seed: int
+    fraction: float | None = None
     sample: bool = False
     partial: bool = False
     limit: int | None = None
@@ -60,6 +62,7 @@ class RunSpec(Frozen):
                 "partial": self.partial,
                 "limit": self.limit,
             }
+            | ({} if self.fraction is None else {"fraction": self.fraction})
         )
 
     @property
@@ -78,6 +81,12 @@ class RunSpec(Frozen):
         return f"{self.protocol.name}-v{self.protocol.version}"
 
     @property
+    def label(self) -> str:
+        """What tells it from other runs of its task and protocol, for people."""
+        fraction = "" if self.fraction is None else f" · {self.fraction:g} of the training samples"
+        return f"{self.checkpoint.name} · seed {self.seed}{fraction}"
+
+    @property
     def marks(self) -> tuple[str, ...]:
         """What keeps the run out of the official tables."""
         return (
@@ -90,5 +99,6 @@ class RunSpec(Frozen):
     def path(self) -> PurePosixPath:
         """Where its result lies below a results directory; marked runs never share a file with official ones."""
         checkpoint = self.checkpoint.name.replace(":", "-")
-        name = "-".join((f"seed{self.seed}", *self.marks))
+        fraction = () if self.fraction is None else (f"fraction{self.fraction}",)
+        name = "-".join((f"seed{self.seed}", *fraction, *self.marks))
         return PurePosixPath("runs", self.task_slug, self.protocol_slug, checkpoint, f"{name}.json")

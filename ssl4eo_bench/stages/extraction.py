@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 from torch import nn
@@ -17,8 +17,15 @@ from ssl4eo_bench.spec.tasks import Groups, SplitName
 if TYPE_CHECKING:
     from ssl4eo_bench.backbones.runtime import Runner
 
+Module = TypeVar("Module", bound=nn.Module)
+
 BATCH, GPU_BATCH = 32, 256
 """Images at once; larger batches are no faster on a processor, and need more memory."""
+
+
+def batch_size(device: str) -> int:
+    """Images at once on a device."""
+    return BATCH if device == "cpu" else GPU_BATCH
 
 
 class Computed(Protocol):
@@ -58,7 +65,7 @@ class LazyBackbone:
         self._cache_dir = cache_dir
         self._progress = progress
         self._make = make
-        self.batch = batch or (BATCH if device == "cpu" else GPU_BATCH)
+        self.batch = batch or batch_size(device)
         self._run: Runner | None = None
         self.runner = self.weights_sha256 = ""
 
@@ -75,21 +82,24 @@ class LazyBackbone:
         from ssl4eo_bench.backbones.runtime import make_runner
         from ssl4eo_bench.backbones.weights import state_sha256
 
-        spec = self._job.spec
-        stored = [(group.shape[2], group.shape[3]) for group in groups]
-        bands = self._job.task.groups(spec.inputs.sources)
-        module = (self._make or feature_module)(
-            spec.checkpoint,
-            spec.inputs,
-            bands,
-            stored,
-            seed=spec.seed,
-            cache_dir=self._cache_dir,
-            note=self._progress.note,
-        )
+        module = build_module(self._job, groups, self._make or feature_module, self._cache_dir, self._progress)
         self.weights_sha256 = state_sha256(module)
         full = tuple(np.repeat(group[:1], self.batch, axis=0) for group in groups)
         return make_runner(module, full, self._device, self._progress.note)
+
+
+def build_module(job: Job, groups: Groups, make: Callable[..., Module], cache_dir: Path, progress: Progress) -> Module:
+    """What `make` builds for the checkpoint of a job and stored pixels of the size of these."""
+    spec = job.spec
+    return make(
+        spec.checkpoint,
+        spec.inputs,
+        job.task.groups(spec.inputs.sources),
+        [(group.shape[2], group.shape[3]) for group in groups],
+        seed=spec.seed,
+        cache_dir=cache_dir,
+        note=progress.note,
+    )
 
 
 def feature_key(job: Job, split: SplitName, cache_dir: Path) -> FeatureKey:

@@ -1,20 +1,31 @@
 """Runs on labels of whole images: one feature and one score vector for each sample."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from ssl4eo_bench.backbones.cache import CachedFeatures, FeatureCache
 from ssl4eo_bench.data.batches import batches
+from ssl4eo_bench.data.subsets import nested_subset
 from ssl4eo_bench.metrics.evaluation import Evaluation, evaluate_multiclass, evaluate_multilabel
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Advance, Progress
-from ssl4eo_bench.protocols.linear import LinearProbe
+from ssl4eo_bench.protocols.probe import Probe
 from ssl4eo_bench.spec.tasks import Groups, SplitName
 from ssl4eo_bench.stages.extraction import Computed, LazyBackbone, feature_key
+
+
+class Features(Computed, Protocol):
+    """Features `[N, D]` of a split, and where they came from."""
+
+    @property
+    def values(self) -> np.ndarray:
+        """The features."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -24,11 +35,13 @@ class Rows:
     Attributes:
         features: `[R, D]`.
         targets: `[R]`, or `[R, C]` for multilabel.
+        ids: of the samples they are of.
         origin: of the features.
     """
 
     features: np.ndarray
     targets: np.ndarray
+    ids: Sequence[str]
     origin: Computed
 
 
@@ -45,7 +58,7 @@ class ImageScores:
     """
 
     job: Job
-    probe: LinearProbe
+    probe: Probe
     values: np.ndarray
     origin: Computed
     progress: Progress
@@ -69,25 +82,30 @@ class Images:
 
     def __init__(self, job: Job, device: str, cache_dir: Path, progress: Progress) -> None:
         self._job = job
+        self._device = device
         self._cache_dir = cache_dir
         self._progress = progress
         self._backbone = LazyBackbone(job, device, progress, cache_dir=cache_dir)
 
     def rows(self, split: SplitName) -> Rows:
-        """Features and labels of a split."""
-        found = self.features(split)
-        return Rows(found.values, self._job.samples[split].targets(self._progress), found)
+        """Features and labels of a split; of the training split only the fraction that may be used."""
+        found, samples, spec = self.features(split), self._job.samples[split], self._job.spec
+        targets = samples.targets(self._progress)
+        if split != "train" or spec.fraction is None:
+            return Rows(found.values, targets, samples.ids, found)
+        rows = nested_subset(targets, spec.fraction, spec.seed, self._job.task.classes)
+        return Rows(found.values[rows], targets[rows], [samples.ids[row] for row in rows], found)
 
-    def score(self, probe: LinearProbe) -> ImageScores:
+    def score(self, probe: Probe) -> ImageScores:
         """The scores of the test split; leaves its labels closed."""
         found = self.features("test")
         return ImageScores(self._job, probe, probe.probabilities(found.values), found, self._progress)
 
-    def evaluate_val(self, probe: LinearProbe, rows: Rows) -> Evaluation:
+    def evaluate_val(self, probe: Probe, rows: Rows) -> Evaluation:
         """The metrics on the validation split."""
         return _evaluate(self._job, probe, probe.probabilities(rows.features), rows.targets)
 
-    def features(self, split: SplitName) -> CachedFeatures:
+    def features(self, split: SplitName) -> Features:
         """The features of a split; leaves its labels closed."""
         return extract_features(self._job, split, self._backbone, self._cache_dir, self._progress)
 
@@ -106,7 +124,7 @@ def extract_features(
 
 def _evaluate(
     job: Job,
-    probe: LinearProbe,
+    probe: Probe,
     scores: np.ndarray,
     targets: np.ndarray,
     *,

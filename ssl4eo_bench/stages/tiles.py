@@ -6,7 +6,7 @@ again in minutes.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from ssl4eo_bench.backbones.cache import FeatureCache, require_finite
 from ssl4eo_bench.backbones.dense import dense_module, interpolate
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.pixels import choose_pixels, labels_at
+from ssl4eo_bench.data.subsets import nested_subset
 from ssl4eo_bench.errors import DataError
 from ssl4eo_bench.metrics.evaluation import Evaluation
 from ssl4eo_bench.metrics.segmentation import SegmentationTally
@@ -23,6 +24,8 @@ from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Advance, Progress
 from ssl4eo_bench.protocols.dense import DenseHead
 from ssl4eo_bench.protocols.linear import LinearProbe
+from ssl4eo_bench.protocols.probe import Probe
+from ssl4eo_bench.spec.protocols import Linear
 from ssl4eo_bench.spec.tasks import IGNORED, Groups, SplitName
 from ssl4eo_bench.stages.extraction import LazyBackbone, feature_key
 from ssl4eo_bench.stages.images import Rows
@@ -81,8 +84,10 @@ class Tiles:
         Raises:
             DataError: if no pixel of it has a label.
         """
-        count = self._job.spec.protocol.pixels
-        assert count is not None  # the protocol's settings are for segmentation
+        protocol = self._job.spec.protocol
+        assert isinstance(protocol, Linear)  # the only one for segmentation
+        count = protocol.pixels
+        assert count is not None  # its settings are for segmentation
         samples = self._job.samples[split]
         places, labels, side = self._chosen(split, count)
         backbone = _SampledBackbone(self._backbone, side)
@@ -104,8 +109,21 @@ class Tiles:
                 "raise --limit, or fetch the label maps again."
             )
         values = found.values.reshape(labels.size, -1)
+        if split == "train" and self._job.spec.fraction is not None:
+            tiles = self._subset(labels)
+            labelled &= np.isin(np.arange(len(labels)), tiles).repeat(count)
+            ids: Sequence[str] = [samples.ids[tile] for tile in tiles]
+        else:
+            ids = samples.ids
         kept = values if labelled.all() else values[labelled]
-        return Rows(kept, labels.ravel()[labelled].astype(np.int64), found)
+        return Rows(kept, labels.ravel()[labelled].astype(np.int64), ids, found)
+
+    def _subset(self, labels: np.ndarray) -> np.ndarray:
+        """The training tiles that may be used, stratified by the classes of their chosen pixels."""
+        spec, classes = self._job.spec, self._job.task.classes
+        assert spec.fraction is not None
+        occurring = np.stack([(labels == number).any(1) for number in range(len(classes))], axis=1)
+        return nested_subset(occurring, spec.fraction, spec.seed, classes)
 
     def _chosen(self, split: SplitName, count: int) -> tuple[np.ndarray, np.ndarray, int]:
         """The chosen pixels of every tile of a split and their labels, both `[N, K]`, and the side of a tile."""
@@ -120,8 +138,9 @@ class Tiles:
                 advance(len(ids))
         return np.concatenate(places), np.concatenate(labels), maps.shape[-1]
 
-    def score(self, probe: LinearProbe) -> TileScores:
+    def score(self, probe: Probe) -> TileScores:
         """The tally of the test split, predicted tile by tile."""
+        assert isinstance(probe, LinearProbe)
         samples, spec = self._job.samples["test"], self._job.spec
         head, tally = DenseHead.of(probe), SegmentationTally(len(self._job.task.classes))
         what = f"label maps {spec.checkpoint.name} · test"
@@ -136,7 +155,7 @@ class Tiles:
         origin = JustComputed(len(samples.ids), (self._backbone.runner,), (self._backbone.weights_sha256,))
         return TileScores(self._job, tally, origin)
 
-    def evaluate_val(self, probe: LinearProbe, rows: Rows) -> Evaluation:
+    def evaluate_val(self, probe: Probe, rows: Rows) -> Evaluation:
         """The metrics on the chosen pixels of the validation split."""
         tally = SegmentationTally(len(self._job.task.classes))
         tally.add(probe.probabilities(rows.features).T[None], rows.targets[None])

@@ -51,6 +51,7 @@ def make_result() -> Callable[..., RunResult]:
             digest=spec.digest,
             spec=spec,
             counts={split: found.count for split, found in splits.items()},
+            subset=None if spec.fraction is None else Split.of([f"id{n}" for n in range(round(100 * spec.fraction))]),
             metrics={"val": {main: MetricValue(value=0.1 + 0.2)}, "test": metrics},
             classes=tuple(ClassResult(name=name, support=1, precision=1 / 3, f1=0.1) for name in chosen.classes),
             selection=Selection(metric=main, C=0.01, path=(PathResult(C=0.01, val=0.3, gradient=1e-6, iterations=5),)),

@@ -50,7 +50,32 @@ def test_tables_hold_every_run_in_full_precision(results: Path) -> None:
     assert float(table[0]["accuracy"]) == 1 / 3
     assert float(table[0]["accuracy_low"]) == 1 / 3 - 0.02
     assert {"micro_map", "macro_f1", "macro_f1_high", "C", "digest", "test_samples"} <= set(table[0])
-    assert list(table[0])[:3] == ["checkpoint", "seed", "accuracy"]  # the main metric comes first
+    head = ["checkpoint", "seed", "fraction", "train_samples", "accuracy"]  # the main metric comes first
+    assert list(table[0])[:5] == head
+
+
+def test_the_summary_holds_mean_and_deviation_over_seeds(results: Path, make_result: Make) -> None:
+    write_result(results, make_result(checkpoint="resnet18.random", accuracy=0.2, fraction=0.1))
+    generate(results)
+    summary = rows(results / "tables" / "eurosat-v1.linear-v1.summary.csv")
+    assert [(row["checkpoint"], row["fraction"], row["seeds"]) for row in summary] == [
+        ("bandstats", "1.0", "1"),
+        ("resnet18.random", "0.1", "1"),
+        ("resnet18.random", "1.0", "2"),
+    ]
+    assert float(summary[2]["accuracy"]) == pytest.approx(0.55)
+    assert float(summary[2]["accuracy_std"]) == pytest.approx(0.1 / 2**0.5)
+    assert summary[0]["accuracy_std"] == ""
+
+
+def test_fractions_are_rows_of_the_table_and_not_on_the_leaderboard(results: Path, make_result: Make) -> None:
+    before = generate(results)
+    write_result(results, make_result(checkpoint="resnet18.random", accuracy=0.2, fraction=0.1))
+    after = generate(results)
+    assert after["leaderboard.csv"] == before["leaderboard.csv"]
+    table = rows(results / "tables" / "eurosat-v1.linear-v1.csv")
+    fractions = [(row["seed"], row["fraction"], row["train_samples"]) for row in table[1:]]
+    assert fractions == [("0", "0.1", "10"), ("0", "1.0", "16200"), ("1", "1.0", "16200")]
 
 
 def test_generating_twice_changes_no_byte(results: Path) -> None:
@@ -82,7 +107,7 @@ def test_a_mean_spans_kinds_of_labels(results: Path, make_result: Make, monkeypa
     assert float(board["bandstats"]["mean"]) == pytest.approx((1 / 3 + 1 / 4) / 2)
     assert board["resnet18.random"]["mean"] == ""  # it has no label maps
     (table,) = rows(results / "tables" / "dfc2020-v1.linear-v1.csv")
-    assert list(table)[:3] == ["checkpoint", "seed", "miou"]
+    assert list(table)[4] == "miou"
 
 
 def test_marked_runs_never_enter_official_tables(results: Path, make_result: Make) -> None:
@@ -96,6 +121,7 @@ def test_marked_runs_never_enter_official_tables(results: Path, make_result: Mak
     assert {name: content for name, content in after.items() if ".sample." not in name} == before
     assert set(after) - set(before) == {
         "eurosat-v1.linear-v1.sample.csv",
+        "eurosat-v1.linear-v1.summary.sample.csv",
         "leaderboard.sample.csv",
         "leaderboard.sample.md",
     }
@@ -107,7 +133,10 @@ def test_tables_of_removed_runs_go_with_them(results: Path) -> None:
     for file in (results / "runs" / "eurosat-rgb-v1").rglob("*.json"):
         file.unlink()
     generate(results)
-    assert [file.name for file in (results / "tables").iterdir()] == ["eurosat-v1.linear-v1.csv"]
+    assert sorted(file.name for file in (results / "tables").iterdir()) == [
+        "eurosat-v1.linear-v1.csv",
+        "eurosat-v1.linear-v1.summary.csv",
+    ]
     for file in results.rglob("runs/**/*.json"):
         file.unlink()
     assert generate(results) == {}

