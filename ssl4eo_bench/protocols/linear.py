@@ -16,8 +16,11 @@ from ssl4eo_bench.protocols.standardisation import Standardisation
 from ssl4eo_bench.spec.protocols import Linear
 from ssl4eo_bench.spec.tasks import MAIN_METRIC, Kind
 
-FIT_VERSION = 1
+FIT_VERSION = 2
 """Bumped when the code of the solver or of the choice of C changes what it computes."""
+LEARNT = 0.1
+"""Share of the loss that a head explains before a lack of improvement can stop the path: what val does under penalties
+too strong for anything to be learnt is chance."""
 SMALL = 1 << 21
 """Values in a design matrix up to which one thread is faster: more would mostly wait for each other."""
 
@@ -103,7 +106,7 @@ def fit_linear(
                 stopped = since_best >= protocol.patience
                 if not stopped and (chosen is None or value > chosen[1]):  # on ties the stronger penalty stays
                     chosen, since_best = (head, value), 0
-                elif chosen and chosen[1] > points[0].val:  # under the strongest penalties nothing moves at first
+                elif head.explained >= LEARNT:
                     since_best += 1
                 advance(1)
                 if since_best >= protocol.patience and not full_path:

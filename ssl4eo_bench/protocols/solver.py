@@ -53,6 +53,7 @@ class Head:
         gradient: norm of the gradient where it stopped, relative to that at zero weights.
         iterations: of the solver.
         converged: whether that reached the tolerance.
+        explained: by how much of the loss of the best constant prediction it lies below that, on the training samples.
     """
 
     C: float
@@ -60,6 +61,7 @@ class Head:
     gradient: float
     iterations: int
     converged: bool
+    explained: float
 
     def logits(self, standardisation: Standardisation, features: np.ndarray) -> np.ndarray:
         """Logits `[N, C]` of features `[N, D]` of any split."""
@@ -169,6 +171,20 @@ class _Problem:
         """The norm of a gradient, relative to that at zero weights, of each problem."""
         return self.dot(gradient, gradient).sqrt() / self._initial
 
+    def explained(self, logits: Tensor) -> float:
+        """By how much of the loss of the best constant prediction the loss of these logits lies below it.
+
+        McFadden's R², over all classes together.
+        """
+        chosen = (logits * self.targets).sum(dtype=torch.float64)
+        normaliser = torch.logsumexp(logits, dim=1, keepdim=True) if self._softmax else functional.softplus(logits)
+        loss = (normaliser * self._real).sum(dtype=torch.float64) - chosen
+        shares = self.targets.sum((0, 2), dtype=torch.float64) / self._count
+        constant = -self._count * torch.special.xlogy(shares, shares).sum()
+        if not self._softmax:
+            constant -= self._count * torch.special.xlogy(1 - shares, 1 - shares).sum()
+        return float(1 - loss / constant) if constant > 0 else 1.0
+
     def curvature(self, probabilities: Tensor, direction: Tensor) -> Tensor:
         """The second derivative of each problem's loss along a direction of the logits."""
         weighted = probabilities * direction
@@ -227,7 +243,9 @@ def _minimise(problem: _Problem, memory: Memory, C: float, starts: Sequence[Tens
         step, logits, probabilities = _line_search(problem, point, direction, slope, 1 / C)
         before, point = point, problem.point(point.weights + step, logits, 1 / C, probabilities)
         memory.add(problem.flat(step), problem.flat(point.gradient - before.gradient))
-    return Head(C, best, smallest, iteration, converged=smallest <= tolerance)
+    return Head(
+        C, best, smallest, iteration, converged=smallest <= tolerance, explained=problem.explained(point.logits)
+    )
 
 
 def _line_search(

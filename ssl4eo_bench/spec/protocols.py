@@ -20,7 +20,8 @@ class Linear(Frozen):
     (softmax for multiclass, one sigmoid for each class for multilabel) with an L2 penalty on all weights but the
     intercepts minimises `C · Σ loss + ½ ‖W‖²` over a grid of C, from strong to weak penalty. The C with the best main
     metric on `val` is taken, the stronger penalty on ties, among the points up to the first one that leaves the best
-    `patience` points behind; points do not count until the metric has risen above that of the strongest penalty.
+    `patience` points behind; points do not count until a head explains a tenth of the loss of the best constant
+    prediction.
 
     For segmentation the samples are pixels: of each tile, `pixels` labelled ones, with dense features interpolated
     bilinearly between the places of the feature grid. Which ones is drawn by the tile's id.

@@ -68,7 +68,7 @@ def _sha256(array: np.ndarray) -> list[str]:
 def _write(file: Path, probe: LinearProbe) -> None:
     head, standardisation = probe.head, probe.standardisation
     about = {
-        "head": {name: getattr(head, name) for name in ("C", "gradient", "iterations", "converged")},
+        "head": {name: getattr(head, name) for name in ("C", "gradient", "iterations", "converged", "explained")},
         "path": [asdict(point) for point in probe.path],
         "thresholds": None if probe.thresholds is None else probe.thresholds.tolist(),
         "warnings": probe.warnings,

@@ -42,13 +42,17 @@ def test_the_probe_predicts_and_is_chosen_by_the_main_metric_on_val(family: Any)
 class Scripted:
     """Stands for the solver: heads whose accuracy on `val` is scripted."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, accuracies: list[float], *, converged: bool = True) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, accuracies: list[float], *, converged: bool = True, flat: int = 0
+    ) -> None:
+        """The first `flat` heads explain next to nothing of the training labels."""
         self.solved = 0
 
         def path(standardisation: Any, features: Any, targets: Any, family: Any, grid: Any, **options: Any) -> Any:
             for penalty, accuracy in zip(grid, accuracies, strict=False):
                 self.solved += 1
-                yield Head(penalty, accuracy, 0.0, 1, converged=converged)  # type: ignore[arg-type]
+                explained = 0.01 if self.solved <= flat else 0.5
+                yield Head(penalty, accuracy, 0.0, 1, converged, explained)  # type: ignore[arg-type]
 
         def logits(head: Head, standardisation: Any, features: Any) -> np.ndarray:
             right = round(float(head.weights) * 100)
@@ -79,8 +83,8 @@ def test_the_path_stops_when_val_does_not_improve(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_flat_start_does_not_use_up_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    probe = Scripted(monkeypatch, [0.3, 0.3, 0.2, 0.3, 0.3, 0.3, 0.9, 0.8, 0.8, 0.8, 0.99]).fit()
-    assert [point.val for point in probe.path] == [0.3, 0.3, 0.2, 0.3, 0.3, 0.3, 0.9, 0.8, 0.8, 0.8]
+    probe = Scripted(monkeypatch, [0.3, 0.5, 0.2, 0.3, 0.3, 0.3, 0.9, 0.8, 0.8, 0.8, 0.99], flat=6).fit()
+    assert [point.val for point in probe.path] == [0.3, 0.5, 0.2, 0.3, 0.3, 0.3, 0.9, 0.8, 0.8, 0.8]
     assert probe.head.C == Linear(points=12).grid()[6]
 
 

@@ -176,3 +176,18 @@ def test_the_same_problem_gives_the_same_bits() -> None:
     runs = [solve(features, targets, "softmax", PENALTIES, classes=4)[1] for _ in range(2)]
     for one, other in zip(*runs, strict=True):
         assert torch.equal(one.weights, other.weights)
+
+
+@pytest.mark.parametrize("family", ["softmax", "sigmoid"])
+def test_what_a_head_explains_is_relative_to_the_best_constant(family: Family) -> None:
+    features, targets = data(family)
+    _, heads = solve(features, targets, family, PENALTIES, classes=4)
+    standardised = standardise(features)
+    for head in heads:
+        logits = standardised @ head.weights[:, :-1].double().numpy().T + head.weights[:, -1].double().numpy()
+        loss = objective(logits, targets, family, np.zeros(1), 1.0)
+        shares = np.bincount(targets) / len(targets) if family == "softmax" else targets.mean(0)
+        constant = np.log(shares) if family == "softmax" else np.log(shares / (1 - shares))
+        best = objective(np.tile(constant, (len(targets), 1)), targets, family, np.zeros(1), 1.0)
+        assert head.explained == pytest.approx(1 - loss / best, abs=1e-5)
+    assert heads[0].explained < 0.1 < heads[-1].explained
