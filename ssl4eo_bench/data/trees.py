@@ -219,7 +219,8 @@ def _folders_with(root: Path, wanted: frozenset[str], depth: int) -> Iterator[Tr
 def _archives_with(root: Path, wanted: frozenset[str], suffix: str) -> Iterator[Tree]:
     for archive in sorted(file for file in root.glob("*.zip") if file.is_file()):
         opened = open_zip(archive)
-        paths = [PurePosixPath(name) for name in opened.namelist() if name.endswith(suffix)]
-        roots = {path.parents[1] for path in paths if path.parent.name in wanted}
+        folders = {name.rpartition("/")[0] for name in opened.namelist() if name.endswith(suffix)}
+        places = [folder.rpartition("/") for folder in folders]
+        roots = {outer + slash for outer, slash, folder in places if folder in wanted}
         for number, inside in enumerate(sorted(roots)):
-            yield ZipTree(archive, "" if inside == PurePosixPath(".") else f"{inside}/", [] if number else [opened])
+            yield ZipTree(archive, inside, [] if number else [opened])
