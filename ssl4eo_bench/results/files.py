@@ -67,7 +67,7 @@ class Selection(Frozen):
     path: tuple[PathResult, ...] = ()
     rate: float | None = None
     epoch: int | None = None
-    history: tuple[EpochResult, ...] = ()
+    history: tuple[EpochResult, ...] | None = None
     thresholds: tuple[float, ...] | None = None
 
 
