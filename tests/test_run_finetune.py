@@ -21,6 +21,7 @@ from ssl4eo_bench.protocols.finetune import Finetuning
 from ssl4eo_bench.results.files import RunResult, read_result
 from ssl4eo_bench.spec import protocols
 from ssl4eo_bench.spec.protocols import Finetune
+from tests.conftest import ROOT
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -94,7 +95,7 @@ def test_a_run_that_was_stopped_anywhere_ends_with_the_same_numbers(
 
 
 def test_a_killed_process_goes_on_behind_its_last_epoch(tmp_path: Path) -> None:
-    cache, environment = tmp_path / "cache", os.environ | {"PYTHONPATH": str(Path.cwd())}
+    cache, environment = tmp_path / "cache", os.environ | {"PYTHONPATH": str(ROOT)}
     code = (
         "import sys\n"
         "from ssl4eo_bench.spec import protocols\n"

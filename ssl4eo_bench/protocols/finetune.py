@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from ssl4eo_bench.errors import TrainingError
+from ssl4eo_bench.errors import CacheError, TrainingError
 from ssl4eo_bench.progress import Advance, Progress
 from ssl4eo_bench.protocols.augmentation import augment
 from ssl4eo_bench.protocols.linear import LinearProbe, to_probabilities
@@ -107,11 +108,18 @@ class State:
 
     @classmethod
     def read(cls, file: Path) -> "State":
-        """What was written, or a fresh state."""
+        """What was written, or a fresh state.
+
+        Raises:
+            CacheError: if the file is not what was written.
+        """
         if not file.is_file():
             return cls()
-        content = torch.load(file, map_location="cpu", weights_only=True)
-        return cls(**content | {"history": [Epoch(**epoch) for epoch in content["history"]]})
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+            return cls(**content | {"history": [Epoch(**epoch) for epoch in content["history"]]})
+        except (RuntimeError, OSError, EOFError, UnpicklingError, TypeError, KeyError) as error:
+            raise CacheError(f"{file} cannot be read; remove it to start the fine-tuning anew.") from error
 
 
 @dataclass
@@ -199,7 +207,8 @@ class Finetuning:
                 if not math.isfinite(loss):
                     raise TrainingError(
                         f"the loss is no number in epoch {number}, batch {step + 1}, at learning rate {rate:g}; the "
-                        "state after the epoch before is kept, and the same command goes on from there."
+                        "checkpoint's weights or scaling are not what its entry says, or it cannot be trained at this "
+                        f"rate; the state after the epoch before is kept in {self.file}."
                     )
                 losses.append(loss)
                 advance(1)

@@ -106,9 +106,9 @@ class Finetune(Frozen):
     name: Literal["finetune"] = "finetune"
     version: Literal[1] = 1
     rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
-    epochs: int = 30
-    warmup: int = 3
-    patience: int = 10
+    epochs: int = 20
+    warmup: int = 2
+    patience: int = 8
     batch: int = 64
     weight_decay: float = 0.05
     layer_decay: float = 0.75

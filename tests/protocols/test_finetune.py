@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from ssl4eo_bench.errors import CacheError
 from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.protocols import finetune
 from ssl4eo_bench.protocols.finetune import Classifier, Epoch, Finetuning, State
@@ -125,7 +126,7 @@ def test_the_rate_rises_and_falls() -> None:
     factors = [finetune._schedule(epoch, protocol) for epoch in np.linspace(0, protocol.epochs, 301)]
     assert 0 < factors[0] < 0.01
     assert max(factors) == pytest.approx(1)
-    assert factors.index(max(factors)) == 10 * protocol.warmup
+    assert factors.index(max(factors)) == 300 * protocol.warmup // protocol.epochs
     assert factors[-1] == pytest.approx(0)
 
 
@@ -158,3 +159,12 @@ def test_a_finished_state_is_read_and_nothing_is_trained(tmp_path: Path) -> None
 def test_a_grid_that_is_none_is_refused(rates: tuple[float, ...]) -> None:
     with pytest.raises(ValidationError, match="at least one, above 0, and ascending"):
         Finetune(rates=rates)
+
+
+@pytest.mark.parametrize("content", [b"", b"no state", None])
+def test_a_state_that_was_damaged_is_told(tmp_path: Path, content: bytes | None) -> None:
+    tuning(tmp_path / "state").run()
+    whole = (tmp_path / "state").read_bytes()
+    (tmp_path / "state").write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(CacheError, match="cannot be read; remove it to start the fine-tuning anew"):
+        State.read(tmp_path / "state")
