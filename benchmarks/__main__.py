@@ -4,7 +4,19 @@ import subprocess
 import sys
 import time
 
-EACH = ("solver", "bootstrap", "extraction", "plain_loop", "reading", "growth", "scaling", "whole_run")
+EACH = (
+    *(
+        "solver",
+        "bootstrap",
+        "extraction",
+        "plain_loop",
+        "reference_probe",
+        "reading",
+        "growth",
+        "scaling",
+        "whole_run",
+    ),
+)
 
 
 def main(options: list[str]) -> int:

@@ -74,7 +74,7 @@ def measure(name: str, images: int, options: Options) -> bool:
     try:
         for action in (loop, pipeline):
             action()
-        times = alternate(loop, pipeline, rounds=21 if options.full else 7)
+        times = alternate(loop, pipeline, rounds=21 if options.full else 5)
     finally:
         shutil.rmtree(cache, ignore_errors=True)
     rates = [images / np.median(times_of_one) for times_of_one in times]

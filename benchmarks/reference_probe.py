@@ -78,7 +78,7 @@ def main() -> int:
     describe_machine()
     task, checkpoint = catalogue.task("eurosat-rgb"), catalogue.load_catalogue().checkpoint(CHECKPOINT)
     inputs = map_inputs(task.bands, checkpoint, task.display)
-    samples = open_splits(task, options.data_dir, limit=3072 if options.full else 768)
+    samples = open_splits(task, options.data_dir, limit=3072 if options.full else 256)
     train, val = samples["train"], samples["val"]
     targets = [split.targets(Silent()) for split in (train, val)]
     module = feature_module(checkpoint, inputs, task.groups(inputs.sources), [(64, 64)], seed=0)
