@@ -5,17 +5,15 @@ import sys
 import time
 
 EACH = (
-    *(
-        "solver",
-        "bootstrap",
-        "extraction",
-        "plain_loop",
-        "reference_probe",
-        "reading",
-        "growth",
-        "scaling",
-        "whole_run",
-    ),
+    "solver",
+    "bootstrap",
+    "extraction",
+    "plain_loop",
+    "reference_probe",
+    "reading",
+    "growth",
+    "scaling",
+    "whole_run",
 )
 
 
