@@ -12,8 +12,9 @@ demo: $(VENV)/.demo
 	@echo
 	@cat $(DEMO)/results/leaderboard.sample.md
 
+# Two tests at once, each on a thread of its own: most of them wait for small things.
 test: check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -73,9 +73,9 @@ def test_what_is_shown(command: Command, monkeypatch: pytest.MonkeyPatch) -> Non
     assert f"{TASK}-v1 · linear-v1: test in percent, miou with 95 % interval" in out
     result = read_result(Path(f"results/runs/{TASK}-v1/linear-v1/bandstats/seed0-sample.json"))
     header, row = Path(f"results/tables/{TASK}-v1.linear-v1.sample.csv").read_text().splitlines()
-    assert header.startswith("checkpoint,seed,miou,miou_low,miou_high,")
+    assert header.startswith("checkpoint,seed,fraction,train_samples,miou,miou_low,miou_high,")
     assert {"micro_map", "macro_f1"} <= set(header.split(","))
-    assert float(row.split(",")[2]) == result.metrics["test"]["miou"].value
+    assert float(row.split(",")[4]) == result.metrics["test"]["miou"].value
     _, out, _ = command("show", result.digest[:12])
     assert "IoU" in out
     assert f"{100 * (result.classes[7].iou or 0):.1f}" in out
