@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 	@echo
 	@cat $(DEMO)/results/leaderboard.sample.md
 
-# Two tests at once, each on a thread of its own: most of them wait for small things.
+# Tests run side by side, each on a thread of its own: most of their work is too small for more.
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
