@@ -121,6 +121,24 @@ def test_test_labels_are_opened_after_the_choice(command: Command, monkeypatch: 
     ]
 
 
+def test_a_fraction_is_of_the_tiles(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+
+    def logged_fit(protocol: Any, kind: Any, classes: int, train: Any, val: Any, **options: Any) -> Any:
+        rows.extend((len(train[0]), len(train[1]), len(val[1])))
+        return fit_linear(protocol, kind, classes, train, val, **options)
+
+    monkeypatch.setattr("ssl4eo_bench.stages.probes.fit_linear", logged_fit)
+    monkeypatch.setattr(
+        "ssl4eo_bench.stages.tiles.nested_subset", lambda *_: np.array([1, 4])
+    )  # six tiles lack classes
+    result = run(command, "--fraction", 0.4)
+    assert rows == [2 * PIXELS, 2 * PIXELS, 6 * PIXELS]
+    assert result.subset is not None
+    assert result.subset.count == 2
+    assert result.counts["train"] == 6
+
+
 def hide(monkeypatch: pytest.MonkeyPatch, *hidden: str) -> None:
     """Let the labels of some tiles be ignored."""
     targets = DFC2020.targets
