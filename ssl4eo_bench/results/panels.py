@@ -42,7 +42,8 @@ def explanation(standings: Standings) -> str:
     """What a reader must know about the numbers, in a few sentences."""
     sentences = ["Test metrics in percent, means over seeds, with 95 % intervals over the test samples."]
     if len(standings.tasks) > 1:
-        sentences.append(f"Mean and mean rank are over {', '.join(standings.counted)}, and empty unless all are there.")
+        counted = ", ".join(standings.counted)
+        sentences.append(f"Rank, mean and mean rank are over {counted}, for checkpoints that have all of them.")
     if any(row.is_floor for row in standings.rows):
         sentences.append("Over floor: points above the best network with random weights or statistics of raw pixels.")
     return " ".join(sentences)
@@ -72,14 +73,16 @@ def notes(standings: Standings) -> list[Note]:
 
 
 def _overview(protocol: str, rows: Sequence[Row], standings: Standings) -> Panel:
-    tasks = tuple(f"{task} {metrics[0]}" for task, metrics in standings.metrics.items())
-    means = ("mean", "mean rank") if any(row.mean is not None for row in rows) else ()
+    complete = any(row.mean is not None for row in rows)
+    ranks, means = (("rank",), ("mean", "mean rank")) if complete else ((), ())
     cells = []
     for row in rows:
-        of_means = (_percent(row.mean), _number(row.mean_rank)) if means else ()
+        rank = (_number(row.rank),) if complete else ()
+        mean = (_percent(row.mean), _number(row.mean_rank)) if complete else ()
         leads = tuple(_lead(row.entries.get(task)) for task in standings.tasks)
-        cells.append((_number(row.rank), row.checkpoint, *of_means, *leads, _seeds(row)))
-    return Panel(protocol, ("rank", "checkpoint", *means, *tasks, "seeds"), tuple(cells))
+        cells.append((*rank, row.checkpoint, *mean, *leads, _seeds(row)))
+    tasks = tuple(f"{task} {metrics[0]}" for task, metrics in standings.metrics.items())
+    return Panel(protocol, (*ranks, "checkpoint", *means, *tasks, "seeds"), tuple(cells))
 
 
 def _detail(protocol: str, task: str, rows: Sequence[Row], standings: Standings) -> Panel:

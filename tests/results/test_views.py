@@ -160,3 +160,9 @@ def test_papers_with_code_has_one_line_for_each_number(two_tasks: Standings) -> 
     assert lines[0] == ["task", "dataset", "metric", "value", "model"]
     assert ["Semantic Segmentation", "dfc2020-v1", "miou", "0.5", f"{LITE0} (linear-v1)"] in lines
     assert len(lines) == 1 + 3 * 3
+
+
+def test_without_a_mean_there_is_no_rank_over_tasks(make_result: Make) -> None:
+    text = markdown(standings([make_result(checkpoint=LITE0), make_result("eurosat-rgb", checkpoint=LITE0)]))
+    assert "| checkpoint | eurosat-v1 accuracy | eurosat-rgb-v1 accuracy | seeds |" in text
+    assert "for checkpoints that have all of them" in text
