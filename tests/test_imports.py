@@ -120,6 +120,8 @@ def test_nothing_in_the_package_names_a_dataset() -> None:
         ["list", "protocols"],
         ["tables"],
         ["leaderboard"],
+        ["leaderboard", "--format", "html"],
+        ["export", "nothing", "--out", "index.yaml"],
         ["list", "runs"],
         ["data", "status"],
         ["data", "download", "--help"],
