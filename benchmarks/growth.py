@@ -20,7 +20,7 @@ from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.inputs import map_inputs
-from ssl4eo_bench.spec.protocols import protocol
+from ssl4eo_bench.spec.protocols import PROTOCOLS
 from ssl4eo_bench.spec.runs import RunSpec, TaskRecord
 from ssl4eo_bench.spec.tasks import SPLITS, Split, SplitName, Task
 
@@ -68,7 +68,7 @@ def _job(task: Task, data_dir: Path) -> Job:
         task=TaskRecord.of(task, {split: found.record for split, found in samples.items()}),
         checkpoint=checkpoint,
         inputs=map_inputs(task.bands, checkpoint),
-        protocol=protocol("linear"),
+        protocol=PROTOCOLS["linear"],
         seed=0,
     )
     return Job(spec, task, samples)

@@ -183,6 +183,11 @@ def _add_run(commands: Any) -> None:
     what.add_argument(
         "--fraction", type=_fraction, nargs="+", default=[1.0], metavar="F", help="of the training samples (default: 1)"
     )
+    what.add_argument(
+        "--drift",
+        action="store_true",
+        help="with linear-ssl4eo: BatchNorm statistics of the frozen network follow the batches, as published",
+    )
     _add_image_size(what)
     _add_catalogue(what)
     _add_own_weights(parser)

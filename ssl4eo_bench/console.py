@@ -219,6 +219,12 @@ def show_result(result: "RunResult") -> None:
         line(f"chosen on val by {chosen.metric}: rate {chosen.rate:g}, epoch {chosen.epoch}")
         for rate in dict.fromkeys(epoch.rate for epoch in history):
             line(f"  val over epochs at {rate:g}: {_sparkline([one.val for one in history if one.rate == rate])}")
+    if found := result.reference:
+        metric = result.selection.metric
+        line(f"as the published code would report {metric} on test, of the same training:")
+        line(f"  mean over batches of {found.batch}: {_share(found.batch_averaged)}")
+        line(f"  at the epoch that is best on test, {found.best_test_epoch}: {_share(found.best_test)}")
+        line(f"  both: {_share(found.best_test_batch_averaged)}")
     if path := result.selection.path:
         start = "; the head it started from" if history else ""
         line(f"chosen on val by {result.selection.metric}: C = {result.selection.C:.3g}{start}")

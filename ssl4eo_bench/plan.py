@@ -13,7 +13,7 @@ from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.catalogue import Catalogue
 from ssl4eo_bench.spec.checkpoints import Checkpoint
 from ssl4eo_bench.spec.inputs import InputMapping, map_inputs
-from ssl4eo_bench.spec.protocols import protocol
+from ssl4eo_bench.spec.protocols import require_protocol, settings
 from ssl4eo_bench.spec.runs import RunSpec, TaskRecord
 from ssl4eo_bench.spec.tasks import SplitName, Task
 
@@ -43,6 +43,7 @@ class Request:
         sample: run on the embedded samples.
         partial: run on those samples that are there.
         limit: at most this many samples of each split.
+        drift: let BatchNorm of a frozen network follow the batches, where a recipe did.
     """
 
     tasks: tuple[str, ...]
@@ -60,6 +61,7 @@ class Request:
     partial: bool = False
     limit: int | None = None
     fractions: tuple[float, ...] = (1.0,)
+    drift: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def plan(request: Request, progress: Progress) -> list[Job]:
         BenchError: for whatever cannot be run as asked; nothing has been computed or written then but a sample.
     """
     known = catalogue.load_catalogue(*request.checkpoint_files)
-    chosen = protocol(request.protocol)
+    require_protocol(request.protocol)
     tasks = [catalogue.task(name) for name in dict.fromkeys(request.tasks)]
     checkpoints = _checkpoints(request, known)
     mappings = [_mappings(task, checkpoints, request, known, progress) for task in tasks]
@@ -92,7 +94,7 @@ def plan(request: Request, progress: Progress) -> list[Job]:
                     task=record,
                     checkpoint=checkpoint,
                     inputs=mapping,
-                    protocol=chosen.for_kind(task.kind),
+                    protocol=settings(request.protocol, task, checkpoint, drift=request.drift),
                     seed=seed,
                     fraction=None if fraction == 1 else fraction,
                     sample=request.sample,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,15 +29,20 @@ from ssl4eo_bench.results.files import (
     MetricValue,
     PathResult,
     Provenance,
+    ReferenceResult,
     RunResult,
     Selection,
 )
 from ssl4eo_bench.spec.protocols import Finetune, Knn, linear_settings
+from ssl4eo_bench.spec.recipes import Recipe
 from ssl4eo_bench.spec.tasks import Split, SplitName
 from ssl4eo_bench.stages.extraction import Computed
 from ssl4eo_bench.stages.images import Images, Rows
 from ssl4eo_bench.stages.probes import fit_once
 from ssl4eo_bench.storage import replacing
+
+if TYPE_CHECKING:
+    from ssl4eo_bench.stages.recipes import Reported
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,15 @@ class Scores(Protocol):
         ...
 
 
+@runtime_checkable
+class Reporting(Protocol):
+    """Scores that know what the published code would have reported."""
+
+    def reported(self) -> "Reported":
+        """It."""
+        ...
+
+
 class Stages(Protocol):
     """What depends on the kind of labels: of whole images, or of pixels."""
 
@@ -98,13 +112,7 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
     Test labels are opened after everything has been chosen.
     """
     watch = _Watch()
-    stages = _stages(job, settings, progress)
-    with watch.stage("features"):
-        train, val = stages.rows("train"), stages.rows("val")
-    with watch.stage("fit"):
-        probe = _fit(job, train, val, settings, progress)
-        if isinstance(job.spec.protocol, Finetune):
-            stages, probe, val = stages.tune(probe, train, val)
+    stages, probe, train, val = _fitted(job, settings, progress, watch)
     with watch.stage("features"):
         scores = stages.score(probe)
     with watch.stage("metrics"):
@@ -122,14 +130,34 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
         classes=tuple(ClassResult(**asdict(values)) for values in on_test.classes),
         confusion=on_test.confusion,
         selection=_selection(job, probe),
+        reference=ReferenceResult(**asdict(scores.reported())) if isinstance(scores, Reporting) else None,
         warnings=(*_input_warnings(job), *probe.warnings),
         provenance=_provenance(settings, [found.origin for found in (train, val, scores)], watch),
     )
 
 
+def _fitted(job: Job, settings: Settings, progress: Progress, watch: "_Watch") -> tuple[Stages, Probe, Rows, Rows]:
+    """The stages that score, by what, and the rows it was fitted on and chosen by."""
+    if isinstance(job.spec.protocol, Recipe):
+        from ssl4eo_bench.stages.finetuning import Tuning  # these bring what builds networks
+        from ssl4eo_bench.stages.recipes import follow
+
+        with watch.stage("fit"):
+            return follow(Tuning(job, settings.device, settings.cache_dir, progress))
+    stages = _stages(job, settings, progress)
+    with watch.stage("features"):
+        train, val = stages.rows("train"), stages.rows("val")
+    with watch.stage("fit"):
+        probe = _fit(job, train, val, settings, progress)
+        if isinstance(job.spec.protocol, Finetune):
+            stages, probe, val = stages.tune(probe, train, val)
+    return stages, probe, train, val
+
+
 def _fit(job: Job, train: Rows, val: Rows, settings: Settings, progress: Progress) -> Probe:
     """The one place that tells protocols apart."""
     kind, classes, protocol = job.task.kind, len(job.task.classes), job.spec.protocol
+    assert not isinstance(protocol, Recipe)
     pairs = (train.features, train.targets), (val.features, val.targets)
     if isinstance(protocol, Knn):
         return fit_knn(protocol, kind, classes, *pairs, device=settings.device, progress=progress)
@@ -147,10 +175,12 @@ def _fit(job: Job, train: Rows, val: Rows, settings: Settings, progress: Progres
 
 def forget(job: Job, settings: Settings) -> None:
     """Delete what a run kept to go on after a kill; for when its result is stored."""
-    if isinstance(job.spec.protocol, Finetune):
+    if isinstance(job.spec.protocol, Finetune | Recipe):
         from ssl4eo_bench.stages.finetuning import state_file
 
-        state_file(job, settings.cache_dir).unlink(missing_ok=True)
+        state = state_file(job, settings.cache_dir)
+        for file in state.parent.glob(f"{state.stem}*"):
+            file.unlink()
 
 
 def _stages(job: Job, settings: Settings, progress: Progress) -> Stages:

@@ -48,6 +48,7 @@ from ssl4eo_bench.tasks._bigearthnet_names import (
     WITHOUT_CLASS,
 )
 from ssl4eo_bench.tasks._bigearthnet_sample import make_sample, sample_ids
+from ssl4eo_bench.tasks._ssl4eo_recipes import BIGEARTHNET
 
 NUMBER_OF_43 = {name: number for number, names in enumerate(CLASSES.values()) for name in names}
 NUMBER_OF_19 = {name: number for number, name in enumerate(CLASSES)}
@@ -365,6 +366,7 @@ def _task(name: str, title: str, *, variant: str, radar: bool = False, headline:
         headline=headline,
         folder="bigearthnet",
         files=published[variant],
+        recipes=() if radar else BIGEARTHNET,
         licence="CDLA-Permissive-1.0",
         citation="Clasen et al., reBEN, IGARSS 2025, arXiv:2407.03653"
         if variant == "v2"

@@ -28,6 +28,7 @@ from ssl4eo_bench.spec.bands import SENTINEL_2, Band
 from ssl4eo_bench.spec.downloads import RemoteFile
 from ssl4eo_bench.spec.inputs import DisplayStretch
 from ssl4eo_bench.spec.tasks import SPLITS, Sample, Split, SplitName, Task
+from ssl4eo_bench.tasks._ssl4eo_recipes import EUROSAT
 
 CLASSES = {
     "AnnualCrop": 3000,
@@ -247,6 +248,7 @@ def _task(name: str, title: str, *, rgb: bool, headline: bool = False) -> Task:
         headline=headline,
         folder="eurosat",
         files=_published(prefix, ".jpg" if rgb else ".tif"),
+        recipes=EUROSAT,
         licence="MIT (images: Copernicus Sentinel data terms)",
         citation="Helber et al., EuroSAT, IEEE JSTARS 12(7), 2019, doi:10.1109/JSTARS.2019.2918242",
         how_to_get=HOW_TO_GET[".jpg" if rgb else ".tif"],

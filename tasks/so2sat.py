@@ -38,6 +38,7 @@ from ssl4eo_bench.spec.bands import Band
 from ssl4eo_bench.spec.downloads import RemoteFile
 from ssl4eo_bench.spec.tasks import SPLITS, Sample, Split, SplitName, Task, UnlistedSplit
 from ssl4eo_bench.tasks._so2sat_scenes import optical, radar, zone
+from ssl4eo_bench.tasks._ssl4eo_recipes import SO2SAT
 
 CLASSES = (
     "Compact high rise",
@@ -419,6 +420,7 @@ def _task(
         headline=headline,
         folder="so2sat",
         files=release.published(),
+        recipes=() if sensor is RADAR else SO2SAT,
         licence="CC-BY-4.0",
         citation="Zhu et al., So2Sat LCZ42, IEEE GRSM 8(3), 2020, doi:10.1109/MGRS.2020.2964708",
         how_to_get=release.how_to_get,

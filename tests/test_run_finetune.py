@@ -17,8 +17,8 @@ import torch
 from ssl4eo_bench.data.splits import Samples
 from ssl4eo_bench.metrics.segmentation import confusion_matrix
 from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.protocols import finetune
-from ssl4eo_bench.protocols.finetune import Finetuning
+from ssl4eo_bench.protocols import training
+from ssl4eo_bench.protocols.training import Training
 from ssl4eo_bench.results.files import RunResult, read_result
 from ssl4eo_bench.spec import protocols
 from ssl4eo_bench.spec.protocols import TILES_BATCH, Finetune
@@ -78,16 +78,16 @@ def test_a_run_that_was_stopped_anywhere_ends_with_the_same_numbers(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(command, "--results", tmp_path / "whole")
-    step, steps = Finetuning._step, 0
+    step, steps = Training._step, 0
 
-    def interrupted(self: Finetuning, *given: Any) -> float:
+    def interrupted(self: Training, *given: Any) -> float:
         nonlocal steps
         steps += 1
         if steps in (4, 17, 40):  # 7 batches an epoch: in the first, the third and the sixth
             raise KeyboardInterrupt
         return step(self, *given)
 
-    monkeypatch.setattr(Finetuning, "_step", interrupted)
+    monkeypatch.setattr(Training, "_step", interrupted)
     for _ in range(3):
         code, _, _ = command(*arguments("--results", tmp_path / "parts", "--protocol", "finetune"))
         assert code == 130
@@ -113,7 +113,7 @@ def test_a_killed_process_goes_on_behind_its_last_epoch(tmp_path: Path) -> None:
             time.sleep(0.1)
         process.send_signal(signal.SIGKILL)
     (file,) = (cache / "finetuning").glob("*.pt")
-    kept = finetune.State.read(file).history
+    kept = training.State.read(file).history
     assert 1 <= len(kept) < 30
     done = subprocess.run([sys.executable, "-c", code, *words], env=environment, capture_output=True, check=True)
     result = read_result(Path(json.loads(done.stdout)[0]["file"]))
@@ -124,19 +124,19 @@ def test_a_killed_process_goes_on_behind_its_last_epoch(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small")
 def test_test_labels_are_opened_after_everything_is_chosen(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    targets, train = Samples.targets, Finetuning.run
+    targets, train = Samples.targets, Training.run
 
     def logged_targets(samples: Samples, progress: Progress) -> np.ndarray:
         order.append(samples.ids[0])
         return targets(samples, progress)
 
-    def logged_run(self: Finetuning) -> Any:
+    def logged_run(self: Training) -> Any:
         state = train(self)
         order.append("chosen")
         return state
 
     monkeypatch.setattr(Samples, "targets", logged_targets)
-    monkeypatch.setattr(Finetuning, "run", logged_run)
+    monkeypatch.setattr(Training, "run", logged_run)
     run(command)
     assert order == ["AnnualCrop_1", "AnnualCrop_25", "chosen", "AnnualCrop_25", "AnnualCrop_37"]
 
@@ -151,7 +151,7 @@ def test_a_loss_that_is_no_number_is_told_and_the_last_state_is_kept(
     assert "the loss is no number in epoch 1, batch" in out + err
     assert "at learning rate 1e+30" in out + err
     (file,) = (tmp_path / "cache" / "finetuning").glob("*.pt")
-    kept = finetune.State.read(file)
+    kept = training.State.read(file)
     assert [epoch.epoch for epoch in kept.history] == [1, 2, 3]
     assert all(bool(torch.isfinite(tensor).all()) for tensor in kept.best.values())
 

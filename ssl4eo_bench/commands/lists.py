@@ -13,7 +13,8 @@ from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.bands import sensor_of
 from ssl4eo_bench.spec.catalogue import Catalogue
 from ssl4eo_bench.spec.checkpoints import Checkpoint
-from ssl4eo_bench.spec.protocols import PROTOCOLS, Linear
+from ssl4eo_bench.spec.protocols import PROTOCOLS, RECIPES, Linear
+from ssl4eo_bench.spec.recipes import Recipe
 from ssl4eo_bench.spec.tasks import MAIN_METRIC
 from ssl4eo_bench.spec.weights import FileWeights, HubWeights, PackagedWeights, RandomWeights, Weights
 from ssl4eo_bench.storage import cache_root
@@ -193,6 +194,14 @@ def _protocols() -> Rows:
         for name, protocol in PROTOCOLS.items()
         for all_ in (protocol.for_kind("segmentation") if isinstance(protocol, Linear) else protocol,)
         for settings in (all_.model_dump(exclude={"name", "version"}),)
+    ] + [
+        {
+            "protocol": name,
+            "version": Recipe.model_fields["version"].default,
+            "what": (Recipe.__doc__ or "").splitlines()[0],
+            "settings": "those of the published code for a task and a pretraining method; see docs/protocols.md",
+        }
+        for name in RECIPES
     ]
 
 

@@ -40,6 +40,7 @@ def run(arguments: Arguments) -> int:
         sample=arguments.sample,
         partial=arguments.partial,
         limit=arguments.limit,
+        drift=arguments.drift,
     )
     jobs = plan(request, progress)
     if arguments.dry_run:

@@ -25,16 +25,36 @@ def draw_views(count: int, smallest: float, generator: torch.Generator) -> Tenso
     return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
 
 
-def seen(images: Tensor, views: Tensor) -> Tensor:
-    """Images `[N, C, S, S]` as the views show them, at the same size, by one bilinear sampling."""
-    return _sampled(images, views, "bilinear")
+def draw_crops(count: int, smallest: float, generator: torch.Generator) -> Tensor:
+    """Transforms `[N, 2, 3]` that show a random rectangle of each image, mirrored at random.
+
+    Its area is drawn evenly, its ratio of sides evenly in the logarithm from 3/4 to 4/3 (Szegedy et al., CVPR 2015); a
+    side that would be longer than the image's is as long.
+
+    Args:
+        count: of images.
+        smallest: share of the area that a crop keeps at least.
+        generator: draws.
+    """
+    area, ratio, x, y = (torch.rand(count, generator=generator) for _ in range(4))
+    mirror = 1.0 - 2.0 * torch.randint(2, (count,), generator=generator)
+    area, ratio = smallest + (1 - smallest) * area, (4 / 3) ** (2 * ratio - 1)
+    width, height = ((area * share).sqrt().clamp_max(1.0) for share in (ratio, 1 / ratio))
+    zero = torch.zeros(count)
+    rows = [[width * mirror, zero, (1 - width) * (2 * x - 1)], [zero, height, (1 - height) * (2 * y - 1)]]
+    return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
+
+
+def seen(images: Tensor, views: Tensor, side: int | None = None) -> Tensor:
+    """Images `[N, C, S, S]` as the views show them, at the same size or another, by one bilinear sampling."""
+    return _sampled(images, views, "bilinear", side or int(images.shape[-1]))
 
 
 def seen_labels(labels: Tensor, views: Tensor) -> Tensor:
     """Label maps `[N, S, S]` as the views show them: each place has the label of the pixel that is nearest to it."""
-    return _sampled(labels[:, None].float(), views, "nearest")[:, 0].to(labels.dtype)
+    return _sampled(labels[:, None].float(), views, "nearest", int(labels.shape[-1]))[:, 0].to(labels.dtype)
 
 
-def _sampled(images: Tensor, views: Tensor, mode: str) -> Tensor:
-    grid = functional.affine_grid(views.to(images), list(images.shape), align_corners=False)
+def _sampled(images: Tensor, views: Tensor, mode: str, side: int) -> Tensor:
+    grid = functional.affine_grid(views.to(images), [*images.shape[:2], side, side], align_corners=False)
     return functional.grid_sample(images, grid, mode=mode, padding_mode="reflection", align_corners=False)

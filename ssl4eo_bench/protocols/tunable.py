@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssl4eo_bench.protocols.linear import LinearProbe
-from ssl4eo_bench.spec.protocols import Finetune
 
 
 class Tunable(nn.Module):
@@ -17,20 +16,22 @@ class Tunable(nn.Module):
     """
 
     network: nn.Module
+    batch_statistics = False
+    """Whether BatchNorm of the network goes by the statistics of batches while it is trained.
+
+    It keeps its own as a rule: a solved head was solved on features with these. With the statistics of a batch it
+    starts from a loss several times as large, and results depend on the size of batches.
+    """
 
     def train(self, mode: bool = True) -> "Tunable":
-        """As usual, but BatchNorm keeps its statistics.
-
-        The head was solved on features with these. With the statistics of a batch it starts from a loss several times
-        as large, and results depend on the size of batches.
-        """
+        """As usual, but BatchNorm of the network keeps its statistics, if it is to."""
         super().train(mode)
-        for module in self.modules():
-            if isinstance(module, _BatchNorm):
+        for module in self.network.modules():
+            if isinstance(module, _BatchNorm) and not self.batch_statistics:
                 module.eval()
         return self
 
-    def groups(self, protocol: Finetune) -> list[dict[str, Any]]:
+    def groups(self, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
         """Its parameters for an optimiser.
 
         Layers nearer to the input get smaller rates, by timm's grouping of the network; biases and norms do not decay.
@@ -38,15 +39,13 @@ class Tunable(nn.Module):
         from timm import optim  # brings timm: not where only a head is needed
 
         backbone = optim.param_groups_layer_decay(  # type: ignore[attr-defined]
-            cast(nn.Module, self.network.backbone),
-            weight_decay=protocol.weight_decay,
-            layer_decay=protocol.layer_decay,
+            cast(nn.Module, self.network.backbone), weight_decay=weight_decay, layer_decay=layer_decay
         )
         rest = [parameter for name, parameter in self.named_parameters() if not name.startswith("network.")]
         weights, others = ([p for p in rest if (p.ndim > 1) == wanted] for wanted in (True, False))
         return [
             *backbone,
-            {"params": weights, "weight_decay": protocol.weight_decay, "lr_scale": 1.0},
+            {"params": weights, "weight_decay": weight_decay, "lr_scale": 1.0},
             {"params": others, "weight_decay": 0.0, "lr_scale": 1.0},
         ]
 

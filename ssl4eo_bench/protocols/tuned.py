@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssl4eo_bench.protocols.finetune import Epoch, best_of
 from ssl4eo_bench.protocols.linear import LinearProbe, to_probabilities
+from ssl4eo_bench.protocols.training import Epoch, best_of
 from ssl4eo_bench.spec.tasks import Kind
 
 
@@ -15,13 +15,13 @@ class Tuned:
 
     Attributes:
         kind: of the task.
-        start: the linear probe it started from.
+        start: the linear probe it started from; none behind a recipe.
         history: every epoch of every rate.
         thresholds: for multilabel, the score for each class that gives the best F1 on `val`.
     """
 
     kind: Kind
-    start: LinearProbe
+    start: LinearProbe | None
     history: tuple[Epoch, ...]
     thresholds: np.ndarray | None = None
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError, model_validator
 
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.spec.canonical import Frozen, digest, first_fault
+from ssl4eo_bench.spec.recipes import Recipe
 from ssl4eo_bench.spec.runs import RunSpec
 from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS, Split, SplitName
 from ssl4eo_bench.storage import write_text
@@ -79,6 +80,24 @@ class Selection(Frozen):
     thresholds: tuple[float, ...] | None = None
 
 
+class ReferenceResult(Frozen):
+    """What the published code would have reported of the same training, by the main metric on test.
+
+    Attributes:
+        batch: samples that it computes one metric of.
+        batch_averaged: the mean over batches, at the epoch that is best on val.
+        best_test_epoch: the epoch that is best on test itself, and
+        best_test: its metric.
+        best_test_batch_averaged: the best mean over batches of any epoch.
+    """
+
+    batch: int
+    batch_averaged: float
+    best_test_epoch: int
+    best_test: float
+    best_test_batch_averaged: float
+
+
 class Provenance(Frozen):
     """What produced the numbers; none of it enters the digest.
 
@@ -121,6 +140,7 @@ class RunResult(Frozen):
     classes: tuple[ClassResult, ...]
     confusion: tuple[tuple[int, ...], ...] | None = None
     selection: Selection
+    reference: ReferenceResult | None = None
     warnings: tuple[str, ...] = ()
     provenance: Provenance
 
@@ -133,10 +153,12 @@ class RunResult(Frozen):
             raise ValueError("a metric is not a fraction between 0 and 1")
         if self.counts != {split: found.count for split, found in self.spec.task.splits.items()}:
             raise ValueError("counts are not those of the splits")
-        if self.spec.protocol.name != "knn" and (self.selection.C is None or not self.selection.path):
+        if self.spec.protocol.name in ("linear", "finetune") and (self.selection.C is None or not self.selection.path):
             raise ValueError("the path that C was chosen from is empty")
-        if self.spec.protocol.name == "finetune" and not self.selection.history:
+        if self.spec.protocol.name not in ("linear", "knn") and not self.selection.history:
             raise ValueError("the history that rate and epoch were chosen from is empty")
+        if isinstance(self.spec.protocol, Recipe) != (self.reference is not None):
+            raise ValueError("only recipes have, and must have, what the published code would report")
         if (self.spec.fraction is None) != (self.subset is None):
             raise ValueError("the subset is not what the fraction says")
         return self

@@ -76,7 +76,7 @@ def _names() -> list[str]:
 
 
 def _on_all_samples(results: Sequence[RunResult]) -> list[RunResult]:
-    return [result for result in results if result.spec.fraction is None]
+    return [result for result in results if result.spec.fraction is None and result.reference is None]
 
 
 def _require(kind: str, names: Sequence[str], known: set[str]) -> None:

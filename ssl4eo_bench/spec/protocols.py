@@ -7,7 +7,9 @@ from pydantic import Field, field_validator
 
 from ssl4eo_bench.errors import SpecError, UnknownNameError
 from ssl4eo_bench.spec.canonical import Frozen
-from ssl4eo_bench.spec.tasks import Kind
+from ssl4eo_bench.spec.checkpoints import Checkpoint
+from ssl4eo_bench.spec.recipes import Recipe
+from ssl4eo_bench.spec.tasks import Kind, Task
 
 PIXELS = 64
 """Labelled pixels of a tile that a dense head is fitted on; docs/protocols.md says what more of them would give."""
@@ -132,21 +134,42 @@ class Finetune(Frozen):
         return self.model_copy(update={"batch": TILES_BATCH}) if kind == "segmentation" else self
 
 
-ProtocolSettings = Annotated[Linear | Knn | Finetune, Field(discriminator="name")]
+ProtocolSettings = Annotated[Linear | Knn | Finetune | Recipe, Field(discriminator="name")]
 PROTOCOLS: dict[str, Linear | Knn | Finetune] = {"linear": Linear(), "knn": Knn(), "finetune": Finetune()}
+RECIPES = ("linear-ssl4eo", "finetune-ssl4eo")
+"""Protocols whose settings are those of a task and a pretraining method."""
 
 
-def protocol(name: str) -> Linear | Knn | Finetune:
-    """The current version of a protocol.
+def require_protocol(name: str) -> None:
+    """Refuse what is no protocol.
 
     Raises:
-        UnknownNameError: if there is no such protocol.
+        UnknownNameError: then.
     """
-    if name not in PROTOCOLS:
-        raise UnknownNameError("protocol", name, PROTOCOLS)
-    return PROTOCOLS[name]
+    if name not in (*PROTOCOLS, *RECIPES):
+        raise UnknownNameError("protocol", name, (*PROTOCOLS, *RECIPES))
 
 
-def linear_settings(settings: Linear | Knn | Finetune, kind: Kind) -> Linear:
+def settings(name: str, task: Task, checkpoint: Checkpoint, *, drift: bool = False) -> ProtocolSettings:
+    """The current settings of a protocol for a task and a checkpoint; `drift` as of `Recipe`.
+
+    Raises:
+        SpecError: if there are none.
+    """
+    if name in PROTOCOLS:
+        return PROTOCOLS[name].for_kind(task.kind)
+    method = checkpoint.pretraining.method if checkpoint.pretraining else "none"
+    known = {recipe.method: recipe for recipe in task.recipes if recipe.name == name}
+    if method not in known:
+        those = f"it has those of {', '.join(known)}" if known else "it has none"
+        raise SpecError(
+            f"protocol {name!r} has no recipe for task {task.name!r} and checkpoint {checkpoint.name!r}, whose "
+            f"pretraining method is {method!r}: {those}; take one of these checkpoints, or --protocol "
+            f"{name.partition('-')[0]}."
+        )
+    return known[method].model_copy(update={"drift": drift and known[method].frozen})
+
+
+def linear_settings(protocol: Linear | Knn | Finetune, kind: Kind) -> Linear:
     """The settings of the linear probe of a protocol: its own, or those that fine-tuning starts from."""
-    return settings if isinstance(settings, Linear) else Linear().for_kind(kind)
+    return protocol if isinstance(protocol, Linear) else Linear().for_kind(kind)

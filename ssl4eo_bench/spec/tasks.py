@@ -11,6 +11,7 @@ from ssl4eo_bench.spec.bands import Band
 from ssl4eo_bench.spec.canonical import Frozen, ids_digest
 from ssl4eo_bench.spec.downloads import RemoteFile
 from ssl4eo_bench.spec.inputs import DisplayStretch
+from ssl4eo_bench.spec.recipes import Recipe
 
 Kind = Literal["multiclass", "multilabel", "segmentation"]
 SplitName = Literal["train", "val", "test"]
@@ -122,6 +123,7 @@ class Task(Frozen):
         headline: whether it counts for the leaderboard's mean.
         folder: where its files lie below a data directory.
         files: what is published, for downloads.
+        recipes: that published numbers on the dataset were made with.
         licence: of the data.
         citation: of the data and of the split.
         how_to_get: one sentence on where the files come from and where they go.
@@ -142,6 +144,7 @@ class Task(Frozen):
     headline: bool = False
     folder: str
     files: tuple[RemoteFile, ...] = ()
+    recipes: tuple[Recipe, ...] = ()
     licence: str
     citation: str
     how_to_get: str

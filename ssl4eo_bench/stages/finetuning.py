@@ -21,10 +21,11 @@ from ssl4eo_bench.metrics.segmentation import confusion_matrix, mean_iou
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Progress, Silent
 from ssl4eo_bench.protocols.dense import label_probabilities
-from ssl4eo_bench.protocols.finetune import Finetuning, State
+from ssl4eo_bench.protocols.finetune import finetune_plan
 from ssl4eo_bench.protocols.linear import LinearProbe, main_metric, to_probabilities
 from ssl4eo_bench.protocols.probe import Probe
 from ssl4eo_bench.protocols.segmenter import Segmenter
+from ssl4eo_bench.protocols.training import Plan, State, Training
 from ssl4eo_bench.protocols.tunable import Classifier, Logits, Tunable
 from ssl4eo_bench.protocols.tuned import Tuned
 from ssl4eo_bench.spec.protocols import Finetune
@@ -86,12 +87,12 @@ class Tuning:
             TrainingError: if the loss is no number.
         """
         kind, metric = self.job.task.kind, main_metric(self.job.task.kind, val.targets)
-        network = self._network(feature_module, BackboneFeatures)
-        state, module = self._train(
-            Classifier(network, start),
+        state, module = self.train(
+            Classifier(self.network(feature_module, BackboneFeatures), start),
+            self._plan,
             train.ids,
             lambda rows: train.targets[rows],
-            lambda run: metric(_logits(self.job, "val", run, self._batch, Silent())),
+            lambda run, _: metric(self.logits("val", run, Silent())),
         )
         stages = TunedImages(self, module)
         rows = stages.rows("val")
@@ -103,19 +104,19 @@ class Tuning:
     def tiles(self, start: LinearProbe, train: Rows, val: Rows) -> tuple["TunedTiles", Tuned, Rows]:
         """Train on label maps; arguments and errors as of `images`, and the rows of `val` come back as they are."""
         targets = self.job.samples["train"].source.targets
-        network = self._network(dense_module, DenseFeatures)
-        state, module = self._train(
-            Segmenter(network, start),
+        state, module = self.train(
+            Segmenter(self.network(dense_module, DenseFeatures), start),
+            self._plan,
             train.ids,
             lambda rows: targets([train.ids[row] for row in rows]),
-            self._mean_iou,
+            lambda run, _: self._mean_iou(run),
         )
         return TunedTiles(self, module), Tuned(self.job.task.kind, start, tuple(state.history)), val
 
     def runner(self, module: Logits, note: Callable[[str], None]) -> Runner:
         """The fastest runner for what has been trained."""
         frozen = module.cpu().eval().requires_grad_(requires_grad=False)
-        full = tuple(np.repeat(group, self._batch, axis=0) for group in self._example())
+        full = tuple(np.repeat(group, self._batch, axis=0) for group in self.example())
         return make_runner(frozen, full, self.device, note)
 
     def _passing_runner(self, module: Logits) -> Runner:
@@ -124,32 +125,36 @@ class Tuning:
             return TorchRunner(module.eval(), torch.device("cpu"))
         return self.runner(module, lambda _: None)
 
-    def _train(
+    def train(
         self,
         model: Tunable,
+        plan: Plan,
         ids: Sequence[str],
         targets: Callable[[np.ndarray], np.ndarray],
-        validate: Callable[[Runner], float],
+        validate: Callable[[Runner, int], float],
     ) -> tuple[State, Logits]:
-        """Train on these samples, whose targets are those of rows; the last state, and the network of the best one."""
-        source, protocol, sources = (
-            self.job.samples["train"].source,
-            self.job.spec.protocol,
-            self.job.spec.inputs.sources,
-        )
-        assert isinstance(protocol, Finetune)
+        """Train, and return the last state and the network of the best one.
+
+        Args:
+            model: before the first step.
+            plan: how.
+            ids: of the training samples.
+            targets: gives those of some of their rows.
+            validate: gives the main metric on `val` of what runs the network after so many epochs.
+        """
+        source, sources = self.job.samples["train"].source, self.job.spec.inputs.sources
 
         def read(rows: np.ndarray) -> Iterator[tuple[Groups, np.ndarray]]:
-            pixels = batches(source, [ids[row] for row in rows], sources, size=protocol.batch)
-            for first, groups in zip(range(0, len(rows), protocol.batch), pixels, strict=True):
-                yield groups, targets(rows[first : first + protocol.batch])
+            pixels = batches(source, [ids[row] for row in rows], sources, size=plan.batch)
+            for first, groups in zip(range(0, len(rows), plan.batch), pixels, strict=True):
+                yield groups, targets(rows[first : first + plan.batch])
 
-        state = Finetuning(
-            protocol=protocol,
+        state = Training(
+            plan=plan,
             start=model,
             count=len(ids),
             read=read,
-            validate=lambda trained: validate(self._passing_runner(Logits(deepcopy(trained)))),
+            validate=lambda trained, epoch: validate(self._passing_runner(Logits(deepcopy(trained))), epoch),
             file=state_file(self.job, self.cache_dir),
             seed=self.job.spec.seed,
             device=torch.device(self.device),
@@ -167,8 +172,23 @@ class Tuning:
             confusion += confusion_matrix(labels[labelled], probabilities.argmax(axis=1)[labelled], classes)
         return float(mean_iou(confusion))
 
-    def _network(self, make: Callable[..., torch.nn.Module], wanted: type[Network]) -> Network:
-        module = build_module(self.job, self._example(), make, self.cache_dir, self.progress)
+    def logits(self, split: SplitName, run: Runner, progress: Progress) -> np.ndarray:
+        """Logits `[N, C]` of a split of images; leaves its labels closed."""
+        samples, found = self.job.samples[split], []
+        what = f"logits {self.job.spec.checkpoint.name}, tuned · {split}"
+        with progress.stage(what, total=len(samples.ids), unit="images") as advance:
+            for groups in batches(samples.source, samples.ids, self.job.spec.inputs.sources, size=self._batch):
+                found.append(run(groups))
+                advance(len(found[-1]))
+        return np.concatenate(found)
+
+    def network(self, make: Callable[..., torch.nn.Module], wanted: type[Network]) -> Network:
+        """The network that `make` builds for the checkpoint.
+
+        Raises:
+            SpecError: if it has none.
+        """
+        module = build_module(self.job, self.example(), make, self.cache_dir, self.progress)
         if not isinstance(module, wanted):
             raise SpecError(
                 f"checkpoint {self.job.spec.checkpoint.name!r} has no network to fine-tune; use --protocol linear for "
@@ -176,10 +196,15 @@ class Tuning:
             )
         return module
 
-    def _example(self) -> Groups:
+    def example(self) -> Groups:
         """The first training sample."""
         samples = self.job.samples["train"]
         return samples.source.read(samples.ids[:1], self.job.spec.inputs.sources)
+
+    @property
+    def _plan(self) -> Plan:
+        assert isinstance(self.job.spec.protocol, Finetune)
+        return finetune_plan(self.job.spec.protocol)
 
     @property
     def _batch(self) -> int:
@@ -192,12 +217,13 @@ class TunedImages(Images):
 
     def __init__(self, tuning: Tuning, module: Logits) -> None:
         super().__init__(tuning.job, tuning.device, tuning.cache_dir, tuning.progress)
+        self._tuning = tuning
         self._sha256 = state_sha256(module)
         self._run = tuning.runner(module, tuning.progress.note)
 
     def features(self, split: SplitName) -> ComputedFeatures:
         """The logits of a split; leaves its labels closed."""
-        found = _logits(self._job, split, self._run, batch_size(self._device), self._progress)
+        found = self._tuning.logits(split, self._run, self._progress)
         require_finite(found, self._job.spec.checkpoint.name, self._job.spec.task_slug)
         return ComputedFeatures(found, len(found), (self._run.name,), (self._sha256,))
 
@@ -223,14 +249,3 @@ class TunedTiles(Tiles):
 
 def _scored_by(run: Runner) -> Score:
     return lambda groups, side: label_probabilities(torch.from_numpy(run(groups)), side)
-
-
-def _logits(job: Job, split: SplitName, run: Runner, size: int, progress: Progress) -> np.ndarray:
-    """Logits `[N, C]` of a split of images."""
-    samples, found = job.samples[split], []
-    what = f"logits {job.spec.checkpoint.name}, tuned · {split}"
-    with progress.stage(what, total=len(samples.ids), unit="images") as advance:
-        for groups in batches(samples.source, samples.ids, job.spec.inputs.sources, size=size):
-            found.append(run(groups))
-            advance(len(found[-1]))
-    return np.concatenate(found)

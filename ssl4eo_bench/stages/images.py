@@ -90,12 +90,11 @@ class Images:
 
     def rows(self, split: SplitName) -> Rows:
         """Features and labels of a split; of the training split only the fraction that may be used."""
-        found, samples, spec = self.features(split), self._job.samples[split], self._job.spec
-        targets = samples.targets(self._progress)
-        if split != "train" or spec.fraction is None:
+        found, samples = self.features(split), self._job.samples[split]
+        rows, targets = labelled(self._job, split, self._progress)
+        if len(rows) == len(samples.ids):
             return Rows(found.values, targets, samples.ids, found)
-        rows = nested_subset(targets, spec.fraction, spec.seed, self._job.task.classes)
-        return Rows(found.values[rows], targets[rows], [samples.ids[row] for row in rows], found)
+        return Rows(found.values[rows], targets, [samples.ids[row] for row in rows], found)
 
     def score(self, probe: Probe) -> ImageScores:
         """The scores of the test split; leaves its labels closed."""
@@ -116,6 +115,15 @@ class Images:
     def features(self, split: SplitName) -> Features:
         """The features of a split; leaves its labels closed."""
         return extract_features(self._job, split, self._backbone, self._cache_dir, self._progress)
+
+
+def labelled(job: Job, split: SplitName, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
+    """The samples of a split that may be used, ascending, and their targets: of train those of a run's fraction."""
+    targets, spec = job.samples[split].targets(progress), job.spec
+    if split != "train" or spec.fraction is None:
+        return np.arange(len(targets)), targets
+    rows = nested_subset(targets, spec.fraction, spec.seed, job.task.classes)
+    return rows, targets[rows]
 
 
 def extract_features(

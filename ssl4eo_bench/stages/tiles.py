@@ -26,6 +26,7 @@ from ssl4eo_bench.protocols.dense import DenseHead
 from ssl4eo_bench.protocols.linear import LinearProbe
 from ssl4eo_bench.protocols.probe import Probe
 from ssl4eo_bench.spec.protocols import linear_settings
+from ssl4eo_bench.spec.recipes import Recipe
 from ssl4eo_bench.spec.tasks import IGNORED, Groups, SplitName
 from ssl4eo_bench.stages.examples import Examples
 from ssl4eo_bench.stages.extraction import LazyBackbone, feature_key, threads
@@ -91,7 +92,9 @@ class Tiles:
         Raises:
             DataError: if no pixel of it has a label.
         """
-        count = linear_settings(self._job.spec.protocol, "segmentation").pixels
+        protocol = self._job.spec.protocol
+        assert not isinstance(protocol, Recipe)  # there is none for segmentation
+        count = linear_settings(protocol, "segmentation").pixels
         assert count is not None  # the settings are for segmentation
         samples = self._job.samples[split]
         places, labels, side = self._chosen(split, count)

@@ -14,7 +14,6 @@ from ssl4eo_bench.backbones.preprocess import Preprocess
 from ssl4eo_bench.protocols.dense import DenseHead
 from ssl4eo_bench.protocols.linear import LinearProbe
 from ssl4eo_bench.protocols.segmenter import Segmenter
-from ssl4eo_bench.spec.protocols import Finetune
 
 ARCHITECTURES = [("test_resnet", 64), ("test_resnet", 72), ("test_vit", 48), ("test_vit", 64), ("test_convnext", 64)]
 
@@ -61,7 +60,7 @@ def test_every_parameter_is_trained(arch: str) -> None:
     model, _, _ = segmenter(arch, 64)
     nn.init.normal_(model.out.weight)
     model.train()(torch.randn(2, 3, 64, 64)).square().sum().backward()
-    grouped = [parameter for group in model.groups(Finetune()) for parameter in group["params"]]
+    grouped = [parameter for group in model.groups(0.05, 0.75) for parameter in group["params"]]
     assert {id(parameter) for parameter in grouped} == {id(parameter) for parameter in model.parameters()}
     untouched = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert not [name for name in untouched if not name.startswith("network.")]

@@ -13,7 +13,7 @@ from ssl4eo_bench.results.files import (
 )
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.inputs import map_inputs
-from ssl4eo_bench.spec.protocols import protocol
+from ssl4eo_bench.spec.protocols import PROTOCOLS
 from ssl4eo_bench.spec.runs import RunSpec, TaskRecord
 from ssl4eo_bench.spec.tasks import Split
 
@@ -40,7 +40,7 @@ def make_result() -> Callable[..., RunResult]:
             task=TaskRecord.of(chosen, splits),
             checkpoint=entry,
             inputs=map_inputs(chosen.bands, entry, chosen.display),
-            protocol=protocol(by),
+            protocol=PROTOCOLS[by],
             seed=seed,
             **marks,
         )

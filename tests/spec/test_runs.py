@@ -2,7 +2,7 @@ import pytest
 
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.inputs import map_inputs
-from ssl4eo_bench.spec.protocols import PIXELS, Linear, protocol
+from ssl4eo_bench.spec.protocols import PIXELS, PROTOCOLS, Linear
 from ssl4eo_bench.spec.runs import RunSpec, TaskRecord
 
 
@@ -14,7 +14,7 @@ def spec() -> RunSpec:
         task=TaskRecord.of(task, task.sample.splits),
         checkpoint=checkpoint,
         inputs=map_inputs(task.bands, checkpoint),
-        protocol=protocol("linear"),
+        protocol=PROTOCOLS["linear"],
         seed=3,
     )
 
@@ -61,7 +61,7 @@ def test_a_spec_survives_json(spec: RunSpec) -> None:
 
 
 def test_only_segmentation_has_pixels_in_its_settings_and_digest() -> None:
-    linear = protocol("linear")
+    linear = PROTOCOLS["linear"]
     assert linear.for_kind("multiclass") == linear.for_kind("multilabel") == linear
     assert linear.for_kind("segmentation") == Linear(pixels=PIXELS)
     assert "pixels" not in linear.model_dump(exclude_none=True)

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from ssl4eo_bench.errors import CacheError
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.protocols import finetune
-from ssl4eo_bench.protocols.finetune import Epoch, Finetuning, State
+from ssl4eo_bench.protocols import training
+from ssl4eo_bench.protocols.finetune import finetune_plan
 from ssl4eo_bench.protocols.linear import LinearProbe
+from ssl4eo_bench.protocols.training import Epoch, State, Training
 from ssl4eo_bench.protocols.tunable import Classifier
 from ssl4eo_bench.spec.protocols import Finetune
 
@@ -49,7 +50,7 @@ def start(classes: int = 3) -> Classifier:
     return Classifier(network, cast(LinearProbe, probe))
 
 
-def tuning(file: Path, protocol: Finetune = SETTINGS, values: tuple[float, ...] = (), **options: Any) -> Finetuning:
+def tuning(file: Path, protocol: Finetune = SETTINGS, values: tuple[float, ...] = (), **options: Any) -> Training:
     """A fine-tuning on random pixels, whose epochs get these values on val."""
     rng = np.random.default_rng(0)
     pixels, targets = rng.normal(size=(20, 3, 32, 32)).astype(np.float32), rng.integers(0, 3, 20)
@@ -60,12 +61,12 @@ def tuning(file: Path, protocol: Finetune = SETTINGS, values: tuple[float, ...] 
             yield (pixels[batch],), targets[batch]
 
     given = iter(values or np.linspace(0, 1, 1000))
-    return Finetuning(
-        protocol=protocol,
+    return Training(
+        plan=finetune_plan(protocol),
         start=start(),
         count=len(targets),
         read=read,
-        validate=lambda _: float(next(given)),
+        validate=lambda _, __: float(next(given)),
         file=file,
         seed=0,
         device=torch.device("cpu"),
@@ -116,7 +117,7 @@ def test_a_batch_that_does_not_fit_is_halved(tmp_path: Path, monkeypatch: pytest
 
 
 def test_rates_fall_towards_the_input() -> None:
-    groups = start().groups(SETTINGS)
+    groups = start().groups(SETTINGS.weight_decay, SETTINGS.layer_decay)
     scales = [group["lr_scale"] for group in groups]
     assert scales[-2:] == [1.0, 1.0]  # the head
     assert min(scales) < 0.75**2
@@ -126,7 +127,8 @@ def test_rates_fall_towards_the_input() -> None:
 
 def test_the_rate_rises_and_falls() -> None:
     protocol = Finetune()
-    factors = [finetune._schedule(epoch, protocol) for epoch in np.linspace(0, protocol.epochs, 301)]
+    schedule = finetune_plan(protocol).schedule
+    factors = [schedule(epoch) for epoch in np.linspace(0, protocol.epochs, 301)]
     assert 0 < factors[0] < 0.01
     assert max(factors) == pytest.approx(1)
     assert factors.index(max(factors)) == 300 * protocol.warmup // protocol.epochs
@@ -140,7 +142,7 @@ def test_a_rate_that_does_not_improve_is_given_up(tmp_path: Path) -> None:
         *((1e-4, number) for number in (1, 2, 3, 4)),
         *((1e-3, number) for number in (1, 2, 3, 4)),
     ]
-    assert finetune.best_of(state.history) == Epoch(1e-4, 2, state.history[1].loss, 0.6)
+    assert training.best_of(state.history) == Epoch(1e-4, 2, state.history[1].loss, 0.6)
 
 
 def test_the_best_epoch_is_kept_not_the_last(tmp_path: Path) -> None:

@@ -1,0 +1,165 @@
+"""Recipes of published numbers: the network is trained as they say, and what it scores is looked at both ways.
+
+Scores of val and test are kept at every look at val. The right numbers are those of the epoch that is best on val. When
+all of that is done, test labels are opened, and the ways of the published numbers are taken on the kept scores.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ssl4eo_bench.backbones.features import BackboneFeatures, feature_module
+from ssl4eo_bench.backbones.preprocess import Preprocess
+from ssl4eo_bench.backbones.runtime import Runner
+from ssl4eo_bench.metrics.batched import batch_averaged
+from ssl4eo_bench.metrics.evaluation import tune_thresholds
+from ssl4eo_bench.progress import Silent
+from ssl4eo_bench.protocols.linear import main_metric, to_probabilities
+from ssl4eo_bench.protocols.probe import Probe
+from ssl4eo_bench.protocols.recipe import WHOLE, RecipeClassifier, recipe_plan
+from ssl4eo_bench.protocols.tuned import Tuned
+from ssl4eo_bench.spec.recipes import Recipe
+from ssl4eo_bench.spec.tasks import SplitName
+from ssl4eo_bench.stages.finetuning import ComputedFeatures, Tuning, state_file
+from ssl4eo_bench.stages.images import Images, ImageScores, Rows, labelled
+from ssl4eo_bench.storage import replacing
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What the published code would have reported of a training, by the task's main metric on test.
+
+    Attributes:
+        batch: samples that it computes one metric of.
+        batch_averaged: the mean over batches, at the epoch that is best on val.
+        best_test_epoch: the epoch that is best on test itself, and
+        best_test: its metric.
+        best_test_batch_averaged: the best mean over batches of any epoch: both together.
+    """
+
+    batch: int
+    batch_averaged: float
+    best_test_epoch: int
+    best_test: float
+    best_test_batch_averaged: float
+
+
+@dataclass(frozen=True)
+class RecipeScores(ImageScores):
+    """The scores of the test split at the chosen epoch, and at every other one.
+
+    Attributes:
+        epochs: logits `[N, C]` by epoch.
+    """
+
+    epochs: dict[int, np.ndarray]
+
+    def reported(self) -> Reported:
+        """What the published code would have reported of the same training."""
+        kind, targets, recipe = self.job.task.kind, self._targets, self.job.spec.protocol
+        assert isinstance(recipe, Recipe)
+        assert isinstance(self.probe, Tuned)
+
+        def metric(logits: np.ndarray, of: np.ndarray) -> float:
+            return main_metric(kind, of)(logits)
+
+        whole = {epoch: metric(logits, targets) for epoch, logits in self.epochs.items()}
+        batched = {
+            epoch: batch_averaged(metric, logits, targets, recipe.scored_batch) for epoch, logits in self.epochs.items()
+        }
+        best = max(whole, key=lambda epoch: whole[epoch])
+        return Reported(
+            batch=recipe.scored_batch,
+            batch_averaged=batched[self.probe.chosen.epoch],
+            best_test_epoch=best,
+            best_test=whole[best],
+            best_test_batch_averaged=max(batched.values()),
+        )
+
+
+class RecipeImages(Images):
+    """The stages behind a recipe: features are the logits that were kept at the chosen epoch."""
+
+    def __init__(self, tuning: Tuning, chosen: int, runner: str) -> None:
+        super().__init__(tuning.job, tuning.device, tuning.cache_dir, tuning.progress)
+        self._tuning = tuning
+        self._chosen = chosen
+        self._runner = runner
+
+    def features(self, split: SplitName) -> ComputedFeatures:
+        """The logits of a split; leaves its labels closed."""
+        found = _kept(self._tuning, self._chosen, split)
+        return ComputedFeatures(found, len(found), (self._runner,), ())
+
+    def score(self, probe: Probe) -> RecipeScores:
+        """The scores of the test split; leaves its labels closed."""
+        assert isinstance(probe, Tuned)
+        found = self.features("test")
+        epochs = {epoch.epoch: _kept(self._tuning, epoch.epoch, "test") for epoch in probe.history}
+        return RecipeScores(self._job, probe, probe.probabilities(found.values), found, self._progress, epochs)
+
+
+def follow(tuning: Tuning) -> tuple[RecipeImages, Tuned, Rows, Rows]:
+    """Train by the recipe of a job.
+
+    Returns:
+        The stages behind it, how it was trained, and the rows of train (without features) and val (logits).
+
+    Raises:
+        SpecError: if the checkpoint has no network.
+        TrainingError: if the loss is no number.
+    """
+    job, recipe = tuning.job, tuning.job.spec.protocol
+    assert isinstance(recipe, Recipe)
+    train, targets = labelled(job, "train", tuning.progress)
+    ids = [job.samples["train"].ids[row] for row in train]
+    metric = main_metric(job.task.kind, job.samples["val"].targets(tuning.progress))
+    runners: list[str] = []
+
+    def validate(run: Runner, epoch: int) -> float:
+        runners.append(run.name)
+        splits = {split: tuning.logits(split, run, Silent()) for split in ("val", "test")}
+        with replacing(_file(tuning, epoch)) as temporary, temporary.open("wb") as opened:
+            np.savez(opened, **splits)  # type: ignore[arg-type]
+        return metric(splits["val"])
+
+    side = job.spec.checkpoint.image_size
+    assert side != "native"  # it has a network
+    state, _ = tuning.train(
+        _model(tuning, recipe, side), recipe_plan(recipe, side), ids, lambda rows: targets[rows], validate
+    )
+    tuned = Tuned(job.task.kind, None, tuple(state.history))
+    stages = RecipeImages(tuning, tuned.chosen.epoch, runners[-1] if runners else "kept")
+    val = stages.rows("val")
+    if job.task.kind == "multilabel":
+        thresholds = tune_thresholds(to_probabilities(val.features, job.task.kind), val.targets)
+        tuned = replace(tuned, thresholds=thresholds)
+    nothing = np.empty((len(ids), 0), dtype=np.float32)
+    return stages, tuned, Rows(nothing, targets, ids, ComputedFeatures(nothing, 0, (), ())), val
+
+
+def _model(tuning: Tuning, recipe: Recipe, side: int) -> RecipeClassifier:
+    job = tuning.job
+    network = tuning.network(feature_module, BackboneFeatures)
+    example = tuning.example()
+    with torch.inference_mode():
+        width = int(network.eval()(*(torch.from_numpy(group) for group in example)).shape[1])
+    whole = job.spec.inputs.model_copy(update={"image_size": round(side * WHOLE)})
+    sizes = [(group.shape[2], group.shape[3]) for group in example]
+    network.preprocess = Preprocess(whole, job.task.groups(whole.sources), sizes)
+    generator = torch.Generator().manual_seed(job.spec.seed)
+    return RecipeClassifier(network, width, len(job.task.classes), side, recipe, generator)
+
+
+def _file(tuning: Tuning, epoch: int) -> Path:
+    """Where the logits of val and test at an epoch are kept."""
+    state = state_file(tuning.job, tuning.cache_dir)
+    return state.with_name(f"{state.stem}-{epoch}.npz")
+
+
+def _kept(tuning: Tuning, epoch: int, split: SplitName) -> np.ndarray:
+    with np.load(_file(tuning, epoch)) as stored:
+        logits: np.ndarray = stored[split]
+    return logits
