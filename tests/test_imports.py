@@ -119,6 +119,7 @@ def test_nothing_in_the_package_names_a_dataset() -> None:
         ["list", "protocols"],
         ["tables"],
         ["leaderboard"],
+        ["report"],
         ["list", "runs"],
         ["data", "status"],
         ["data", "download", "--help"],

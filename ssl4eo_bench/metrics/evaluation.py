@@ -256,11 +256,12 @@ def reliability(scores: np.ndarray, labels: np.ndarray) -> Reliability:
     bins = _bins(confidence)
     counts = np.bincount(bins, minlength=CALIBRATION_BINS)
     filled = counts > 0
-    means = [
-        np.bincount(bins, weights=values, minlength=CALIBRATION_BINS)[filled] / counts[filled]
-        for values in (confidence, correct)
-    ]
-    return Reliability(*means, share=counts[filled] / len(bins))
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        sums = np.bincount(bins, weights=values, minlength=CALIBRATION_BINS)
+        return np.asarray(sums[filled] / counts[filled])
+
+    return Reliability(mean(confidence), mean(correct), counts[filled] / len(bins))
 
 
 def _bins(confidence: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Final, ParamSpec
+from typing import Any, Final, Literal, ParamSpec
 
 import numpy as np
 from matplotlib import rc_context
@@ -41,7 +41,7 @@ PERCENT: Final = FuncFormatter(lambda value, _: f"{100 * value:.4g} %")
 NUMBERED: Final = 20
 """Classes up to which the cells of a confusion matrix are numbered."""
 
-STYLE: Final[dict[str, Any]] = {
+STYLE: Final[dict[Any, Any]] = {
     "axes.edgecolor": MUTED,
     "axes.grid": True,
     "axes.axisbelow": True,
@@ -89,7 +89,7 @@ class Look:
         return MARKERS[self.number % len(MARKERS)]
 
     @property
-    def dashes(self) -> str:
+    def dashes(self) -> Literal["-", "--"]:
         """The line's style."""
         return "--" if self.floor else "-"
 
@@ -282,9 +282,9 @@ def embedding(points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) ->
     order = np.random.default_rng(0).permutation(coloured)  # else the last class hides the others
     axes.scatter(*points[order].T, color=[_class_colour(label) for label in labels[order]], alpha=0.6, **drawn)
     for number in np.unique(labels[coloured]):
-        centre = np.median(points[labels == number], axis=0)
+        x, y = np.median(points[labels == number], axis=0)
         box = {"boxstyle": "circle,pad=0.15", "facecolor": PAPER, "edgecolor": _class_colour(number), "linewidth": 1}
-        axes.text(*centre, str(number + 1), ha="center", va="center", fontsize=7, bbox=box)
+        axes.text(x, y, str(number + 1), ha="center", va="center", fontsize=7, bbox=box)
     handles = [Patch(color=_class_colour(number)) for number in range(len(classes))]
     names = [f"{number + 1}  {_short(name, 24)}" for number, name in enumerate(classes)]
     figure.legend(handles, names, loc="outside lower left", ncols=2)
@@ -351,7 +351,9 @@ def _face(series: Series) -> str:
 def _line(axes: Axes, series: Series, *, markers: bool = False) -> None:
     look = series.look
     marker = look.marker if markers else ""
-    axes.plot(series.x, series.y, color=look.colour, linestyle=look.dashes, marker=marker, markerfacecolor=_face(series))
+    axes.plot(
+        series.x, series.y, color=look.colour, linestyle=look.dashes, marker=marker, markerfacecolor=_face(series)
+    )
     if series.chosen is not None:
         x, y = series.x[series.chosen], series.y[series.chosen]
         if not markers:
@@ -369,7 +371,8 @@ def _power_of_ten(value: float) -> str:
 
 
 def _cell(share: float) -> str:
-    return f"{100 * share:.0f}" if share >= 0.005 else ""
+    rounded = f"{100 * share:.0f}"
+    return "" if rounded == "0" else rounded
 
 
 def _short(name: str, width: int = 38) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import isnan
 from statistics import fmean
+from typing import NamedTuple
 
 from ssl4eo_bench.errors import ResultError, UnknownNameError
 from ssl4eo_bench.results.figures import Look
@@ -181,13 +182,11 @@ def _cells(column: Column, rows: Sequence[Sequence[RunResult]]) -> list[Cell | N
         return round(100 * (value - low) / span, 2)
 
     return [
-        one and Cell(one.value, one.low, one.high, place(one.value), place(one.low), place(one.high) - place(one.low))
-        for one in found
+        Cell(*one, place(one.value), place(one.low), place(one.high) - place(one.low)) if one else None for one in found
     ]
 
 
-@dataclass(frozen=True)
-class _Interval:
+class _Interval(NamedTuple):
     value: float
     low: float
     high: float

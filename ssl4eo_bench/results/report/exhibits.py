@@ -70,7 +70,7 @@ def read_scores(cache_dir: Path, result: RunResult) -> Arrays:
     """What is kept of each test sample of a run; nothing where it is not there, damaged, or of other samples."""
     file = cache_dir / "scores" / f"{result.digest}.npz"
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return {}
@@ -90,7 +90,8 @@ def _label_efficiency(group: Group) -> Exhibit | None:
     if not curves:
         return None
     words = "; ".join(
-        f"{curve.name}: " + ", ".join(f"{100 * y:.1f} % at {100 * x:g} %" for x, y in zip(curve.x, curve.y, strict=True))
+        f"{curve.name}: "
+        + ", ".join(f"{100 * y:.1f} % at {100 * x:g} %" for x, y in zip(curve.x, curve.y, strict=True))
         for curve in curves
     )
     picture = Picture(
@@ -168,8 +169,8 @@ def _penalties(group: Group) -> Exhibit | None:
     start = " This is the head that fine-tuning started from." if group.shown[0].run.selection.history else ""
     return Exhibit(
         "Choice of the penalty",
-        f"Validation {group.metric} over the path of C; the chosen C is in a ring.{start} A ring at the edge of the grid "
-        f"would mean that a better C may lie outside. {_one_run(group)}",
+        f"Validation {group.metric} over the path of C; the chosen C is in a ring.{start} A ring at the edge of the "
+        f"grid would mean that a better C may lie outside. {_one_run(group)}",
         (picture,),
     )
 
@@ -258,9 +259,9 @@ def _label_maps(group: Group, scores: Mapping[str, Arrays]) -> Exhibit | None:
     pictures = []
     for one, arrays in _with(group.some, scores, *needed):
         classes = [c.name for c in one.run.classes]
-        ids, *maps = (arrays[name] for name in needed)
+        ids, rgb, truth, predicted = (arrays[name] for name in needed)
         words = f"{len(ids)} test tiles with their labels and what {one.name} predicts."
-        draw = partial(figures.label_maps, ids.tolist(), *maps, classes)
+        draw = partial(figures.label_maps, ids.tolist(), rgb, truth, predicted, classes)
         pictures.append(Picture(f"label-maps.{one.name}", one.name, words, draw))
     if pictures:
         note = f"Test tiles, their labels, and what was predicted. {_one_run(group)}"
@@ -268,9 +269,7 @@ def _label_maps(group: Group, scores: Mapping[str, Arrays]) -> Exhibit | None:
     return Exhibit("Label maps", _not_kept("examples")) if group.runs[0].spec.task.kind == "segmentation" else None
 
 
-def _with(
-    shown: Sequence[Shown], scores: Mapping[str, Arrays], *names: str
-) -> Iterator[tuple[Shown, Arrays]]:
+def _with(shown: Sequence[Shown], scores: Mapping[str, Arrays], *names: str) -> Iterator[tuple[Shown, Arrays]]:
     """Those whose arrays are there."""
     return ((one, scores[one.name]) for one in shown if set(names) <= set(scores[one.name]))
 

@@ -10,6 +10,7 @@ from jinja2 import FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from ssl4eo_bench import __version__
+from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.results.files import read_results
 from ssl4eo_bench.results.report import collect
@@ -51,13 +52,21 @@ def write_report(
 
     Raises:
         UnknownNameError: for a task or protocol without results.
-        ResultError: if there is nothing to report, or results cannot be read.
+        ResultError: if there is nothing to report, results cannot be read, or `file` is a directory.
         WriteError: if a file cannot be written.
     """
-    everything = read_results(results)
+    if file.is_dir():
+        raise ResultError(f"{file} is a directory; name a file with --out.")
+    with progress.stage("results", total=1, unit="directories") as advance:
+        everything = read_results(results)
+        advance(1)
     chosen = collect.choose(everything, tasks, protocols, sample=sample)
     groups = collect.groups_of(chosen)
-    shown = [(group, exhibits(group, cache_dir)) for group in groups]
+    shown = []
+    with progress.stage("scores of single samples", total=len(groups), unit="tasks × protocols") as advance:
+        for group in groups:
+            shown.append((group, exhibits(group, cache_dir)))
+            advance(1)
     drawn: dict[str, Markup] = {}
     written: list[Path] = []
     pictures = [(group, picture) for group, found in shown for exhibit in found for picture in exhibit.pictures]

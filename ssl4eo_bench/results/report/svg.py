@@ -40,16 +40,16 @@ def inline(figure: Figure, name: str, words: str) -> str:
     """
     with _settings(name):
         written = StringIO()
-        figure.savefig(written, format="svg", transparent=True, metadata=NO_DATE["svg"])
+        figure.savefig(written, format="svg", transparent=True, dpi=144, metadata=NO_DATE["svg"])
     text = written.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>|\s*<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
     used = set(_REFERENCE.findall(text))
     text = _ID.sub(lambda found: found[0] if found[1] in used else "", text)
     text = _COLOUR.sub(lambda found: f"var(--{_THEME[found[0]]})", text)
-    width, height = (float(size) * 4 / 3 for size in re.findall(r'(?:width|height)="([\d.]+)pt"', text)[:2])
-    size = f'width="{width:.0f}" height="{height:.0f}" style="min-width:min({width:.0f}px, 20rem);max-width:{1.2 * width:.0f}px"'
-    head = f'<svg class="plot" role="img" aria-label="{escape(words)}" {size} '
+    width = figure.get_figwidth() * 96
+    fitting = f"min-width:min({width:.0f}px, 20rem);max-width:{1.2 * width:.0f}px"
+    head = f'<svg class="plot" role="img" aria-label="{escape(words)}" style="{fitting}" '
     box = re.search(r'viewBox="[^"]+"', text)
     assert box
     return head + box[0] + text[text.index(">") :].rstrip()
