@@ -133,7 +133,7 @@ def label_efficiency(curves: Sequence[Series], metric: str) -> Figure:
     figure = _figure(4.3, 3.0, curves)
     axes = figure.subplots()
     fractions = sorted({x for curve in curves for x in curve.x})
-    for curve in curves:
+    for curve in reversed(curves):  # the first are on top
         _line(axes, curve, markers=True)
         if curve.spread is not None:
             y, spread = np.asarray(curve.y), np.asarray(curve.spread)
@@ -152,7 +152,7 @@ def penalties(curves: Sequence[Series], metric: str) -> Figure:
     """A metric on `val` over C, the inverse penalty, with the chosen point of each curve in a ring."""
     figure = _figure(4.3, 3.0, curves)
     axes = figure.subplots()
-    for curve in curves:
+    for curve in reversed(curves):
         _line(axes, curve)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _power_of_ten(x)))
@@ -191,7 +191,7 @@ def class_scores(panels: Mapping[str, Sequence[Series]], classes: Sequence[str],
     figure = _figure(width, 0.8 + 0.27 * len(classes), next(iter(panels.values())))
     row = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
     for axes, (metric, series) in zip(row, panels.items(), strict=True):
-        for one in series:
+        for one in reversed(series):
             axes.plot(one.x, one.y, one.look.marker, color=one.look.colour, markerfacecolor=_face(one), clip_on=False)
         axes.set_title(metric)
         axes.xaxis.set_major_locator(MaxNLocator(3))
@@ -255,7 +255,7 @@ def calibration(curves: Sequence[Series], shares: Sequence[Series]) -> Figure:
         _line(upper, curve, markers=True)
         _line(lower, share, markers=True)
     upper.set_xlim(0, 1)
-    upper.set_ylim(0, 1)
+    upper.set_ylim(-0.02, 1.02)
     _percent(upper, "share that was right")
     _percent(lower, "of all")
     lower.set_ylim(bottom=0)

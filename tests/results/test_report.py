@@ -182,7 +182,7 @@ def test_reports_on_the_sample_are_marked_and_apart(results: Path, make_result: 
     write_result(results, make_result(checkpoint="resnet50.random", accuracy=0.89, sample=True))
     official, sample = report(results), report(results, sample=True)
     assert "89.00" not in official.text
-    assert "runs 1 on the embedded sample" in official.text
+    assert "Not in this report: 1 run on the embedded sample." in official.text
     assert "Sample. These runs are on small, made-up images." in sample.text
     assert "1 run: 1 checkpoint on" in sample.text
 
@@ -192,7 +192,7 @@ def test_what_is_left_out_is_counted(results: Path, make_result: Make) -> None:
     write_result(results, make_result(checkpoint="resnet50.random", limit=10))
     write_result(results, make_result(checkpoint="resnet50.random", dirty=True))
     text = report(results).text
-    assert "runs 1 from a checkout with changes that were not committed, 2 on a part of the samples." in text
+    assert "1 run from a checkout with changes that were not committed, 2 runs on a part of the samples." in text
 
 
 def test_tasks_and_protocols_can_be_chosen(results: Path, make_result: Make) -> None:

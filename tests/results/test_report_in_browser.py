@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -56,7 +56,7 @@ def open_page(browser: "Browser", page_file: Path, troubles: list[str]) -> Itera
     """Opens the report."""
     contexts = []
 
-    def opened(width: int = 1280, scheme: str = "light") -> "Page":
+    def opened(width: int = 1280, scheme: Literal["light", "dark"] = "light") -> "Page":
         contexts.append(browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme))
         page = contexts[-1].new_page()
         page.on("console", lambda message: troubles.append(f"console: {message.text}"))
@@ -150,7 +150,7 @@ def test_a_link_opens_what_it_leads_to_and_the_first_tab_skips_to_the_board(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_is_wider_than_the_screen_and_text_can_be_read(
-    open_page: Callable[..., "Page"], width: int, scheme: str
+    open_page: Callable[..., "Page"], width: int, scheme: Literal["light", "dark"]
 ) -> None:
     page = open_page(width, scheme)
     page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")

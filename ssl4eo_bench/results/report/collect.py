@@ -340,4 +340,4 @@ def left_out(results: Sequence[RunResult], *, sample: bool) -> list[str]:
             reasons["on the embedded sample" if result.spec.sample else "on real data"] += 1
         elif result.provenance.dirty and not sample:
             reasons["from a checkout with changes that were not committed"] += 1
-    return [f"{count} {reason}" for reason, count in sorted(reasons.items())]
+    return [f"{count} run{'s' if count > 1 else ''} {reason}" for reason, count in sorted(reasons.items())]
