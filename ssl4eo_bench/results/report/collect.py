@@ -82,6 +82,9 @@ class Group:
     """The runs of a task and protocol.
 
     Attributes:
+        task: with its version.
+        protocol: with its version.
+        title: of the task; empty if it is not in the catalogue any more.
         runs: by checkpoint, fraction and seed.
         shown: in figures, best first, floors last.
         checkpoints: how many there are.
@@ -209,6 +212,7 @@ def groups_of(results: Sequence[RunResult]) -> list[Group]:
     by_name: dict[tuple[str, str], list[RunResult]] = {}
     for result in results:
         by_name.setdefault((result.spec.task_slug, result.spec.protocol_slug), []).append(result)
+    titles = {name: task.title for name, task in catalogue.tasks().items()}
     numbers: dict[str, int] = {}
     groups = []
     for (task, protocol), runs in sorted(by_name.items()):
@@ -220,8 +224,7 @@ def groups_of(results: Sequence[RunResult]) -> list[Group]:
             Shown(name, Look(numbers.setdefault(name, len(numbers)), _is_floor(of)), _representative(of), tuple(of))
             for name, of in _best(checkpoints)
         ]
-        known = catalogue.tasks().get(runs[0].spec.task.name)
-        title = known.title if known else ""
+        title = titles.get(runs[0].spec.task.name, "")
         groups.append(Group(task, protocol, title, tuple(runs), tuple(shown), len(checkpoints)))
     return groups
 
