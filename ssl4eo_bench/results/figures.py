@@ -225,7 +225,7 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
         axes.add_patch(Rectangle(corner, 1, 1, facecolor=HEAT, alpha=strength, linewidth=0))
         if size <= NUMBERED:
             colour = PAPER if strength > 0.65 else INK  # where both have the same contrast, in light and in dark
-            axes.text(column, row, _cell(share), ha="center", va="center", fontsize=7, color=colour)
+            axes.text(column, row, _cell(share), ha="center", va="center", fontsize=8, color=colour)
     names = [_short(name, 24) for name in classes]
     axes.set_xticks(range(size), names, rotation=90)
     axes.set_yticks(range(size), names)
