@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_generated(commands)
     _add_leaderboard(commands)
     _add_export(commands)
+    _add_report(commands)
     _add_data(commands)
     _add_cache(commands)
     return parser
@@ -315,6 +316,23 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("--out", type=_path, required=True, metavar="FILE", help="the YAML file")
     parser.add_argument("--url", help="where the results are published, for the source of the numbers")
     _add_results(parser)
+
+
+def _add_report(commands: Any) -> None:
+    parser = _command(
+        commands, "report", "report.report", "Write one HTML page about the results: leaderboard, figures, provenance."
+    )
+    what = parser.add_argument_group("what to report", "All official results, unless told otherwise.")
+    what.add_argument("--task", nargs="+", default=[], metavar="TASK", help="only these")
+    what.add_argument("--protocol", nargs="+", default=[], metavar="PROTOCOL", help="only these")
+    what.add_argument("--sample", action="store_true", help="the runs on the embedded sample")
+    _add_results(parser)
+    parser.add_argument(
+        "--out", type=_path, default=Path("report.html"), metavar="FILE", help="the page (default: ./report.html)"
+    )
+    parser.add_argument("--figures", type=_path, metavar="DIR", help="write each figure as PNG, SVG and PDF, too")
+    _add_cache_dir(parser)
+    _add_quiet(parser)
 
 
 def _add_data(commands: Any) -> None:

@@ -11,6 +11,8 @@ import pytest
 from ssl4eo_bench.spec import catalogue
 from tests.conftest import ROOT
 
+REPORT = [f"results/report/page.{ending}" for ending in ("html.j2", "css", "js")]
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -63,7 +65,7 @@ def test_the_wheel_has_no_second_tasks_package_and_no_tests(built: Path) -> None
         names = archive.namelist()
     assert len(names) == len(set(names))
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"ssl4eo_bench"}
-    for needed in ("tasks/eurosat.py", "checkpoints.yaml", "published.csv", "data/spectra.json", "py.typed"):
+    for needed in ("tasks/eurosat.py", "checkpoints.yaml", "published.csv", "data/spectra.json", "py.typed", *REPORT):
         assert f"ssl4eo_bench/{needed}" in names
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ssl4eo_bench.data.splits import Samples
 from ssl4eo_bench.metrics.segmentation import confusion_matrix
@@ -181,6 +182,8 @@ def test_label_maps_are_tuned_from_the_linear_solution(command: Command, tmp_pat
     np.testing.assert_array_equal(stored["confusions"].sum(0), tuned.confusion)
     assert stored["examples_rgb"].shape == (4, 256, 256, 3)
     assert stored["examples_rgb"].max() == 255
+    with Image.open(tmp_path / "cache" / "pictures" / f"{tuned.digest}.png") as picture:
+        assert picture.width > 500
     place = list(stored["ids"]).index(stored["examples"][1])
     truth, predicted = stored["examples_truth"][1], stored["examples_predicted"][1]
     labelled = truth != IGNORED

@@ -12,7 +12,7 @@ from ssl4eo_bench.console import line, progress_for, show_mapping, show_metrics,
 from ssl4eo_bench.engine import Outcome, execute, stored
 from ssl4eo_bench.plan import Job, Request, plan
 from ssl4eo_bench.results.files import find_result
-from ssl4eo_bench.storage import cache_root, data_root
+from ssl4eo_bench.storage import cache_root, data_root, picture_file
 
 Arguments = argparse.Namespace
 
@@ -59,7 +59,7 @@ def run(arguments: Arguments) -> int:
     if arguments.json:
         print(json.dumps([_outcome_json(outcome, arguments.results) for outcome in outcomes], indent=1))
     else:
-        _show_outcomes(outcomes, generated, arguments.results)
+        _show_outcomes(outcomes, generated, arguments.results, cache_dir)
     return _exit_code(outcomes)
 
 
@@ -79,7 +79,7 @@ def _show_plan(jobs: Sequence[Job], arguments: Arguments) -> int:
     return 0
 
 
-def _show_outcomes(outcomes: Sequence[Outcome], generated: Sequence[Path], results: Path) -> None:
+def _show_outcomes(outcomes: Sequence[Outcome], generated: Sequence[Path], results: Path, cache_dir: Path) -> None:
     there = [(outcome.result, outcome.status) for outcome in outcomes if outcome.result]
     show_metrics(there)
     for result, _ in there:
@@ -87,6 +87,8 @@ def _show_outcomes(outcomes: Sequence[Outcome], generated: Sequence[Path], resul
             line(f"warning      {result.spec.checkpoint.name}: {warning}")
     for result, _ in there:
         line(f"result       {results / result.spec.path}")
+        if (picture := picture_file(cache_dir, result.digest)).is_file():
+            line(f"picture      {picture}")
     for file in generated:
         line(f"{'leaderboard' if 'leaderboard' in file.name else 'table':12} {file}")
     for outcome in outcomes:

@@ -227,10 +227,52 @@ def _resamples(samples: int, seed: int, *, at_once: int = 20) -> Iterator[np.nda
         yield np.stack([np.bincount(row, minlength=samples) for row in draws]).astype(float)
 
 
+@dataclass(frozen=True)
+class Reliability:
+    """How confidence and being right go together, in the bins of `ece` that have predictions; each `[≤ 15]`.
+
+    Attributes:
+        confidence: mean of the bin.
+        correct: share that was right.
+        share: of all predictions.
+    """
+
+    confidence: np.ndarray
+    correct: np.ndarray
+    share: np.ndarray
+
+
+def reliability(scores: np.ndarray, labels: np.ndarray) -> Reliability:
+    """The reliability diagram whose weighted gaps add up to `ece`.
+
+    Args:
+        scores: `[N, C]`.
+        labels: class numbers `[N]`, for the top class; or indicators `[N, C]`, for all pairs.
+    """
+    if labels.ndim == 1:
+        confidence, correct = scores.max(axis=1), scores.argmax(axis=1) == labels
+    else:
+        confidence, correct = scores.ravel(), labels.ravel().astype(bool)
+    bins = _bins(confidence)
+    counts = np.bincount(bins, minlength=CALIBRATION_BINS)
+    filled = counts > 0
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        sums = np.bincount(bins, weights=values, minlength=CALIBRATION_BINS)
+        return np.asarray(sums[filled] / counts[filled])
+
+    return Reliability(mean(confidence), mean(correct), counts[filled] / len(bins))
+
+
+def _bins(confidence: np.ndarray) -> np.ndarray:
+    bins: np.ndarray = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+    return bins
+
+
 def _calibration(confidence: np.ndarray, correct: np.ndarray) -> np.ndarray:
     """What each sample adds to the gap of each confidence bin `[N, 15]`; summed over samples and made absolute: ECE."""
     pairs = confidence.shape[1]
-    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+    bins = _bins(confidence)
     gaps = np.zeros((len(confidence), CALIBRATION_BINS))
     rows = np.broadcast_to(np.arange(len(confidence))[:, None], bins.shape)
     np.add.at(gaps, (rows, bins), (correct - confidence) / pairs)

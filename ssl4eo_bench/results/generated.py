@@ -21,6 +21,11 @@ def entering(results: Sequence[RunResult], *, sample: bool) -> list[RunResult]:
     return [result for result in results if result.enters_tables]
 
 
+def on_all_samples(results: Sequence[RunResult]) -> list[RunResult]:
+    """Those results that stand on leaderboards: on all training samples, and by no recipe of published numbers."""
+    return [result for result in results if result.spec.fraction is None and result.reference is None]
+
+
 def mark(*, sample: bool) -> str:
     """What stands in a file's name before its ending."""
     return ".sample" if sample else ""

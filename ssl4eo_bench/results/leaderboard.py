@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ssl4eo_bench.errors import ResultError, shortlist
 from ssl4eo_bench.results.files import RunResult, read_results
-from ssl4eo_bench.results.generated import csv_text, entering, mark, write_generated
+from ssl4eo_bench.results.generated import csv_text, entering, mark, on_all_samples, write_generated
 from ssl4eo_bench.results.published import PublishedNumber, published_numbers
 from ssl4eo_bench.results.selection import is_of
 from ssl4eo_bench.results.standings import Standings, standings
@@ -28,7 +28,7 @@ def leaderboard_files(results: Sequence[RunResult], published: Sequence[Publishe
     """
     texts = {}
     for sample in (False, True):
-        if chosen := _on_all_samples(entering(results, sample=sample)):
+        if chosen := on_all_samples(entering(results, sample=sample)):
             board = standings(chosen, () if sample else published)  # nothing was published on the sample
             texts[f"leaderboard{mark(sample=sample)}.csv"] = csv_text(board.frame())
             texts[f"leaderboard{mark(sample=sample)}.md"] = markdown(board)
@@ -49,7 +49,7 @@ def official_standings(
     Raises:
         ResultError: if there are none, or none of one of these names.
     """
-    chosen = _on_all_samples(entering(read_results(results), sample=False))
+    chosen = on_all_samples(entering(read_results(results), sample=False))
     _require("task", tasks, {name for r in chosen for name in (r.spec.task.name, r.spec.task_slug)})
     _require("protocol", protocols, {name for r in chosen for name in (r.spec.protocol.name, r.spec.protocol_slug)})
     chosen = [result for result in chosen if is_of(result, tasks=tasks, protocols=protocols)]
@@ -73,10 +73,6 @@ def refuse_generated(file: Path, results: Path) -> None:
 
 def _names() -> list[str]:
     return [f"leaderboard{mark(sample=sample)}.{kind}" for sample in (False, True) for kind in ("csv", "md")]
-
-
-def _on_all_samples(results: Sequence[RunResult]) -> list[RunResult]:
-    return [result for result in results if result.spec.fraction is None and result.reference is None]
 
 
 def _require(kind: str, names: Sequence[str], known: set[str]) -> None:

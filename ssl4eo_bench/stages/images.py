@@ -19,6 +19,9 @@ from ssl4eo_bench.protocols.probe import Probe
 from ssl4eo_bench.spec.tasks import Groups, SplitName
 from ssl4eo_bench.stages.extraction import Computed, LazyBackbone, feature_key, threads
 
+PLANE_ROWS = 10_000
+"""That the principal components are fitted on at most, and computed for at once."""
+
 
 class Features(Computed, Protocol):
     """Features `[N, D]` of a split, and where they came from."""
@@ -53,6 +56,7 @@ class ImageScores:
     Attributes:
         job: whose.
         probe: that gave them.
+        features: `[N, D]` that were scored.
         values: `[N, C]`.
         origin: of the features.
         progress: shows labels being read.
@@ -60,6 +64,7 @@ class ImageScores:
 
     job: Job
     probe: Probe
+    features: np.ndarray
     values: np.ndarray
     origin: Computed
     progress: Progress
@@ -74,8 +79,8 @@ class ImageScores:
         return _evaluate(self.job, self.probe, self.values, self._targets, seed=self.job.spec.seed, advance=advance)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What paired comparisons need of each sample."""
-        return {"scores": self.values, "targets": self._targets}
+        """What paired comparisons need of each sample, and where it lies on a map of the features."""
+        return {"scores": self.values, "targets": self._targets, "embedding": plane(self.features)}
 
 
 class Images:
@@ -99,7 +104,7 @@ class Images:
     def score(self, probe: Probe) -> ImageScores:
         """The scores of the test split; leaves its labels closed."""
         found = self.features("test")
-        return ImageScores(self._job, probe, probe.probabilities(found.values), found, self._progress)
+        return ImageScores(self._job, probe, found.values, probe.probabilities(found.values), found, self._progress)
 
     def evaluate_val(self, probe: Probe, rows: Rows) -> Evaluation:
         """The metrics on the validation split."""
@@ -137,6 +142,25 @@ def extract_features(
 
     key = feature_key(job, split, cache_dir)
     return FeatureCache(cache_dir).get(key, backbone, read, progress, threads=threads(backbone.device))
+
+
+def plane(features: np.ndarray) -> np.ndarray:
+    """The first two principal components `[N, 2]` float32 of features `[N, D]`; zero where there are fewer.
+
+    The axes are those of evenly spaced rows, `PLANE_ROWS` at most: a plane needs no more of them.
+    """
+    from sklearn.decomposition import PCA  # takes a second to import
+
+    found = np.zeros((len(features), 2), dtype=np.float32)
+    some = features[:: -(-len(features) // PLANE_ROWS)].astype(np.float32)
+    axes = min(2, *some.shape, len(some) - 1)
+    if axes:
+        with np.errstate(invalid="ignore"):  # it divides by the variance, which may be none
+            pca = PCA(axes, svd_solver="randomized", random_state=0).fit(some)
+        for start in range(0, len(features), PLANE_ROWS):
+            rows = features[start : start + PLANE_ROWS].astype(np.float32)
+            found[start : start + PLANE_ROWS, :axes] = pca.transform(rows)
+    return found
 
 
 def _evaluate(

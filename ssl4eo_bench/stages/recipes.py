@@ -98,7 +98,8 @@ class RecipeImages(Images):
         assert isinstance(probe, Tuned)
         found = self.features("test")
         epochs = {epoch.epoch: _kept(self._tuning, epoch.epoch, "test") for epoch in probe.history}
-        return RecipeScores(self._job, probe, probe.probabilities(found.values), found, self._progress, epochs)
+        scores = probe.probabilities(found.values)
+        return RecipeScores(self._job, probe, found.values, scores, found, self._progress, epochs)
 
 
 def follow(tuning: Tuning) -> tuple[RecipeImages, Tuned, Rows, Rows]:

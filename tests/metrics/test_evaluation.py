@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from ssl4eo_bench.metrics import evaluation
-from ssl4eo_bench.metrics.evaluation import evaluate_multiclass, evaluate_multilabel, tune_thresholds
+from ssl4eo_bench.metrics.evaluation import evaluate_multiclass, evaluate_multilabel, reliability, tune_thresholds
 from ssl4eo_bench.metrics.ranking import Ranking
 
 EXACT = 1e-9
@@ -218,3 +218,19 @@ def test_scores_of_the_wrong_shape_or_with_nan_are_refused() -> None:
         evaluate_multiclass(np.zeros((3, 2)), np.zeros(4, dtype=int), ("a", "b"))
     with pytest.raises(ValueError, match="must be finite"):
         evaluate_multiclass(np.full((1, 2), np.nan), np.zeros(1, dtype=int), ("a", "b"))
+
+
+@given(problems())
+def test_the_weighted_gaps_of_the_reliability_diagram_add_up_to_the_calibration_error(
+    problem: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    scores, indicators, labels = problem
+    half = np.full(scores.shape[1], 0.5)
+    for targets, evaluated in (
+        (labels, evaluate_multiclass(scores, labels, names(scores))),
+        (indicators, evaluate_multilabel(scores, indicators, names(scores), half)),
+    ):
+        found = reliability(scores, targets)
+        gaps = np.abs(found.confidence - found.correct) @ found.share
+        assert gaps == pytest.approx(evaluated.metrics["ece"].value, abs=EXACT)
+        assert found.share.sum() == pytest.approx(1)

@@ -1,0 +1,386 @@
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ssl4eo_bench.errors import ResultError, UnknownNameError, WriteError
+from ssl4eo_bench.progress import Silent
+from ssl4eo_bench.results.files import ClassResult, EpochResult, RunResult, read_results, write_result
+from ssl4eo_bench.results.report import collect
+from ssl4eo_bench.results.report.exhibits import exhibits
+from ssl4eo_bench.results.report.render import write_report
+from ssl4eo_bench.spec.protocols import PROTOCOLS
+from tests.conftest import ROOT
+
+Make = Callable[..., RunResult]
+Command = Callable[..., tuple[int, str, str]]
+
+
+class Page(HTMLParser):
+    """What is on a page: tags with their attributes, and the text outside of scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self._within = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._within = tag
+
+    def handle_data(self, data: str) -> None:
+        if self._within not in ("script", "style"):
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def report(results: Path, **options: Any) -> Page:
+    file = results.parent / "report.html"
+    write_report(results, file, Silent(), **{"cache_dir": results.parent / "cache", **options})
+    return Page(file.read_text(encoding="utf-8"))
+
+
+def keep(results: Path, result: RunResult, **arrays: np.ndarray) -> None:
+    """Let there be scores of the samples of a result."""
+    folder = results.parent / "cache" / "scores"
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = np.array([f"id{number}" for number in range(result.counts["test"])])
+    np.savez(folder / f"{result.digest}.npz", **{"ids": ids, **arrays})  # type: ignore[arg-type]
+
+
+def finetuned(result: RunResult) -> RunResult:
+    """As if the whole network had been trained on, with one rate."""
+    spec = result.spec.model_copy(update={"protocol": PROTOCOLS["finetune"]})
+    history = tuple(EpochResult(rate=1e-3, epoch=n, loss=1 / n, val=0.3 + n / 10) for n in (1, 2, 3))
+    selection = result.selection.model_copy(update={"rate": 1e-3, "epoch": 3, "history": history})
+    return result.model_copy(update={"spec": spec, "digest": spec.digest, "selection": selection})
+
+
+@pytest.fixture
+def results(tmp_path: Path, make_result: Make) -> Path:
+    folder = tmp_path / "results"
+    write_result(folder, make_result(checkpoint="bandstats", accuracy=1 / 3))
+    write_result(folder, make_result(checkpoint="tf_efficientnet_lite0.in1k", accuracy=0.5))
+    write_result(folder, make_result(checkpoint="tf_efficientnet_lite0.in1k", accuracy=0.6, seed=1))
+    write_result(folder, make_result(checkpoint="tf_efficientnet_lite0.in1k", accuracy=0.4, fraction=0.1))
+    return folder
+
+
+def test_the_page_says_what_is_in_it(results: Path) -> None:
+    page = report(results)
+    assert "4 runs: 2 checkpoints on eurosat-v1 with linear-v1. The newest is of 2026-01-01 ." in page.text
+    assert "55.00 53.00–57.00" in page.text  # the mean over two seeds
+    assert "bandstats floor" in page.text
+    assert "Sample." not in page.text
+
+
+def test_the_page_needs_nothing_else(results: Path) -> None:
+    page = report(results)
+    policy = next(tag["content"] for tag in page.all("meta") if tag.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    for _, attributes in page.tags:
+        for name in ("src", "href", "xlink:href", "data", "srcset"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:image/png"))
+    assert not {"link", "iframe", "img", "object"} & {tag for tag, _ in page.tags}
+
+
+def test_every_link_and_reference_leads_somewhere(results: Path) -> None:
+    write_report(results, results.parent / "report.html", Silent(), cache_dir=results.parent)
+    text = (results.parent / "report.html").read_text(encoding="utf-8")
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    used = re.findall(r'(?:href="|url\(|labelledby=")#?([\w.-]+)[")]', text)
+    assert set(used) <= set(ids)
+    assert len(used) > 10
+
+
+def test_figures_have_words_tables_captions_and_controls_labels(results: Path) -> None:
+    page = report(results)
+    figures = [svg for svg in page.all("svg") if svg.get("class") == "plot"]
+    assert len(figures) == len(page.all("figure")) >= 3
+    for svg in figures:
+        assert svg["role"] == "img"
+        assert (svg["aria-label"] or "").startswith("eurosat-v1, linear-v1. ")
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert len(page.all("input") + page.all("select")) == len(page.all("label"))
+
+
+def test_colours_are_those_of_the_theme(results: Path) -> None:
+    write_report(results, results.parent / "report.html", Silent(), cache_dir=results.parent)
+    text = (results.parent / "report.html").read_text(encoding="utf-8")
+    drawn = "".join(re.findall(r'<svg class="plot".*?</svg>', text, re.DOTALL))
+    assert "var(--ink)" in drawn
+    assert not re.search(r"#[0-9a-f]{6}\b", drawn)
+    variables = set(re.findall(r"var\((--\w+)\)", drawn))
+    light, dark = (part for part in re.split(r"@media \(prefers-color-scheme: dark\)", text)[:2])
+    for variable in variables:
+        assert f"{variable}:" in light
+        assert f"{variable}:" in dark
+
+
+def test_the_same_results_give_the_same_bytes(results: Path, tmp_path: Path) -> None:
+    def made(name: str) -> dict[str, bytes]:
+        files = write_report(
+            results, tmp_path / name / "r.html", Silent(), cache_dir=tmp_path, figures_dir=tmp_path / name / "figures"
+        )
+        return {file.name: file.read_bytes() for file in files}
+
+    first, second = made("first"), made("second")
+    assert first == second
+    assert {"r.html", "eurosat-v1.linear-v1.classes.png", "eurosat-v1.linear-v1.classes.pdf"} <= set(first)
+    assert len(first) == 1 + 3 * first["r.html"].count(b"<figure>")
+    assert first["eurosat-v1.linear-v1.classes.svg"].startswith(b"<?xml")
+
+
+def test_text_from_results_is_text(results: Path, make_result: Make) -> None:
+    attack = '"><script>alert(1)</script><!-- $\\frac'
+    result = make_result(checkpoint="resnet50.random", seed=5)
+    classes = tuple(one.model_copy(update={"name": attack}) for one in result.classes)
+    checkpoint = result.spec.checkpoint.model_copy(update={"licence": attack, "citation": attack})
+    made = result.provenance.model_copy(update={"device": attack, "versions": {attack: attack}, "commit": attack})
+    spoilt = result.model_copy(
+        update={
+            "spec": result.spec.model_copy(update={"checkpoint": checkpoint}),
+            "classes": classes,
+            "confusion": tuple((1,) * 10 for _ in range(10)),
+            "warnings": (attack,),
+            "provenance": made,
+        }
+    )
+    for file in results.rglob("*.json"):
+        file.unlink()
+    write_result(results, spoilt)
+    page = report(results)
+    assert len(page.all("script")) == 1
+    assert "alert(1)" in page.text
+
+
+def test_nobody_can_name_a_checkpoint_like_a_tag(make_result: Make) -> None:
+    """And if it could be, it would be text: nothing but names is escaped less."""
+    checkpoint = make_result().spec.checkpoint
+    with pytest.raises(ValueError, match="made of letters"):
+        type(checkpoint).model_validate(checkpoint.model_dump() | {"name": "<script>"})
+
+
+def test_reports_on_the_sample_are_marked_and_apart(results: Path, make_result: Make) -> None:
+    write_result(results, make_result(checkpoint="resnet50.random", accuracy=0.89, sample=True))
+    official, sample = report(results), report(results, sample=True)
+    assert "89.00" not in official.text
+    assert "Not in this report: 1 run on the embedded sample." in official.text
+    assert "Sample. These runs are on small, made-up images." in sample.text
+    assert "1 run: 1 checkpoint on" in sample.text
+
+
+def test_what_is_left_out_is_counted(results: Path, make_result: Make) -> None:
+    write_result(results, make_result(checkpoint="resnet50.random", partial=True))
+    write_result(results, make_result(checkpoint="resnet50.random", limit=10))
+    write_result(results, make_result(checkpoint="resnet50.random", dirty=True))
+    text = report(results).text
+    assert "1 run from a checkout with changes that were not committed, 2 runs on a part of the samples." in text
+
+
+def test_tasks_and_protocols_can_be_chosen(results: Path, make_result: Make) -> None:
+    write_result(results, make_result("eurosat-rgb", checkpoint="resnet50.random"))
+    assert "1 run: 1 checkpoint on eurosat-rgb-v1" in report(results, tasks=["eurosat-rgb"]).text
+    assert "5 runs" in report(results, protocols=["linear"]).text
+    with pytest.raises(UnknownNameError, match=r"results of task 'eurosat-rg' not found; did you mean 'eurosat-rgb'\?"):
+        report(results, tasks=["eurosat-rg"])
+    with pytest.raises(UnknownNameError, match="results of protocol 'knn' not found"):
+        report(results, protocols=["knn"])
+
+
+def test_without_results_there_is_no_report(tmp_path: Path, make_result: Make) -> None:
+    with pytest.raises(ResultError, match="does not exist; name yours with --results"):
+        report(tmp_path / "nowhere")
+    folder = tmp_path / "results"
+    folder.mkdir()
+    with pytest.raises(ResultError, match="no official results to report; make some with `ssl4eo-bench run`.$"):
+        report(folder)
+    write_result(folder, make_result(sample=True))
+    with pytest.raises(ResultError, match="--sample shows those there are"):
+        report(folder)
+    write_result(folder, make_result(fraction=0.1))
+    assert "No run is on all training samples" in report(folder).text
+
+
+def test_a_page_that_cannot_be_written_is_refused(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ResultError, match="is a directory; name a file with --out"):
+        write_report(results, tmp_path, Silent(), cache_dir=tmp_path)
+    with pytest.raises(WriteError, match="cannot be written"):
+        write_report(results, tmp_path / "file" / "report.html", Silent(), cache_dir=tmp_path)
+    with pytest.raises(WriteError, match="cannot be written"):
+        write_report(results, tmp_path / "r.html", Silent(), cache_dir=tmp_path, figures_dir=tmp_path / "file")
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_figures_of_single_samples_need_their_scores(results: Path, make_result: Make) -> None:
+    titles = "Calibration: left out, since the cache holds no scores of single samples of these runs."
+    assert titles in report(results).text
+    result = make_result(checkpoint="tf_efficientnet_lite0.in1k")
+    count = result.counts["test"]
+    rng = np.random.default_rng(0)
+    scores = rng.dirichlet(np.ones(10), count)
+    keep(results, result, scores=scores, targets=rng.integers(10, size=count), embedding=rng.normal(size=(count, 2)))
+    metrics = dict(result.metrics["test"])
+    metrics["ece"] = metrics["accuracy"].model_copy(update={"value": 0.123})
+    write_result(results, result.model_copy(update={"metrics": {**result.metrics, "test": metrics}}))
+    page = report(results)
+    assert titles not in page.text
+    words = [svg["aria-label"] or "" for svg in page.all("svg")]
+    assert any("Reliability diagram" in one and "tf_efficientnet_lite0.in1k, ECE 12.3 %" in one for one in words)
+    assert any("Map of the test features of tf_efficientnet_lite0.in1k" in one for one in words)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", "other samples"], ids=["empty", "torn", "other"])
+def test_scores_that_cannot_be_used_are_as_if_they_were_not_there(
+    results: Path, make_result: Make, content: bytes | str
+) -> None:
+    result = make_result(checkpoint="tf_efficientnet_lite0.in1k")
+    keep(results, result, scores=np.ones((3, 10)), targets=np.zeros(3, int), ids=np.array(["a", "b", "c"]))
+    if isinstance(content, bytes):
+        (results.parent / "cache" / "scores" / f"{result.digest}.npz").write_bytes(content)
+    assert "Calibration: left out" in report(results).text
+
+
+def test_label_maps_are_shown_where_examples_are_kept(tmp_path: Path, make_result: Make) -> None:
+    result = make_result("dfc2020", checkpoint="bandstats")
+    write_result(tmp_path / "results", result)
+    assert "Label maps: left out" in report(tmp_path / "results").text
+    maps = np.random.default_rng(0).integers(8, size=(2, 6, 6)).astype(np.int16)
+    keep(
+        tmp_path / "results",
+        result,
+        examples=np.array(["tile a", "tile b"]),
+        examples_rgb=np.zeros((2, 6, 6, 3), np.uint8),
+        examples_truth=maps,
+        examples_predicted=maps,
+    )
+    page = report(tmp_path / "results")
+    assert any(
+        "2 test tiles with their labels and what bandstats" in (svg["aria-label"] or "") for svg in page.all("svg")
+    )
+    assert "IoU, F1, AP on test" in page.text
+    assert "tile a" in page.text
+
+
+def test_fine_tuning_has_learning_curves(results: Path, make_result: Make) -> None:
+    write_result(results, finetuned(make_result(checkpoint="tf_efficientnet_lite0.in1k")))
+    page = report(results, protocols=["finetune"])
+    words = [svg["aria-label"] or "" for svg in page.all("svg")]
+    assert any("Learning curves of tf_efficientnet_lite0.in1k. Chosen: rate 0.001, epoch 3." in one for one in words)
+    assert "rate 0.001, epoch 3" in page.text
+    assert "This is the head that fine-tuning started from." in page.text
+
+
+def test_many_checkpoints_are_cut_to_the_best_and_the_floors(tmp_path: Path, make_result: Make) -> None:
+    results = []
+    for number in range(10):
+        result = make_result(checkpoint="tf_efficientnet_lite0.in1k", accuracy=0.5 + number / 100)
+        checkpoint = result.spec.checkpoint.model_copy(update={"name": f"model{number}"})
+        results.append(result.model_copy(update={"spec": result.spec.model_copy(update={"checkpoint": checkpoint})}))
+    for seed, name in enumerate(("bandstats", "resnet18.random", "resnet50.random")):
+        results.append(make_result(checkpoint=name, accuracy=0.2 + seed / 10))
+    (group,) = collect.groups_of(results)
+    floors = ["resnet50.random", "resnet18.random", "bandstats"]
+    assert [one.name for one in group.shown] == [*(f"model{n}" for n in (9, 8, 7, 6, 5, 4)), *floors]
+    assert [one.name for one in group.some] == ["model9", "model8", "model7", "resnet50.random"]
+    assert len({(one.look.number, one.look.floor) for one in group.shown}) == len(group.shown)
+    titles = [exhibit.title for exhibit in exhibits(group, tmp_path)]
+    assert titles == ["Classes", "Choice of the penalty", "Calibration", "Maps of the features"]
+
+
+def test_confusions_name_the_most_frequent_mistake(tmp_path: Path, make_result: Make) -> None:
+    result = make_result()
+    names = [one.name for one in result.classes]
+    counts = np.diag([50] * len(names))
+    counts[2, 4] = 7
+    confused = result.model_copy(update={"confusion": tuple(map(tuple, counts.tolist()))})
+    (group,) = collect.groups_of([confused])
+    (picture,) = next(e for e in exhibits(group, tmp_path) if e.title == "Confusion matrices").pictures
+    assert f"Most often mistaken: {names[2]} for {names[4]}, 7 times." in picture.words
+
+
+def test_board_bars_lie_between_the_extremes_of_their_column(results: Path) -> None:
+    board = collect.board_of(read_results(results))
+    cells = [row.cells[0] for row in board.rows]
+    assert board.columns[0] == collect.Column("eurosat-v1", "accuracy", main=True)
+    assert [row.checkpoint.name for row in board.rows] == ["tf_efficientnet_lite0.in1k", "bandstats"]
+    best, worst = cells
+    assert best is not None
+    assert worst is not None
+    assert best.left + best.width == pytest.approx(100)
+    assert worst.left == 0
+    assert worst.left < worst.at < worst.left + worst.width < best.left < best.at
+    assert not board.has_mean
+
+
+def test_a_class_without_samples_is_named_all_the_same(tmp_path: Path, make_result: Make) -> None:
+    result = make_result()
+    absent = ClassResult(name="nowhere", support=0, precision=0.0, f1=0.0)
+    write_result(tmp_path / "results", result.model_copy(update={"classes": (absent, *result.classes[1:])}))
+    assert "nowhere (0)" in report(tmp_path / "results").text
+
+
+def test_the_command_writes_the_page_and_names_it(results: Path, command: Command) -> None:
+    code, out, err = command("report", "--results", results, "--quiet", "--figures", "figures")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == ["report.html", "9 figure files in figures"]
+    assert Path("report.html").is_file()
+    assert len(list(Path("figures").iterdir())) == 9
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--results", "nowhere"), "error: results directory nowhere does not exist; name yours with --results."),
+        (("--task", "mars"), "error: results of task 'mars' not found. Known: eurosat."),
+        (("--out", "."), "error: . is a directory; name a file with --out."),
+        (("--out", "/proc/nowhere/r.html"), "error: /proc/nowhere/r.html cannot be written"),
+        (("--sample",), "error: there are no sample results to report; make some with `ssl4eo-bench run`."),
+    ],
+)
+def test_mistakes_are_one_sentence(results: Path, command: Command, options: tuple[str, ...], message: str) -> None:
+    where = () if "--results" in options else ("--results", results)
+    code, out, err = command("report", "--quiet", *where, *options)
+    assert (code, out) == (2, "")
+    assert err.startswith(message)
+    assert err.count("\n") == 1
+
+
+def test_it_works_where_torch_cannot_be_imported(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "blocked" / "torch").mkdir(parents=True)
+    (tmp_path / "blocked" / "torch" / "__init__.py").write_text("raise ImportError('no torch here')")
+    path = os.pathsep.join((str(tmp_path / "blocked"), str(ROOT)))
+    done = subprocess.run(
+        [sys.executable, "-m", "ssl4eo_bench", "report", "--results", str(results), "--out", "r.html", "--quiet"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "r.html\n", "")
+
+
+def test_the_committed_results_make_a_light_page(tmp_path: Path) -> None:
+    if not (ROOT / "results").is_dir():
+        pytest.skip("the repository's results are not here")
+    (page,) = write_report(ROOT / "results", tmp_path / "report.html", Silent(), cache_dir=tmp_path)
+    assert page.stat().st_size < 5_000_000
