@@ -3,7 +3,7 @@
 Peer of the extraction: a bare loop that runs the same network in the same precision on one ready batch on the card.
 Ours: from stored pixels in main memory (16-bit bands at three resolutions, as a pack gives them) to features in the
 cache. The share is that of the network's multiplications and additions in the rate of a large bfloat16 matrix product,
-measured on the same card. Needs a GPU and no data.
+measured on the same card. Needs a GPU and the extra `sample`, no data.
 """
 
 import sys
@@ -33,7 +33,7 @@ from ssl4eo_bench.spec.tasks import Groups
 from ssl4eo_bench.stages.extraction import GPU_BATCH, threads
 
 DEVICE = torch.device("cuda")
-CHECKPOINTS = ("resnet50.random", "vit_small_patch16_224.random", "timm:tf_efficientnet_lite0.random")
+CHECKPOINTS = ("resnet50.random", "vit_small_patch16_224.random", "tf_efficientnet_lite0.in1k")
 SIZES = {10: 120, 20: 60, 60: 20}
 """Pixels of a side of a BigEarthNet patch, by resolution."""
 

@@ -200,9 +200,11 @@ def _store_scores(cache_dir: Path, job: Job, scores: "Scores") -> None:
     if "examples" in arrays:
         from ssl4eo_bench.results.figures import label_maps  # brings matplotlib
 
-        shown = (arrays[f"examples{kind}"] for kind in ("", "_rgb", "_truth", "_predicted"))
+        rgb, truth, predicted = (arrays[f"examples_{kind}"] for kind in ("rgb", "truth", "predicted"))
         with replacing(picture_file(cache_dir, job.spec.digest)) as temporary:
-            label_maps(*shown, job.task.classes).savefig(temporary, format="png", dpi=200)
+            label_maps(arrays["examples"].tolist(), rgb, truth, predicted, job.task.classes).savefig(
+                temporary, format="png", dpi=200
+            )
 
 
 def _metrics(evaluation: Evaluation) -> dict[str, MetricValue]:
