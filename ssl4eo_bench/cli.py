@@ -72,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_show(commands)
     _add_generated(commands)
     _add_report(commands)
+    _add_leaderboard(commands)
+    _add_export(commands)
     _add_data(commands)
     _add_cache(commands)
     return parser
@@ -243,6 +245,14 @@ def _add_list(commands: Any) -> None:
     parser = _command(commands, "list", "lists.list_", "List tasks, checkpoints, suites, protocols or runs.")
     parser.add_argument("what", choices=["tasks", "checkpoints", "suites", "protocols", "runs"])
     parser.add_argument("--json", action="store_true", help="print as JSON")
+    runs = parser.add_argument_group("which runs")
+    runs.add_argument("--task", nargs="+", default=[], metavar="TASK", help="with or without version")
+    runs.add_argument("--protocol", nargs="+", default=[], metavar="NAME", help="with or without version")
+    runs.add_argument("--checkpoint", nargs="+", default=[], metavar="NAME", help="whole names")
+    runs.add_argument("--seed", type=_seed, nargs="+", default=[], metavar="N", help="of the run")
+    runs.add_argument(
+        "--fraction", type=_fraction, nargs="+", default=[], metavar="F", help="of the training samples; 1 for all"
+    )
     which = parser.add_argument_group("which checkpoints", "TEXT is found anywhere in the name, in any case.")
     which.add_argument("--method", metavar="TEXT", help="of the pretraining, like dino")
     which.add_argument("--arch", metavar="TEXT", help="architecture, like vit_small")
@@ -266,9 +276,40 @@ def _add_show(commands: Any) -> None:
 
 def _add_generated(commands: Any) -> None:
     _add_results(_command(commands, "tables", "runs.tables", "Write tables/ anew from the result files."))
+
+
+def _add_leaderboard(commands: Any) -> None:
     parser = _command(
-        commands, "leaderboard", "runs.leaderboard", "Write leaderboard.csv and .md anew from the result files."
+        commands,
+        "leaderboard",
+        "leaderboard.leaderboard",
+        "Write leaderboard.csv and .md anew from the result files. With any option but --results, print a view of the "
+        "official results instead, or write it to --out.",
     )
+    parser.add_argument("--task", nargs="+", default=[], metavar="TASK", help="only these; the mean is over them")
+    parser.add_argument("--protocol", nargs="+", default=[], metavar="NAME", help="only these")
+    parser.add_argument(
+        "--metric", nargs="+", default=[], metavar="NAME", help="show these; ranks, mean and gaps are of the first"
+    )
+    parser.add_argument(
+        "--format",
+        choices=["csv", "md", "html", "latex", "pwc"],
+        help="pwc: columns of Papers with Code (default: by the ending of --out, or else md)",
+    )
+    parser.add_argument("--out", type=_path, metavar="FILE", help="write the view to a file")
+    _add_results(parser)
+
+
+def _add_export(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "export",
+        "export.export",
+        "Write official runs of one checkpoint as the model index (YAML) of a model card on Hugging Face.",
+    )
+    parser.add_argument("run", nargs="+", metavar="RUN", help="as in `show`")
+    parser.add_argument("--out", type=_path, required=True, metavar="FILE", help="the YAML file")
+    parser.add_argument("--url", help="where the results are published, for the source of the numbers")
     _add_results(parser)
 
 

@@ -165,13 +165,8 @@ def line(text: str = "") -> None:
 
 
 def percent(metric: "MetricValue | None") -> str:
-    """A metric in percent, with its interval if it has one."""
-    if metric is None:
-        return ""
-    value = f"{100 * metric.value:.2f}"
-    if metric.low is None or metric.high is None:
-        return value
-    return f"{value} ({100 * metric.low:.2f}–{100 * metric.high:.2f})"
+    """A metric in percent, with its interval if it has one; nothing if it is not there."""
+    return "" if metric is None else metric.percent
 
 
 def show_metrics(results: "Sequence[tuple[RunResult, str]]") -> None:

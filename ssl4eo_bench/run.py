@@ -18,10 +18,10 @@ from ssl4eo_bench import provenance
 from ssl4eo_bench.metrics.evaluation import RESAMPLES, Advance, Evaluation
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.protocols.finetune import TunedHead
 from ssl4eo_bench.protocols.knn import fit_knn
 from ssl4eo_bench.protocols.linear import LinearProbe
 from ssl4eo_bench.protocols.probe import Probe
+from ssl4eo_bench.protocols.tuned import Tuned
 from ssl4eo_bench.results.files import (
     SCHEMA_VERSION,
     ClassResult,
@@ -32,7 +32,7 @@ from ssl4eo_bench.results.files import (
     RunResult,
     Selection,
 )
-from ssl4eo_bench.spec.protocols import Finetune, Knn, Linear
+from ssl4eo_bench.spec.protocols import Finetune, Knn, linear_settings
 from ssl4eo_bench.spec.tasks import Split, SplitName
 from ssl4eo_bench.stages.extraction import Computed
 from ssl4eo_bench.stages.images import Images, Rows
@@ -87,6 +87,10 @@ class Stages(Protocol):
         """The metrics of the chosen head on the rows it was chosen by."""
         ...
 
+    def tune(self, probe: Probe, train: Rows, val: Rows) -> "tuple[Stages, Probe, Rows]":
+        """Fine-tune from a linear probe; the stages behind it, what they score by, and the rows of val."""
+        ...
+
 
 def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
     """Do one run.
@@ -100,7 +104,7 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
     with watch.stage("fit"):
         probe = _fit(job, train, val, settings, progress)
         if isinstance(job.spec.protocol, Finetune):
-            stages, probe, val = _tune(job, probe, train, val, settings, progress)
+            stages, probe, val = stages.tune(probe, train, val)
     with watch.stage("features"):
         scores = stages.score(probe)
     with watch.stage("metrics"):
@@ -131,7 +135,7 @@ def _fit(job: Job, train: Rows, val: Rows, settings: Settings, progress: Progres
         return fit_knn(protocol, kind, classes, *pairs, device=settings.device, progress=progress)
     return fit_once(
         settings.cache_dir,
-        protocol if isinstance(protocol, Linear) else Linear(),
+        linear_settings(protocol, kind),
         kind,
         classes,
         *pairs,
@@ -147,16 +151,6 @@ def forget(job: Job, settings: Settings) -> None:
         from ssl4eo_bench.stages.finetuning import state_file
 
         state_file(job, settings.cache_dir).unlink(missing_ok=True)
-
-
-def _tune(
-    job: Job, probe: Probe, train: Rows, val: Rows, settings: Settings, progress: Progress
-) -> tuple[Stages, Probe, Rows]:
-    """What comes behind fine-tuning; the rows are of the validation split."""
-    from ssl4eo_bench.stages.finetuning import tune  # brings what builds networks
-
-    assert isinstance(probe, LinearProbe)
-    return tune(job, probe, train, val, device=settings.device, cache_dir=settings.cache_dir, progress=progress)
 
 
 def _stages(job: Job, settings: Settings, progress: Progress) -> Stages:
@@ -179,8 +173,8 @@ def _metrics(evaluation: Evaluation) -> dict[str, MetricValue]:
 
 
 def _selection(job: Job, probe: Probe) -> Selection:
-    linear = probe if isinstance(probe, LinearProbe) else probe.start if isinstance(probe, TunedHead) else None
-    tuned = probe if isinstance(probe, TunedHead) else None
+    linear = probe if isinstance(probe, LinearProbe) else probe.start if isinstance(probe, Tuned) else None
+    tuned = probe if isinstance(probe, Tuned) else None
     return Selection(
         metric=job.task.main_metric,
         C=linear.head.C if linear else None,

@@ -360,7 +360,19 @@ def test_a_sample_can_be_written_for_looking_at(command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["run", "features", "list", "show", "tables", "leaderboard", "data sample", "data download", "cache prune"]
+    "name",
+    [
+        "run",
+        "features",
+        "list",
+        "show",
+        "tables",
+        "leaderboard",
+        "export",
+        "data sample",
+        "data download",
+        "cache prune",
+    ],
 )
 def test_every_command_explains_itself(command: Command, name: str) -> None:
     code, out, _ = command(*name.split(), "--help")

@@ -65,8 +65,9 @@ def test_the_wheel_has_no_second_tasks_package_and_no_tests(built: Path) -> None
         names = archive.namelist()
     assert len(names) == len(set(names))
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"ssl4eo_bench"}
-    for needed in ("tasks/eurosat.py", "checkpoints.yaml", "data/spectra.json", "py.typed", *REPORT):
-        assert f"ssl4eo_bench/{needed}" in names
+    needed = ["tasks/eurosat.py", "checkpoints.yaml", "published.csv", "data/spectra.json", "py.typed", *REPORT]
+    for file in needed:
+        assert f"ssl4eo_bench/{file}" in names
 
 
 def test_the_source_distribution_can_build_and_test_itself(built: Path) -> None:

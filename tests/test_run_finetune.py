@@ -15,12 +15,14 @@ import pytest
 import torch
 
 from ssl4eo_bench.data.splits import Samples
+from ssl4eo_bench.metrics.segmentation import confusion_matrix
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.protocols import finetune
 from ssl4eo_bench.protocols.finetune import Finetuning
 from ssl4eo_bench.results.files import RunResult, read_result
 from ssl4eo_bench.spec import protocols
-from ssl4eo_bench.spec.protocols import Finetune
+from ssl4eo_bench.spec.protocols import TILES_BATCH, Finetune
+from ssl4eo_bench.spec.tasks import IGNORED
 from tests.conftest import ROOT
 
 Command = Callable[..., tuple[int, str, str]]
@@ -162,7 +164,32 @@ def test_what_has_no_network_cannot_be_tuned(command: Command) -> None:
     assert "checkpoint 'bandstats' has no network to fine-tune" in out + err
 
 
-def test_label_maps_are_refused(command: Command) -> None:
-    code, _, err = command("run", "--task", "dfc2020", "--protocol", "finetune", "--sample")
-    assert code == 2
-    assert "protocol 'finetune' is for labels of whole images" in err
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("arch", ["test_resnet", "test_vit"])
+def test_label_maps_are_tuned_from_the_linear_solution(command: Command, tmp_path: Path, arch: str) -> None:
+    what = {"task": "dfc2020", "checkpoint": f"timm:{arch}.random"}
+    linear, tuned = (run(command, protocol=protocol, **what) for protocol in ("linear", "finetune"))
+    assert tuned.selection.C == linear.selection.C
+    assert tuned.spec.protocol.name == "finetune"
+    assert tuned.spec.protocol.batch == TILES_BATCH
+    history = tuned.selection.history or ()
+    best = max(history, key=lambda epoch: epoch.val)
+    assert tuned.metrics["val"]["miou"].value == pytest.approx(best.val, abs=1e-4)  # of all tiles of val
+    losses = [epoch.loss for epoch in history if epoch.rate == SMALL.rates[-1]]
+    assert losses[-1] < losses[0]
+    stored = np.load(tmp_path / "cache" / "scores" / f"{tuned.digest}.npz")
+    np.testing.assert_array_equal(stored["confusions"].sum(0), tuned.confusion)
+    assert stored["examples_rgb"].shape == (4, 256, 256, 3)
+    assert stored["examples_rgb"].max() == 255
+    place = list(stored["ids"]).index(stored["examples"][1])
+    truth, predicted = stored["examples_truth"][1], stored["examples_predicted"][1]
+    labelled = truth != IGNORED
+    expected = confusion_matrix(truth[labelled].astype(int), predicted[labelled], 8)
+    np.testing.assert_array_equal(stored["confusions"][place], expected)
+
+
+@pytest.mark.usefixtures("small")
+def test_images_of_a_file_are_tuned(command: Command) -> None:
+    tuned = run(command, task="so2sat")
+    assert len(tuned.selection.history or ()) == 6
+    assert tuned.metrics["test"]["accuracy"].value > 0

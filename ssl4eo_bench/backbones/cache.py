@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,6 +20,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
+from ssl4eo_bench.ahead import ahead
 from ssl4eo_bench.backbones.precision import halved
 from ssl4eo_bench.errors import CacheError, WeightsError
 from ssl4eo_bench.progress import Advance, Progress
@@ -154,8 +155,18 @@ class FeatureCache:
     def __init__(self, root: Path) -> None:
         self._root = root / "features"
 
-    def get(self, key: FeatureKey, backbone: Backbone[Batch], read: Read[Batch], progress: Progress) -> CachedFeatures:
+    def get(
+        self,
+        key: FeatureKey,
+        backbone: Backbone[Batch],
+        read: Read[Batch],
+        progress: Progress,
+        *,
+        threads: int = 0,
+    ) -> CachedFeatures:
         """The features of a key: from disk as far as they are there, else computed and stored.
+
+        The backbone is called from so many `threads`, ahead of what is checked, and that ahead of what is recorded.
 
         Raises:
             CacheError: if the directory cannot be written.
@@ -177,7 +188,7 @@ class FeatureCache:
             missing = key.rows - sum(shard.rows for shard in manifest.shards.values())
             what = f"{'features' if missing else 'cached features'} {key.checkpoint} · {key.split}"
             with progress.stage(what, total=key.rows, unit="images") as advance:
-                return _fill(entry, manifest, backbone, read, advance)
+                return _fill(entry, manifest, backbone, read, advance, threads)
 
     def entries(self) -> list[tuple[Manifest, Path]]:
         """What is stored, newest first."""
@@ -209,24 +220,33 @@ class FeatureCache:
 
 
 def _fill(
-    entry: Path, manifest: Manifest, backbone: Backbone[Batch], read: Read[Batch], advance: Advance
+    entry: Path,
+    manifest: Manifest,
+    backbone: Backbone[Batch],
+    read: Read[Batch],
+    advance: Advance,
+    threads: int,
 ) -> CachedFeatures:
     key = manifest.key
     for half_written in entry.glob(".shard-*"):  # by a process that was killed
         half_written.unlink()
     values: np.ndarray | None = None
     computed = repaired = 0
+    computing: Iterator[tuple[np.ndarray, str]] | None = None
     for start in range(0, key.rows, key.shard_samples):
         stop = min(start + key.shard_samples, key.rows)
-        name = f"shard-{start // key.shard_samples:05d}.npy"
+        name = _shard_name(key, start)
         known = manifest.shards.get(name)
         rows = _read_shard(entry / name, known) if known else None
         if rows is None:
             repaired += known is not None
-            rows = _compute_shard(key, backbone, read(start, stop), advance)
+            if computing is None or known:
+                batches = read(start, _next_known(manifest, stop))
+                computing = _stored(entry, key, start, _computed(key, backbone, batches, advance, threads), threads)
+            rows, sha256 = next(computing)
             shard = Shard(
                 rows=len(rows),
-                sha256=_write_shard(entry / name, rows),
+                sha256=sha256,
                 runner=backbone.runner,
                 weights_sha256=backbone.weights_sha256,
             )
@@ -235,6 +255,7 @@ def _fill(
             computed += len(rows)
         else:
             advance(len(rows))
+            computing = None
         if values is None:
             values = np.empty((key.rows, *rows.shape[1:]), dtype=rows.dtype)
         elif values.itemsize < rows.itemsize:
@@ -251,16 +272,52 @@ def _fill(
     )
 
 
-def _compute_shard(
-    key: FeatureKey, backbone: Backbone[Batch], batches: Iterable[Batch], advance: Advance
-) -> np.ndarray:
-    rows = []
-    for batch in batches:
-        features = backbone(batch)
+def _shard_name(key: FeatureKey, start: int) -> str:
+    return f"shard-{start // key.shard_samples:05d}.npy"
+
+
+def _next_known(manifest: Manifest, stop: int) -> int:
+    """Where what is missing before the sample `stop`, the end of a shard, goes on to."""
+    key = manifest.key
+    while stop < key.rows and _shard_name(key, stop) not in manifest.shards:
+        stop += key.shard_samples
+    return min(stop, key.rows)
+
+
+def _computed(
+    key: FeatureKey, backbone: Backbone[Batch], batches: Iterable[Batch], advance: Advance, threads: int
+) -> Iterator[np.ndarray]:
+    """The features of each batch."""
+    for features in ahead(backbone, batches, threads=threads):
         require_finite(features, key.checkpoint, key.task)
-        rows.append(features)
         advance(len(features))
-    return halved(np.concatenate(rows))
+        yield features
+
+
+def _stored(
+    entry: Path, key: FeatureKey, first: int, features: Iterable[np.ndarray], threads: int
+) -> Iterator[tuple[np.ndarray, str]]:
+    """The shards that features make, from the sample `first` on, each with its checksum and already on disk."""
+
+    def store(shard: tuple[int, np.ndarray]) -> tuple[np.ndarray, str]:
+        number, rows = shard
+        kept = halved(rows)
+        return kept, _write_shard(entry / _shard_name(key, first + number * key.shard_samples), kept)
+
+    return ahead(store, enumerate(_shards(features, key.shard_samples)), threads=threads)
+
+
+def _shards(features: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
+    """The same features, so many rows at a time; what is left comes last."""
+    held: list[np.ndarray] = []
+    for found in features:
+        held.append(found)
+        while sum(map(len, held)) >= rows:
+            joined = np.concatenate(held)
+            held = [joined[rows:]] if len(joined) > rows else []
+            yield joined[:rows]
+    if held:
+        yield np.concatenate(held)
 
 
 def require_finite(features: np.ndarray, checkpoint: str, task: str) -> None:

@@ -8,7 +8,7 @@
 The `feature` that a checkpoint names is one of whole images and does not matter here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,26 +30,45 @@ WINDOW = 5
 
 
 class DenseFeatures(nn.Module):
-    """Stored groups `[N, C_g, H_g, W_g]` to a grid of features `[N, D, g, g]` of a timm model."""
+    """Stored groups `[N, C_g, H_g, W_g]` to a grid of features `[N, D, g, g]` of a timm model.
 
-    def __init__(self, preprocess: Preprocess, backbone: nn.Module, *, one_stride: bool) -> None:
+    Attributes:
+        preprocess: from stored groups to inputs `[N, C, S, S]`.
+        backbone: the model.
+        strides: input pixels to a place, and
+        channels: of each of the maps that the model can give.
+        one_stride: whether all maps are of one size: those of ViTs.
+        last: which of the maps make the features.
+    """
+
+    def __init__(self, preprocess: Preprocess, backbone: nn.Module) -> None:
         super().__init__()
         self.preprocess = preprocess
         self.backbone = backbone
-        self._one_stride = one_stride
+        known = cast(Any, backbone).feature_info
+        self.strides = tuple(int(found["reduction"]) for found in known)
+        self.channels = tuple(int(found["num_chs"]) for found in known)
+        self.one_stride = len(set(self.strides)) == 1
+        count = len(self.strides)
+        self.last = tuple(range(max(0, count - (BLOCKS if self.one_stride else STAGES)), count))
 
     def forward(self, *groups: Tensor) -> Tensor:
         """The features at each place."""
         images = self.preprocess(*groups)
-        maps = cast(Any, self.backbone).forward_intermediates(
-            images,
-            indices=BLOCKS if self._one_stride else STAGES,
-            norm=self._one_stride,
-            output_fmt="NCHW",
-            intermediates_only=True,
+        return self.joined([*self.maps(images, self.last).values()], int(images.shape[-1]))
+
+    def maps(self, images: Tensor, indices: Collection[int]) -> dict[int, Tensor]:
+        """The wanted maps `[N, D, g, g]` of inputs, ascending; tokens are normalised."""
+        wanted = sorted(indices)
+        found = cast(Any, self.backbone).forward_intermediates(
+            images, indices=wanted, norm=self.one_stride, output_fmt="NCHW", intermediates_only=True
         )
+        return dict(zip(wanted, found, strict=True))
+
+    def joined(self, maps: Sequence[Tensor], input_side: int) -> Tensor:
+        """The maps that make the features, resized to one size and concatenated."""
         largest = max(int(found.shape[-1]) for found in maps)
-        side = min(largest, -(-int(images.shape[-1]) // STRIDE))
+        side = min(largest, -(-input_side // STRIDE))
         return torch.cat([resize(found, side) for found in maps], dim=1)
 
 
@@ -86,8 +105,7 @@ def dense_module(
             f"checkpoint {checkpoint.name!r} cannot do segmentation: timm gives no intermediate maps of "
             f"{checkpoint.arch}; choose another architecture."
         )
-    strides = {stage["reduction"] for stage in cast(Any, backbone).feature_info}
-    return DenseFeatures(Preprocess(inputs, groups, sizes), backbone, one_stride=len(strides) == 1).eval()
+    return DenseFeatures(Preprocess(inputs, groups, sizes), backbone).eval()
 
 
 def resize(maps: Tensor, side: int) -> Tensor:

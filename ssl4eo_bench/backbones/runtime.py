@@ -2,8 +2,10 @@
 
 import importlib.util
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Protocol
 
@@ -34,7 +36,8 @@ class TorchRunner:
     """PyTorch with images in channels_last order, over four times faster than the default on processors.
 
     In bfloat16, convolutions and matrix products round their inputs to it and the rest stays in float32. Where a batch
-    does not fit into the device's memory, it and all later ones are halved until they do.
+    does not fit into the device's memory, it and all later ones are halved until they do. On a GPU every thread that
+    calls it has a stream of its own, so that one batch travels while another is computed.
     """
 
     def __init__(self, module: nn.Module, device: torch.device, *, bfloat16: bool = False) -> None:
@@ -43,6 +46,7 @@ class TorchRunner:
         self._bfloat16 = bfloat16
         self._module = module.to(device).to(memory_format=torch.channels_last)
         self._at_once = sys.maxsize
+        self._own = threading.local()
 
     def __call__(self, groups: Groups) -> np.ndarray:
         """Features of a batch.
@@ -54,9 +58,13 @@ class TorchRunner:
         while True:
             try:
                 parts = range(0, count, self._at_once)
-                with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
+                with (
+                    self._stream(),
+                    torch.inference_mode(),
+                    torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16),
+                ):
                     found = [self._run([group[start : start + self._at_once] for group in groups]) for start in parts]
-                features: np.ndarray = torch.cat(found).cpu().numpy()
+                    features: np.ndarray = torch.cat(found).cpu().numpy()
             except torch.OutOfMemoryError as error:
                 if min(count, self._at_once) == 1:
                     raise SpecError(
@@ -66,6 +74,14 @@ class TorchRunner:
                 self._at_once = min(count, self._at_once) // 2
             else:
                 return features
+
+    def _stream(self) -> AbstractContextManager[object]:
+        """The stream of this thread."""
+        if self._device.type != "cuda":
+            return nullcontext()
+        if not hasattr(self._own, "stream"):
+            self._own.stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        return torch.cuda.stream(self._own.stream)
 
     def _run(self, groups: Sequence[np.ndarray]) -> Tensor:
         tensors = (torch.from_numpy(group).to(self._device, non_blocking=True) for group in groups)

@@ -28,38 +28,52 @@ SPARE = (
 )
 """Columns that a narrow terminal can do without."""
 
-FILTERS = ("method", "arch", "data", "sensor", "suite", "here")
-"""Options that choose among checkpoints."""
+FILTERS = {
+    "checkpoints": ("method", "arch", "data", "sensor", "suite", "here"),
+    "runs": ("task", "protocol", "checkpoint", "seed", "fraction"),
+}
+"""Options that choose among what is listed."""
 
 
 def list_(arguments: Arguments) -> int:
     """List tasks, checkpoints, suites, protocols or runs."""
-    used = {name: value for name in FILTERS if (value := getattr(arguments, name))}
-    if used and arguments.what != "checkpoints":
-        options = " and ".join(f"--{name}" for name in used)
-        raise SpecError(f"{options} can choose among checkpoints only; leave it out of `list {arguments.what}`.")
+    used = {name: value for names in FILTERS.values() for name in names if (value := getattr(arguments, name))}
+    for kind, names in FILTERS.items():
+        if kind != arguments.what and (foreign := [f"--{name}" for name in names if name in used]):
+            raise SpecError(
+                f"{' and '.join(foreign)} can choose among {kind} only; leave it out of `list {arguments.what}`."
+            )
     listings: dict[str, Callable[[], Rows]] = {
         "tasks": _tasks,
         "checkpoints": lambda: _checkpoints(arguments),
         "suites": lambda: _suites(arguments.checkpoints),
         "protocols": _protocols,
-        "runs": lambda: _runs(arguments.results),
+        "runs": lambda: _runs(arguments),
     }
     rows = listings[arguments.what]()
     if used and not rows:
-        options = " ".join(f"--{name}" if value is True else f"--{name} {value}" for name, value in used.items())
-        print(f"no checkpoint fits {options}; `ssl4eo-bench list checkpoints` shows all of them", file=sys.stderr)
+        options = " ".join(_written(name, value) for name, value in used.items())
+        what = arguments.what
+        print(f"no {what[:-1]} fits {options}; `ssl4eo-bench list {what}` shows all of them", file=sys.stderr)
     if arguments.json:
         print(json.dumps(rows, indent=1))
     elif rows:
-        columns = list(rows[0])
+        columns = [name for name in rows[0] if any(row[name] != "" for row in rows)]
         table(
             "",
             columns,
-            [[_cell(value) for value in row.values()] for row in rows],
+            [[_cell(row[name]) for name in columns] for row in rows],
             spare=[name for name in SPARE if name in columns],
         )
     return 0
+
+
+def _written(name: str, value: object) -> str:
+    """An option as it was given."""
+    values = value if isinstance(value, list) else [value]
+    return " ".join(
+        [f"--{name}", *(f"{one:g}" if isinstance(one, float) else str(one) for one in values if one is not True)]
+    )
 
 
 def _cell(value: object) -> object:
@@ -186,11 +200,21 @@ def _setting(value: float | tuple[float, ...]) -> str:
     return " ".join(f"{one:g}" for one in (value if isinstance(value, tuple) else (value,)))
 
 
-def _runs(results: Path) -> Rows:
+def _runs(arguments: Arguments) -> Rows:
     from ssl4eo_bench.results.files import read_results  # its models take a while to set up: not for the other lists
+    from ssl4eo_bench.results.selection import is_of
 
     rows = []
-    for result in read_results(results):
+    for result in read_results(arguments.results):
+        if not is_of(
+            result,
+            tasks=arguments.task,
+            protocols=arguments.protocol,
+            checkpoints=arguments.checkpoint,
+            seeds=arguments.seed,
+            fractions=arguments.fraction,
+        ):
+            continue
         spec = result.spec
         main = MAIN_METRIC[spec.task.kind]
         rows.append(
@@ -198,8 +222,8 @@ def _runs(results: Path) -> Rows:
                 "task": spec.task_slug,
                 "protocol": spec.protocol_slug,
                 "checkpoint": spec.checkpoint.name,
-                "seed": spec.seed,
                 "fraction": spec.fraction or 1.0,
+                "seed": spec.seed,
                 "marks": " ".join((*spec.marks, *(("uncommitted",) if result.provenance.dirty else ()))),
                 "metric": main,
                 "test %": f"{100 * result.metrics['test'][main].value:.2f}",
@@ -207,4 +231,5 @@ def _runs(results: Path) -> Rows:
                 "digest": result.digest[:12],
             }
         )
-    return rows
+    order = ("task", "protocol", "checkpoint", "fraction", "seed", "marks")
+    return sorted(rows, key=lambda row: tuple(row[name] for name in order))

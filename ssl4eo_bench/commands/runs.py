@@ -19,7 +19,8 @@ Arguments = argparse.Namespace
 
 def run(arguments: Arguments) -> int:
     """Evaluate checkpoints on tasks."""
-    from ssl4eo_bench.results.tables import write_leaderboard, write_tables
+    from ssl4eo_bench.results.leaderboard import write_leaderboard
+    from ssl4eo_bench.results.tables import write_tables
 
     progress = progress_for(quiet=arguments.quiet or arguments.json)
     cache_dir = cache_root(arguments.cache_dir)
@@ -122,15 +123,4 @@ def tables(arguments: Arguments) -> int:
 
     for file in write_tables(arguments.results):
         print(file)
-    return 0
-
-
-def leaderboard(arguments: Arguments) -> int:
-    """Write the leaderboard anew."""
-    from ssl4eo_bench.results.tables import write_leaderboard
-
-    for file in write_leaderboard(arguments.results):
-        print(file)
-        if file.suffix == ".md":
-            line(file.read_text(encoding="utf-8"))
     return 0

@@ -43,7 +43,11 @@ class DenseHead:
     def probabilities(self, grid: np.ndarray, side: int) -> np.ndarray:
         """Class probabilities `[N, C, side, side]` of features `[N, D, g, g]`."""
         with torch.inference_mode():
-            logits = self.logits(torch.from_numpy(grid).to(self.mean.device))
-            resized = functional.interpolate(logits, size=(side, side), mode="bilinear", align_corners=False)
-            probabilities: np.ndarray = torch.softmax(resized, dim=1).cpu().numpy()
-        return probabilities
+            return label_probabilities(self.logits(torch.from_numpy(grid).to(self.mean.device)), side)
+
+
+def label_probabilities(logits: Tensor, side: int) -> np.ndarray:
+    """Class probabilities `[N, C, side, side]` of logits `[N, C, g, g]`."""
+    resized = functional.interpolate(logits, size=(side, side), mode="bilinear", align_corners=False)
+    probabilities: np.ndarray = torch.softmax(resized, dim=1).cpu().numpy()
+    return probabilities

@@ -11,62 +11,28 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from ssl4eo_bench.errors import CacheError, TrainingError
 from ssl4eo_bench.progress import Advance, Progress
-from ssl4eo_bench.protocols.augmentation import augment
-from ssl4eo_bench.protocols.linear import LinearProbe, to_probabilities
+from ssl4eo_bench.protocols.augmentation import draw_views, seen, seen_labels
+from ssl4eo_bench.protocols.tunable import Tunable
 from ssl4eo_bench.spec.canonical import digest
 from ssl4eo_bench.spec.protocols import Finetune
-from ssl4eo_bench.spec.tasks import Groups, Kind
+from ssl4eo_bench.spec.tasks import IGNORED, Groups
 from ssl4eo_bench.storage import replacing
 
-Read = Callable[[np.ndarray], Iterable[Groups]]
-"""Gives the stored pixels of these rows of the training samples, in batches of the protocol's size."""
+Read = Callable[[np.ndarray], Iterable[tuple[Groups, np.ndarray]]]
+"""Gives stored pixels and targets of these rows of the training samples, in batches of the protocol's size.
 
-
-class Classifier(nn.Module):
-    """A network and the linear head solved on its frozen features, to be trained on together.
-
-    The network, as `backbones.features` makes it, takes stored groups and has `preprocess`, `backbone`, and `feature`,
-    which gives what a head sees, `[N, D]`, of scaled inputs `[N, C, S, S]`.
-    """
-
-    def __init__(self, network: nn.Module, probe: LinearProbe) -> None:
-        super().__init__()
-        self.network = network
-        solved, standardisation = probe.head.weights, probe.standardisation
-        weights = solved[:, :-1] / standardisation.scale
-        self.head = nn.Linear(weights.shape[1], len(weights))
-        with torch.no_grad():
-            self.head.weight.copy_(weights)
-            self.head.bias.copy_(solved[:, -1] - weights @ standardisation.mean)
-        self.requires_grad_(requires_grad=True)
-
-    def train(self, mode: bool = True) -> "Classifier":
-        """As usual, but BatchNorm keeps its statistics.
-
-        The head was solved on features with these. With the statistics of a batch it starts from a loss several times
-        as large, and results depend on the size of batches.
-        """
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, _BatchNorm):
-                module.eval()
-        return self
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits `[N, C]` of scaled inputs."""
-        logits: Tensor = self.head(self.network.feature(images))  # type: ignore[operator]
-        return logits
+Targets are `[N]` for multiclass, `[N, C]` for multilabel, and label maps `[N, S, S]` for segmentation.
+"""
 
 
 @dataclass(frozen=True)
@@ -128,10 +94,10 @@ class Finetuning:
 
     Attributes:
         protocol: its settings.
-        start: the classifier before the first step.
-        read: gives training images.
-        targets: of all training samples, `[N]`, or `[N, C]` for multilabel.
-        validate: gives the main metric of a classifier on `val`.
+        start: what is trained, before the first step.
+        count: of training samples.
+        read: gives them.
+        validate: gives the main metric on `val` of what has been trained.
         file: where the state is kept.
         seed: of order and augmentation.
         device: where to train.
@@ -141,10 +107,10 @@ class Finetuning:
     """
 
     protocol: Finetune
-    start: Classifier
+    start: Tunable
+    count: int
     read: Read
-    targets: np.ndarray
-    validate: Callable[[Classifier], float]
+    validate: Callable[[Tunable], float]
     file: Path
     seed: int
     device: torch.device
@@ -171,12 +137,12 @@ class Finetuning:
     @property
     def _steps(self) -> int:
         """Batches of an epoch; one that is not full is left out, unless there is no other."""
-        return max(1, len(self.targets) // self.protocol.batch)
+        return max(1, self.count // self.protocol.batch)
 
     def _train(self, rate: float, done: list[Epoch], state: State, advance: Advance) -> None:
         """Train with one rate, behind the epochs that are done."""
         model = deepcopy(self.start).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimiser = torch.optim.AdamW(_parameter_groups(model, self.protocol), lr=rate)
+        optimiser = torch.optim.AdamW(model.groups(self.protocol), lr=rate)
         if done:
             model.load_state_dict(state.model)
             optimiser.load_state_dict(state.optimiser)
@@ -190,20 +156,19 @@ class Finetuning:
                 state.best = {name: tensor.detach().cpu().clone() for name, tensor in state.model.items()}
             state.write(self.file)
 
-    def _epoch(self, model: Classifier, optimiser: Optimizer, rate: float, number: int, advance: Advance) -> float:
+    def _epoch(self, model: Tunable, optimiser: Optimizer, rate: float, number: int, advance: Advance) -> float:
         """One pass over the training samples in random order; the mean loss."""
         drawn = int(digest([self.seed, rate, number])[:15], 16)
         generator = torch.Generator().manual_seed(drawn)
-        order = torch.randperm(len(self.targets), generator=generator).numpy()[: self._steps * self.protocol.batch]
+        order = torch.randperm(self.count, generator=generator).numpy()[: self._steps * self.protocol.batch]
         losses = []
         with torch.random.fork_rng():
             torch.manual_seed(drawn)  # dropout and the like
-            for step, groups in enumerate(self.read(order)):
-                rows = order[step * self.protocol.batch :][: self.protocol.batch]
+            for step, (groups, targets) in enumerate(self.read(order)):
                 factor = _schedule(number - 1 + step / self._steps, self.protocol)
                 for group in optimiser.param_groups:
                     group["lr"] = rate * factor * group["lr_scale"]
-                loss = self._step(model, optimiser, groups, self.targets[rows], generator)
+                loss = self._step(model, optimiser, groups, targets, generator)
                 if not math.isfinite(loss):
                     raise TrainingError(
                         f"the loss is no number in epoch {number}, batch {step + 1}, at learning rate {rate:g}; the "
@@ -216,7 +181,7 @@ class Finetuning:
 
     def _step(
         self,
-        model: Classifier,
+        model: Tunable,
         optimiser: Optimizer,
         groups: Groups,
         targets: np.ndarray,
@@ -226,15 +191,18 @@ class Finetuning:
         with torch.no_grad():
             tensors = (torch.from_numpy(group).to(self.device) for group in groups)
             images = model.network.preprocess(*tensors)  # type: ignore[operator]
-            images = augment(images, self.protocol.smallest_crop, generator)
-        expected = torch.from_numpy(targets).to(self.device)
+            views = draw_views(len(images), self.protocol.smallest_crop, generator)
+            images, expected = seen(images, views), torch.from_numpy(targets).to(self.device)
+            if expected.ndim == 3:
+                expected = seen_labels(expected, views)
+        terms = max(1, int((expected != IGNORED).sum()))
         while True:
             optimiser.zero_grad()
             try:
                 loss = 0.0
                 for first in range(0, len(images), self.at_once):
                     part = slice(first, first + self.at_once)
-                    loss += self._backward(model, images[part], expected[part], len(images))
+                    loss += self._backward(model, images[part], expected[part], terms)
             except torch.OutOfMemoryError:
                 if min(self.at_once, len(images)) == 1:
                     raise
@@ -245,31 +213,22 @@ class Finetuning:
             optimiser.step()
         return loss
 
-    def _backward(self, model: Classifier, images: Tensor, targets: Tensor, count: int) -> float:
-        """Add the gradient of a part of a batch of `count` images; its share of the loss."""
+    def _backward(self, model: Tunable, images: Tensor, targets: Tensor, terms: int) -> float:
+        """Add the gradient of a part of a batch whose loss is a mean of so many terms; the part's share of it."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             logits = model(images.contiguous(memory_format=torch.channels_last)).float()
-        if targets.ndim == 1:
-            loss = functional.cross_entropy(logits, targets, reduction="sum") / count
-        else:
-            loss = functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="sum")
-            loss /= count * targets.shape[1]
+        loss = _summed_loss(logits, targets) / terms
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
 
-def _parameter_groups(model: Classifier, protocol: Finetune) -> list[dict[str, Any]]:
-    """Layers nearer to the input get smaller rates, by timm's grouping of the network; biases and norms no decay."""
-    from timm import optim  # brings timm: not where only the head is needed
-
-    backbone = optim.param_groups_layer_decay(  # type: ignore[attr-defined]
-        cast(nn.Module, model.network.backbone), weight_decay=protocol.weight_decay, layer_decay=protocol.layer_decay
-    )
-    head = [
-        {"params": [model.head.weight], "weight_decay": protocol.weight_decay, "lr_scale": 1.0},
-        {"params": [model.head.bias], "weight_decay": 0.0, "lr_scale": 1.0},
-    ]
-    return [*backbone, *head]
+def _summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """The sum of cross-entropies over samples `[N]`, sample–class pairs `[N, C]` or labelled pixels `[N, S, S]`."""
+    if targets.ndim == 2:
+        return functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="sum")
+    if targets.ndim == 3:
+        logits = functional.interpolate(logits, size=targets.shape[-2:], mode="bilinear", align_corners=False)
+    return functional.cross_entropy(logits, targets.long(), ignore_index=IGNORED, reduction="sum")
 
 
 def _schedule(epoch: float, protocol: Finetune) -> float:
@@ -282,54 +241,3 @@ def _schedule(epoch: float, protocol: Finetune) -> float:
 def _given_up(done: list[Epoch], patience: int) -> bool:
     best = max(range(len(done)), key=lambda number: done[number].val, default=0)
     return len(done) - 1 - best >= patience
-
-
-@dataclass(frozen=True)
-class TunedHead:
-    """The head after fine-tuning, for features of the tuned backbone.
-
-    Attributes:
-        kind: of the task.
-        weights: `[C, D]`.
-        intercept: `[C]`.
-        start: the linear probe it started from.
-        history: every epoch of every rate.
-        thresholds: for multilabel, the score for each class that gives the best F1 on `val`.
-    """
-
-    kind: Kind
-    weights: np.ndarray
-    intercept: np.ndarray
-    start: LinearProbe | None = None
-    history: tuple[Epoch, ...] = ()
-    thresholds: np.ndarray | None = None
-
-    @classmethod
-    def of(
-        cls, model: Classifier, kind: Kind, *, start: LinearProbe | None = None, history: tuple[Epoch, ...] = ()
-    ) -> "TunedHead":
-        """The head of a trained classifier."""
-        weights, intercept = (tensor.detach().cpu().numpy().copy() for tensor in (model.head.weight, model.head.bias))
-        return cls(kind, weights, intercept, start, history)
-
-    @property
-    def chosen(self) -> Epoch:
-        """The epoch with the best `val`, the first of them on ties."""
-        return best_of(self.history)
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Where the choice lies on an edge of what was tried."""
-        rates = sorted({epoch.rate for epoch in self.history})
-        if len(rates) > 1 and self.chosen.rate in (rates[0], rates[-1]):
-            return (f"the best learning rate on val, {self.chosen.rate:g}, lies on the edge of the grid",)
-        return ()
-
-    def logits(self, features: np.ndarray) -> np.ndarray:
-        """Logits `[N, C]` of features `[N, D]`."""
-        found: np.ndarray = features.astype(np.float32, copy=False) @ self.weights.T + self.intercept
-        return found
-
-    def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """Class probabilities `[N, C]` float64 of features `[N, D]`."""
-        return to_probabilities(self.logits(features), self.kind)

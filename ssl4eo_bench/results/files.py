@@ -24,6 +24,14 @@ class MetricValue(Frozen):
     low: float | None = None
     high: float | None = None
 
+    @property
+    def percent(self) -> str:
+        """In percent, with its interval if it has one."""
+        value = f"{100 * self.value:.2f}"
+        if self.low is None or self.high is None:
+            return value
+        return f"{value} ({100 * self.low:.2f}–{100 * self.high:.2f})"
+
 
 class ClassResult(Frozen):
     """The metrics of one class; what cannot be measured without samples is absent."""

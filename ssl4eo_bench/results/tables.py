@@ -1,110 +1,39 @@
-"""Result tables and leaderboard: generated from the result files, byte for byte the same each time.
+"""Result tables: generated from the result files, byte for byte the same each time."""
 
-Official results make `tables/` and `leaderboard.csv`. Results on the embedded sample have files of their own, marked
-`.sample`; partial, limited and uncommitted ones enter neither.
-"""
-
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results.files import RunResult, read_results
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS
-from ssl4eo_bench.storage import write_text
+from ssl4eo_bench.results.generated import csv_text, entering, mark, require_one_split, write_generated
+from ssl4eo_bench.spec.tasks import MAIN_METRIC
 
-TABLE_STARTS = ("checkpoint,seed,", "checkpoint,fraction,seeds,")
-BOARD_START = "protocol,checkpoint,seeds,mean"
-MARKDOWN_START = "| protocol | checkpoint | seeds | mean |"
+STARTS = ("checkpoint,seed,", "checkpoint,fraction,seeds,")
 
 
 def write_tables(results: Path) -> list[Path]:
     """Write the table of every task and protocol, remove stale ones, and return what is there now."""
-    found = read_results(results)
-    written = []
+    there = (results / "tables").glob("*-v*.*-v*.csv")
+    return write_generated(results, table_files(read_results(results)), there, *STARTS)
+
+
+def table_files(results: Sequence[RunResult]) -> dict[str, str]:
+    """The tables of all results that enter them: their text, by their path below the results directory.
+
+    Raises:
+        ResultError: if results of one task are of different splits.
+    """
+    texts = {}
     for sample in (False, True):
-        chosen = _of_kind(found, sample=sample)
+        chosen = entering(results, sample=sample)
+        require_one_split(chosen)
         for name in sorted({_table_name(result) for result in chosen}):
             rows = [result for result in chosen if _table_name(result) == name]
-            _require_one_split(rows)
             for kind, frame in (("", _table(rows)), (".summary", _summary(rows))):
-                file = results / "tables" / f"{name}{kind}{_mark(sample)}.csv"
-                write_text(file, _csv(frame))
-                written.append(file)
-    for file in set((results / "tables").glob("*-v*.*-v*.csv")) - set(written):
-        _remove_generated(file, *TABLE_STARTS)
-    return written
-
-
-def write_leaderboard(results: Path) -> list[Path]:
-    """Write `leaderboard.csv` and `.md` of the official results, and those of the sample; none without results.
-
-    Runs on a fraction of the training samples do not stand there.
-    """
-    found = read_results(results)
-    written = []
-    for sample in (False, True):
-        chosen = [result for result in _of_kind(found, sample=sample) if result.spec.fraction is None]
-        files = [results / f"leaderboard{_mark(sample)}.{ending}" for ending in ("csv", "md")]
-        if chosen:
-            board = leaderboard(chosen)
-            write_text(files[0], _csv(board))
-            write_text(files[1], markdown(board))
-            written += files
-        else:
-            for file, start in zip(files, (BOARD_START, MARKDOWN_START), strict=True):
-                _remove_generated(file, start)
-    return written
-
-
-def _remove_generated(file: Path, *starts: str) -> None:
-    """Remove a file that was generated from results that are not there any more; one that starts otherwise stays."""
-    try:
-        generated = file.read_text(encoding="utf-8").startswith(starts)
-    except (FileNotFoundError, UnicodeDecodeError):
-        return
-    if generated:
-        file.unlink(missing_ok=True)
-
-
-def leaderboard(results: Sequence[RunResult]) -> pd.DataFrame:
-    """One row for each protocol and checkpoint, means over seeds, best first.
-
-    `seeds` is how many there are of the task with the fewest.
-    `mean` is the mean of the main metrics of the headline tasks, and empty unless every one of them is there: means
-    over different tasks do not compare.
-    """
-    rows: dict[tuple[str, str], dict[str, list[float]]] = {}
-    seeds: dict[tuple[str, str], Counter[str]] = {}
-    for result in results:
-        spec = result.spec
-        key = (spec.protocol_slug, spec.checkpoint.name)
-        seeds.setdefault(key, Counter())[spec.task_slug] += 1
-        for metric in _board_metrics(result):
-            values = rows.setdefault(key, {}).setdefault(f"{spec.task_slug}.{metric}", [])
-            values.append(result.metrics["test"][metric].value)
-    columns = sorted({column for row in rows.values() for column in row})
-    records = []
-    for (protocol, checkpoint), row in rows.items():
-        means = {column: sum(row[column]) / len(row[column]) for column in columns if column in row}
-        head = {"protocol": protocol, "checkpoint": checkpoint, "seeds": min(seeds[protocol, checkpoint].values())}
-        records.append({**head, "mean": _mean(means), **means})
-    board = pd.DataFrame(records, columns=["protocol", "checkpoint", "seeds", "mean", *columns])
-    order = ["protocol", "mean", *_main_columns(results), "checkpoint"]
-    return board.sort_values(order, ascending=[column in ("protocol", "checkpoint") for column in order], kind="stable")
-
-
-def markdown(board: pd.DataFrame) -> str:
-    """A board as a Markdown table, in percent."""
-    lines = ["| " + " | ".join(board.columns) + " |", "|" + "---|" * len(board.columns)]
-    for record in board.itertuples(index=False):
-        cells = [f"{100 * cell:.2f}" if isinstance(cell, float) else str(cell) for cell in record]
-        lines.append("| " + " | ".join("" if cell == "nan" else cell for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+                texts[f"tables/{name}{kind}{mark(sample=sample)}.csv"] = csv_text(frame)
+    return texts
 
 
 def _table(results: Sequence[RunResult]) -> pd.DataFrame:
@@ -149,46 +78,5 @@ def _test_metrics(result: RunResult) -> list[str]:
     return sorted(result.metrics["test"], key=lambda name: (name != main, name))
 
 
-def _require_one_split(results: Sequence[RunResult]) -> None:
-    """Numbers on different samples do not compare, also where nobody published the official ones."""
-    first = results[0]
-    for other in results[1:]:
-        if other.spec.task.splits != first.spec.task.splits:
-            raise ResultError(
-                f"{other.spec.path} was run on other samples than {first.spec.path}; run one of them again on the same "
-                "data, or remove it."
-            )
-
-
-def _mean(values: dict[str, float]) -> float:
-    headline = [task for task in catalogue.tasks().values() if task.headline]
-    columns = [f"{task.name}-v{task.version}.{task.main_metric}" for task in headline]
-    if not all(column in values for column in columns):
-        return float("nan")
-    return sum(values[column] for column in columns) / len(columns)
-
-
-def _main_columns(results: Sequence[RunResult]) -> list[str]:
-    return sorted({f"{result.spec.task_slug}.{MAIN_METRIC[result.spec.task.kind]}" for result in results})
-
-
-def _board_metrics(result: RunResult) -> list[str]:
-    return list(dict.fromkeys((MAIN_METRIC[result.spec.task.kind], *SHARED_METRICS)))
-
-
-def _of_kind(results: Sequence[RunResult], *, sample: bool) -> list[RunResult]:
-    if sample:
-        return [result for result in results if result.spec.marks == ("sample",)]
-    return [result for result in results if result.enters_tables]
-
-
 def _table_name(result: RunResult) -> str:
     return f"{result.spec.task_slug}.{result.spec.protocol_slug}"
-
-
-def _mark(sample: bool) -> str:
-    return ".sample" if sample else ""
-
-
-def _csv(frame: pd.DataFrame) -> str:
-    return frame.to_csv(index=False, lineterminator="\n")

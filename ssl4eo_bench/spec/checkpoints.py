@@ -111,6 +111,11 @@ class Checkpoint(Frozen):
         """Whether the seed of a run decides the weights."""
         return isinstance(self.weights, RandomWeights)
 
+    @property
+    def is_floor(self) -> bool:
+        """Whether nothing was learnt in it: random weights, or statistics of the raw pixels."""
+        return self.is_random or self.weights is None
+
     def identity(self) -> dict[str, object]:
         """Everything about it that can move a number, for digests; documentation and file places are left out."""
         identity: dict[str, object] = {

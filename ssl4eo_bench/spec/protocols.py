@@ -13,6 +13,10 @@ PIXELS = 64
 """Labelled pixels of a tile that a dense head is fitted on; docs/protocols.md says what more of them would give."""
 
 
+TILES_BATCH = 16
+"""Tiles of one step of fine-tuning on label maps, each of which has thousands of labelled pixels."""
+
+
 class Linear(Frozen):
     """Linear probing of frozen features, version 1.
 
@@ -92,6 +96,8 @@ class Finetune(Frozen):
     grid trains anew, until its epochs are done or `patience` of them have not improved on its best; the state after
     the epoch with the best main metric on `val` is taken, of all rates, the first on ties.
 
+    For segmentation a decoder of random weights joins the linear head: its logits are added, and start at zero.
+
     Attributes:
         rates: learning rates of the head, ascending.
         epochs: at most, of each rate.
@@ -122,14 +128,8 @@ class Finetune(Frozen):
         return rates
 
     def for_kind(self, kind: Kind) -> "Finetune":
-        """The settings for tasks of a kind.
-
-        Raises:
-            SpecError: for segmentation.
-        """
-        if kind == "segmentation":
-            raise SpecError("protocol 'finetune' is for labels of whole images; use --protocol linear on label maps.")
-        return self
+        """The settings for tasks of a kind."""
+        return self.model_copy(update={"batch": TILES_BATCH}) if kind == "segmentation" else self
 
 
 ProtocolSettings = Annotated[Linear | Knn | Finetune, Field(discriminator="name")]
@@ -145,3 +145,8 @@ def protocol(name: str) -> Linear | Knn | Finetune:
     if name not in PROTOCOLS:
         raise UnknownNameError("protocol", name, PROTOCOLS)
     return PROTOCOLS[name]
+
+
+def linear_settings(settings: Linear | Knn | Finetune, kind: Kind) -> Linear:
+    """The settings of the linear probe of a protocol: its own, or those that fine-tuning starts from."""
+    return settings if isinstance(settings, Linear) else Linear().for_kind(kind)

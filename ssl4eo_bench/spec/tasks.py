@@ -22,6 +22,9 @@ MAIN_METRIC: dict[Kind, str] = {"multiclass": "accuracy", "multilabel": "micro_m
 SHARED_METRICS = ("micro_map", "macro_f1")
 """In every table and on the leaderboard, beside the task's main metric."""
 
+LESS_IS_BETTER = frozenset({"ece"})
+"""Metrics that nothing is ranked by; of all others, more is better."""
+
 
 Groups = tuple[np.ndarray, ...]
 """Stored pixels of a batch, one array `[N, C, H, W]` for each resolution, finest first."""

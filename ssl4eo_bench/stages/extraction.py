@@ -1,5 +1,6 @@
 """From stored samples to features: what all kinds of labels share."""
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -26,6 +27,11 @@ BATCH, GPU_BATCH = 32, 256
 def batch_size(device: str) -> int:
     """Images at once on a device."""
     return BATCH if device == "cpu" else GPU_BATCH
+
+
+def threads(device: str) -> int:
+    """How many batches run at once, apart from what else is done: on a GPU one travels while another is computed."""
+    return 0 if device == "cpu" else 2
 
 
 class Computed(Protocol):
@@ -61,19 +67,21 @@ class LazyBackbone:
         cache_dir: Path,
     ) -> None:
         self._job = job
-        self._device = device
+        self.device = device
         self._cache_dir = cache_dir
         self._progress = progress
         self._make = make
         self.batch = batch or batch_size(device)
         self._run: Runner | None = None
+        self._building = threading.Lock()
         self.runner = self.weights_sha256 = ""
 
     def __call__(self, groups: Groups) -> np.ndarray:
         """What the module made by `make`, if not the one of features, gives for at most `batch` samples."""
-        if self._run is None:
-            self._run = self._build(groups)
-            self.runner = self._run.name
+        with self._building:
+            if self._run is None:
+                self._run = self._build(groups)
+                self.runner = self._run.name
         return self._run(groups)
 
     def _build(self, groups: Groups) -> "Runner":
@@ -85,7 +93,7 @@ class LazyBackbone:
         module = build_module(self._job, groups, self._make or feature_module, self._cache_dir, self._progress)
         self.weights_sha256 = state_sha256(module)
         full = tuple(np.repeat(group[:1], self.batch, axis=0) for group in groups)
-        return make_runner(module, full, self._device, self._progress.note)
+        return make_runner(module, full, self.device, self._progress.note)
 
 
 def build_module(job: Job, groups: Groups, make: Callable[..., Module], cache_dir: Path, progress: Progress) -> Module:

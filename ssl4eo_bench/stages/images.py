@@ -14,9 +14,10 @@ from ssl4eo_bench.data.subsets import nested_subset
 from ssl4eo_bench.metrics.evaluation import Evaluation, evaluate_multiclass, evaluate_multilabel
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Advance, Progress
+from ssl4eo_bench.protocols.linear import LinearProbe
 from ssl4eo_bench.protocols.probe import Probe
 from ssl4eo_bench.spec.tasks import Groups, SplitName
-from ssl4eo_bench.stages.extraction import Computed, LazyBackbone, feature_key
+from ssl4eo_bench.stages.extraction import Computed, LazyBackbone, feature_key, threads
 
 PLANE_ROWS = 10_000
 """That the principal components are fitted on at most, and computed for at once."""
@@ -110,6 +111,13 @@ class Images:
         """The metrics on the validation split."""
         return _evaluate(self._job, probe, probe.probabilities(rows.features), rows.targets)
 
+    def tune(self, probe: Probe, train: Rows, val: Rows) -> "tuple[Images, Probe, Rows]":
+        """Fine-tune from a linear probe; the stages behind it, and what to evaluate `val` by."""
+        from ssl4eo_bench.stages.finetuning import Tuning  # brings what builds networks
+
+        assert isinstance(probe, LinearProbe)
+        return Tuning(self._job, self._device, self._cache_dir, self._progress).images(probe, train, val)
+
     def features(self, split: SplitName) -> Features:
         """The features of a split; leaves its labels closed."""
         return extract_features(self._job, split, self._backbone, self._cache_dir, self._progress)
@@ -124,7 +132,8 @@ def extract_features(
     def read(start: int, stop: int) -> Iterator[Groups]:
         return batches(samples.source, samples.ids[start:stop], job.spec.inputs.sources, size=backbone.batch)
 
-    return FeatureCache(cache_dir).get(feature_key(job, split, cache_dir), backbone, read, progress)
+    key = feature_key(job, split, cache_dir)
+    return FeatureCache(cache_dir).get(key, backbone, read, progress, threads=threads(backbone.device))
 
 
 def plane(features: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ again in minutes.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +25,18 @@ from ssl4eo_bench.progress import Advance, Progress
 from ssl4eo_bench.protocols.dense import DenseHead
 from ssl4eo_bench.protocols.linear import LinearProbe
 from ssl4eo_bench.protocols.probe import Probe
-from ssl4eo_bench.spec.protocols import Linear
+from ssl4eo_bench.spec.protocols import linear_settings
 from ssl4eo_bench.spec.tasks import IGNORED, Groups, SplitName
-from ssl4eo_bench.stages.extraction import LazyBackbone, feature_key
+from ssl4eo_bench.stages.examples import Examples
+from ssl4eo_bench.stages.extraction import LazyBackbone, feature_key, threads
 from ssl4eo_bench.stages.images import Rows
 
 TILES = 8
 """At once: the grids of a batch take 90 MB for ResNet-50."""
+
+
+Score = Callable[[Groups, int], np.ndarray]
+"""Gives class probabilities `[N, C, S, S]` of stored groups, for labels of side S."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class TileScores:
 
     job: Job
     tally: SegmentationTally
+    shown: Examples
     origin: JustComputed
 
     def evaluate(self, advance: Advance) -> Evaluation:
@@ -64,8 +70,8 @@ class TileScores:
         return self.tally.evaluate(self.job.task.classes, seed=self.job.spec.seed, advance=advance)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What paired comparisons need of each tile: its confusion matrix, `[N, C, C]` together."""
-        return {"confusions": self.tally.confusions}
+        """What paired comparisons need of each tile, its confusion matrix `[N, C, C]`, and the examples."""
+        return {"confusions": self.tally.confusions} | self.shown.arrays()
 
 
 class Tiles:
@@ -73,6 +79,7 @@ class Tiles:
 
     def __init__(self, job: Job, device: str, cache_dir: Path, progress: Progress) -> None:
         self._job = job
+        self._device = device
         self._cache_dir = cache_dir
         self._cache = FeatureCache(cache_dir)
         self._progress = progress
@@ -84,10 +91,8 @@ class Tiles:
         Raises:
             DataError: if no pixel of it has a label.
         """
-        protocol = self._job.spec.protocol
-        assert isinstance(protocol, Linear)  # the only one for segmentation
-        count = protocol.pixels
-        assert count is not None  # its settings are for segmentation
+        count = linear_settings(self._job.spec.protocol, "segmentation").pixels
+        assert count is not None  # the settings are for segmentation
         samples = self._job.samples[split]
         places, labels, side = self._chosen(split, count)
         backbone = _SampledBackbone(self._backbone, side)
@@ -101,7 +106,7 @@ class Tiles:
         key = feature_key(self._job, split, self._cache_dir).model_copy(
             update={"pixels": count, "places": hashlib.sha256(places.tobytes()).hexdigest()}
         )
-        found = self._cache.get(key, backbone, read, self._progress)
+        found = self._cache.get(key, backbone, read, self._progress, threads=threads(self._device))
         labelled = labels.ravel() != IGNORED  # but for tiles without any
         if not labelled.any():
             raise DataError(
@@ -140,26 +145,58 @@ class Tiles:
 
     def score(self, probe: Probe) -> TileScores:
         """The tally of the test split, predicted tile by tile."""
-        assert isinstance(probe, LinearProbe)
-        samples, spec = self._job.samples["test"], self._job.spec
-        head, tally = DenseHead.of(probe), SegmentationTally(len(self._job.task.classes))
-        what = f"label maps {spec.checkpoint.name} · test"
+        samples, shown = self._job.samples["test"], Examples.of(self._job)
+        what = f"label maps {self._job.spec.checkpoint.name} · test"
         with self._progress.stage(what, total=len(samples.ids), unit="images") as advance:
-            read_ahead = batches(samples.source, samples.ids, spec.inputs.sources, size=TILES)
-            for first, groups in zip(range(0, len(samples.ids), TILES), read_ahead, strict=True):
-                labels = samples.source.targets(samples.ids[first : first + TILES])
-                grid = self._backbone(groups)
-                require_finite(grid, spec.checkpoint.name, spec.task_slug)
-                tally.add(head.probabilities(grid, labels.shape[-1]), labels)
-                advance(len(labels))
-        origin = JustComputed(len(samples.ids), (self._backbone.runner,), (self._backbone.weights_sha256,))
-        return TileScores(self._job, tally, origin)
+            tally = self._tallied("test", self._scorer(probe), advance, shown)
+        runner, sha256 = self._ran()
+        return TileScores(self._job, tally, shown, JustComputed(len(samples.ids), (runner,), (sha256,)))
 
     def evaluate_val(self, probe: Probe, rows: Rows) -> Evaluation:
         """The metrics on the chosen pixels of the validation split."""
         tally = SegmentationTally(len(self._job.task.classes))
         tally.add(probe.probabilities(rows.features).T[None], rows.targets[None])
         return tally.evaluate(self._job.task.classes)
+
+    def tune(self, probe: Probe, train: Rows, val: Rows) -> "tuple[Tiles, Probe, Rows]":
+        """Fine-tune from a linear probe; the stages behind it, and what to evaluate `val` by."""
+        from ssl4eo_bench.stages.finetuning import Tuning
+
+        assert isinstance(probe, LinearProbe)
+        return Tuning(self._job, self._device, self._cache_dir, self._progress).tiles(probe, train, val)
+
+    def _tallied(
+        self, split: SplitName, score: Score, advance: Advance = lambda _: None, shown: "Examples | None" = None
+    ) -> SegmentationTally:
+        tally = SegmentationTally(len(self._job.task.classes))
+        for ids, labels, probabilities in scored(self._job, split, score):
+            tally.add(probabilities, labels)
+            if shown:
+                shown.add(ids, labels, probabilities)
+            advance(len(labels))
+        return tally
+
+    def _scorer(self, probe: Probe) -> Score:
+        """Label maps by the head of a linear probe."""
+        assert isinstance(probe, LinearProbe)
+        head = DenseHead.of(probe)
+        return lambda groups, side: head.probabilities(self._backbone(groups), side)
+
+    def _ran(self) -> tuple[str, str]:
+        """What ran the network, and the sha256 of its weights."""
+        return self._backbone.runner, self._backbone.weights_sha256
+
+
+def scored(job: Job, split: SplitName, score: Score) -> Iterator[tuple[Sequence[str], np.ndarray, np.ndarray]]:
+    """The tiles of a split, batch by batch: ids, labels `[N, S, S]` and class probabilities `[N, C, S, S]`."""
+    samples, spec = job.samples[split], job.spec
+    read_ahead = batches(samples.source, samples.ids, spec.inputs.sources, size=TILES)
+    for first, groups in zip(range(0, len(samples.ids), TILES), read_ahead, strict=True):
+        ids = samples.ids[first : first + TILES]
+        labels = samples.source.targets(ids)
+        probabilities = score(groups, labels.shape[-1])
+        require_finite(probabilities, spec.checkpoint.name, spec.task_slug)
+        yield ids, labels, probabilities
 
 
 class _SampledBackbone:

@@ -96,7 +96,8 @@ def test_whatever_decides_the_features_has_its_own_entry(tmp_path: Path, change:
     assert FeatureCache(tmp_path).get(key(checkpoint="same by another name"), Doubler(), read, Silent()).computed == 0
 
 
-def test_an_error_keeps_finished_shards_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [0, 2])
+def test_an_error_keeps_finished_shards_and_leaves_nothing_half_written(tmp_path: Path, threads: int) -> None:
     def breaks(start: int, stop: int) -> Iterator[Groups]:
         for groups in read(start, stop):
             if 40 in groups[0]:
@@ -104,10 +105,10 @@ def test_an_error_keeps_finished_shards_and_leaves_nothing_half_written(tmp_path
             yield groups
 
     with pytest.raises(DamagedFileError):
-        FeatureCache(tmp_path).get(key(), Doubler(), breaks, Silent())
+        FeatureCache(tmp_path).get(key(), Doubler(), breaks, Silent(), threads=threads)
     (entry,) = (tmp_path / "features").iterdir()
     assert {file.name for file in entry.iterdir()} == {"lock", "manifest.json", "shard-00000.npy", "shard-00001.npy"}
-    resumed = FeatureCache(tmp_path).get(key(), Doubler(), read, Silent())
+    resumed = FeatureCache(tmp_path).get(key(), Doubler(), read, Silent(), threads=threads)
     assert resumed.computed == ROWS - 2 * SHARD
     np.testing.assert_array_equal(resumed.values, EXPECTED)
 

@@ -1,10 +1,11 @@
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
 
+from ssl4eo_bench.ahead import ahead
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.errors import DamagedFileError
 from ssl4eo_bench.spec.tasks import Groups
@@ -54,3 +55,15 @@ def test_batches_are_read_ahead_on_threads_but_not_without_end() -> None:
 def test_a_damaged_sample_stops_with_its_error() -> None:
     with pytest.raises(DamagedFileError, match="17 is damaged"):
         list(batches(Numbered(broken="17"), IDS, ["B04"], size=4))
+
+
+def test_an_error_of_the_items_comes_after_what_was_before_it() -> None:
+    def items() -> Iterator[int]:
+        yield from range(3)
+        raise DamagedFileError("3 is damaged")
+
+    for threads in (0, 1, 4):
+        taken = ahead(str, items(), threads=threads)
+        assert [next(taken) for _ in range(3)] == ["0", "1", "2"]
+        with pytest.raises(DamagedFileError):
+            next(taken)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ssl4eo_bench.errors import CacheError
 from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.protocols import finetune
-from ssl4eo_bench.protocols.finetune import Classifier, Epoch, Finetuning, State
+from ssl4eo_bench.protocols.finetune import Epoch, Finetuning, State
 from ssl4eo_bench.protocols.linear import LinearProbe
+from ssl4eo_bench.protocols.tunable import Classifier
 from ssl4eo_bench.spec.protocols import Finetune
 
 SETTINGS = Finetune(rates=(1e-3,), epochs=2, warmup=1, batch=8)
@@ -53,15 +54,17 @@ def tuning(file: Path, protocol: Finetune = SETTINGS, values: tuple[float, ...] 
     rng = np.random.default_rng(0)
     pixels, targets = rng.normal(size=(20, 3, 32, 32)).astype(np.float32), rng.integers(0, 3, 20)
 
-    def read(rows: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-        yield from ((pixels[rows[first : first + 8]],) for first in range(0, len(rows), 8))
+    def read(rows: np.ndarray) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray]]:
+        for first in range(0, len(rows), 8):
+            batch = rows[first : first + 8]
+            yield (pixels[batch],), targets[batch]
 
     given = iter(values or np.linspace(0, 1, 1000))
     return Finetuning(
         protocol=protocol,
         start=start(),
+        count=len(targets),
         read=read,
-        targets=targets,
         validate=lambda _: float(next(given)),
         file=file,
         seed=0,
@@ -113,7 +116,7 @@ def test_a_batch_that_does_not_fit_is_halved(tmp_path: Path, monkeypatch: pytest
 
 
 def test_rates_fall_towards_the_input() -> None:
-    groups = finetune._parameter_groups(start(), SETTINGS)
+    groups = start().groups(SETTINGS)
     scales = [group["lr_scale"] for group in groups]
     assert scales[-2:] == [1.0, 1.0]  # the head
     assert min(scales) < 0.75**2

@@ -28,6 +28,7 @@ def make_result() -> Callable[..., RunResult]:
         *,
         seed: int = 0,
         accuracy: float = 0.5,
+        by: str = "linear",
         dirty: bool = False,
         **marks: Any,
     ) -> RunResult:
@@ -39,7 +40,7 @@ def make_result() -> Callable[..., RunResult]:
             task=TaskRecord.of(chosen, splits),
             checkpoint=entry,
             inputs=map_inputs(chosen.bands, entry, chosen.display),
-            protocol=protocol("linear"),
+            protocol=protocol(by),
             seed=seed,
             **marks,
         )

@@ -1,0 +1,138 @@
+"""Numbers from the literature, with their source, and whether one of them compares with a run."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import Field, ValidationError
+
+import ssl4eo_bench
+from ssl4eo_bench.errors import ResultError
+from ssl4eo_bench.spec.canonical import Frozen, first_fault
+from ssl4eo_bench.spec.tasks import SPLITS
+
+FILE: Final = "published.csv"
+NUMBERS: Final = ("value", "fraction")
+
+Text = Annotated[str, Field(min_length=1)]
+Positive = Annotated[float, Field(gt=0, le=1)]
+
+
+class PublishedNumber(Frozen):
+    """One number of the literature; docs/results.md says what goes into each column.
+
+    Attributes:
+        task: this suite's task with those images.
+        checkpoint: this suite's name of the same weights; empty if there is none.
+        model: as its source calls it.
+        method: of the pretraining; may be empty.
+        protocol: this suite's name of what was done with the model, or else a description.
+        split: `train`, `val` or `test` if it was scored on that split of the task, or else a description.
+        metric: this suite's name of it, or else a description.
+        value: as a fraction.
+        fraction: of the training samples that were used; none where that is not stated.
+        source: of the number.
+        url: of the source.
+        note: what else is known, and what was inferred.
+    """
+
+    task: Text
+    checkpoint: str
+    model: Text
+    method: str
+    protocol: Text
+    split: Text
+    metric: Text
+    value: Annotated[float, Field(ge=0, le=1)]
+    fraction: Positive | None
+    source: Text
+    url: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    note: str
+
+    @property
+    def percent(self) -> str:
+        """Its value in percent, in the digits of its source."""
+        return f"{100 * self.value:.2f}".removesuffix("0")
+
+
+COLUMNS: Final = tuple(PublishedNumber.model_fields)
+
+
+def published_numbers(results: Path) -> list[PublishedNumber]:
+    """The literature that a results directory stands beside: its own `published.csv`, or else the one of the package.
+
+    Raises:
+        ResultError: if a row is not valid.
+    """
+    own = results / FILE
+    return read_published(own if own.is_file() else _shipped())
+
+
+def read_published(file: Path) -> list[PublishedNumber]:
+    """The numbers in a file, in its order.
+
+    Raises:
+        ResultError: if it cannot be read, has other columns, or a row is not valid or there twice.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8") as opened:
+            rows = csv.DictReader(opened, strict=True)
+            if tuple(rows.fieldnames or ()) != COLUMNS:
+                raise ResultError(f"{file} must have the columns {', '.join(COLUMNS)}, in this order.")
+            numbers = [(rows.line_num, _number(row, f"{file}, line {rows.line_num}")) for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ResultError(f"{file} cannot be read ({error}); restore it.") from error
+    _refuse_twice(numbers, file)
+    return [number for _, number in numbers]
+
+
+def differences(number: PublishedNumber, *, task: str, protocol: str, metric: str) -> tuple[str, ...]:
+    """Why a published number does not compare with a metric of a run on all training samples; nothing if it does.
+
+    Args:
+        number: from the literature.
+        task: name of the run's task; runs are scored on its `test`.
+        protocol: name of the run's protocol.
+        metric: of the run.
+    """
+    found = []
+    if (number.task, number.split) != (task, "test"):
+        found.append(f"split {number.split}" + (f" of {number.task}" if number.split in SPLITS else ""))
+    if number.protocol != protocol:
+        found.append(f"protocol {number.protocol}")
+    if number.metric != metric:
+        found.append(f"metric {number.metric}")
+    if number.fraction != 1:
+        found.append("fraction not stated" if number.fraction is None else f"fraction {number.fraction:g}")
+    return tuple(found)
+
+
+def _number(row: dict[str, Any], where: str) -> PublishedNumber:
+    if None in row or None in row.values():
+        raise ResultError(f"{where}: expected {len(COLUMNS)} cells; put text with commas in quotes.")
+    try:
+        return PublishedNumber.model_validate(row | {name: _float(row[name]) for name in NUMBERS})
+    except ValidationError as error:
+        raise ResultError(f"{where}: {first_fault(error)}; correct the row, or remove it.") from None
+
+
+def _float(text: str) -> float | str | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return text  # what it is instead is for the model to say
+
+
+def _refuse_twice(numbers: Sequence[tuple[int, PublishedNumber]], file: Path) -> None:
+    seen: dict[tuple[object, ...], int] = {}
+    for line, number in numbers:
+        key = (number.task, number.model, number.protocol, number.split, number.metric, number.fraction, number.source)
+        if (first := seen.setdefault(key, line)) != line:
+            raise ResultError(f"{file}, line {line}: the same number as in line {first}; remove one of them.")
+
+
+def _shipped() -> Path:
+    package = Path(ssl4eo_bench.__file__).parent
+    beside = package.parent / "results" / FILE  # in a checkout
+    return beside if beside.is_file() else package / FILE

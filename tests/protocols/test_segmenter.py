@@ -1,0 +1,67 @@
+"""Networks with decoders: where they start, and that no sample sees another."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ssl4eo_bench.backbones.dense import DenseFeatures
+from ssl4eo_bench.backbones.preprocess import Preprocess
+from ssl4eo_bench.protocols.dense import DenseHead
+from ssl4eo_bench.protocols.linear import LinearProbe
+from ssl4eo_bench.protocols.segmenter import Segmenter
+from ssl4eo_bench.spec.protocols import Finetune
+
+ARCHITECTURES = [("test_resnet", 64), ("test_resnet", 72), ("test_vit", 48), ("test_vit", 64), ("test_convnext", 64)]
+
+
+def segmenter(arch: str, side: int) -> tuple[Segmenter, DenseFeatures, LinearProbe]:
+    """A network for inputs of this size, with a probe of random weights on its dense features."""
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"img_size": side} if "vit" in arch else {}
+    backbone = timm.create_model(arch, num_classes=0, **options)
+    network = DenseFeatures(cast(Preprocess, nn.Identity()), backbone).eval()
+    width = int(network(torch.zeros(1, 3, side, side)).shape[1])
+    head = SimpleNamespace(weights=torch.randn(5, width + 1))
+    scaling = SimpleNamespace(mean=torch.randn(width), scale=torch.rand(width) + 0.5)
+    probe = cast(LinearProbe, SimpleNamespace(head=head, standardisation=scaling))
+    return Segmenter(network, probe), network, probe
+
+
+@pytest.mark.parametrize(("arch", "side"), ARCHITECTURES)
+def test_it_starts_at_the_solution_of_the_linear_probe(arch: str, side: int) -> None:
+    model, network, probe = segmenter(arch, side)
+    images = torch.randn(2, 3, side, side)
+    with torch.inference_mode():
+        logits, expected = model.eval()(images), DenseHead.of(probe).logits(network(images))
+        assert logits.shape[-1] >= side // 4
+        resized = functional.interpolate(expected, size=logits.shape[-2:], mode="bilinear", align_corners=False)
+    torch.testing.assert_close(logits, resized, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("arch", ["test_resnet", "test_vit"])
+def test_no_sample_sees_another_in_training(arch: str) -> None:
+    model, _, _ = segmenter(arch, 64)
+    nn.init.normal_(model.out.weight)
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+    images = torch.randn(3, 3, 64, 64)
+    together, alone = model(images), torch.cat([model(image[None]) for image in images])
+    torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("arch", ["test_resnet", "test_vit"])
+def test_every_parameter_is_trained(arch: str) -> None:
+    model, _, _ = segmenter(arch, 64)
+    nn.init.normal_(model.out.weight)
+    model.train()(torch.randn(2, 3, 64, 64)).square().sum().backward()
+    grouped = [parameter for group in model.groups(Finetune()) for parameter in group["params"]]
+    assert {id(parameter) for parameter in grouped} == {id(parameter) for parameter in model.parameters()}
+    untouched = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert not [name for name in untouched if not name.startswith("network.")]
