@@ -85,6 +85,7 @@ def test_the_page_says_what_is_in_it(results: Path) -> None:
     page = report(results)
     assert "4 runs: 2 checkpoints on eurosat-v1 with linear-v1. The newest is of 2026-01-01 ." in page.text
     assert "55.00 53.00–57.00" in page.text  # the mean over two seeds
+    assert "+21.67 over floor" in page.text
     assert "bandstats floor" in page.text
     assert "Sample." not in page.text
 
@@ -94,8 +95,8 @@ def test_the_page_needs_nothing_else(results: Path) -> None:
     policy = next(tag["content"] for tag in page.all("meta") if tag.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None
     assert policy.startswith("default-src 'none'; img-src data:;")
-    for _, attributes in page.tags:
-        for name in ("src", "href", "xlink:href", "data", "srcset"):
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "xlink:href", "data", "srcset") if tag != "a" else ():
             assert (attributes.get(name) or "#").startswith(("#", "data:image/png"))
     assert not {"link", "iframe", "img", "object"} & {tag for tag, _ in page.tags}
 
@@ -319,9 +320,9 @@ def test_confusions_name_the_most_frequent_mistake(tmp_path: Path, make_result: 
 
 def test_board_bars_lie_between_the_extremes_of_their_column(results: Path) -> None:
     board = collect.board_of(read_results(results))
-    cells = [row.cells[0] for row in board.rows]
+    cells = [line.cells[0] for line in board.lines]
     assert board.columns[0] == collect.Column("eurosat-v1", "accuracy", main=True)
-    assert [row.checkpoint.name for row in board.rows] == ["tf_efficientnet_lite0.in1k", "bandstats"]
+    assert [line.checkpoint.name for line in board.lines] == ["tf_efficientnet_lite0.in1k", "bandstats"]
     best, worst = cells
     assert best is not None
     assert worst is not None
@@ -329,6 +330,28 @@ def test_board_bars_lie_between_the_extremes_of_their_column(results: Path) -> N
     assert worst.left == 0
     assert worst.left < worst.at < worst.left + worst.width < best.left < best.at
     assert not board.has_mean
+
+
+def test_published_numbers_stand_beside_what_they_compare_with(results: Path) -> None:
+    head = "task,checkpoint,model,method,protocol,split,metric,value,fraction,source,url,note"
+    row = "eurosat,tf_efficientnet_lite0.in1k,Lite0,,{},test,accuracy,0.5,1,Some & al.,https://example.org/{},"
+    (results / "published.csv").write_text(
+        "\n".join((head, row.format("linear", "a"), row.format("other", "b"))) + "\n"
+    )
+    page = report(results)
+    assert "+5.00 over 50.0 published" in page.text
+    assert "Published numbers that do not compare 1" in page.text
+    assert "50.0 (Some & al.) ; protocol other." in page.text
+    links = [link["href"] for link in page.all("a") if not (link["href"] or "").startswith("#")]
+    assert links == ["https://example.org/a", "https://example.org/b"]
+
+
+def test_a_mean_is_over_the_tasks_that_were_asked_for(results: Path, make_result: Make) -> None:
+    write_result(results, make_result("eurosat-rgb", checkpoint="bandstats", accuracy=0.9))
+    assert "There is no mean over tasks" in report(results).text
+    asked = report(results, tasks=["eurosat", "eurosat-rgb"])
+    assert "61.67" in asked.text  # of 33.33 and 90.00
+    assert "There is no mean over tasks" not in asked.text
 
 
 def test_a_class_without_samples_is_named_all_the_same(tmp_path: Path, make_result: Make) -> None:
@@ -350,7 +373,7 @@ def test_the_command_writes_the_page_and_names_it(results: Path, command: Comman
     ("options", "message"),
     [
         (("--results", "nowhere"), "error: results directory nowhere does not exist; name yours with --results."),
-        (("--task", "mars"), "error: results of task 'mars' not found. Known: eurosat."),
+        (("--task", "mars"), "error: results of task 'mars' not found. Known: eurosat, eurosat-v1."),
         (("--out", "."), "error: . is a directory; name a file with --out."),
         (("--out", "/proc/nowhere/r.html"), "error: /proc/nowhere/r.html cannot be written"),
         (("--sample",), "error: there are no sample results to report; make some with `ssl4eo-bench run`."),

@@ -73,7 +73,7 @@ def open_page(browser: "Browser", page_file: Path, troubles: list[str]) -> Itera
 def names(page: "Page") -> list[str]:
     """Of the checkpoints on the board, as far as they are seen."""
     found: list[str] = page.locator("#board tbody tr:visible").evaluate_all(
-        "rows => rows.map(row => row.cells[1].firstChild.textContent.trim())"
+        "rows => rows.map(row => row.querySelector('.name').firstChild.textContent.trim())"
     )
     return found
 

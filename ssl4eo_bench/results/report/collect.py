@@ -4,14 +4,15 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import NamedTuple
 
 from ssl4eo_bench.errors import ResultError, UnknownNameError
 from ssl4eo_bench.results.figures import Look
 from ssl4eo_bench.results.files import MetricValue, Provenance, RunResult
 from ssl4eo_bench.results.generated import entering, on_all_samples
-from ssl4eo_bench.results.standings import Row as Standing
-from ssl4eo_bench.results.standings import standings
+from ssl4eo_bench.results.panels import Note, notes
+from ssl4eo_bench.results.published import PublishedNumber
+from ssl4eo_bench.results.selection import is_of
+from ssl4eo_bench.results.standings import Entry, Row, standings
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.checkpoints import Checkpoint
 from ssl4eo_bench.spec.tasks import MAIN_METRIC
@@ -33,39 +34,49 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A metric, the mean over seeds, and where value and interval lie between the column's extremes, in percent."""
+    """A metric, where value and interval lie between the column's extremes, in percent, and what it is compared with.
 
-    value: float
-    low: float
-    high: float
+    Attributes:
+        metric: the mean over seeds.
+        at: place of the value.
+        left: place of the lower bound.
+        width: of the interval.
+        entry: of the task, if this is its leading metric.
+    """
+
+    metric: MetricValue
     at: float
     left: float
     width: float
+    entry: Entry | None
 
 
 @dataclass(frozen=True)
-class Row:
-    """A checkpoint under a protocol: its place there, and a cell for each column."""
+class Line:
+    """A row of the standings, its checkpoint, and a cell for each column."""
 
-    place: int
-    protocol: str
+    row: Row
     checkpoint: Checkpoint
-    seeds: int
-    mean: float | None
     cells: tuple[Cell | None, ...]
 
 
 @dataclass(frozen=True)
 class Board:
-    """The leaderboard."""
+    """The leaderboard, and the published numbers that compare with nothing on it."""
 
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    columns: tuple[Column, ...] = ()
+    lines: tuple[Line, ...] = ()
+    apart: tuple[Note, ...] = ()
+
+    @property
+    def has_rank(self) -> bool:
+        """Whether anything is ranked: by the only task, or by a mean."""
+        return any(line.row.rank is not None for line in self.lines)
 
     @property
     def has_mean(self) -> bool:
-        """Whether there is a mean over the headline tasks."""
-        return any(row.mean is not None for row in self.rows)
+        """Whether there is a mean over the tasks that count."""
+        return any(line.row.mean is not None for line in self.lines)
 
 
 @dataclass(frozen=True)
@@ -131,13 +142,11 @@ def choose(
         ResultError: if none are left.
     """
     found = entering(results, sample=sample)
-    _require_known("task", tasks, {result.spec.task.name for result in found})
-    _require_known("protocol", protocols, {result.spec.protocol.name for result in found})
-    chosen = [
-        result
-        for result in found
-        if (not tasks or result.spec.task.name in tasks) and (not protocols or result.spec.protocol.name in protocols)
-    ]
+    _require_known("task", tasks, {name for r in found for name in (r.spec.task.name, r.spec.task_slug)})
+    _require_known(
+        "protocol", protocols, {name for r in found for name in (r.spec.protocol.name, r.spec.protocol_slug)}
+    )
+    chosen = [result for result in found if is_of(result, tasks=tasks, protocols=protocols)]
     if not chosen:
         what = "sample" if sample else "official"
         hint = "" if sample or not any(result.spec.sample for result in results) else "; --sample shows those there are"
@@ -151,52 +160,54 @@ def _require_known(kind: str, names: Iterable[str], known: set[str]) -> None:
             raise UnknownNameError(f"results of {kind}", name, known)
 
 
-def board_of(results: Sequence[RunResult]) -> Board:
-    """The leaderboard of results."""
+def board_of(
+    results: Sequence[RunResult], published: Sequence[PublishedNumber] = (), *, counted: Sequence[str] | None = None
+) -> Board:
+    """The leaderboard of results; runs on a fraction of the training samples do not stand there.
+
+    Args:
+        results: of any fraction.
+        published: numbers of the literature to stand beside.
+        counted: tasks, with version, that the mean is over (default: the headline tasks).
+    """
     whole = on_all_samples(results)
     if not whole:
-        return Board((), ())
-    found = standings(whole)
+        return Board()
+    board = standings(whole, published, counted=counted)
+    checkpoints = {(r.spec.protocol_slug, r.spec.checkpoint.name): r.spec.checkpoint for r in whole}
     columns = [
-        Column(task, metric, number == 0)
-        for task, metrics in found.metrics.items()
-        for number, metric in enumerate(metrics)
+        Column(task, metric, metric == metrics[0]) for task, metrics in board.metrics.items() for metric in metrics
     ]
-    checkpoints = {result.spec.checkpoint.name: result.spec.checkpoint for result in whole}
-    cells = zip(*(_cells(column, found.rows) for column in columns), strict=True)
-    places: Counter[str] = Counter()
-    rows = []
-    for row, its_cells in zip(found.rows, cells, strict=True):
-        places[row.protocol] += 1
-        place, checkpoint = places[row.protocol], checkpoints[row.checkpoint]
-        rows.append(Row(place, row.protocol, checkpoint, row.seeds[0], row.mean, its_cells))
-    return Board(tuple(columns), tuple(rows))
+    cells = zip(*(_cells(column, board.rows) for column in columns), strict=True)
+    lines = [
+        Line(row, checkpoints[row.protocol, row.checkpoint], of_row)
+        for row, of_row in zip(board.rows, cells, strict=True)
+    ]
+    return Board(tuple(columns), tuple(lines), tuple(notes(board)))
 
 
-def _cells(column: Column, rows: Sequence[Standing]) -> list[Cell | None]:
+def _cells(column: Column, rows: Sequence[Row]) -> list[Cell | None]:
     entries = [row.entries.get(column.task) for row in rows]
-    found = [_interval(entry.metrics[column.metric]) if entry else None for entry in entries]
-    low = min(one.low for one in found if one)
-    span = max(one.high for one in found if one) - low or 1.0
+    bounds = [_bounds(entry.metrics[column.metric]) for entry in entries if entry]
+    low = min(bound for bound, _ in bounds)
+    span = max(bound for _, bound in bounds) - low or 1.0
 
     def place(value: float) -> float:
         return round(100 * (value - low) / span, 2)
 
-    return [
-        Cell(*one, place(one.value), place(one.low), place(one.high) - place(one.low)) if one else None for one in found
-    ]
+    def cell(entry: Entry) -> Cell:
+        metric = entry.metrics[column.metric]
+        left, right = map(place, _bounds(metric))
+        return Cell(metric, place(metric.value), left, right - left, entry if column.main else None)
+
+    return [cell(entry) if entry else None for entry in entries]
 
 
-class _Interval(NamedTuple):
-    value: float
-    low: float
-    high: float
-
-
-def _interval(metric: MetricValue) -> _Interval:
-    """A metric with bounds, which are its value where it has none."""
-    low, high = (metric.value if bound is None else bound for bound in (metric.low, metric.high))
-    return _Interval(metric.value, low, high)
+def _bounds(metric: MetricValue) -> tuple[float, float]:
+    """Of its interval; the value where it has none."""
+    if metric.low is None or metric.high is None:
+        return metric.value, metric.value
+    return metric.low, metric.high
 
 
 def groups_of(results: Sequence[RunResult]) -> list[Group]:

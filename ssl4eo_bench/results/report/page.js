@@ -50,7 +50,7 @@
     const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
     for (const row of rows) {
-      const text = row.cells[1].textContent.toLowerCase();
+      const text = row.querySelector(".name").textContent.toLowerCase();
       const of_task = task.value === "" || [...row.cells].some((cell) => cell.dataset.task === task.value && cell.dataset.value);
       const of_protocol = protocol.value === "" || row.dataset.protocol === protocol.value;
       row.hidden = !(of_task && of_protocol && words.every((word) => text.includes(word)));

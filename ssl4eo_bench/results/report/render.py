@@ -13,6 +13,7 @@ from ssl4eo_bench import __version__
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.results.files import read_results
+from ssl4eo_bench.results.published import published_numbers
 from ssl4eo_bench.results.report import collect
 from ssl4eo_bench.results.report.exhibits import exhibits
 from ssl4eo_bench.results.report.svg import inline, write_files
@@ -43,7 +44,7 @@ def write_report(
         progress: shows the drawing of figures.
         cache_dir: where the scores of single samples are kept; what needs them is left out where they are not there.
         figures_dir: where each figure is written as PNG, SVG and PDF, too.
-        tasks: names of those to report; empty for all.
+        tasks: those to report, with or without version; empty for all. The mean is then over these.
         protocols: the same.
         sample: report the runs on the embedded sample instead of the official ones.
 
@@ -79,7 +80,11 @@ def write_report(
             advance(1)
     environments = collect.environments(chosen)
     page = _template().render(
-        board=collect.board_of(chosen),
+        board=collect.board_of(
+            chosen,
+            () if sample else published_numbers(results),  # nothing was published on the sample
+            counted=sorted({result.spec.task_slug for result in chosen}) if tasks else None,
+        ),
         checkpoints=collect.checkpoint_records(chosen),
         collect=collect,
         drawn=drawn,
@@ -108,7 +113,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"percent": _percent, "joined": _joined}
+    templates.filters |= {"percent": _percent, "points": _points, "joined": _joined}
     return templates.get_template("page.html.j2")
 
 
@@ -123,6 +128,10 @@ def _hash(script: str) -> str:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.2f}"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.2f}"
 
 
 def _joined(values: Sequence[object]) -> str:
