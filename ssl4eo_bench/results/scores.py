@@ -63,12 +63,14 @@ def read_scores(result: RunResult, results: Path, cache_dir: Path) -> StoredScor
     kind, test = result.spec.task.kind, result.spec.task.splits["test"]
     needed = ("ids", "confusions") if kind == "segmentation" else ("ids", "scores", "targets")
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             ids, *arrays = (stored[name] for name in needed)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ResultError(f"scores {file} cannot be read ({error}); make them again with {cure}.") from error
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ResultError(f"scores {file} cannot be read; make them again with {cure}.") from error
     if ids_digest(ids.tolist()) != test.digest or any(len(array) != test.count for array in arrays):
-        raise ResultError(f"scores {file} are not of the test samples of {result.spec.path}; make them again: {cure}.")
+        raise ResultError(
+            f"scores {file} are not of the test samples of {result.spec.path}; make them again with {cure}."
+        )
     if kind == "segmentation":
         return StoredScores(ids, arrays[0].sum(-1), confusion_metrics(arrays[0]))
     scores, targets = arrays
