@@ -25,7 +25,7 @@ def compare(command: Command) -> Command:
 def test_a_comparison_from_runs_to_figure(compare: Command, command: Command) -> None:
     code, out, err = compare(LINEAR, KNN, "--resamples", 100, "--figure", "forest.png", "--quiet")
     assert (code, err) == (0, "")
-    assert re.search(r"eurosat-v1 +linear-v1, sample / knn-v1, sample +240 +accuracy", out)
+    assert re.search(r"eurosat-v1 +linear-v1, sample / knn-v1, sample +1 +240 +accuracy", out)
     assert re.search(r"^(A is better|B is better|no evidence of a difference): eurosat-v1 \(", out, re.MULTILINE)
     assert "note  eurosat-v1: ids do not tell which samples are neighbours" in out
     assert Path("forest.png").read_bytes().startswith(b"\x89PNG")

@@ -16,8 +16,8 @@ from ssl4eo_bench.storage import cache_root
 Arguments = argparse.Namespace
 
 FIGURES = (".png", ".svg", ".pdf")
-COLUMNS = ("task", "setting", "samples", "metric", "A", "B", "A − B", "p", "Holm", "McNemar", "verdict")
-SPARE = ("McNemar", "p", "samples", "metric", "Holm", "setting")
+COLUMNS = ("task", "setting", "seeds", "samples", "metric", "A", "B", "A − B", "p", "Holm", "McNemar", "verdict")
+SPARE = ("seeds", "McNemar", "p", "samples", "metric", "Holm", "setting")
 """Columns that a narrow terminal can do without."""
 
 
@@ -60,7 +60,7 @@ def _show(comparisons: Sequence[Comparison], a: str, b: str) -> None:
     line(f"A  {a}")
     line(f"B  {b}")
     title = "test in percent, A − B with 95 % interval"
-    table(title, COLUMNS, map(_row, comparisons), right=COLUMNS[2:3] + COLUMNS[4:10], spare=SPARE)
+    table(title, COLUMNS, map(_row, comparisons), right=COLUMNS[2:4] + COLUMNS[5:11], spare=SPARE)
     for verdict in dict.fromkeys(one.verdict for one in comparisons):
         where = [f"{one.task} ({one.setting})" for one in comparisons if one.verdict == verdict]
         line(f"{verdict}: {', '.join(where)}")
@@ -73,6 +73,7 @@ def _row(one: Comparison) -> tuple[object, ...]:
     return (
         one.task,
         one.setting,
+        len(one.seeds),
         f"{one.samples:,}{clusters}",
         one.metric,
         f"{100 * one.a:.2f}",

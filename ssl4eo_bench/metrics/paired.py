@@ -48,9 +48,9 @@ def paired_bootstrap(
 
     Whole clusters are drawn with replacement, as many as there are (Davison and Hinkley, Bootstrap Methods and Their
     Application, 1997, section 3.8). The p value is twice the share of resamples in which the better model is not
-    better, `2 (1 + k) / (1 + count)` and at most 1, so that it agrees with the percentile interval: it is at most 0.05
-    where the interval leaves out zero (the achieved significance level of Efron and Tibshirani, An Introduction to the
-    Bootstrap, 1993, chapter 15). With several metrics, their mean is compared in each resample.
+    better, `2 (1 + k) / (1 + count)` and at most 1; it is small where the percentile interval leaves out zero (Efron
+    and Tibshirani, An Introduction to the Bootstrap, 1993, section 15.4). With several metrics, their mean is compared
+    in each resample.
 
     Args:
         a: metric of each run of A.
@@ -60,7 +60,6 @@ def paired_bootstrap(
         seed: of what is drawn.
         advance: is told of the progress.
     """
-    ones = np.ones((1, len(clusters)))
     blocks = []
     for drawn in resamples(int(clusters.max()) + 1, count, seed):
         weights = drawn[:, clusters]
@@ -68,14 +67,10 @@ def paired_bootstrap(
         advance(len(weights))
     differences = np.concatenate(blocks)
     low, high = np.percentile(differences, (2.5, 97.5))
-    beyond = min((differences <= TIE).sum(), (differences >= -TIE).sum())
-    return Difference(
-        a=float(_mean(a, ones)[0]),
-        b=float(_mean(b, ones)[0]),
-        low=float(low),
-        high=float(high),
-        p=min(1.0, float(2 * (1 + beyond) / (1 + count))),
-    )
+    ones = np.ones((1, len(clusters)))
+    of_a, of_b = float(_mean(a, ones)[0]), float(_mean(b, ones)[0])
+    not_better = np.count_nonzero(np.sign(of_a - of_b) * differences <= TIE)
+    return Difference(of_a, of_b, float(low), float(high), p=min(1.0, 2 * (1 + not_better) / (1 + count)))
 
 
 def _mean(metrics: Sequence[Metric], weights: np.ndarray) -> np.ndarray:

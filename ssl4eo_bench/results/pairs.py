@@ -70,8 +70,8 @@ class Pairs:
 def find_pairs(results: Path, a: str, b: str, choice: Choice) -> list[Pairs]:
     """The runs that compare, by task and setting.
 
-    Two checkpoints are compared in every setting that both were run in; results that are kept out of the official
-    tables only where there are no others. Two single results may differ in protocol, seed and fraction.
+    Two checkpoints are compared in every setting that both were run in; in those marked as sample, partial or limited
+    only where there are no others. Two single results may differ in protocol, seed and fraction.
 
     Args:
         results: directory.
@@ -98,7 +98,7 @@ def find_pairs(results: Path, a: str, b: str, choice: Choice) -> list[Pairs]:
 
 
 def _of_checkpoints(a: str, b: str, found: Sequence[RunResult], choice: Choice) -> list[Pairs]:
-    """The settings of both; marked ones only where there are no others."""
+    """A pair of runs for each seed, in every setting that both have."""
     of_a, of_b = (_by_setting(run for run in found if run.spec.checkpoint.name == name) for name in (a, b))
     pairs = []
     for where in of_a.keys() & of_b.keys():

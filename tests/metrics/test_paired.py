@@ -88,8 +88,8 @@ def test_it_is_what_resampling_and_resorting_gives(clusters: np.ndarray) -> None
             differences.append(ap[0] - ap[1])
     assert len(differences) == 50
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(differences, (2.5, 97.5))), abs=1e-9)
-    beyond = min(sum(d <= 0 for d in differences), sum(d >= 0 for d in differences))
-    assert found.p == pytest.approx(min(1.0, 2 * (1 + beyond) / 51))
+    not_better = sum(d <= 0 for d in differences) if found.value > 0 else sum(d >= 0 for d in differences)
+    assert found.p == pytest.approx(min(1.0, 2 * (1 + not_better) / 51))
     assert found.a == pytest.approx(average_precision_score(labels.ravel(), scores[0].ravel()), abs=1e-9)
 
 
@@ -102,6 +102,13 @@ def test_seeds_are_averaged_in_each_resample() -> None:
     mean = [share((rights[k] + rights[k + 1].astype(float)) / 2) for k in (0, 2)]  # accuracy is linear
     expected = paired_bootstrap(mean[:1], mean[1:], units, count=60, seed=0)
     assert astuple(found) == pytest.approx(astuple(expected), abs=1e-12)
+
+
+def test_p_is_of_the_difference_that_was_measured() -> None:
+    """Where all resamples turn it round, there is no evidence, of nothing."""
+    odd: Metric = lambda weights: np.where((weights == 1).all(1), 1.0, -1.0)  # noqa: E731
+    found = paired_bootstrap([odd], [lambda weights: np.zeros(len(weights))], np.arange(50), count=99, seed=0)
+    assert (found.value, found.low, found.high, found.p) == (1, -1, -1, 1)
 
 
 def test_equal_models_differ_nowhere() -> None:
