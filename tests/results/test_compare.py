@@ -253,6 +253,10 @@ def test_versions_of_a_task_do_not_compare(desk: Desk, make_result: Make) -> Non
         (lambda file: np.savez(file, ids=np.array(["id0"])), "cannot be read"),
         (lambda file: file.write_bytes(b"\x93NUMPY\x01\x00"), "cannot be read"),
         (lambda file: np.savez(file, ids=np.array(["id0"]), scores=np.eye(1), targets=np.ones(1)), "not of the test"),
+        (
+            lambda file: np.savez(file, ids=np.arange(200).astype(str), scores=np.eye(200), targets=np.arange(200)),
+            "not of",
+        ),
     ],
 )
 def test_scores_that_are_no_use_are_refused_with_the_command(
