@@ -282,10 +282,12 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("a", metavar="A", help=single)
     parser.add_argument("b", metavar="B", help=single)
     what = parser.add_argument_group("what to compare", "Two checkpoints: all that both were run on, unless told.")
-    what.add_argument("--task", nargs="+", default=[], metavar="TASK", help=TASK_HELP)
-    what.add_argument("--protocol", nargs="+", default=[], metavar="PROTOCOL", help="see `list protocols`")
-    what.add_argument("--fraction", type=_fraction, nargs="+", default=[], metavar="F", help="of the training samples")
-    what.add_argument("--metric", help="by name (default: the main metric of each task)")
+    what.add_argument("--task", nargs="+", default=[], metavar="TASK", help="with or without version")
+    what.add_argument("--protocol", nargs="+", default=[], metavar="NAME", help="with or without version")
+    what.add_argument(
+        "--fraction", type=_fraction, nargs="+", default=[], metavar="F", help="of the training samples; 1 for all"
+    )
+    what.add_argument("--metric", metavar="NAME", help="(default: the main metric of each task)")
     how = parser.add_argument_group("how")
     how.add_argument("--resamples", type=_positive, default=2000, metavar="N", help="of the bootstrap (default: 2000)")
     how.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the bootstrap (default: 0)")

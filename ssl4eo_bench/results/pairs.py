@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ssl4eo_bench.errors import ResultError, UnknownNameError, shortlist
 from ssl4eo_bench.results.files import RunResult, find_result, read_results
+from ssl4eo_bench.results.selection import is_of
 from ssl4eo_bench.spec.tasks import MAIN_METRIC
 
 BIASED = frozenset({"ece"})
@@ -21,8 +22,8 @@ class Choice:
     """Which comparisons are wanted; what is empty chooses all.
 
     Attributes:
-        tasks: names.
-        protocols: names.
+        tasks: names, with or without version.
+        protocols: names, with or without version.
         fractions: of the training samples; 1 is all of them.
         metric: name; none for the main metric of each task.
     """
@@ -34,12 +35,7 @@ class Choice:
 
     def holds(self, run: RunResult) -> bool:
         """Whether a result is wanted."""
-        spec = run.spec
-        return (
-            (not self.tasks or spec.task.name in self.tasks)
-            and (not self.protocols or spec.protocol.name in self.protocols)
-            and (not self.fractions or (spec.fraction or 1.0) in self.fractions)
-        )
+        return is_of(run, tasks=self.tasks, protocols=self.protocols, fractions=self.fractions)
 
 
 @dataclass(frozen=True)
