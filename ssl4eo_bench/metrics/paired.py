@@ -69,7 +69,7 @@ def paired_bootstrap(
     low, high = np.percentile(differences, (2.5, 97.5))
     ones = np.ones((1, len(clusters)))
     of_a, of_b = float(_mean(a, ones)[0]), float(_mean(b, ones)[0])
-    not_better = np.count_nonzero(np.sign(of_a - of_b) * differences <= TIE)
+    not_better = int(np.count_nonzero(np.sign(of_a - of_b) * differences <= TIE))
     return Difference(of_a, of_b, float(low), float(high), p=min(1.0, 2 * (1 + not_better) / (1 + count)))
 
 

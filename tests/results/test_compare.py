@@ -304,3 +304,5 @@ def test_comparisons_are_plain_json(desk: Desk) -> None:
     desk.images(B, 150)
     (found,) = desk.compare()
     assert json.loads(json.dumps(asdict(found)))["difference"] == found.difference
+    numbers = [value for value in asdict(found).values() if isinstance(value, float | int)]
+    assert {type(number) for number in numbers} == {float, int}
