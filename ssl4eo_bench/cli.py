@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_checkpoint(commands)
     _add_list(commands)
     _add_show(commands)
+    _add_compare(commands)
     _add_generated(commands)
     _add_leaderboard(commands)
     _add_export(commands)
@@ -277,6 +278,31 @@ def _add_show(commands: Any) -> None:
     parser.add_argument("run", help="a result file, its place below runs/, or the start of its digest")
     parser.add_argument("--json", action="store_true", help="print the file's content")
     _add_results(parser)
+
+
+def _add_compare(commands: Any) -> None:
+    parser = _command(
+        commands, "compare", "compare.compare", "Is A really better than B? Paired tests on the scores of test samples."
+    )
+    single = "a checkpoint; or a single result, as `show` takes it"
+    parser.add_argument("a", metavar="A", help=single)
+    parser.add_argument("b", metavar="B", help=single)
+    what = parser.add_argument_group("what to compare", "Two checkpoints: all that both were run on, unless told.")
+    what.add_argument("--task", nargs="+", default=[], metavar="TASK", help="with or without version")
+    what.add_argument("--protocol", nargs="+", default=[], metavar="NAME", help="with or without version")
+    what.add_argument(
+        "--fraction", type=_fraction, nargs="+", default=[], metavar="F", help="of the training samples; 1 for all"
+    )
+    what.add_argument("--metric", metavar="NAME", help="(default: the main metric of each task)")
+    how = parser.add_argument_group("how")
+    how.add_argument("--resamples", type=_positive, default=2000, metavar="N", help="of the bootstrap (default: 2000)")
+    how.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the bootstrap (default: 0)")
+    how.add_argument("--figure", type=_path, metavar="FILE", help="draw the differences: .png, .svg or .pdf")
+    how.add_argument("--tasks-dir", type=_path, metavar="DIR", help="one more directory of task modules")
+    _add_results(how)
+    _add_cache_dir(how)
+    how.add_argument("--json", action="store_true", help="print as JSON")
+    _add_quiet(how)
 
 
 def _add_generated(commands: Any) -> None:

@@ -31,7 +31,7 @@ import numpy as np
 from ssl4eo_bench.data.images import Decode, geotiff_decoder
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, shortlist
 from ssl4eo_bench.spec.bands import Band
-from ssl4eo_bench.spec.tasks import SPLITS, Sample, Split, SplitName, Task, UnlistedSplit
+from ssl4eo_bench.spec.tasks import SPLITS, Clusters, Sample, Split, SplitName, Task, UnlistedSplit
 from ssl4eo_bench.tasks._bigearthnet_names import (
     CLASSES,
     GOOGLE_LISTS,
@@ -342,6 +342,23 @@ def _some_folders(folder: Path) -> list[Path]:
         return sorted(Path(entry.path) for entry in islice(entries, 50) if entry.is_dir())
 
 
+def scene_of(id_: str) -> str:
+    """The Sentinel-2 image that a patch of version 1.0 is from, by satellite and time: `S2A_MSIL2A_20170613T101031`."""
+    return id_.rsplit("_", 2)[0]
+
+
+def tile_of(id_: str) -> str:
+    """The tile of Sentinel-2's grid, such as `T33UUP`, that a patch of version 2 lies in, whenever it was taken."""
+    return id_.split("_")[5]
+
+
+CLUSTERS = {
+    "official": Clusters(what="Sentinel-2 images", of=scene_of),
+    "google": Clusters(what="Sentinel-2 images", of=scene_of),
+    "v2": Clusters(what="Sentinel-2 tiles", of=tile_of),
+}
+
+
 def _task(name: str, title: str, *, variant: str, radar: bool = False, headline: bool = False) -> Task:
     sensor = "S1" if radar else "S2"
     published = {"official": (V1[sensor], *OFFICIAL_LISTS), "google": (V1["S2"], *GOOGLE_LISTS), "v2": V2[sensor]}
@@ -363,6 +380,7 @@ def _task(name: str, title: str, *, variant: str, radar: bool = False, headline:
             make=partial(make_sample, variant=variant, radar=radar),
             splits={split: Split.of(sample_ids(split, variant)) for split in SPLITS},
         ),
+        clusters=CLUSTERS[variant],
         headline=headline,
         folder="bigearthnet",
         files=published[variant],

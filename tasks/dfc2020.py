@@ -32,7 +32,7 @@ from ssl4eo_bench.data.trees import Tree, gather_files
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError, shortlist
 from ssl4eo_bench.spec.bands import SENTINEL_1, SENTINEL_2, Band
 from ssl4eo_bench.spec.downloads import RemoteFile
-from ssl4eo_bench.spec.tasks import IGNORED, SPLITS, Sample, Split, SplitName, Task, UnlistedSplit
+from ssl4eo_bench.spec.tasks import IGNORED, SPLITS, Clusters, Sample, Split, SplitName, Task, UnlistedSplit
 
 CODES = {
     "Forest": 1,
@@ -165,6 +165,12 @@ def contest_ids(split: SplitName) -> list[str]:
 def is_validation(number: int) -> bool:
     """Whether a tile of the fit part is kept for validation: its whole block of 64 is."""
     return hashlib.sha256(f"block {number // BLOCK}".encode()).digest()[0] % 10 == 0
+
+
+def block_of(id_: str) -> str:
+    """Part and block of 64 consecutive tiles: neighbours in one scene, for all that ids tell."""
+    part, _, _ = id_.rpartition("_p")
+    return f"{part} {_number(id_) // BLOCK}"
 
 
 def file_name(id_: str, kind: str) -> str:
@@ -349,6 +355,7 @@ def _task(name: str, title: str, *, sensor: str, cobench: bool, headline: bool =
             make=partial(make_sample, sensor=sensor, cobench=cobench),
             splits={split: Split.of(sample_ids(split, cobench=cobench)) for split in SPLITS},
         ),
+        clusters=Clusters(what=f"blocks of {BLOCK} consecutive tiles", of=block_of),
         headline=headline,
         folder="dfc2020",
         files=_published(sensor, cobench=cobench),

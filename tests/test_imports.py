@@ -123,6 +123,8 @@ def test_nothing_in_the_package_names_a_dataset() -> None:
         ["leaderboard", "--format", "html"],
         ["export", "nothing", "--out", "index.yaml"],
         ["report"],
+        ["compare", "--help"],
+        ["compare", "bandstats", "resnet18.random"],
         ["list", "runs"],
         ["data", "status"],
         ["data", "download", "--help"],

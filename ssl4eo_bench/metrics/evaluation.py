@@ -6,6 +6,7 @@ Each metric is a function of how often every sample counts: once each for the va
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -15,6 +16,9 @@ RESAMPLES = 1000
 CALIBRATION_BINS = 15
 Advance = Callable[[int], None]
 """Is told how many resamples were just done."""
+
+Metric = Callable[[np.ndarray], np.ndarray]
+"""A metric `[B]` of samples that count as often as weights `[B, N]` say."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +82,9 @@ def evaluate_multiclass(
         advance: is told of the bootstrap's progress.
     """
     _require(scores, (len(labels), len(names)))
-    truth = np.zeros(scores.shape, dtype=bool)
-    truth[np.arange(len(labels)), labels] = True
-    chosen = scores.argmax(axis=1)
-    predicted = np.zeros_like(truth)
-    predicted[np.arange(len(labels)), chosen] = True
-    calibration = _calibration(scores.max(axis=1)[:, None], (chosen == labels)[:, None])
-    measure = _Measure(scores, truth, {"": predicted}, calibration, exclusive=True)
+    measure = _multiclass(scores, labels)
     confusion = np.zeros((len(names), len(names)), dtype=int)
-    np.add.at(confusion, (labels, chosen), 1)
+    np.add.at(confusion, (labels, scores.argmax(axis=1)), 1)
     return Evaluation(
         metrics=estimates(measure, len(labels), seed, advance),
         classes=measure.class_values(names),
@@ -116,10 +114,18 @@ def evaluate_multilabel(
         advance: is told of the bootstrap's progress.
     """
     _require(scores, (len(labels), len(names)))
-    truth = labels.astype(bool)
-    predicted = {"": scores >= 0.5, "_tuned": scores >= thresholds}
-    measure = _Measure(scores, truth, predicted, _calibration(scores, truth), exclusive=False)
+    measure = _multilabel(scores, labels, thresholds)
     return Evaluation(metrics=estimates(measure, len(labels), seed, advance), classes=measure.class_values(names))
+
+
+def multiclass_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, Metric]:
+    """Each metric of class probabilities `[N, C]` and class numbers `[N]` on its own, by name; all but `ece`."""
+    return _multiclass(scores, labels).alone()
+
+
+def multilabel_metrics(scores: np.ndarray, labels: np.ndarray, thresholds: np.ndarray) -> dict[str, Metric]:
+    """Each metric of label probabilities `[N, C]` and indicators `[N, C]` on its own, by name; all but `ece`."""
+    return _multilabel(scores, labels, thresholds).alone()
 
 
 def tune_thresholds(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -136,6 +142,48 @@ def tune_thresholds(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return thresholds
 
 
+def _multiclass(scores: np.ndarray, labels: np.ndarray) -> "_Measure":
+    rows, chosen = np.arange(len(labels)), scores.argmax(axis=1)
+    truth, predicted = np.zeros(scores.shape, dtype=bool), np.zeros(scores.shape, dtype=bool)
+    truth[rows, labels] = True
+    predicted[rows, chosen] = True
+    calibration = _calibration(scores.max(axis=1)[:, None], (chosen == labels)[:, None])
+    return _Measure(scores, truth, {"": predicted}, calibration, exclusive=True)
+
+
+def _multilabel(scores: np.ndarray, labels: np.ndarray, thresholds: np.ndarray) -> "_Measure":
+    truth = labels.astype(bool)
+    predicted = {"": scores >= 0.5, "_tuned": scores >= thresholds}
+    return _Measure(scores, truth, predicted, _calibration(scores, truth), exclusive=False)
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """How often each class occurs, is predicted, and is predicted rightly: `[B, C]` each."""
+
+    actual: np.ndarray
+    guesses: np.ndarray
+    hits: np.ndarray
+
+    def micro_f1(self) -> np.ndarray:
+        return ratio(2 * self.hits.sum(1), self.guesses.sum(1) + self.actual.sum(1))
+
+    def macro_f1(self) -> np.ndarray:
+        means: np.ndarray = ratio(2 * self.hits, self.guesses + self.actual).mean(1)
+        return means
+
+    def accuracy(self) -> np.ndarray:
+        """Of exclusive classes, which occur as often as there are samples."""
+        return ratio(self.hits.sum(1), self.actual.sum(1))
+
+    def balanced_accuracy(self) -> np.ndarray:
+        return ratio(ratio(self.hits, self.actual).sum(1), (self.actual > 0).sum(1))
+
+
+_OF_COUNTS = {"micro_f1": _Counts.micro_f1, "macro_f1": _Counts.macro_f1}
+_OF_EXCLUSIVE_COUNTS = {"accuracy": _Counts.accuracy, "balanced_accuracy": _Counts.balanced_accuracy}
+
+
 class _Measure:
     """The metrics as functions of sample weights `[B, N]`; exclusive classes have accuracies."""
 
@@ -148,29 +196,50 @@ class _Measure:
         *,
         exclusive: bool,
     ) -> None:
-        self._all = Ranking(scores, truth)
-        self._each = [Ranking(scores[:, [c]], truth[:, [c]]) for c in range(scores.shape[1])]
+        self._scores = scores
         self._truth = truth.astype(float)
         self._predicted = {suffix: array.astype(float) for suffix, array in predicted.items()}
         self._calibration = calibration
-        self._exclusive = exclusive
+        self._of_counts = _OF_COUNTS | (_OF_EXCLUSIVE_COUNTS if exclusive else {})
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Every metric `[B]`."""
-        actual = weights @ self._truth
-        values = {
-            "micro_map": self._all.average_precision(weights),
-            "macro_map": np.mean([ranking.average_precision(weights) for ranking in self._each], axis=0),
-        }
-        for suffix, predicted in self._predicted.items():
-            hits, guesses = weights @ (self._truth * predicted), weights @ predicted
-            values[f"micro_f1{suffix}"] = ratio(2 * hits.sum(1), guesses.sum(1) + actual.sum(1))
-            values[f"macro_f1{suffix}"] = ratio(2 * hits, guesses + actual).mean(1)
-            if self._exclusive:
-                values["accuracy"] = hits.sum(1) / weights.sum(1)
-                values["balanced_accuracy"] = ratio(ratio(hits, actual).sum(1), (actual > 0).sum(1))
+        values = {"micro_map": self._micro_map(weights), "macro_map": self._macro_map(weights)}
+        for suffix in self._predicted:
+            counts = self._counts(suffix, weights)
+            values |= {f"{name}{suffix}": of(counts) for name, of in self._of_counts.items()}
         values["ece"] = np.abs(weights @ self._calibration).sum(1) / weights.sum(1)
         return values
+
+    def alone(self) -> dict[str, Metric]:
+        """Each metric on its own, but `ece`."""
+        metrics: dict[str, Metric] = {"micro_map": self._micro_map, "macro_map": self._macro_map}
+        for suffix in self._predicted:
+            for name, of in self._of_counts.items():
+                metrics[f"{name}{suffix}"] = partial(self._one_of_counts, of, suffix)
+        return metrics
+
+    @cached_property
+    def _all(self) -> Ranking:
+        return Ranking(self._scores, self._truth)
+
+    @cached_property
+    def _each(self) -> list[Ranking]:
+        return [Ranking(self._scores[:, [c]], self._truth[:, [c]]) for c in range(self._scores.shape[1])]
+
+    def _micro_map(self, weights: np.ndarray) -> np.ndarray:
+        return self._all.average_precision(weights)
+
+    def _macro_map(self, weights: np.ndarray) -> np.ndarray:
+        means: np.ndarray = np.mean([ranking.average_precision(weights) for ranking in self._each], axis=0)
+        return means
+
+    def _counts(self, suffix: str, weights: np.ndarray) -> _Counts:
+        predicted = self._predicted[suffix]
+        return _Counts(weights @ self._truth, weights @ predicted, weights @ (self._truth * predicted))
+
+    def _one_of_counts(self, of: Callable[[_Counts], np.ndarray], suffix: str, weights: np.ndarray) -> np.ndarray:
+        return of(self._counts(suffix, weights))
 
     def class_values(self, names: tuple[str, ...]) -> list[ClassValues]:
         """The metrics of each class, at the first of the predictions."""
@@ -209,7 +278,7 @@ def estimates(
     if seed is None:
         return {name: Estimate(value) for name, value in point.items()}
     blocks = []
-    for weights in _resamples(samples, seed):
+    for weights in resamples(samples, RESAMPLES, seed):
         blocks.append(measure(weights))
         advance(len(weights))
     drawn = {name: np.concatenate([block[name] for block in blocks]) for name in point}
@@ -219,12 +288,15 @@ def estimates(
     }
 
 
-def _resamples(samples: int, seed: int, *, at_once: int = 20) -> Iterator[np.ndarray]:
-    """How often each sample is drawn `[B, N]`, in blocks; samples are drawn with replacement, as many as there are."""
+def resamples(units: int, count: int, seed: int, *, at_once: int = 20) -> Iterator[np.ndarray]:
+    """How often each unit is drawn `[B, N]`, in blocks of `count` resamples together.
+
+    Units (samples, tiles, or clusters of either) are drawn with replacement, as many as there are.
+    """
     rng = np.random.default_rng(seed)
-    for _ in range(RESAMPLES // at_once):
-        draws = rng.integers(samples, size=(at_once, samples))
-        yield np.stack([np.bincount(row, minlength=samples) for row in draws]).astype(float)
+    for start in range(0, count, at_once):
+        draws = rng.integers(units, size=(min(at_once, count - start), units))
+        yield np.stack([np.bincount(row, minlength=units) for row in draws]).astype(float)
 
 
 @dataclass(frozen=True)

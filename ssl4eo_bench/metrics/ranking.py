@@ -29,13 +29,16 @@ class Ranking:
         """
         if not self._positive.size:
             return np.zeros(len(weights))
-        return np.array([self._one(row[self._sample]) for row in weights])
+        pairs = np.empty(len(self._sample))  # one for all resamples: getting memory costs as much as summing
+        return np.array([self._one(row, pairs) for row in weights])
 
-    def _one(self, weights: np.ndarray) -> float:
-        positive = weights[self._positive]
+    def _one(self, weights: np.ndarray, pairs: np.ndarray) -> float:
+        """Average precision for sample weights `[N]`; `pairs` `[N · C]` is overwritten."""
+        np.take(weights, self._sample, out=pairs, mode="clip")  # the default mode copies
+        positive = pairs[self._positive]
         found = np.cumsum(positive)
         if found[-1] == 0:
             return 0.0
-        seen = np.cumsum(weights)[self._end]
+        seen = np.cumsum(pairs, out=pairs)[self._end]
         precision = np.divide(found[self._positive_end], seen, out=np.zeros_like(found), where=seen > 0)
         return float(positive @ precision / found[-1])

@@ -10,7 +10,9 @@ kept for each tile, so those intervals are exact. Average precision would need a
 its intervals come from 2^10 levels, moved by the difference that the coarser levels make to the value itself.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from ssl4eo_bench.metrics.evaluation import (
     ClassValues,
     Estimate,
     Evaluation,
+    Metric,
     class_values,
     estimates,
     ratio,
@@ -125,6 +128,44 @@ def mean_iou(confusions: np.ndarray) -> np.ndarray:
     return ratio(ratio(hits, union).sum(-1), (union > 0).sum(-1))
 
 
+def accuracy(confusions: np.ndarray) -> np.ndarray:
+    """Share `[…]` of pixels that are predicted rightly, which is the micro-F1 too."""
+    return ratio(_hits_and_union(confusions)[0].sum(-1), confusions.sum((-1, -2)))
+
+
+def balanced_accuracy(confusions: np.ndarray) -> np.ndarray:
+    """Mean recall `[…]` over the classes that occur."""
+    actual = confusions.sum(-1)
+    return ratio(ratio(_hits_and_union(confusions)[0], actual).sum(-1), (actual > 0).sum(-1))
+
+
+def macro_f1(confusions: np.ndarray) -> np.ndarray:
+    """Mean F1 `[…]` over all classes."""
+    hits, _ = _hits_and_union(confusions)
+    means: np.ndarray = ratio(2 * hits, confusions.sum(-1) + confusions.sum(-2)).mean(-1)
+    return means
+
+
+OF_CONFUSIONS = {
+    "miou": mean_iou,
+    "micro_f1": accuracy,
+    "macro_f1": macro_f1,
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+}
+"""The metrics `[…]` that follow from confusions `[…, C, C]`, by name."""
+
+
+def confusion_metrics(confusions: np.ndarray) -> dict[str, Metric]:
+    """Each metric that the confusions `[N, C, C]` of tiles decide, as a function of how often each tile counts."""
+    counts = confusions.astype(float)
+    return {name: partial(_weighted, of, counts) for name, of in OF_CONFUSIONS.items()}
+
+
+def _weighted(of: Callable[[np.ndarray], np.ndarray], confusions: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return of(np.tensordot(weights, confusions, axes=1))
+
+
 def _hits_and_union(confusions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     hits = np.diagonal(confusions, axis1=-2, axis2=-1)
     return hits, confusions.sum(-1) + confusions.sum(-2) - hits
@@ -151,18 +192,13 @@ class _Measure:
         """Every metric `[B]`."""
         confusions = np.tensordot(weights, self._confusions, axes=1)
         histograms = np.tensordot(weights, self._histograms, axes=1)
-        hits, _ = _hits_and_union(confusions)
-        actual, guesses, pixels = confusions.sum(-1), confusions.sum(-2), confusions.sum((-1, -2))
-        accuracy = ratio(hits.sum(-1), pixels)
+        of_confusions = {name: of(confusions) for name, of in OF_CONFUSIONS.items()}
         return {
-            "miou": mean_iou(confusions),
+            "miou": of_confusions.pop("miou"),
             "micro_map": _average_precision(histograms.sum(1)),
             "macro_map": _average_precision(histograms).mean(-1),
-            "micro_f1": accuracy,
-            "macro_f1": ratio(2 * hits, guesses + actual).mean(-1),
-            "accuracy": accuracy,
-            "balanced_accuracy": ratio(ratio(hits, actual).sum(-1), (actual > 0).sum(-1)),
-            "ece": ratio(np.abs(weights @ self._calibration).sum(-1), pixels * _TOP),
+            **of_confusions,
+            "ece": ratio(np.abs(weights @ self._calibration).sum(-1), confusions.sum((-1, -2)) * _TOP),
         }
 
 

@@ -104,6 +104,20 @@ class Sample(Frozen):
     splits: dict[SplitName, Split]
 
 
+class Clusters(Frozen):
+    """Which samples are not independent of each other, as far as their ids tell.
+
+    Comparisons resample whole clusters; no metric depends on them.
+
+    Attributes:
+        what: they are, in the plural.
+        of: the cluster of the sample of an id.
+    """
+
+    what: str
+    of: Callable[[str], str]
+
+
 class Task(Frozen):
     """A dataset with a fixed split, classes and metrics.
 
@@ -120,6 +134,7 @@ class Task(Frozen):
         splits: the official ones.
         open: opens the dataset below a data directory; raises MissingDataError where there is none.
         sample: the embedded sample.
+        clusters: of samples that depend on each other; none where ids do not tell.
         headline: whether it counts for the leaderboard's mean.
         folder: where its files lie below a data directory.
         files: what is published, for downloads.
@@ -141,6 +156,7 @@ class Task(Frozen):
     splits: Mapping[SplitName, Split | UnlistedSplit]
     open: Callable[[Path], Source]
     sample: Sample
+    clusters: Clusters | None = None
     headline: bool = False
     folder: str
     files: tuple[RemoteFile, ...] = ()

@@ -166,7 +166,7 @@ def test_bootstrap_intervals_are_those_of_resampled_and_resorted_data(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "RESAMPLES", 40)
         found = evaluate_multilabel(scores, truth, names(scores), half, seed=7).metrics
-        draws = [row for block in evaluation._resamples(len(scores), 7) for row in block.astype(int)]
+        draws = [row for block in evaluation.resamples(len(scores), 40, 7) for row in block.astype(int)]
     assert len(draws) == 40
     assert all(row.sum() == len(scores) for row in draws)
     resampled = [np.repeat(np.arange(len(scores)), row) for row in draws]

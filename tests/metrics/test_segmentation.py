@@ -150,7 +150,7 @@ def test_intervals_are_those_of_resampled_tiles(monkeypatch: pytest.MonkeyPatch)
     scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     monkeypatch.setattr(evaluation, "RESAMPLES", 40)
     found = tally_of(scores, labels).evaluate(("a", "b", "c"), seed=7).metrics
-    draws = [row for block in evaluation._resamples(7, 7) for row in block.astype(int)]
+    draws = [row for block in evaluation.resamples(7, 40, 7) for row in block.astype(int)]
     again = [np.repeat(np.arange(7), row) for row in draws]
     slow = [tally_of(scores[rows], labels[rows]).evaluate(("a", "b", "c")).metrics for rows in again]
     for name, metric in found.items():

@@ -18,6 +18,7 @@ from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
 from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.tasks import SPLITS, Split, Task
+from ssl4eo_bench.tasks.bigearthnet import Metadata
 from tests.conftest import real_data_dir
 
 SampleOf = Callable[[str], Path]
@@ -172,6 +173,18 @@ def test_the_official_lists_are_those_of_the_task(real: Path) -> None:
     assert {split: len(found) for split, found in ids.items()} == {"train": 269695, "val": 123723, "test": 125866}
     assert {split: Split.of(found) for split, found in ids.items()} == dict(catalogue.task("bigearthnet").splits)
     assert len(set().union(*ids.values())) == 519284
+
+
+def test_test_patches_are_of_a_hundred_images_and_half_as_many_tiles(real: Path) -> None:
+    ids = gzip.decompress((real / "bigearthnet" / "test.csv.gz").read_bytes()).decode().split()
+    images = catalogue.task("bigearthnet").clusters
+    tiles = catalogue.task("bigearthnet-v2").clusters
+    assert images
+    assert tiles
+    assert len({images.of(id_) for id_ in ids}) == 123
+    assert len({tiles.of(id_) for id_ in Metadata(real / "bigearthnet").ids("test")}) == 46
+    assert images.of("S2B_MSIL2A_20170924T93020_3_55") == "S2B_MSIL2A_20170924T93020"
+    assert tiles.of("S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57") == "T33UUP"
 
 
 def test_the_published_two_column_lists_follow_from_the_local_ones(real: Path) -> None:

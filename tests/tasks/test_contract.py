@@ -52,6 +52,14 @@ def test_the_card_is_complete(task: Task) -> None:
     assert len({split.digest for split in listed}) == len(listed)
 
 
+def test_ids_tell_clusters_where_the_card_says_so(task: Task, sample_of: SampleOf) -> None:
+    if task.clusters is not None:
+        ids = open_splits(task, sample_of(task.name), sample=True)["test"].ids
+        found = {task.clusters.of(id_) for id_ in ids}
+        assert 1 <= len(found) < len(ids)
+        assert all(isinstance(cluster, str) and cluster for cluster in found)
+
+
 def test_sample_splits_open_are_disjoint_and_hold_every_class(task: Task, sample_of: SampleOf) -> None:
     opened = open_splits(task, sample_of(task.name), sample=True)
     ids = [id_ for samples in opened.values() for id_ in samples.ids]

@@ -15,7 +15,7 @@ from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.bands import SENTINEL_2
 from ssl4eo_bench.spec.tasks import IGNORED, SPLITS, Source, Split
-from ssl4eo_bench.tasks.dfc2020 import BLOCK, CODES, is_validation
+from ssl4eo_bench.tasks.dfc2020 import BLOCK, CODES, contest_ids, is_validation
 
 SampleOf = Callable[[str], Path]
 TILE = "ROIs0000_test_{}_0_p7.tif"
@@ -51,6 +51,15 @@ def test_codes_become_classes_by_name(tmp_path: Path) -> None:
     assert (labels[1:] == ignored).all()
     assert catalogue.task("dfc2020").classes == tuple(CODES)
     assert tuple(CODES)[5] == "Urban/Built-up"
+
+
+def test_consecutive_tiles_are_a_cluster() -> None:
+    task = catalogue.task("dfc2020")
+    assert task.clusters
+    of = task.clusters.of
+    assert of("ROIs0000_validation_p0") == of("ROIs0000_validation_p63") != of("ROIs0000_validation_p64")
+    assert of("ROIs0000_validation_p0") != of("ROIs0000_test_p0")
+    assert len({of(id_) for id_ in contest_ids("test")}) == 16  # of 986 tiles
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

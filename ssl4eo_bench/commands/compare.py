@@ -1,0 +1,90 @@
+"""Comparing two checkpoints, or two results."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ssl4eo_bench.console import line, progress_for, table
+from ssl4eo_bench.errors import SpecError
+from ssl4eo_bench.results.compare import Comparison, resamples_needed
+from ssl4eo_bench.results.compare import compare as compared
+from ssl4eo_bench.results.pairs import Choice, find_pairs
+from ssl4eo_bench.storage import cache_root
+
+Arguments = argparse.Namespace
+
+FIGURES = (".png", ".svg", ".pdf")
+COLUMNS = ("task", "setting", "seeds", "samples", "metric", "A", "B", "A − B", "p", "Holm", "McNemar", "verdict")
+SPARE = ("seeds", "McNemar", "p", "samples", "metric", "Holm", "setting")
+"""Columns that a narrow terminal can do without."""
+
+
+def compare(arguments: Arguments) -> int:
+    """Say of each task whether A is better, B is, or there is no evidence."""
+    figure: Path | None = arguments.figure
+    if figure and figure.suffix not in FIGURES:
+        raise SpecError(f"--figure {figure} must end in {', '.join(FIGURES[:-1])} or {FIGURES[-1]}.")
+    choice = Choice(tuple(arguments.task), tuple(arguments.protocol), tuple(arguments.fraction), arguments.metric)
+    pairs = find_pairs(arguments.results, arguments.a, arguments.b, choice)
+    if arguments.resamples < (needed := resamples_needed(len(pairs))):
+        raise SpecError(
+            f"--resamples {arguments.resamples} is too few to find evidence in {len(pairs)} comparisons; take {needed} "
+            "or more."
+        )
+    comparisons = compared(
+        pairs,
+        arguments.results,
+        cache_root(arguments.cache_dir),
+        progress_for(quiet=arguments.quiet or arguments.json),
+        resamples=arguments.resamples,
+        seed=arguments.seed,
+    )
+    if figure:
+        from ssl4eo_bench.results.forest import draw_forest  # brings matplotlib
+
+        draw_forest(comparisons, arguments.a, arguments.b, figure)
+    if arguments.json:
+        about = {name: getattr(arguments, name) for name in ("a", "b", "resamples", "seed")}
+        rows = [asdict(one) | {"verdict": one.verdict} for one in comparisons]
+        print(json.dumps(about | {"comparisons": rows}, indent=1))
+    else:
+        _show(comparisons, arguments.a, arguments.b)
+        if figure:
+            line(f"figure  {figure}")
+    return 0
+
+
+def _show(comparisons: Sequence[Comparison], a: str, b: str) -> None:
+    line(f"A  {a}")
+    line(f"B  {b}")
+    title = "test in percent, A − B with 95 % interval"
+    table(title, COLUMNS, map(_row, comparisons), right=COLUMNS[2:4] + COLUMNS[5:11], spare=SPARE)
+    for verdict in dict.fromkeys(one.verdict for one in comparisons):
+        where = [f"{one.task} ({one.setting})" for one in comparisons if one.verdict == verdict]
+        line(f"{verdict}: {', '.join(where)}")
+    for note in dict.fromkeys(f"{one.task}: {note}" for one in comparisons for note in one.notes):
+        line(f"note  {note}")
+
+
+def _row(one: Comparison) -> tuple[object, ...]:
+    clusters = f" in {one.clusters:,}" if one.clusters else ""
+    return (
+        one.task,
+        one.setting,
+        len(one.seeds),
+        f"{one.samples:,}{clusters}",
+        one.metric,
+        f"{100 * one.a:.2f}",
+        f"{100 * one.b:.2f}",
+        f"{100 * one.difference:+.2f} ({100 * one.low:+.2f} to {100 * one.high:+.2f})",
+        _p(one.p),
+        _p(one.p_holm),
+        _p(max(pair.p for pair in one.mcnemar)) if one.mcnemar else "–",
+        one.verdict,
+    )
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.0005 else f"{value:.3f}"

@@ -1,0 +1,308 @@
+import json
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ssl4eo_bench.errors import BenchError, UnknownNameError
+from ssl4eo_bench.progress import Silent
+from ssl4eo_bench.results.compare import Comparison, compare, resamples_needed
+from ssl4eo_bench.results.files import RunResult, write_result
+from ssl4eo_bench.results.forest import draw_forest
+from ssl4eo_bench.results.pairs import Choice, find_pairs
+from ssl4eo_bench.spec.tasks import Split
+
+Make = Callable[..., RunResult]
+A, B = "resnet18.random", "bandstats"
+
+SCENES = [f"S2A_MSIL2A_201706{day:02}T101031_{patch}_{patch}" for day in range(1, 26) for patch in range(4)]
+"""Ids of patches from 25 images."""
+
+
+class Desk:
+    """A results directory and a cache that runs leave results and scores in."""
+
+    def __init__(self, folder: Path, make: Make) -> None:
+        self.results, self.cache = folder / "results", folder / "cache"
+        self.results.mkdir()
+        (self.cache / "scores").mkdir(parents=True)
+        self._make = make
+
+    def leave(self, task: str, checkpoint: str, ids: list[str], arrays: dict[str, np.ndarray], **spec: Any) -> Path:
+        """Store a result on these test samples; gives the file of its scores."""
+        made = self._make(task, checkpoint, **spec)
+        splits = made.spec.task.splits | {"test": Split.of(ids)}
+        record = made.spec.model_copy(update={"task": made.spec.task.model_copy(update={"splits": splits})})
+        selection = made.selection.model_copy(update={"thresholds": (0.5,) * len(made.classes)})
+        changes = {"spec": record, "digest": record.digest, "selection": selection}
+        result = made.model_copy(update=changes | {"counts": made.counts | {"test": len(ids)}})
+        write_result(self.results, result)
+        file = self.cache / "scores" / f"{result.digest}.npz"
+        np.savez(file, ids=np.array(ids), **arrays)  # type: ignore[arg-type]
+        return file
+
+    def images(self, checkpoint: str, right: int, **spec: Any) -> Path:
+        """Store a run on 200 images of two classes that is right on the first `right` of them."""
+        labels = np.arange(200) % 2
+        predicted = np.where(np.arange(200) < right, labels, 1 - labels)
+        arrays = {"scores": np.eye(2)[predicted] * 0.5 + 0.25, "targets": labels}
+        return self.leave("eurosat", checkpoint, [f"id{n}" for n in range(200)], arrays, accuracy=right / 200, **spec)
+
+    def patches(self, checkpoint: str, gap: float, ids: list[str], **spec: Any) -> Path:
+        """Store a run on patches of 19 labels, whose scores lie `gap` higher where a label is."""
+        labels = (np.random.default_rng(0).random((len(ids), 19)) < 0.2).astype(np.uint8)
+        scores = np.random.default_rng(len(checkpoint)).random(labels.shape) / 2 + gap * labels
+        return self.leave("bigearthnet", checkpoint, ids, {"scores": scores, "targets": labels}, **spec)
+
+    def tiles(self, checkpoint: str, share: int, **spec: Any) -> Path:
+        """Store a run on 100 tiles of 100 pixels, `share` of them in the right one of two classes, give or take."""
+        rng = np.random.default_rng(share)
+        right = np.clip(share + rng.integers(-9, 10, 100), 0, 50)
+        confusions = np.zeros((100, 8, 8), dtype=int)
+        confusions[:, 0, 0] = confusions[:, 1, 1] = right
+        confusions[:, 0, 1] = confusions[:, 1, 0] = 50 - right
+        ids = [f"ROIs0000_validation_p{number}" for number in range(100)]
+        return self.leave("dfc2020", checkpoint, ids, {"confusions": confusions}, **spec)
+
+    def compare(self, a: str = A, b: str = B, **choice: Any) -> list[Comparison]:
+        pairs = find_pairs(self.results, a, b, Choice(**choice))
+        return compare(pairs, self.results, self.cache, Silent(), resamples=200, seed=0)
+
+    def refusal(self, a: str = A, b: str = B, **choice: Any) -> str:
+        with pytest.raises(BenchError) as refused:
+            self.compare(a, b, **choice)
+        assert "\n" not in str(refused.value)
+        return str(refused.value)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, make_result: Make) -> Desk:
+    return Desk(tmp_path, make_result)
+
+
+def test_a_clear_difference_is_evidence(desk: Desk) -> None:
+    desk.images(A, 180)
+    desk.images(B, 150)
+    (found,) = desk.compare()
+    assert (found.task, found.setting, found.metric) == ("eurosat-v1", "linear-v1", "accuracy")
+    assert (found.a, found.b, found.samples, found.clusters) == (0.9, 0.75, 200, None)
+    assert found.difference == pytest.approx(0.15)
+    assert 0 < found.low < 0.15 < found.high
+    assert found.p == found.p_holm == pytest.approx(2 / 201)
+    assert [(one.only_a, one.only_b, one.p) for one in found.mcnemar] == [(30, 0, 2 / 2**30)]
+    assert found.verdict == "A is better"
+    assert found.notes == (
+        "ids do not tell which samples are neighbours: resampled one by one, so that intervals may be too narrow and p "
+        "too small",
+    )
+    (swapped,) = desk.compare(B, A)
+    assert swapped.verdict == "B is better"
+    assert swapped.difference == -found.difference
+
+
+def test_a_small_difference_is_none(desk: Desk) -> None:
+    desk.images(A, 151)
+    desk.images(B, 150)
+    (found,) = desk.compare()
+    assert found.low <= 0 <= found.high
+    assert found.verdict == "no evidence of a difference"
+
+
+def test_p_values_are_corrected_over_tasks(desk: Desk) -> None:
+    for checkpoint, right, gap in ((A, 180, 0.1), (B, 150, 0.1)):
+        desk.images(checkpoint, right)
+        desk.patches(checkpoint, gap, SCENES)
+    patches, images = desk.compare()
+    assert (images.task, patches.task) == ("eurosat-v1", "bigearthnet-v1")
+    assert images.p_holm == pytest.approx(2 * images.p)
+    assert patches.p_holm == patches.p
+    assert [one.verdict for one in desk.compare(tasks=("eurosat",))] == ["A is better"]
+
+
+def test_samples_of_one_image_are_resampled_together(desk: Desk) -> None:
+    desk.patches(A, 0.3, SCENES)
+    desk.patches(B, 0.1, SCENES)
+    (found,) = desk.compare()
+    assert (found.metric, found.clusters, found.clusters_are) == ("micro_map", 25, "Sentinel-2 images")
+    assert found.mcnemar == ()
+    assert found.verdict == "A is better"
+    assert found.notes[0] == "resampled in 25 clusters (Sentinel-2 images)"
+
+
+def test_few_clusters_are_a_warning_and_one_is_none(desk: Desk) -> None:
+    desk.patches(A, 0.3, SCENES[:40])
+    desk.patches(B, 0.1, SCENES[:40])
+    (few,) = desk.compare()
+    assert few.clusters == 10
+    assert "that is few: intervals are too narrow" in few.notes[0]
+    desk.patches(A, 0.3, SCENES[:4])
+    desk.patches(B, 0.1, SCENES[:4])
+    (one,) = desk.compare()
+    assert one.clusters is None
+    assert one.notes[0].startswith("the samples are of one cluster (Sentinel-2 images): resampled one by one")
+
+
+def test_label_maps_are_compared_by_their_confusions(desk: Desk) -> None:
+    desk.tiles(A, 40)
+    desk.tiles(B, 20)
+    (found,) = desk.compare()
+    assert (found.metric, found.samples, found.clusters) == ("miou", 100, 2)
+    assert found.clusters_are == "blocks of 64 consecutive tiles"
+    assert found.a > found.b
+    assert "metric 'micro_map' not found" in desk.refusal(metric="micro_map")
+
+
+def test_another_metric_is_compared_where_it_is(desk: Desk) -> None:
+    for checkpoint, right in ((A, 180), (B, 150)):
+        desk.images(checkpoint, right)
+        desk.tiles(checkpoint, right // 4)
+    assert [one.task for one in desk.compare(metric="micro_map")] == ["eurosat-v1"]
+    assert [one.task for one in desk.compare(metric="macro_f1")] == ["dfc2020-v1", "eurosat-v1"]
+    with pytest.raises(UnknownNameError, match=r"metric 'macro_f2' not found; did you mean 'macro_f1'"):
+        desk.compare(metric="macro_f2")
+
+
+def test_seeds_are_compared_pair_by_pair(desk: Desk) -> None:
+    for seed in (0, 1):
+        desk.images(A, 170 + seed, seed=seed)
+        desk.images(B, 150, seed=seed)
+    desk.images(A, 10, seed=2)
+    (found,) = desk.compare()
+    assert found.seeds == ((0, 0), (1, 1))
+    assert found.a == pytest.approx((170 + 171) / 400)
+    assert len(found.mcnemar) == 2
+    assert "only A has seed 2, which is left out" in found.notes
+
+
+def test_fractions_are_compared_on_their_own(desk: Desk) -> None:
+    for checkpoint in (A, B):
+        desk.images(checkpoint, 180)
+        desk.images(checkpoint, 100, fraction=0.1)
+    assert {one.setting for one in desk.compare()} == {"linear-v1", "linear-v1, 0.1 of train"}
+    assert [one.setting for one in desk.compare(fractions=(0.1,))] == ["linear-v1, 0.1 of train"]
+    assert [one.setting for one in desk.compare(fractions=(1.0,))] == ["linear-v1"]
+
+
+def test_marked_runs_are_compared_only_where_there_are_no_others(desk: Desk) -> None:
+    for checkpoint in (A, B):
+        desk.images(checkpoint, 180, limit=200)
+    assert [one.setting for one in desk.compare()] == ["linear-v1, limit200"]
+    for checkpoint in (A, B):
+        desk.images(checkpoint, 180)
+    assert [one.setting for one in desk.compare()] == ["linear-v1"]
+
+
+def test_single_results_may_differ_in_seed_and_fraction(desk: Desk) -> None:
+    desk.images(A, 180)
+    less = desk.images(A, 150, fraction=0.1, seed=1)
+    place = "eurosat-v1/linear-v1/resnet18.random/seed0"
+    (found,) = desk.compare(place, less.stem[:10])
+    assert (found.setting, found.seeds) == ("linear-v1 / linear-v1, 0.1 of train", ((0, 1),))
+    assert found.verdict == "A is better"
+    assert "A and B are both runs/eurosat-v1" in desk.refusal(place, f"{place}.json")
+    assert "resnet18.random is a checkpoint and the other is none" in desk.refusal(place, A)
+
+
+def test_scores_of_another_run_are_told(desk: Desk) -> None:
+    desk.images(A, 180)
+    file = desk.images(B, 150)
+    file.write_bytes(desk.images("resnet50.random", 160).read_bytes())
+    (found,) = desk.compare()
+    assert found.b == 0.8
+    assert "the scores of B give accuracy 80.00, its results 75.00: the cache holds those of another" in found.notes[-1]
+
+
+def test_what_cannot_be_compared_is_refused_in_one_sentence(desk: Desk) -> None:
+    desk.images(A, 180)
+    desk.images(B, 150, seed=1)
+    assert desk.refusal(A, A) == "A and B are both resnet18.random; name two checkpoints, or two single results."
+    assert "did you mean 'resnet18.random'?" in desk.refusal("resnet18.randm")
+    assert "no result is called 'x'" in desk.refusal("x")
+    assert "A has eurosat-v1 linear-v1 (seed 0), B has eurosat-v1 linear-v1 (seed 1); run both" in desk.refusal()
+    desk.images(B, 150)
+    assert "A has no run of what was asked for" in desk.refusal(tasks=("so2sat",))
+    desk.patches(A, 0.1, SCENES)
+    places = "eurosat-v1/linear-v1/bandstats/seed0", "bigearthnet-v1/linear-v1/resnet18.random/seed0"
+    assert "A is on eurosat-v1 and B on bigearthnet-v1; only numbers on one version" in desk.refusal(*places)
+
+
+def test_other_samples_are_refused(desk: Desk) -> None:
+    desk.patches(A, 0.1, SCENES)
+    desk.patches(B, 0.1, SCENES[:-1])
+    assert "were run on different samples" in desk.refusal()
+
+
+def test_versions_of_a_task_do_not_compare(desk: Desk, make_result: Make) -> None:
+    desk.images(A, 180)
+    made = make_result("eurosat", B)
+    spec = made.spec.model_copy(update={"task": made.spec.task.model_copy(update={"version": 2})})
+    write_result(desk.results, made.model_copy(update={"spec": spec, "digest": spec.digest}))
+    assert "A has eurosat-v1 linear-v1 (seed 0), B has eurosat-v2 linear-v1 (seed 0); run both" in desk.refusal()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda file: file.unlink(), "are not in the cache"),
+        (lambda file: file.write_bytes(b"PK no archive"), "cannot be read"),
+        (lambda file: file.write_bytes(file.read_bytes()[:300]), "cannot be read"),
+        (lambda file: np.savez(file, ids=np.array(["id0"])), "cannot be read"),
+        (lambda file: file.write_bytes(b"\x93NUMPY\x01\x00"), "cannot be read"),
+        (lambda file: np.savez(file, ids=np.array(["id0"]), scores=np.eye(1), targets=np.ones(1)), "not of the test"),
+        (
+            lambda file: np.savez(file, ids=np.arange(200).astype(str), scores=np.eye(200), targets=np.arange(200)),
+            "not of",
+        ),
+    ],
+)
+def test_scores_that_are_no_use_are_refused_with_the_command(
+    desk: Desk, spoil: Callable[[Path], None], message: str
+) -> None:
+    desk.images(A, 180, fraction=0.1)
+    spoil(desk.images(B, 150, fraction=0.1))
+    refusal = desk.refusal()
+    assert message in refusal
+    command = shlex.split(refusal.split("`")[1])
+    assert " ".join(command).startswith("ssl4eo-bench run --task eurosat --protocol linear --checkpoint bandstats ")
+    assert {"--fraction", "0.1", "--force", str(desk.results), str(desk.cache)} <= set(command)
+    assert refusal.endswith("` (and --data-dir as before).")
+
+
+def test_other_labels_are_refused(desk: Desk) -> None:
+    desk.images(A, 180)
+    file = desk.images(B, 150)
+    arrays = dict(np.load(file))
+    np.savez(file, **arrays | {"targets": 1 - arrays["targets"]})
+    assert "was scored on other labels than" in desk.refusal()
+
+
+def test_resamples_must_reach_the_level() -> None:
+    assert resamples_needed(1) == 39
+    assert 2 / (resamples_needed(1) + 1) <= 0.05 < 2 / resamples_needed(1)
+    assert 30 * 2 / (resamples_needed(30) + 1) <= 0.05
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_the_figure_is_the_same_every_time(desk: Desk, tmp_path: Path, ending: str) -> None:
+    desk.images(A, 180)
+    desk.images(B, 150)
+    files = [tmp_path / f"{number}.{ending}" for number in range(2)]
+    for file in files:
+        draw_forest(desk.compare(), A, B, file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    if ending == "svg":
+        text = files[0].read_text(encoding="utf-8")
+        assert all(words in text for words in ("resnet18.random", "eurosat-v1", "+15.00", "evidence of a difference"))
+
+
+def test_comparisons_are_plain_json(desk: Desk) -> None:
+    desk.images(A, 180)
+    desk.images(B, 150)
+    (found,) = desk.compare()
+    assert json.loads(json.dumps(asdict(found)))["difference"] == found.difference
+    numbers = [value for value in asdict(found).values() if isinstance(value, float | int)]
+    assert {type(number) for number in numbers} == {float, int}

@@ -1,0 +1,63 @@
+"""`compare` as a user meets it, from real runs on the embedded sample."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Command = Callable[..., tuple[int, str, str]]
+
+RUN = ("run", "--task", "eurosat", "--checkpoint", "bandstats", "--sample", "--quiet")
+LINEAR, KNN = (f"eurosat-v1/{protocol}-v1/bandstats/seed0-sample" for protocol in ("linear", "knn"))
+
+
+@pytest.fixture
+def compare(command: Command) -> Command:
+    """Calls `compare` where bandstats was run with two protocols."""
+    for protocol in ("linear", "knn"):
+        assert command(*RUN, "--protocol", protocol)[0] == 0
+    return lambda *arguments: command("compare", *arguments)
+
+
+def test_a_comparison_from_runs_to_figure(compare: Command, command: Command) -> None:
+    code, out, err = compare(LINEAR, KNN, "--resamples", 100, "--figure", "forest.png", "--quiet")
+    assert (code, err) == (0, "")
+    assert re.search(r"eurosat-v1 +linear-v1, sample / knn-v1, sample +1 +240 +accuracy", out)
+    assert re.search(r"^(A is better|B is better|no evidence of a difference): eurosat-v1 \(", out, re.MULTILINE)
+    assert "note  eurosat-v1: ids do not tell which samples are neighbours" in out
+    assert Path("forest.png").read_bytes().startswith(b"\x89PNG")
+
+    code, out, _ = compare(LINEAR, KNN, "--resamples", 100, "--metric", "micro_map", "--json")
+    found = json.loads(out)
+    assert (code, found["a"], found["resamples"]) == (0, LINEAR, 100)
+    (one,) = found["comparisons"]
+    shown = json.loads(command("show", LINEAR, "--json")[1])
+    assert one["a"] == pytest.approx(shown["metrics"]["test"]["micro_map"]["value"], abs=1e-9)
+    assert one["verdict"] in {"A is better", "B is better", "no evidence of a difference"}
+
+    for file in (Path().resolve().parent / "cache" / "scores").glob("*.npz"):
+        file.unlink()
+    code, _, err = compare(LINEAR, KNN)
+    assert code == 2
+    assert "scores of runs/eurosat-v1/linear-v1/bandstats/seed0-sample.json and 1 more are not in the cache" in err
+    again = shlex.split(err.split("`")[1])
+    assert command(*again[1:], "--quiet")[0] == 0
+    assert "scores of runs/eurosat-v1/knn-v1/bandstats/seed0-sample.json are not in" in compare(LINEAR, KNN)[2]
+
+
+def test_options_that_cannot_be_are_refused(command: Command) -> None:
+    Path("results").mkdir()
+    for arguments, message in (
+        (("a", "b", "--figure", "forest.bmp"), "--figure forest.bmp must end in .png, .svg or .pdf."),
+        (("a", "b"), "no result is called 'a'"),
+        (("a", "a"), "A and B are both a"),
+        (("a", "b", "--resamples", "0"), "0 is not above 0"),
+        (("a",), "the following arguments are required: B"),
+    ):
+        code, _, err = command("compare", *arguments)
+        assert code == 2
+        assert message in err
+        assert "Traceback" not in err
