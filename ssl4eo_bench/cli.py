@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_list(commands)
     _add_show(commands)
     _add_generated(commands)
+    _add_check(commands)
     _add_data(commands)
     _add_cache(commands)
     return parser
@@ -269,6 +270,18 @@ def _add_generated(commands: Any) -> None:
         commands, "leaderboard", "runs.leaderboard", "Write leaderboard.csv and .md anew from the result files."
     )
     _add_results(parser)
+
+
+def _add_check(commands: Any) -> None:
+    parser = _command(
+        commands, "check", "check.check", "Check results, alone and against what they were; exits 1 on findings."
+    )
+    _add_results(parser)
+    parser.add_argument(
+        "--against", metavar="BASE", help="a commit or a results directory (default: the last commit, HEAD)"
+    )
+    parser.add_argument("--markdown", type=_path, metavar="FILE", help="write the findings as Markdown")
+    parser.add_argument("--junit", type=_path, metavar="FILE", help="write them as JUnit XML")
 
 
 def _add_data(commands: Any) -> None:

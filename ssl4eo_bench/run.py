@@ -23,7 +23,6 @@ from ssl4eo_bench.protocols.knn import fit_knn
 from ssl4eo_bench.protocols.linear import LinearProbe
 from ssl4eo_bench.protocols.probe import Probe
 from ssl4eo_bench.results.files import (
-    SCHEMA_VERSION,
     ClassResult,
     EpochResult,
     MetricValue,
@@ -32,6 +31,7 @@ from ssl4eo_bench.results.files import (
     RunResult,
     Selection,
 )
+from ssl4eo_bench.results.schema import SCHEMA_VERSION
 from ssl4eo_bench.spec.protocols import Finetune, Knn, Linear
 from ssl4eo_bench.spec.tasks import Split, SplitName
 from ssl4eo_bench.stages.extraction import Computed

@@ -24,7 +24,7 @@ ALLOWED = {
     "data": BASE | {"spec"},
     "metrics": {"errors"},
     "backbones": BASE | {"spec"},
-    "results": {"errors", "storage", "spec", "metrics"},
+    "results": {"errors", "progress", "storage", "spec", "metrics"},
     "protocols": BASE | {"spec", "metrics"},
     "plan": BASE | {"spec", "data", "backbones"},
     "stages": BASE | {"spec", "data", "backbones", "metrics", "protocols", "plan"},

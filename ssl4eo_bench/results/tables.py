@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from ssl4eo_bench.errors import ResultError
-from ssl4eo_bench.results.files import RunResult, read_results
+from ssl4eo_bench.errors import ResultFileError
+from ssl4eo_bench.results.files import RunResult, generating, read_results
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS
 from ssl4eo_bench.storage import write_text
@@ -24,20 +24,24 @@ MARKDOWN_START = "| protocol | checkpoint | seeds | mean |"
 
 def write_tables(results: Path) -> list[Path]:
     """Write the table of every task and protocol, remove stale ones, and return what is there now."""
-    found = read_results(results)
-    written = []
+    with generating(results):
+        written = _write(results, table_texts(read_results(results)))
+        for file in set((results / "tables").glob("*-v*.*-v*.csv")) - set(written):
+            _remove_generated(file, *TABLE_STARTS)
+    return written
+
+
+def table_texts(found: Sequence[RunResult]) -> dict[str, str]:
+    """The tables of all results, by their place below the results directory."""
+    texts = {}
     for sample in (False, True):
         chosen = _of_kind(found, sample=sample)
         for name in sorted({_table_name(result) for result in chosen}):
             rows = [result for result in chosen if _table_name(result) == name]
             _require_one_split(rows)
             for kind, frame in (("", _table(rows)), (".summary", _summary(rows))):
-                file = results / "tables" / f"{name}{kind}{_mark(sample)}.csv"
-                write_text(file, _csv(frame))
-                written.append(file)
-    for file in set((results / "tables").glob("*-v*.*-v*.csv")) - set(written):
-        _remove_generated(file, *TABLE_STARTS)
-    return written
+                texts[f"tables/{name}{kind}{_mark(sample)}.csv"] = _csv(frame)
+    return texts
 
 
 def write_leaderboard(results: Path) -> list[Path]:
@@ -45,20 +49,30 @@ def write_leaderboard(results: Path) -> list[Path]:
 
     Runs on a fraction of the training samples do not stand there.
     """
-    found = read_results(results)
-    written = []
-    for sample in (False, True):
-        chosen = [result for result in _of_kind(found, sample=sample) if result.spec.fraction is None]
-        files = [results / f"leaderboard{_mark(sample)}.{ending}" for ending in ("csv", "md")]
-        if chosen:
-            board = leaderboard(chosen)
-            write_text(files[0], _csv(board))
-            write_text(files[1], markdown(board))
-            written += files
-        else:
-            for file, start in zip(files, (BOARD_START, MARKDOWN_START), strict=True):
+    with generating(results):
+        written = _write(results, leaderboard_texts(read_results(results)))
+        for ending, start in (("csv", BOARD_START), ("md", MARKDOWN_START)):
+            for file in {results / f"leaderboard{_mark(sample)}.{ending}" for sample in (False, True)} - set(written):
                 _remove_generated(file, start)
     return written
+
+
+def leaderboard_texts(found: Sequence[RunResult]) -> dict[str, str]:
+    """The leaderboards of all results, by their place below the results directory."""
+    texts = {}
+    for sample in (False, True):
+        chosen = [result for result in _of_kind(found, sample=sample) if result.spec.fraction is None]
+        if chosen:
+            board = leaderboard(chosen)
+            texts[f"leaderboard{_mark(sample)}.csv"] = _csv(board)
+            texts[f"leaderboard{_mark(sample)}.md"] = markdown(board)
+    return texts
+
+
+def _write(results: Path, texts: dict[str, str]) -> list[Path]:
+    for place, text in texts.items():
+        write_text(results / place, text)
+    return [results / place for place in texts]
 
 
 def _remove_generated(file: Path, *starts: str) -> None:
@@ -154,9 +168,10 @@ def _require_one_split(results: Sequence[RunResult]) -> None:
     first = results[0]
     for other in results[1:]:
         if other.spec.task.splits != first.spec.task.splits:
-            raise ResultError(
-                f"{other.spec.path} was run on other samples than {first.spec.path}; run one of them again on the same "
-                "data, or remove it."
+            raise ResultFileError(
+                other.spec.path,
+                f"was run on other samples than {first.spec.path}",
+                "run one of them again on the same data, or remove it",
             )
 
 
