@@ -18,7 +18,8 @@ def check(arguments: Arguments) -> int:
     report = check(arguments.results, base, progress_for(quiet=False))
     if report.findings:
         rows = [(one.file, one.what, one.cure) for one in report.findings]
-        table("", ["file", "what is wrong", "cure"], rows)
+        columns = ["file", "what is wrong", "cure"]
+        table("", columns, rows, prose=columns)
     for note in report.notes:
         line(f"note: {note}")
     compared = f"compared with {base.name}" if base else "compared with nothing, since there is no commit"

@@ -8,7 +8,8 @@ import pytest
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results.check.base import base_of
 from ssl4eo_bench.results.files import result_files
-from tests.results.check.conftest import Git, only, report_on
+from tests.conftest import Git
+from tests.results.check.conftest import only, report_on
 from tests.results.check.test_gate import OTHER, RUN
 
 

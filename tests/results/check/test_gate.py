@@ -11,7 +11,8 @@ from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results.files import result_files
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.tasks import Task
-from tests.results.check.conftest import Git, only, report_on
+from tests.conftest import Git
+from tests.results.check.conftest import only, report_on
 from tests.results.forging import forge, regenerate
 from tests.results.test_schema import FROZEN
 

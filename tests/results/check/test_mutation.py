@@ -1,6 +1,6 @@
 """No byte of a result file or a generated file can change unseen."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from tests.results.test_schema import FROZEN
 
 SMALL = FROZEN / "runs/eurosat-rgb-v1/knn-v1/bandstats/seed0-fraction0.5-sample.json"
 
-MUTATIONS = {
+MUTATIONS: dict[str, Callable[[bytes], bytes]] = {
     "flipped": lambda byte: bytes([byte[0] ^ 1]),  # another digit, another letter, no white space any more
     "in the other case": lambda byte: bytes([byte[0] ^ 32]),
     "a space": lambda byte: b" ",
