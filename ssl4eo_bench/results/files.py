@@ -13,7 +13,7 @@ from ssl4eo_bench.results import schema
 from ssl4eo_bench.results.schema import Content
 from ssl4eo_bench.spec.canonical import Frozen, digest, first_fault
 from ssl4eo_bench.spec.runs import RunSpec
-from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS, Split, SplitName
+from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS, SPLITS, Split, SplitName
 from ssl4eo_bench.storage import LOCK, locked, write_text
 
 CURE = "restore it, or remove it and run again"
@@ -125,6 +125,8 @@ class RunResult(Frozen):
             raise ValueError(f"test has no {', '.join(sorted(missing))}")
         if not all(0 <= metric.value <= 1 for metrics in self.metrics.values() for metric in metrics.values()):
             raise ValueError("a metric is not a fraction between 0 and 1")
+        if set(self.counts) != set(SPLITS):
+            raise ValueError(f"counts are of {', '.join(self.counts) or 'nothing'}, not of {', '.join(SPLITS)}")
         if self.counts != {split: found.count for split, found in self.spec.task.splits.items()}:
             raise ValueError("counts are not those of the splits")
         if self.spec.protocol.name != "knn" and (self.selection.C is None or not self.selection.path):
@@ -256,14 +258,23 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def require_directory(results: Path) -> None:
+    """Refuse a results directory that is not there.
+
+    Raises:
+        ResultError: naming it.
+    """
+    if not results.is_dir():
+        raise ResultError(f"results directory {results} does not exist; name yours with --results.")
+
+
 def result_files(results: Path) -> list[Path]:
     """Where every result below a results directory is, in order.
 
     Raises:
         ResultError: if the directory is absent.
     """
-    if not results.is_dir():
-        raise ResultError(f"results directory {results} does not exist; name yours with --results.")
+    require_directory(results)
     return sorted((results / "runs").rglob("*.json"))
 
 
@@ -281,9 +292,11 @@ def generating(results: Path) -> Iterator[None]:
     """Keep other processes from generating files from these results, from reading the results on.
 
     Who comes last has read what all others wrote: otherwise tables could be replaced by older ones.
+
+    Raises:
+        ResultError: if the directory is absent.
     """
-    if not results.is_dir():
-        raise ResultError(f"results directory {results} does not exist; name yours with --results.")
+    require_directory(results)
     with locked(results / LOCK, waiting=lambda: None):
         yield
 

@@ -96,6 +96,10 @@ INVALID: dict[str, Change] = {
     "a metric is not a fraction between 0 and 1": lambda raw: metric(raw).update(value=5.0),
     "test has no micro_map": lambda raw: raw["metrics"]["test"].pop("micro_map"),
     "counts are not those of the splits": lambda raw: raw["counts"].update(train=16201),
+    "counts are of train, test, not of train, val, test": lambda raw: (
+        raw["counts"].pop("val"),
+        raw["spec"]["task"]["splits"].pop("val"),
+    ),
     "was formatted anew": lambda raw: raw.update(counts=raw.pop("counts")),  # last now
 }
 

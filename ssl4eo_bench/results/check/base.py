@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results.check.tolerances import TOLERANCES
+from ssl4eo_bench.results.files import require_directory
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,7 @@ def base_of(results: Path, against: str | None) -> Base | None:
         raise ResultError("--against is empty; name a commit or a results directory.")
     if against is not None and Path(against).is_dir():
         return _of_folder(Path(against))
-    if not results.is_dir():
-        raise ResultError(f"results directory {results} does not exist; name yours with --results.")
+    require_directory(results)
     if not _in_repository(results):
         if against is None:
             return None

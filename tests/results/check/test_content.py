@@ -93,10 +93,6 @@ FAULTS: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
         lambda raw: raw["metrics"]["test"]["accuracy"].update(value=0.123),
     ),
     "has other labels than task": ("multiclass", lambda raw: raw["classes"][0].update(name="Sea")),
-    "has no val samples": (
-        "multiclass",
-        lambda raw: (raw["counts"].pop("val"), raw["spec"]["task"]["splits"].pop("val")),
-    ),
 }
 
 
