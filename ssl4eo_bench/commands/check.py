@@ -22,8 +22,7 @@ def check(arguments: Arguments) -> int:
         table("", columns, rows, prose=columns)
     for note in report.notes:
         line(f"note: {note}")
-    compared = f"compared with {base.name}" if base else "compared with nothing, since there is no commit"
-    line(f"{report.summary} ({compared})")
+    line(report.summary)
     if arguments.markdown:
         write_text(arguments.markdown, as_markdown(report))
     if arguments.junit:

@@ -31,12 +31,14 @@ class Report:
     Attributes:
         results: the result files that were checked, as places below the results directory.
         generated: the files that these results give, or that look as if they had been given by results.
+        against: what they were compared with, for people; none where there was nothing.
         findings: in the order of their files.
         notes: what could not be checked, and why.
     """
 
     results: tuple[str, ...]
     generated: tuple[str, ...]
+    against: str | None
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
 
@@ -44,7 +46,8 @@ class Report:
     def summary(self) -> str:
         """The outcome in one line."""
         counts = f"{_count(len(self.results), 'result file')}, {_count(len(self.generated), 'generated file')}"
-        return f"{counts}: {_count(len(self.findings), 'finding') if self.findings else 'all is well'}"
+        compared = "compared with nothing" if self.against is None else f"compared with {self.against}"
+        return f"{counts}, {compared}: {_count(len(self.findings), 'finding') if self.findings else 'all is well'}"
 
 
 def as_markdown(report: Report) -> str:

@@ -54,9 +54,12 @@ def check(results: Path, base: Base | None, progress: Progress) -> Report:
         changed = {place for place, content in base.runs.items() if stored.contents.get(place) != content}
         findings += changes(base, stored.contents.keys(), stored.found, changed, tolerances)
     texts, more, notes = _generate(results, stored)
+    if base is None:
+        notes.append("nothing was compared with what it was, since these results are in no commit")
     return Report(
         results=tuple(stored.contents),
         generated=tuple(sorted({*texts, *present(results)})),
+        against=base.name if base else None,
         findings=tuple(sorted({*findings, *more})),
         notes=(*notes, *_unknown_tasks(stored.found.values())),
     )

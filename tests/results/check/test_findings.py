@@ -10,14 +10,18 @@ FINDINGS = (
     Finding("runs/gone.json", "was removed", "restore it"),
 )
 REPORT = Report(
-    results=("runs/a.json", "runs/b.json"), generated=("leaderboard.csv",), findings=FINDINGS, notes=("a note",)
+    results=("runs/a.json", "runs/b.json"),
+    generated=("leaderboard.csv",),
+    against="main",
+    findings=FINDINGS,
+    notes=("a note",),
 )
-CLEAN = Report(results=("runs/a.json",), generated=(), findings=())
+CLEAN = Report(results=("runs/a.json",), generated=(), against=None, findings=())
 
 
 def test_the_summary_counts() -> None:
-    assert REPORT.summary == "2 result files, 1 generated file: 3 findings"
-    assert CLEAN.summary == "1 result file, 0 generated files: all is well"
+    assert REPORT.summary == "2 result files, 1 generated file, compared with main: 3 findings"
+    assert CLEAN.summary == "1 result file, 0 generated files, compared with nothing: all is well"
 
 
 def test_markdown_has_a_row_for_each_finding() -> None:
