@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_leaderboard(commands)
     _add_export(commands)
     _add_report(commands)
+    _add_check(commands)
     _add_data(commands)
     _add_cache(commands)
     return parser
@@ -359,6 +360,18 @@ def _add_report(commands: Any) -> None:
     parser.add_argument("--figures", type=_path, metavar="DIR", help="write each figure as PNG, SVG and PDF, too")
     _add_cache_dir(parser)
     _add_quiet(parser)
+
+
+def _add_check(commands: Any) -> None:
+    parser = _command(
+        commands, "check", "check.check", "Check results, alone and against what they were; exits 1 on findings."
+    )
+    _add_results(parser)
+    parser.add_argument(
+        "--against", metavar="BASE", help="a commit or a results directory (default: the last commit, HEAD)"
+    )
+    parser.add_argument("--markdown", type=_path, metavar="FILE", help="write the findings as Markdown")
+    parser.add_argument("--junit", type=_path, metavar="FILE", help="write them as JUnit XML")
 
 
 def _add_data(commands: Any) -> None:

@@ -118,6 +118,7 @@ def table(
     *,
     right: Sequence[str] = (),
     spare: Sequence[str] = (),
+    prose: Sequence[str] = (),
 ) -> None:
     """Print a table to stdout.
 
@@ -127,13 +128,14 @@ def table(
         rows: cells in the order of the columns.
         right: columns of numbers.
         spare: columns that are left out on a narrow terminal, the first of them first.
+        prose: columns that take several lines on a narrow terminal; the last one always may.
     """
     console, cells = _stdout(), [[str(cell) for cell in row] for row in rows]
     left_out: list[str] = []
-    drawn = _drawn(title, columns, cells, right, left_out)
+    drawn = _drawn(title, columns, cells, right, left_out, prose)
     while len(left_out) < len(spare) and _natural_width(console, drawn) > console.width:
         left_out.append(spare[len(left_out)])
-        drawn = _drawn(title, columns, cells, right, left_out)
+        drawn = _drawn(title, columns, cells, right, left_out, prose)
     with console.capture() as captured:
         console.print(drawn)
     for text in captured.get().splitlines():
@@ -147,13 +149,19 @@ def _natural_width(console: Console, drawn: Table) -> int:
 
 
 def _drawn(
-    title: str, columns: Sequence[str], rows: list[list[str]], right: Sequence[str], left_out: Sequence[str]
+    title: str,
+    columns: Sequence[str],
+    rows: list[list[str]],
+    right: Sequence[str],
+    left_out: Sequence[str],
+    prose: Sequence[str],
 ) -> Table:
     drawn = Table(title=title or None, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     shown = [position for position, column in enumerate(columns) if column not in left_out]
     for position in shown:
         justify: Literal["left", "right"] = "right" if columns[position] in right else "left"
-        drawn.add_column(columns[position], justify=justify, overflow="fold", no_wrap=position != shown[-1])
+        whole = position != shown[-1] and columns[position] not in prose
+        drawn.add_column(columns[position], justify=justify, overflow="fold", no_wrap=whole)
     for row in rows:
         drawn.add_row(*(Text(row[position]) for position in shown))
     return drawn

@@ -13,7 +13,8 @@
     ├── TrainingError         training a network cannot go on
     ├── CacheError            the cache cannot be used
     ├── WriteError            a file cannot be written
-    └── ResultError           a result file or a results directory cannot be used
+    └── ResultError           results cannot be used
+        └── ResultFileError   one file of them cannot; carries what is wrong with it
 
 Each message is one sentence that says what was found, what was expected and what to do. The command line prints it
 without a traceback and exits with status 2; every other exception is a fault of this package and keeps its traceback.
@@ -21,6 +22,7 @@ without a traceback and exits with status 2; every other exception is a fault of
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import PurePath
 
 
 class BenchError(Exception):
@@ -82,7 +84,23 @@ class WriteError(BenchError):
 
 
 class ResultError(BenchError):
-    """A result file or a results directory that cannot be used."""
+    """Results that cannot be used."""
+
+
+class ResultFileError(ResultError):
+    """A result file that cannot be used.
+
+    Attributes:
+        file: where it is.
+        what: is wrong with it, as the rest of a sentence that begins with its name.
+        cure: what to do.
+    """
+
+    def __init__(self, file: PurePath, what: str, cure: str) -> None:
+        super().__init__(f"result file {file} {what}; {cure}.")
+        self.file = file
+        self.what = what
+        self.cure = cure
 
 
 def shortlist(names: Iterable[str], *, at_most: int = 5) -> str:

@@ -23,7 +23,6 @@ from ssl4eo_bench.protocols.linear import LinearProbe
 from ssl4eo_bench.protocols.probe import Probe
 from ssl4eo_bench.protocols.tuned import Tuned
 from ssl4eo_bench.results.files import (
-    SCHEMA_VERSION,
     ClassResult,
     EpochResult,
     MetricValue,
@@ -33,6 +32,7 @@ from ssl4eo_bench.results.files import (
     RunResult,
     Selection,
 )
+from ssl4eo_bench.results.schema import SCHEMA_VERSION
 from ssl4eo_bench.spec.protocols import Finetune, Knn, linear_settings
 from ssl4eo_bench.spec.recipes import Recipe
 from ssl4eo_bench.spec.tasks import Split, SplitName

@@ -1,7 +1,9 @@
 """What several tests need: the real data if they are here, the embedded sample, and a way to call the command line."""
 
 import os
-from collections.abc import Callable, Iterator
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -15,6 +17,8 @@ from tests.remote import Remote, serving
 
 ROOT = Path(__file__).resolve().parents[1]
 
+Git = Callable[..., str]
+
 # The same examples every time, and no deadline: a busy machine is no fault of the code.
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("suite")
@@ -22,6 +26,19 @@ hypothesis.settings.load_profile("suite")
 
 def real_data_dir() -> Path:
     return Path(os.environ.get("SSL4EO_BENCH_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+
+def without(modules: Iterable[str], folder: Path) -> str:
+    """A PYTHONPATH with which these cannot be imported; it goes through `folder`."""
+    (folder / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] in {sorted(modules)}:\n"
+        "            raise ImportError(f'{name} is absent')\n"
+        "sys.meta_path.insert(0, Absent())\n"
+    )
+    return os.pathsep.join((str(folder), str(ROOT)))
 
 
 @pytest.fixture(scope="session")
@@ -81,3 +98,39 @@ def command(
         return code, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A copy of the results of this repository, in no repository."""
+    if not (ROOT / "results").is_dir():
+        pytest.skip("the repository's results are not here")
+    return Path(shutil.copytree(ROOT / "results", tmp_path / "repository" / "results"))
+
+
+@pytest.fixture
+def git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Git:
+    """Calls git in `repository`, as nobody in particular."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    (tmp_path / "repository").mkdir(exist_ok=True)
+
+    def call(*arguments: str) -> str:
+        who = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org")
+        done = subprocess.run(
+            ["git", *who, *arguments], cwd=tmp_path / "repository", capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    return call
+
+
+@pytest.fixture
+def committed(results: Path, git: Git) -> Path:
+    """The same results, committed."""
+    git("init", "--quiet", "--initial-branch", "main")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "results")
+    return results

@@ -1,13 +1,14 @@
 """The rooms and the direction of imports between them, and what must start without torch."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, without
 
 PACKAGE = ROOT / "ssl4eo_bench"
 
@@ -125,6 +126,7 @@ def test_nothing_in_the_package_names_a_dataset() -> None:
         ["report"],
         ["compare", "--help"],
         ["compare", "bandstats", "resnet18.random"],
+        ["check"],
         ["list", "runs"],
         ["data", "status"],
         ["data", "download", "--help"],
@@ -143,3 +145,26 @@ def test_commands_that_compute_nothing_leave_torch_alone(arguments: list[str], t
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["check"], ["tables"], ["leaderboard"], ["list", "runs"], ["show", "eurosat-rgb-v1/linear-v1/bandstats/seed0"]],
+    ids=" ".join,
+)
+def test_results_are_read_where_nothing_that_computes_is_installed(
+    arguments: list[str], results: Path, tmp_path: Path
+) -> None:
+    before = {file: file.read_bytes() for file in results.rglob("*") if file.is_file()}
+    path = without({"torch", "timm", "rasterio", "h5py", "openvino", "sklearn"}, tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "ssl4eo_bench", *arguments],
+        cwd=results.parent,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    assert {file: file.read_bytes() for file in before} == before

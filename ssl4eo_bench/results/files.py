@@ -1,19 +1,21 @@
 """Result files: one JSON for each run, in a place that follows from its content."""
 
 import json
-from pathlib import Path
-from typing import Any, Final, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import Any, Literal
 
 from pydantic import ValidationError, model_validator
 
-from ssl4eo_bench.errors import ResultError
+from ssl4eo_bench.errors import ResultError, ResultFileError
+from ssl4eo_bench.results import schema
+from ssl4eo_bench.results.schema import Content
 from ssl4eo_bench.spec.canonical import Frozen, digest, first_fault
 from ssl4eo_bench.spec.recipes import Recipe
 from ssl4eo_bench.spec.runs import RunSpec
-from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS, Split, SplitName
-from ssl4eo_bench.storage import write_text
-
-SCHEMA_VERSION: Final = 1
+from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS, SPLITS, Split, SplitName
+from ssl4eo_bench.storage import LOCK, locked, write_text
 
 CURE = "restore it, or remove it and run again"
 
@@ -151,6 +153,8 @@ class RunResult(Frozen):
             raise ValueError(f"test has no {', '.join(sorted(missing))}")
         if not all(0 <= metric.value <= 1 for metrics in self.metrics.values() for metric in metrics.values()):
             raise ValueError("a metric is not a fraction between 0 and 1")
+        if set(self.counts) != set(SPLITS):
+            raise ValueError(f"counts are of {', '.join(self.counts) or 'nothing'}, not of {', '.join(SPLITS)}")
         if self.counts != {split: found.count for split, found in self.spec.task.splits.items()}:
             raise ValueError("counts are not those of the splits")
         if self.spec.protocol.name in ("linear", "finetune") and (self.selection.C is None or not self.selection.path):
@@ -184,7 +188,7 @@ def check_writable(results: Path) -> None:
         results.mkdir(parents=True, exist_ok=True)
         probe = results / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process probes at the same time
     except OSError as error:
         raise ResultError(
             f"results directory {results} cannot be written ({error.strerror}); name another with --results."
@@ -194,36 +198,114 @@ def check_writable(results: Path) -> None:
 def write_result(results: Path, result: RunResult) -> Path:
     """Store a result whole, in the place that follows from its spec."""
     file = results / result.spec.path
-    content = result.model_dump(mode="json", exclude_none=True) | {"checksum": result.checksum}
-    write_text(file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(file, _as_written(_content(result)))
     return file
+
+
+def _content(result: RunResult) -> Content:
+    return result.model_dump(mode="json", exclude_none=True) | {"checksum": result.checksum}
+
+
+def _as_written(content: Content) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
 def read_result(file: Path) -> RunResult:
     """A stored result, checked.
 
     Raises:
-        ResultError: if it cannot be read, comes from a newer version, was edited, or lies in the wrong place.
+        ResultFileError: if it cannot be read, comes from a newer version, was edited, or lies in the wrong place.
+    """
+    return parse_result(result_bytes(file), file)
+
+
+def result_bytes(file: Path) -> bytes:
+    """The bytes of a result file, unchecked.
+
+    Raises:
+        ResultFileError: if it cannot be read.
     """
     try:
-        raw: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ResultError(f"result file {file} cannot be read ({error}); {CURE}.") from error
-    checksum = raw.pop("checksum", None) if isinstance(raw, dict) else None
-    version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise ResultError(
-            f"result file {file} has schema {version}, this version reads up to {SCHEMA_VERSION}; upgrade ssl4eo-bench."
-        )
+        return file.read_bytes()
+    except OSError as error:
+        raise ResultFileError(file, f"cannot be read ({error.strerror})", CURE) from error
+
+
+def parse_result(stored: bytes, file: PurePath) -> RunResult:
+    """The result that the bytes of a file hold, checked: they must be the very ones that were written.
+
+    Args:
+        stored: the bytes.
+        file: the place they are from.
+
+    Raises:
+        ResultFileError: if they come from a newer version, were edited, or belong to another place.
+    """
     try:
-        result = RunResult.model_validate_json(json.dumps(raw))
+        raw = json.loads(stored.decode("utf-8"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise ResultFileError(file, f"cannot be read ({error})", CURE) from error
+    if not isinstance(raw, dict):
+        raise ResultFileError(file, "cannot be read (it holds no keys)", CURE)
+    checksum = raw.pop("checksum", None)
+    version = raw.get("schema_version")
+    if isinstance(version, int) and version > schema.SCHEMA_VERSION:
+        upgrade = f"has schema {version}, this version reads up to {schema.SCHEMA_VERSION}"
+        raise ResultFileError(file, upgrade, "upgrade ssl4eo-bench")
+    if checksum != _checksum(raw):
+        raise ResultFileError(file, "was edited: its checksum is not that of its content", CURE)
+    try:
+        result = RunResult.model_validate_json(json.dumps(schema.updated(raw)))
     except ValidationError as error:
-        raise ResultError(f"result file {file} is not valid: {first_fault(error)}; {CURE}.") from None
-    if result.digest != result.spec.digest or checksum != result.checksum:
-        raise ResultError(f"result file {file} was edited: its checksum is not that of its content; {CURE}.")
+        raise ResultFileError(file, f"is not valid: {first_fault(error)}", CURE) from None
+    except ValueError as error:
+        raise ResultFileError(file, f"is not valid: {error}", CURE) from None
+    if result.digest != result.spec.digest:
+        raise ResultFileError(file, "was edited: its digest is not that of its specification", CURE)
+    # An old file is formatted like those of today, but has other keys.
+    whole = _content(result) if version == schema.SCHEMA_VERSION else raw | {"checksum": checksum}
+    if stored != _as_written(whole).encode():
+        raise ResultFileError(file, "was formatted anew: its bytes are not those that were written", CURE)
     if file.parts[-len(result.spec.path.parts) :] != result.spec.path.parts:
-        raise ResultError(f"result file {file} belongs at {result.spec.path}; move it back.")
+        raise ResultFileError(file, f"belongs at {result.spec.path}", "move it back")
     return result
+
+
+def _checksum(content: Content) -> str | None:
+    """Of the content of a file as it was written, whatever version that was; none of what no result can be."""
+    try:
+        return digest(content)
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON would let a second value of a key replace the first in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} is given twice")
+    return found
+
+
+def require_directory(results: Path) -> None:
+    """Refuse a results directory that is not there.
+
+    Raises:
+        ResultError: naming it.
+    """
+    if not results.is_dir():
+        raise ResultError(f"results directory {results} does not exist; name yours with --results.")
+
+
+def result_files(results: Path) -> list[Path]:
+    """Where every result below a results directory is, in order.
+
+    Raises:
+        ResultError: if the directory is absent.
+    """
+    require_directory(results)
+    return sorted((results / "runs").rglob("*.json"))
 
 
 def read_results(results: Path) -> list[RunResult]:
@@ -232,9 +314,21 @@ def read_results(results: Path) -> list[RunResult]:
     Raises:
         ResultError: if the directory is absent or one of the files cannot be used.
     """
-    if not results.is_dir():
-        raise ResultError(f"results directory {results} does not exist; name yours with --results.")
-    return [read_result(file) for file in sorted((results / "runs").rglob("*.json"))]
+    return [read_result(file) for file in result_files(results)]
+
+
+@contextmanager
+def generating(results: Path) -> Iterator[None]:
+    """Keep other processes from generating files from these results, from reading the results on.
+
+    Who comes last has read what all others wrote: otherwise tables could be replaced by older ones.
+
+    Raises:
+        ResultError: if the directory is absent.
+    """
+    require_directory(results)
+    with locked(results / LOCK, waiting=lambda: None):
+        yield
 
 
 def find_result(results: Path, name: str) -> RunResult:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ssl4eo_bench.errors import ResultError
+from ssl4eo_bench.errors import ResultFileError
 from ssl4eo_bench.results.files import RunResult
 from ssl4eo_bench.storage import write_text
 
@@ -35,15 +35,16 @@ def require_one_split(results: Sequence[RunResult]) -> None:
     """Numbers on different samples do not compare, also where nobody published the official ones.
 
     Raises:
-        ResultError: if results of one task are of different splits.
+        ResultFileError: if results of one task are of different splits.
     """
     first: dict[str, RunResult] = {}
     for result in results:
         other = first.setdefault(result.spec.task_slug, result)
         if result.spec.task.splits != other.spec.task.splits:
-            raise ResultError(
-                f"{result.spec.path} was run on other samples than {other.spec.path}; run one of them again on the "
-                "same data, or remove it."
+            raise ResultFileError(
+                result.spec.path,
+                f"was run on other samples than {other.spec.path}",
+                "run one of them again on the same data, or remove it",
             )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssl4eo_bench.errors import ResultError, shortlist
-from ssl4eo_bench.results.files import RunResult, read_results
+from ssl4eo_bench.results.files import RunResult, generating, read_results
 from ssl4eo_bench.results.generated import csv_text, entering, mark, on_all_samples, write_generated
 from ssl4eo_bench.results.published import PublishedNumber, published_numbers
 from ssl4eo_bench.results.selection import is_of
@@ -16,8 +16,9 @@ STARTS = ("rank,protocol,checkpoint,", HEADING)
 
 def write_leaderboard(results: Path) -> list[Path]:
     """Write `leaderboard.csv` and `.md` of the official results, and those of the sample; none without results."""
-    texts = leaderboard_files(read_results(results), published_numbers(results))
-    return write_generated(results, texts, [results / name for name in _names()], *STARTS)
+    with generating(results):
+        texts = leaderboard_files(read_results(results), published_numbers(results))
+        return write_generated(results, texts, [results / name for name in _names()], *STARTS)
 
 
 def leaderboard_files(results: Sequence[RunResult], published: Sequence[PublishedNumber]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from ssl4eo_bench.results.files import RunResult, read_results
+from ssl4eo_bench.results.files import RunResult, generating, read_results
 from ssl4eo_bench.results.generated import csv_text, entering, mark, require_one_split, write_generated
 from ssl4eo_bench.spec.tasks import MAIN_METRIC
 
@@ -15,8 +15,9 @@ STARTS = ("checkpoint,seed,", "checkpoint,fraction,seeds,")
 
 def write_tables(results: Path) -> list[Path]:
     """Write the table of every task and protocol, remove stale ones, and return what is there now."""
-    there = (results / "tables").glob("*-v*.*-v*.csv")
-    return write_generated(results, table_files(read_results(results)), there, *STARTS)
+    with generating(results):
+        there = (results / "tables").glob("*-v*.*-v*.csv")
+        return write_generated(results, table_files(read_results(results)), there, *STARTS)
 
 
 def table_files(results: Sequence[RunResult]) -> dict[str, str]:

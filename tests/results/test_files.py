@@ -1,10 +1,11 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ssl4eo_bench.errors import ResultError
+from ssl4eo_bench.errors import ResultError, ResultFileError
 from ssl4eo_bench.results.files import (
     RunResult,
     check_writable,
@@ -13,6 +14,7 @@ from ssl4eo_bench.results.files import (
     read_results,
     write_result,
 )
+from tests.results.forging import Change, forge
 
 Make = Callable[..., RunResult]
 
@@ -46,14 +48,13 @@ def spoilt(file: Path, old: str, new: str) -> None:
     [
         ('"seed": 0', '"seed": 1', "was edited: its checksum is not that of its content"),
         ('"schema_version": 1', '"schema_version": 2', "has schema 2, this version reads up to 1; upgrade"),
-        ('"schema_version": 1', '"schema_version": 1,\n "mood": "good"', "key 'mood' is not a known key"),
-        ('"digest"', '"digset"', "key 'digset' is not a known key"),
-        ('"value": 0.5', '"value": "0.5"', "metrics.test.accuracy.value: Input should be a valid number"),
-        ('"value": 0.5', '"value": NaN', "metrics.test.accuracy.value"),
+        ('"schema_version": 1', '"schema_version": 1,\n "mood": "good"', "was edited: its checksum"),
         ('"value": 0.5', '"value": 0.9', "was edited: its checksum"),
-        ('"value": 0.5', '"value": 5.0', "a metric is not a fraction between 0 and 1"),
-        ('"micro_map": {', '"nano_map": {', "test has no micro_map"),
-        ('"train": 16200', '"train": 16201', "counts are not those of the splits"),
+        ('"value": 0.5', '"value": NaN', "was edited: its checksum"),
+        ('"value": 0.5', '"value": 0.50', "was formatted anew: its bytes are not those that were written"),
+        ('"seed": 0', '"seed":  0', "was formatted anew"),
+        ('"seed": 0', '"seed": 0,\n  "seed": 0', "cannot be read (key 'seed' is given twice)"),
+        ("cpu", "cp\\u0075", "was formatted anew"),
         ("{", "[", "cannot be read"),
     ],
 )
@@ -62,11 +63,70 @@ def test_an_altered_file_is_refused_by_name(
 ) -> None:
     file = write_result(tmp_path, make_result())
     spoilt(file, old, new)
-    with pytest.raises(ResultError) as refusal:
+    assert message in refusal(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "it holds no keys"),
+        ("\udcff", "cannot be read ("),
+        ("", "cannot be read ("),
+        ("[" * 100_000, "cannot be read ("),
+    ],
+    ids=["list", "bytes", "empty", "deep"],
+)
+def test_a_file_of_something_else_is_refused_by_name(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "seed0.json"
+    file.write_bytes(content.encode(errors="surrogateescape"))
+    assert message in refusal(file)
+
+
+def test_a_file_that_cannot_be_opened_is_refused_by_name(tmp_path: Path) -> None:
+    assert "cannot be read (Is a directory)" in refusal(tmp_path)
+
+
+INVALID: dict[str, Change] = {
+    "key 'mood' is not a known key": lambda raw: raw.update(mood="good"),
+    "key 'spec' is missing": lambda raw: raw.pop("spec"),
+    "schema_version None is none from 1 to 1": lambda raw: raw.pop("schema_version"),
+    "schema_version 0 is none": lambda raw: raw.update(schema_version=0),
+    "schema_version True is none": lambda raw: raw.update(schema_version=True),
+    "metrics.test.accuracy.value: Input should be a valid number": lambda raw: metric(raw).update(value="0.5"),
+    "a metric is not a fraction between 0 and 1": lambda raw: metric(raw).update(value=5.0),
+    "test has no micro_map": lambda raw: raw["metrics"]["test"].pop("micro_map"),
+    "counts are not those of the splits": lambda raw: raw["counts"].update(train=16201),
+    "counts are of train, test, not of train, val, test": lambda raw: (
+        raw["counts"].pop("val"),
+        raw["spec"]["task"]["splits"].pop("val"),
+    ),
+    "was formatted anew": lambda raw: raw.update(counts=raw.pop("counts")),  # last now
+}
+
+
+def metric(raw: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = raw["metrics"]["test"]["accuracy"]
+    return found
+
+
+@pytest.mark.parametrize("message", INVALID)
+def test_what_no_run_gives_is_refused_whatever_its_checksum(tmp_path: Path, make_result: Make, message: str) -> None:
+    file = forge(write_result(tmp_path, make_result()), INVALID[message])
+    assert message in refusal(file)
+
+
+def test_a_digest_of_another_specification_is_refused(tmp_path: Path, make_result: Make) -> None:
+    file = write_result(tmp_path, make_result().model_copy(update={"digest": "0" * 64}))
+    assert "was edited: its digest is not that of its specification" in refusal(file)
+
+
+def refusal(file: Path) -> str:
+    with pytest.raises(ResultFileError) as refused:
         read_result(file)
-    assert message in str(refusal.value)
-    assert str(file) in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    message = str(refused.value)
+    assert message == f"result file {file} {refused.value.what}; {refused.value.cure}."
+    assert "\n" not in message
+    return message
 
 
 def test_a_file_in_the_wrong_place_is_refused(tmp_path: Path, make_result: Make) -> None:

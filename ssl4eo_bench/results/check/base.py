@@ -1,0 +1,141 @@
+"""What results are compared with: a commit, or another directory."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssl4eo_bench.errors import ResultError
+from ssl4eo_bench.results.check.tolerances import TOLERANCES
+from ssl4eo_bench.results.files import require_directory
+
+
+@dataclass(frozen=True)
+class Base:
+    """Results as they were.
+
+    Attributes:
+        name: what they are, for people.
+        runs: the bytes of every result file, by its place below the results directory.
+        tolerances: the bytes of the tolerances, if there were any.
+    """
+
+    name: str
+    runs: dict[str, bytes]
+    tolerances: bytes | None
+
+
+def base_of(results: Path, against: str | None) -> Base | None:
+    """The results that `against` means, or those of the last commit; none where there is no commit.
+
+    For another commit than the last, it is the one where this history left that of the other: what was merged there
+    since is no change of these results.
+
+    Args:
+        results: the results directory that is checked.
+        against: another results directory, or a commit of the repository that holds `results`.
+
+    Raises:
+        ResultError: if it is neither, or git refuses.
+    """
+    if against == "":
+        raise ResultError("--against is empty; name a commit or a results directory.")
+    if against is not None and Path(against).is_dir():
+        return _of_folder(Path(against))
+    require_directory(results)
+    if not _in_repository(results):
+        if against is None:
+            return None
+        raise ResultError(f"--against {against} is no folder, and {results} is in no git repository; name a folder.")
+    commit = _commit(results, against or "HEAD")
+    if commit is None:
+        if against is None:
+            return None
+        raise ResultError(f"--against {against} is neither a folder nor a commit; fetch it, or name another.")
+    fork = _try_git(results, "merge-base", commit, "HEAD")
+    chosen = commit if fork is None else fork.decode().strip()
+    where = "" if chosen == commit else ", where this history left it"
+    return _of_commit(results, chosen, f"{against or 'HEAD'} ({chosen[:10]}{where})")
+
+
+def _of_folder(folder: Path) -> Base:
+    if not (folder / "runs").is_dir():
+        raise ResultError(f"--against {folder} holds no results: there is no runs/ in it; name a results directory.")
+    files = {file.relative_to(folder).as_posix(): file for file in sorted((folder / "runs").rglob("*.json"))}
+    tolerances = folder / TOLERANCES
+    return Base(
+        name=str(folder),
+        runs={place: file.read_bytes() for place, file in files.items()},
+        tolerances=tolerances.read_bytes() if tolerances.is_file() else None,
+    )
+
+
+def _of_commit(results: Path, commit: str, name: str) -> Base:
+    listing = _git(results, "ls-tree", "-r", "-z", commit, "--", "runs", TOLERANCES)
+    blobs = {}
+    for entry in listing.split(b"\0")[:-1]:
+        about, _, place = entry.partition(b"\t")
+        blobs[os.fsdecode(place)] = about.split()[2]
+    contents = dict(zip(blobs, _blobs(results, list(blobs.values())), strict=True))
+    tolerances = contents.pop(TOLERANCES, None)
+    return Base(
+        name=name,
+        runs={place: content for place, content in contents.items() if place.endswith(".json")},
+        tolerances=tolerances,
+    )
+
+
+def _blobs(results: Path, names: list[bytes]) -> list[bytes]:
+    """The contents of git objects, read by one process."""
+    answer = _git(results, "cat-file", "--batch", given=b"".join(name + b"\n" for name in names))
+    contents, start = [], 0
+    for _ in names:
+        head = answer.index(b"\n", start)  # of "<name> blob <size>"
+        end = head + 1 + int(answer[start:head].split()[2])
+        contents.append(answer[head + 1 : end])
+        start = end + 1
+    return contents
+
+
+def _in_repository(folder: Path) -> bool:
+    try:
+        done = _run(folder, "rev-parse", "--is-inside-work-tree")
+    except FileNotFoundError:  # without git there is no repository to speak of
+        return False
+    if done.returncode and b"not a git repository" not in done.stderr:
+        raise ResultError(f"git cannot read the repository of {folder} ({_last_line(done.stderr)}); see to that first.")
+    return done.returncode == 0
+
+
+def _commit(folder: Path, name: str) -> str | None:
+    if name.startswith("-"):
+        return None
+    found = _try_git(folder, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    return found.decode().strip() if found else None
+
+
+def _git(folder: Path, *arguments: str, given: bytes = b"") -> bytes:
+    done = _run(folder, *arguments, given=given)
+    if done.returncode:
+        raise ResultError(f"git {arguments[0]} failed in {folder} ({_last_line(done.stderr)}); see to that first.")
+    return done.stdout
+
+
+def _try_git(folder: Path, *arguments: str) -> bytes | None:
+    done = _run(folder, *arguments)
+    return None if done.returncode else done.stdout
+
+
+def _run(folder: Path, *arguments: str, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run(
+        ["git", *arguments],
+        cwd=folder,
+        input=given,
+        capture_output=True,
+        check=False,
+        env=os.environ | {"LC_ALL": "C"},  # its messages are read
+    )
+
+
+def _last_line(output: bytes) -> str:
+    return (output.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]

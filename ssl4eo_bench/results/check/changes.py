@@ -1,0 +1,98 @@
+"""What may not change between two states of the results: official runs stay, and so do their metrics."""
+
+from collections.abc import Iterator, Mapping, Set
+from pathlib import PurePosixPath
+
+from ssl4eo_bench.errors import ResultFileError, shortlist
+from ssl4eo_bench.results.check.base import Base
+from ssl4eo_bench.results.check.findings import Finding
+from ssl4eo_bench.results.check.tolerances import Tolerances
+from ssl4eo_bench.results.files import MetricValue, RunResult, parse_result
+
+BUMP = "restore it, or raise the version of the task or the protocol and run again"
+
+
+def changes(
+    base: Base, stored: Set[str], found: Mapping[str, RunResult], changed: Set[str], tolerances: Tolerances
+) -> Iterator[Finding]:
+    """What changed for the worse since `base`.
+
+    Only official runs are guarded, and only those that could be read then: all others had better change.
+
+    Args:
+        base: the results as they were.
+        stored: the places of all result files that are there now.
+        found: those of them that are valid.
+        changed: the places of files that have other bytes than in `base`, or are not there any more.
+        tolerances: how far metrics may move.
+    """
+    for place in sorted(changed):
+        was = _official(base.runs[place], place)
+        if was is None or (place in stored and place not in found):
+            continue  # what is wrong with an invalid file has been said
+        now = found.get(place)
+        if now is None:
+            if not any(_succeeds(result, was) for result in found.values()):
+                yield Finding(place, f"was removed; {base.name} has it", BUMP)
+        elif fault := _change(was, now, tolerances):
+            yield Finding(place, fault, BUMP)
+
+
+def _official(stored: bytes, place: str) -> RunResult | None:
+    try:
+        result = parse_result(stored, PurePosixPath(place))
+    except ResultFileError:
+        return None
+    return result if result.enters_tables else None
+
+
+def _succeeds(result: RunResult, was: RunResult) -> bool:
+    """Whether this is the run of before in a higher version of its task or protocol, and lower in neither."""
+    if not result.enters_tables or _run(result) != _run(was):
+        return False
+    new, old = _versions(result), _versions(was)
+    return new != old and all(high >= low for high, low in zip(new, old, strict=True))
+
+
+def _run(result: RunResult) -> tuple[object, ...]:
+    spec = result.spec
+    return spec.task.name, spec.protocol.name, spec.checkpoint.name, spec.seed, spec.fraction
+
+
+def _versions(result: RunResult) -> tuple[int, int]:
+    return result.spec.task.version, result.spec.protocol.version
+
+
+def _change(was: RunResult, now: RunResult, tolerances: Tolerances) -> str | None:
+    """What changed between two results of one place that may not."""
+    if not now.enters_tables:
+        return "was official, and comes from changed code now"
+    if now.digest != was.digest:
+        return "is another experiment under the same name: its specification changed"
+    moved = []
+    for split, metrics in was.metrics.items():
+        for name, value in metrics.items():
+            allowed = tolerances.of(name, value)
+            following = now.metrics.get(split, {}).get(name)
+            if following is None:
+                moved.append(f"{split} {name} is gone")
+            elif _distance(value, following) > allowed:
+                moved.append(f"{split} {name} from {_shown(value)} to {_shown(following)} (tolerance {allowed:g})")
+    return f"moved: {shortlist(moved, at_most=3)}" if moved else None
+
+
+def _distance(was: MetricValue, now: MetricValue) -> float:
+    """How far a value or one of its bounds moved; infinitely far if it lost or won bounds."""
+    pairs = ((was.value, now.value), (was.low, now.low), (was.high, now.high))
+    return max(_apart(before, after) for before, after in pairs)
+
+
+def _apart(before: float | None, after: float | None) -> float:
+    if before is None or after is None:
+        return 0.0 if before is after else float("inf")
+    return abs(after - before)
+
+
+def _shown(value: MetricValue) -> str:
+    bounds = "" if value.low is None or value.high is None else f" ({value.low:.5f}–{value.high:.5f})"
+    return f"{value.value:.5f}{bounds}"

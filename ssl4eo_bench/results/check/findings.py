@@ -1,0 +1,95 @@
+"""What a check found, and how it is told to people and to machines."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from xml.etree import ElementTree as ET
+
+UNPRINTABLE = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML cannot hold; a damaged file may be called or quoted so."""
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """Something that is wrong.
+
+    Attributes:
+        file: it is wrong with, as a place below the results directory.
+        what: is wrong, as the rest of a sentence that begins with the file.
+        cure: what to do.
+    """
+
+    file: str
+    what: str
+    cure: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a check.
+
+    Attributes:
+        results: the result files that were checked, as places below the results directory.
+        generated: the files that these results give, or that look as if they had been given by results.
+        against: what they were compared with, for people; none where there was nothing.
+        findings: in the order of their files.
+        notes: what could not be checked, and why.
+    """
+
+    results: tuple[str, ...]
+    generated: tuple[str, ...]
+    against: str | None
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """The outcome in one line."""
+        counts = f"{_count(len(self.results), 'result file')}, {_count(len(self.generated), 'generated file')}"
+        compared = "compared with nothing" if self.against is None else f"compared with {self.against}"
+        return f"{counts}, {compared}: {_count(len(self.findings), 'finding') if self.findings else 'all is well'}"
+
+
+def as_markdown(report: Report) -> str:
+    """The report as a page for a pull request."""
+    lines = ["## Results", "", f"{_cell(report.summary)}."]
+    if report.findings:
+        lines += ["", "| file | what is wrong | cure |", "|---|---|---|"]
+        lines += [f"| `{_cell(one.file)}` | {_cell(one.what)} | {_cell(one.cure)} |" for one in report.findings]
+    for note in report.notes:
+        lines += ["", f"Note: {_cell(note)}."]
+    return "\n".join(lines) + "\n"
+
+
+def as_junit(report: Report) -> str:
+    """The report as JUnit XML: one test case for each file."""
+    places = {**dict.fromkeys(report.results, "results"), **dict.fromkeys(report.generated, "generated")}
+    places |= {one.file: "other" for one in report.findings if one.file not in places}
+    failed = {one.file for one in report.findings}
+    counts = {"tests": str(len(places)), "failures": str(len(failed))}
+    suite = ET.Element("testsuite", {"name": "ssl4eo-bench check", **counts})
+    for place, kind in places.items():
+        case = ET.SubElement(suite, "testcase", {"classname": kind, "name": _plain(place)})
+        if found := [one for one in report.findings if one.file == place]:
+            _add_failure(case, found)
+    ET.indent(suite)
+    return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _add_failure(case: ET.Element, found: Sequence[Finding]) -> None:
+    failure = ET.SubElement(case, "failure", {"message": _plain("; ".join(one.what for one in found))})
+    failure.text = "\n".join(_plain(f"{one.file} {one.what}; {one.cure}.") for one in found)
+
+
+def _cell(text: str) -> str:
+    """Text that stays in its cell and is taken for neither code nor a tag."""
+    flat = " ".join(_plain(text).split())
+    return flat.replace("|", "\\|").replace("`", "'").replace("<", "&lt;")
+
+
+def _plain(text: str) -> str:
+    return UNPRINTABLE.sub("?", text)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

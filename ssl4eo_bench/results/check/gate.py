@@ -1,0 +1,142 @@
+"""The check of a results directory: every rule, every finding."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssl4eo_bench.errors import ResultError, ResultFileError
+from ssl4eo_bench.progress import Progress
+from ssl4eo_bench.results.check.base import Base
+from ssl4eo_bench.results.check.changes import changes
+from ssl4eo_bench.results.check.content import content_faults, known_task
+from ssl4eo_bench.results.check.findings import Finding, Report
+from ssl4eo_bench.results.check.generated import generated_faults, generated_texts, present
+from ssl4eo_bench.results.check.tolerances import TOLERANCES, Tolerances, parse_tolerances
+from ssl4eo_bench.results.files import RunResult, parse_result, result_bytes, result_files
+from ssl4eo_bench.results.published import FILE as PUBLISHED
+from ssl4eo_bench.results.published import published_numbers
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The result files that are there.
+
+    Attributes:
+        contents: their bytes, by place below the results directory; none of a file that cannot be read.
+        found: the valid ones.
+        findings: why the others are not.
+    """
+
+    contents: dict[str, bytes]
+    found: dict[str, RunResult]
+    findings: list[Finding]
+
+
+def check(results: Path, base: Base | None, progress: Progress) -> Report:
+    """Everything that is wrong in a results directory, by itself and compared with what it was.
+
+    Args:
+        results: the directory.
+        base: the results as they were; nothing is compared without.
+        progress: shows files being read.
+
+    Raises:
+        ResultError: if there are no results, now or before.
+    """
+    stored = _read(results, progress)
+    if not stored.contents and not (base and base.runs):
+        raise ResultError(f"{results} holds no result files (runs/**/*.json); name yours with --results.")
+    tolerances, findings = _tolerances(results, base)
+    findings += stored.findings
+    for place, result in stored.found.items():
+        findings += [Finding(place, what, cure) for what, cure in content_faults(result)]
+    findings += [*_strays(results), *_twins(stored.found), *_unofficial(stored.found)]
+    if base:
+        changed = {place for place, content in base.runs.items() if stored.contents.get(place) != content}
+        findings += changes(base, stored.contents.keys(), stored.found, changed, tolerances)
+    texts, more, notes = _generate(results, stored)
+    if base is None:
+        notes.append("nothing was compared with what it was, since these results are in no commit")
+    return Report(
+        results=tuple(stored.contents),
+        generated=tuple(sorted({*texts, *present(results)})),
+        against=base.name if base else None,
+        findings=tuple(sorted({*findings, *more})),
+        notes=(*notes, *_unknown_tasks(stored.found.values())),
+    )
+
+
+def _read(results: Path, progress: Progress) -> _Stored:
+    files = result_files(results)
+    stored = _Stored({}, {}, [])
+    with progress.stage("result files", total=len(files), unit="files") as advance:
+        for file in files:
+            place = file.relative_to(results).as_posix()
+            try:
+                stored.contents[place] = result_bytes(file)
+                stored.found[place] = parse_result(stored.contents[place], file)
+            except ResultFileError as error:
+                stored.contents.setdefault(place, b"")
+                stored.findings.append(Finding(place, error.what, error.cure))
+            advance(1)
+    return stored
+
+
+def _tolerances(results: Path, base: Base | None) -> tuple[Tolerances, list[Finding]]:
+    """Those of the base, so that a change does not allow itself; those of the directory where the base has none."""
+    file = results / TOLERANCES
+    chosen, findings = Tolerances(), []
+    try:
+        chosen = parse_tolerances(file.read_bytes() if file.is_file() else b"")
+    except ValueError as error:
+        findings.append(Finding(TOLERANCES, f"is not valid: {error}", "give each metric a number from 0 to 0.1"))
+    if base and base.tolerances is not None:
+        with suppress(ValueError):  # a change may mend what the base has
+            chosen = parse_tolerances(base.tolerances)
+    return chosen, findings
+
+
+def _strays(results: Path) -> Iterator[Finding]:
+    for file in sorted((results / "runs").rglob("*")):
+        if file.is_file() and file.suffix != ".json" and not file.name.startswith("."):
+            yield Finding(file.relative_to(results).as_posix(), "is no result file", "remove it")
+
+
+def _twins(found: Mapping[str, RunResult]) -> Iterator[Finding]:
+    first: dict[str, str] = {}
+    for place, result in found.items():
+        if (other := first.setdefault(result.digest, place)) != place:
+            yield Finding(place, f"is the same experiment as {other} (equal digests)", "remove one of them")
+
+
+def _unofficial(found: Mapping[str, RunResult]) -> Iterator[Finding]:
+    """Results that enter no official table, in a directory of official ones."""
+    if not any(result.enters_tables for result in found.values()):
+        return
+    for place, result in found.items():
+        if not result.enters_tables:
+            marks = ", ".join(result.spec.marks) or "run from changed code"
+            cure = "keep it in a results directory of its own, or run it again officially"
+            yield Finding(place, f"is not official ({marks}), but lies among official results", cure)
+
+
+def _generate(results: Path, stored: _Stored) -> tuple[dict[str, str], list[Finding], list[str]]:
+    """What should have been generated, findings about what was, and what could not be told."""
+    if len(stored.found) < len(stored.contents):
+        return {}, [], ["tables and leaderboard were not compared, since not all result files are valid"]
+    try:
+        published = published_numbers(results)
+    except ResultError as error:
+        return {}, [Finding(PUBLISHED, f"is not valid: {error}", "correct it")], []
+    try:
+        texts = generated_texts(list(stored.found.values()), published)
+    except ResultFileError as error:
+        return {}, [Finding(str(error.file), error.what, error.cure)], []
+    return texts, list(generated_faults(results, texts)), []
+
+
+def _unknown_tasks(found: Iterable[RunResult]) -> Iterator[str]:
+    unknown = sorted({result.spec.task.name for result in found if known_task(result) is None})
+    if unknown:
+        yield f"split sizes were not compared for tasks that are not in the catalogue: {', '.join(unknown)}"

@@ -1,0 +1,90 @@
+"""Make the golden run anew: `python -m tests.golden.make`, in a checkout with the extra `sample` installed.
+
+The fixture holds what EfficientNet-Lite0, pretrained on ImageNet, sees in the embedded sample of one task: features and
+targets of all three splits. The golden metrics are those of `linear` and `knn` on them, with their intervals. Both are
+made anew only by a change that is meant to move them, which raises the version of the task or the protocol.
+"""
+
+import json
+import sys
+import tempfile
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from ssl4eo_bench import cli
+from ssl4eo_bench.metrics.evaluation import Estimate, evaluate_multiclass
+from ssl4eo_bench.progress import Silent
+from ssl4eo_bench.protocols.knn import fit_knn
+from ssl4eo_bench.protocols.linear import fit_linear
+from ssl4eo_bench.protocols.probe import Probe
+from ssl4eo_bench.spec import catalogue
+from ssl4eo_bench.spec.protocols import Knn, Linear
+from ssl4eo_bench.spec.tasks import SPLITS, SplitName
+
+TASK = "eurosat-rgb"
+CHECKPOINT = "tf_efficientnet_lite0.in1k"
+FOLDER = Path(__file__).parent
+FIXTURE = FOLDER / f"{TASK}.{CHECKPOINT}.npz"
+METRICS = FOLDER / f"{TASK}.{CHECKPOINT}.json"
+PROTOCOLS = ("linear", "knn")
+
+Arrays = dict[str, np.ndarray]
+"""`train`, `val` and `test`, features `[N, 1280]` float16, and `train_targets`, …, class numbers `[N]` uint8."""
+
+Rows = tuple[np.ndarray, np.ndarray]
+"""Features and targets."""
+
+
+def extract(*splits: SplitName, folder: Path) -> Arrays:
+    """The features and targets of the embedded sample, by the real network; `folder` is for files on the way."""
+    arrays: Arrays = {}
+    for split in splits:
+        file = folder / f"{split}.npz"
+        what = ["features", "--task", TASK, "--checkpoint", CHECKPOINT, "--split", split, "--sample", "--quiet"]
+        if code := cli.main([*what, "--cache-dir", str(folder / "cache"), "--out", str(file)]):
+            sys.exit(code)
+        with np.load(file) as stored:
+            arrays |= {split: stored["features"].astype(np.float16), f"{split}_targets": stored["targets"]}
+    return {name: array.astype(np.uint8) if name.endswith("_targets") else array for name, array in arrays.items()}
+
+
+def measure(protocol: str, arrays: Arrays) -> dict[str, Estimate]:
+    """The test metrics of a protocol on these features, as a run with seed 0 has them."""
+    classes = catalogue.task(TASK).classes
+    train, val, test = (
+        (arrays[split].astype(np.float32), arrays[f"{split}_targets"].astype(np.int64)) for split in SPLITS
+    )
+    scores = _fit(protocol, len(classes), train, val).probabilities(test[0])
+    return evaluate_multiclass(scores, test[1], classes, seed=0).metrics
+
+
+def _fit(protocol: str, classes: int, train: Rows, val: Rows) -> Probe:
+    if protocol == "knn":
+        return fit_knn(Knn(), "multiclass", classes, train, val, device="cpu", progress=Silent())
+    return fit_linear(Linear(), "multiclass", classes, train, val, device="cpu", progress=Silent())
+
+
+def read() -> Arrays:
+    """The fixture."""
+    with np.load(FIXTURE) as stored:
+        return dict(stored)
+
+
+def _write(arrays: Arrays) -> None:
+    # As NumPy would, but packed tighter, and the same bytes each time.
+    with zipfile.ZipFile(FIXTURE, "w", zipfile.ZIP_LZMA) as archive:
+        for name, array in arrays.items():
+            about = zipfile.ZipInfo(f"{name}.npy")
+            about.compress_type = zipfile.ZIP_LZMA
+            with archive.open(about, "w") as opened:
+                np.lib.format.write_array(opened, array)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as made:
+        _write(extract(*SPLITS, folder=Path(made)))
+    golden = {name: {key: asdict(value) for key, value in measure(name, read()).items()} for name in PROTOCOLS}
+    METRICS.write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")

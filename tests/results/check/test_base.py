@@ -1,0 +1,128 @@
+"""What results are compared with."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ssl4eo_bench.errors import ResultError
+from ssl4eo_bench.results.check.base import base_of
+from ssl4eo_bench.results.files import result_files
+from tests.conftest import Git
+from tests.results.check.conftest import only, report_on
+from tests.results.check.test_gate import OTHER, RUN
+
+
+def contents(results: Path) -> dict[str, bytes]:
+    return {file.relative_to(results).as_posix(): file.read_bytes() for file in result_files(results)}
+
+
+def test_the_last_commit_is_the_default(committed: Path, git: Git) -> None:
+    before = contents(committed)
+    tolerances = (committed / "tolerances.yaml").read_bytes()
+    shutil.rmtree(committed / "runs")
+    base = base_of(committed, None)
+    assert base is not None
+    assert base.name == f"HEAD ({git('rev-parse', 'HEAD')[:10]})"
+    assert base.runs == before
+    assert base.tolerances == tolerances
+    assert base_of(committed, "HEAD") == base
+
+
+def test_a_directory_can_be_the_base(results: Path, tmp_path: Path) -> None:
+    base = base_of(results, str(results))
+    assert base is not None
+    assert (base.name, base.runs) == (str(results), contents(results))
+    assert base.tolerances == (results / "tolerances.yaml").read_bytes()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ResultError, match=r"empty holds no results: there is no runs/ in it"):
+        base_of(results, str(tmp_path / "empty"))
+
+
+def test_results_are_compared_with_a_directory(results: Path, tmp_path: Path) -> None:
+    before = shutil.copytree(results, tmp_path / "before")
+    (results / OTHER).unlink()
+    assert only_removed(results, str(before)) == OTHER
+
+
+def only_removed(results: Path, against: str) -> str:
+    (removed,) = (one.file for one in report_on(results, against).findings if one.what.startswith("was removed"))
+    return removed
+
+
+def test_a_branch_is_compared_from_where_this_history_left_it(committed: Path, git: Git) -> None:
+    """What was merged there since is missing here, and nobody removed it."""
+    fork = git("rev-parse", "HEAD")
+    git("checkout", "--quiet", "-b", "mine")
+    git("commit", "--quiet", "--allow-empty", "--message", "mine")
+    git("checkout", "--quiet", "main")
+    there = committed / "runs/eurosat-rgb-v1/linear-v1/new/seed0.json"
+    there.parent.mkdir()
+    shutil.copyfile(committed / RUN, there)
+    git("add", ".")
+    git("commit", "--quiet", "--message", "theirs")
+    git("checkout", "--quiet", "mine")
+    base = base_of(committed, "main")
+    assert base is not None
+    assert base.name == f"main ({fork[:10]}, where this history left it)"
+    assert report_on(committed, "main").findings == ()
+    git("checkout", "--quiet", "main")
+    shutil.rmtree(there.parent)
+    found = [finding.file for finding in report_on(committed, "main").findings]
+    assert found == []  # what is damaged there (it lies in the wrong place) may go
+
+
+def test_an_older_commit_is_a_base_too(committed: Path, git: Git) -> None:
+    git("rm", "--quiet", f"results/{RUN}")
+    git("commit", "--quiet", "--message", "removed")
+    assert only_removed(committed, "HEAD~1") == RUN
+    assert not [one for one in report_on(committed).findings if one.what.startswith("was removed")]
+
+
+def test_results_that_were_not_committed_have_an_empty_base(results: Path, git: Git) -> None:
+    git("init", "--quiet")
+    assert base_of(results, None) is None  # there is no commit
+    git("commit", "--quiet", "--allow-empty", "--message", "nothing")
+    base = base_of(results, None)
+    assert base is not None
+    assert (base.runs, base.tolerances) == ({}, None)
+
+
+def test_without_a_repository_there_is_no_base(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    assert base_of(results, None) is None
+    with pytest.raises(ResultError, match=r"--against main is no folder, and \S+ is in no git repository"):
+        base_of(results, "main")
+    monkeypatch.setenv("PATH", str(tmp_path))  # nor without git
+    assert base_of(results, None) is None
+
+
+@pytest.mark.parametrize("name", ["nothing", "-n", "HEAD:results", "HEAD~1"])
+def test_what_is_no_commit_is_refused(committed: Path, name: str) -> None:
+    with pytest.raises(ResultError, match="is neither a folder nor a commit; fetch it, or name another"):
+        base_of(committed, name)
+
+
+def test_nothing_is_no_name(committed: Path) -> None:
+    with pytest.raises(ResultError, match="--against is empty"):
+        base_of(committed, "")
+    with pytest.raises(ResultError, match="nowhere does not exist"):
+        base_of(committed / "nowhere", None)
+
+
+def test_a_repository_that_git_refuses_is_no_reason_to_compare_with_nothing(committed: Path, git: Git) -> None:
+    (committed.parent / ".git" / "config").write_text("[", encoding="utf-8")
+    with pytest.raises(ResultError, match=r"git cannot read the repository of \S+ \(.*config.*\); see to that first"):
+        base_of(committed, None)
+
+
+def test_names_beyond_ascii_are_read(committed: Path, git: Git) -> None:
+    place = "runs/grün mit\nZeile/ö.json"
+    (committed / place).parent.mkdir()
+    (committed / place).write_bytes(b"\x00\xff\n")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "names")
+    base = base_of(committed, None)
+    assert base is not None
+    assert base.runs[place] == b"\x00\xff\n"
+    assert only(report_on(committed)).file == place
