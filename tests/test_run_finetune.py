@@ -176,8 +176,6 @@ def test_label_maps_are_tuned_from_the_linear_solution(command: Command, tmp_pat
     history = tuned.selection.history or ()
     best = max(history, key=lambda epoch: epoch.val)
     assert tuned.metrics["val"]["miou"].value == pytest.approx(best.val, abs=1e-4)  # of all tiles of val
-    losses = [epoch.loss for epoch in history if epoch.rate == SMALL.rates[-1]]
-    assert losses[-1] < losses[0]
     stored = np.load(tmp_path / "cache" / "scores" / f"{tuned.digest}.npz")
     np.testing.assert_array_equal(stored["confusions"].sum(0), tuned.confusion)
     assert stored["examples_rgb"].shape == (4, 256, 256, 3)

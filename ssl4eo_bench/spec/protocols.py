@@ -130,8 +130,9 @@ class Finetune(Frozen):
         return rates
 
     def for_kind(self, kind: Kind) -> "Finetune":
-        """The settings for tasks of a kind."""
-        return self.model_copy(update={"batch": TILES_BATCH}) if kind == "segmentation" else self
+        """The settings for tasks of a kind: with a decoder of random weights, rates are a third."""
+        rates = tuple(rate / 3 for rate in self.rates)
+        return self.model_copy(update={"batch": TILES_BATCH, "rates": rates}) if kind == "segmentation" else self
 
 
 ProtocolSettings = Annotated[Linear | Knn | Finetune | Recipe, Field(discriminator="name")]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ssl4eo_bench.metrics.segmentation import rounded
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.spec.tasks import Groups
 
@@ -40,7 +41,7 @@ class Examples:
         """Keep what is wanted of scored tiles: labels `[N, S, S]` and class probabilities `[N, C, S, S]`."""
         for id_, truth, scores in zip(ids, labels, probabilities, strict=True):
             if id_ in self.wanted:
-                self.maps[id_] = truth, scores.argmax(axis=0)
+                self.maps[id_] = truth, rounded(scores).argmax(axis=0)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Ids `[K]`, colour images `[K, H, W, 3]` uint8, truth and prediction `[K, S, S]` uint8."""

@@ -64,3 +64,21 @@ def test_every_parameter_is_trained(arch: str) -> None:
     assert {id(parameter) for parameter in grouped} == {id(parameter) for parameter in model.parameters()}
     untouched = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert not [name for name in untouched if not name.startswith("network.")]
+
+
+@pytest.mark.parametrize("arch", ["test_resnet", "test_vit"])
+def test_it_learns(arch: str) -> None:
+    model, _, _ = segmenter(arch, 64)
+    nn.init.normal_(model.head.weight, std=0.01)
+    images = torch.randn(4, 3, 64, 64)
+    labels = (functional.avg_pool2d(images[:, :1], 9, stride=1, padding=4) > 0)[:, 0].long()
+    optimiser = torch.optim.AdamW(model.groups(0.05, 0.75), lr=1e-3)
+    losses = []
+    for _ in range(12):
+        optimiser.zero_grad()
+        logits = functional.interpolate(model.train()(images), size=64, mode="bilinear")
+        loss = functional.cross_entropy(logits, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
