@@ -35,7 +35,16 @@ class Preprocess(nn.Module):
         self._scale = _scaling(inputs.channels)
 
     def forward(self, *groups: Tensor) -> Tensor:
-        """Stored groups `[N, C_g, H_g, W_g]` of any number type to the input `[N, C, S, S]` in float32."""
+        """Stored groups `[N, C_g, H_g, W_g]` of any number type to the input `[N, C, S, S]` in float32.
+
+        Also under autocast: pixels of 12 bits would lose four of them in bfloat16 before their mean is taken off.
+        """
+        if torch.is_autocast_enabled(groups[0].device.type):
+            with torch.autocast(groups[0].device.type, enabled=False):
+                return self._prepared(groups)
+        return self._prepared(groups)
+
+    def _prepared(self, groups: tuple[Tensor, ...]) -> Tensor:
         if len(groups) == 1:  # the fewer pixels are put in order, the better
             pixels = self._resize(0, self._arrange(groups[0]).float())
         else:

@@ -84,9 +84,15 @@ class TorchRunner:
         return torch.cuda.stream(self._own.stream)
 
     def _run(self, groups: Sequence[np.ndarray]) -> Tensor:
-        tensors = (torch.from_numpy(group).to(self._device, non_blocking=True) for group in groups)
-        features: Tensor = self._module(*tensors).float()
+        features: Tensor = self._module(*map(self._sent, groups)).float()
         return features
+
+    def _sent(self, group: np.ndarray) -> Tensor:
+        """Stored pixels on the device; from pinned memory, for a copy from other memory holds up the other threads."""
+        pixels = torch.from_numpy(group)
+        if self._device.type == "cuda":
+            pixels = pixels.pin_memory()
+        return pixels.to(self._device, non_blocking=True)
 
 
 class OpenVinoRunner:

@@ -104,3 +104,12 @@ def test_rows_of_the_resize_matrix_sum_to_one() -> None:
         matrix = resize_matrix(stored, wanted)
         assert matrix.shape == (wanted, stored)
         torch.testing.assert_close(matrix.sum(1), torch.ones(wanted))
+
+
+def test_autocast_leaves_pixels_exact() -> None:
+    module, groups = Preprocess(mapping(["B01", "B04", "B8A", "B02"], {"divide": 10000}), GROUPS, SIZES), pixels()
+    expected = module(*groups)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = module(*groups)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
