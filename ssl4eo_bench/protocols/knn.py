@@ -15,6 +15,10 @@ from ssl4eo_bench.spec.tasks import Kind
 QUERIES = 256
 """Samples compared at once; their similarities to 270,000 training samples take 280 MB."""
 
+LEVELS = 2.0**32
+"""Of a score: where all neighbours agree it is 1 whatever they weigh, and not 1 give or take the rounding of a sum, by
+which average precision would order samples."""
+
 
 @dataclass(frozen=True)
 class KnnProbe:
@@ -51,7 +55,8 @@ class KnnProbe:
         similarities, rows = (queries @ self.directions.T).topk(neighbours, dim=1)
         # Relative to the nearest: the common factor cancels, and none overflows.
         weights = ((similarities - similarities[:, :1]).double() / self.protocol.temperature).exp()
-        return torch.einsum("mk,mkc->mc", weights / weights.sum(1, keepdim=True), self.votes[rows])
+        shares = torch.einsum("mk,mkc->mc", weights / weights.sum(1, keepdim=True), self.votes[rows])
+        return torch.round(shares * LEVELS) / LEVELS
 
 
 def fit_knn(

@@ -61,12 +61,12 @@ class Linear(Frozen):
 
 
 class Knn(Frozen):
-    """Classification by the nearest training samples, version 1.
+    """Classification by the nearest training samples, version 2.
 
     The `k` training samples with the largest cosine similarity to a sample, found exactly, vote with the weight
     `exp(similarity / temperature)`; the class's share of all weights is its score (Wu et al., CVPR 2018). For
     multilabel every neighbour votes for each of its labels. Nothing is fitted and nothing chosen on `val`, but the
-    thresholds of multilabel tasks.
+    thresholds of multilabel tasks. Version 1 did not round scores, so that rounding errors ordered those that are equal.
 
     Attributes:
         k: neighbours that vote.
@@ -74,7 +74,7 @@ class Knn(Frozen):
     """
 
     name: Literal["knn"] = "knn"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     k: int = 20
     temperature: float = 0.07
 

@@ -71,3 +71,11 @@ def test_a_feature_vector_of_zeros_is_no_division_by_zero() -> None:
 def test_segmentation_is_refused() -> None:
     with pytest.raises(SpecError, match="protocol 'knn' is for labels of whole images; use --protocol linear"):
         Knn().for_kind("segmentation")
+
+
+def test_neighbours_that_agree_give_one_score_whatever_they_weigh() -> None:
+    rng = np.random.default_rng(0)
+    features, targets = rng.normal(size=(400, 12)).astype(np.float32), np.zeros(400, dtype=np.int64)
+    found = fitted("multiclass", (features, targets)).probabilities(rng.normal(size=(300, 12)).astype(np.float32))
+    assert set(found[:, 0].tolist()) == {1.0}
+    assert set(found[:, 1:].ravel().tolist()) == {0.0}
