@@ -9,6 +9,7 @@ DEMO := demo
 
 demo: $(VENV)/.demo
 	$(BIN)/ssl4eo-bench run --task bigearthnet --protocol linear --sample --results $(DEMO)/results --cache-dir $(DEMO)/cache
+	$(BIN)/ssl4eo-bench report --sample --results $(DEMO)/results --cache-dir $(DEMO)/cache --out $(DEMO)/report.html
 	@echo
 	@cat $(DEMO)/results/leaderboard.sample.md
 
