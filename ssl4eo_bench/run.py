@@ -39,7 +39,7 @@ from ssl4eo_bench.spec.tasks import Split, SplitName
 from ssl4eo_bench.stages.extraction import Computed
 from ssl4eo_bench.stages.images import Images, Rows
 from ssl4eo_bench.stages.probes import fit_once
-from ssl4eo_bench.storage import picture_file, replacing
+from ssl4eo_bench.storage import picture_file, replacing, scores_file
 
 if TYPE_CHECKING:
     from ssl4eo_bench.stages.recipes import Reported
@@ -195,7 +195,7 @@ def _stages(job: Job, settings: Settings, progress: Progress) -> Stages:
 def _store_scores(cache_dir: Path, job: Job, scores: "Scores") -> None:
     """Keep what paired comparisons need of each test sample; too large for git, it lives in the cache."""
     arrays = scores.arrays()
-    with replacing(cache_dir / "scores" / f"{job.spec.digest}.npz") as temporary, temporary.open("wb") as opened:
+    with replacing(scores_file(cache_dir, job.spec.digest)) as temporary, temporary.open("wb") as opened:
         np.savez(opened, ids=np.array(job.samples["test"].ids), **arrays)  # type: ignore[arg-type]
     if "examples" in arrays:
         from ssl4eo_bench.results.figures import label_maps  # brings matplotlib

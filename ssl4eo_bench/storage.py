@@ -30,6 +30,11 @@ def data_root(chosen: Path | None = None) -> Path:
     return chosen or Path(os.environ.get("SSL4EO_BENCH_DATA", "data"))
 
 
+def scores_file(cache_dir: Path, digest: str) -> Path:
+    """Where a run leaves the scores of every test sample."""
+    return cache_dir / "scores" / f"{digest}.npz"
+
+
 def picture_file(cache_dir: Path, digest: str) -> Path:
     """Where a run on label maps leaves a picture of a few test tiles."""
     return cache_dir / "pictures" / f"{digest}.png"

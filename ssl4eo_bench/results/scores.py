@@ -14,6 +14,7 @@ from ssl4eo_bench.metrics.segmentation import confusion_metrics
 from ssl4eo_bench.results.files import RunResult
 from ssl4eo_bench.spec.canonical import ids_digest
 from ssl4eo_bench.spec.weights import FileWeights
+from ssl4eo_bench.storage import scores_file
 
 
 @dataclass(frozen=True)
@@ -33,18 +34,13 @@ class StoredScores:
     correct: np.ndarray | None = None
 
 
-def scores_file(cache_dir: Path, result: RunResult) -> Path:
-    """Where the scores of a result lie."""
-    return cache_dir / "scores" / f"{result.digest}.npz"
-
-
 def require_scores(wanted: Sequence[RunResult], results: Path, cache_dir: Path) -> None:
     """Refuse results without scores.
 
     Raises:
         ResultError: with the command that makes the first of them again.
     """
-    absent = [result for result in wanted if not scores_file(cache_dir, result).is_file()]
+    absent = [result for result in wanted if not scores_file(cache_dir, result.digest).is_file()]
     if absent:
         more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
         raise ResultError(
@@ -59,7 +55,7 @@ def read_scores(result: RunResult, results: Path, cache_dir: Path) -> StoredScor
     Raises:
         ResultError: if they cannot be read, or are not of the result's test samples.
     """
-    file, cure = scores_file(cache_dir, result), _run_again(result, results, cache_dir)
+    file, cure = scores_file(cache_dir, result.digest), _run_again(result, results, cache_dir)
     kind, test = result.spec.task.kind, result.spec.task.splits["test"]
     needed = ("ids", "confusions") if kind == "segmentation" else ("ids", "scores", "targets")
     try:

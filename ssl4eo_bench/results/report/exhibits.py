@@ -15,6 +15,7 @@ from ssl4eo_bench.results import figures
 from ssl4eo_bench.results.figures import Look, Series
 from ssl4eo_bench.results.files import RunResult
 from ssl4eo_bench.results.report.collect import Group, Shown, fraction, main_value
+from ssl4eo_bench.storage import scores_file
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -52,7 +53,7 @@ def exhibits(group: Group, cache_dir: Path) -> list[Exhibit]:
         group: whose.
         cache_dir: where the scores of single samples are kept.
     """
-    scores = {one.name: read_scores(cache_dir, one.run) for one in group.shown}
+    scores = {one.name: kept_arrays(cache_dir, one.run) for one in group.shown}
     found = (
         _label_efficiency(group),
         _class_scores(group),
@@ -66,11 +67,10 @@ def exhibits(group: Group, cache_dir: Path) -> list[Exhibit]:
     return [exhibit for exhibit in found if exhibit]
 
 
-def read_scores(cache_dir: Path, result: RunResult) -> Arrays:
+def kept_arrays(cache_dir: Path, result: RunResult) -> Arrays:
     """What is kept of each test sample of a run; nothing where it is not there, damaged, or of other samples."""
-    file = cache_dir / "scores" / f"{result.digest}.npz"
     try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
+        with scores_file(cache_dir, result.digest).open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return {}
