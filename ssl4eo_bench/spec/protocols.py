@@ -66,7 +66,7 @@ class Knn(Frozen):
     The `k` training samples with the largest cosine similarity to a sample, found exactly, vote with the weight
     `exp(similarity / temperature)`; the class's share of all weights is its score (Wu et al., CVPR 2018). For
     multilabel every neighbour votes for each of its labels. Nothing is fitted and nothing chosen on `val`, but the
-    thresholds of multilabel tasks. Version 1 did not round scores, so that rounding errors ordered those that are equal.
+    thresholds of multilabel tasks. Version 1 did not round scores: rounding errors ordered those that are equal.
 
     Attributes:
         k: neighbours that vote.
