@@ -156,7 +156,9 @@ def _add_own_weights(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_device(options: Options) -> None:
-    options.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, … (default: auto)")
+    options.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1, …; cuda:0,cuda:1 trains on both (default: auto)"
+    )
 
 
 def _add_quiet(options: Options) -> None:

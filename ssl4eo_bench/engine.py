@@ -59,10 +59,10 @@ def execute(
     there = [None if force else stored(job, results) for job in jobs]
     if all(there):
         return [Outcome(job, "skipped", result=found) for job, found in zip(jobs, there, strict=True)]
-    from ssl4eo_bench.backbones.runtime import resolve_device
+    from ssl4eo_bench.backbones.runtime import resolve_devices
     from ssl4eo_bench.run import Settings, forget, run  # brings torch: not for what is there already
 
-    settings = Settings(cache_dir=cache_dir, device=resolve_device(device), full_path=full_path)
+    settings = Settings(cache_dir=cache_dir, devices=resolve_devices(device), full_path=full_path)
     wanted = [job for job, found in zip(jobs, there, strict=True) if not found]
     broken = _broken_weights(wanted, cache_dir, progress)
     outcomes = []

@@ -51,12 +51,12 @@ class Settings:
 
     Attributes:
         cache_dir: for features and scores.
-        device: as `resolve_device` gives it.
+        devices: as `resolve_devices` gives them; networks are trained on all, and all else is done on the first.
         full_path: solve the penalties behind the stop, too.
     """
 
     cache_dir: Path
-    device: str
+    devices: tuple[str, ...]
     full_path: bool = False
 
 
@@ -143,7 +143,7 @@ def _fitted(job: Job, settings: Settings, progress: Progress, watch: "_Watch") -
         from ssl4eo_bench.stages.recipes import follow
 
         with watch.stage("fit"):
-            return follow(Tuning(job, settings.device, settings.cache_dir, progress))
+            return follow(Tuning(job, settings.devices, settings.cache_dir, progress))
     stages = _stages(job, settings, progress)
     with watch.stage("features"):
         train, val = stages.rows("train"), stages.rows("val")
@@ -160,14 +160,14 @@ def _fit(job: Job, train: Rows, val: Rows, settings: Settings, progress: Progres
     assert not isinstance(protocol, Recipe)
     pairs = (train.features, train.targets), (val.features, val.targets)
     if isinstance(protocol, Knn):
-        return fit_knn(protocol, kind, classes, *pairs, device=settings.device, progress=progress)
+        return fit_knn(protocol, kind, classes, *pairs, device=settings.devices[0], progress=progress)
     return fit_once(
         settings.cache_dir,
         linear_settings(protocol, kind),
         kind,
         classes,
         *pairs,
-        device=settings.device,
+        device=settings.devices[0],
         progress=progress,
         full_path=settings.full_path,
     )
@@ -188,8 +188,8 @@ def _stages(job: Job, settings: Settings, progress: Progress) -> Stages:
     if job.task.kind == "segmentation":
         from ssl4eo_bench.stages.tiles import Tiles  # brings what builds networks: not where features are cached
 
-        return Tiles(job, settings.device, settings.cache_dir, progress)
-    return Images(job, settings.device, settings.cache_dir, progress)
+        return Tiles(job, settings.devices, settings.cache_dir, progress)
+    return Images(job, settings.devices, settings.cache_dir, progress)
 
 
 def _store_scores(cache_dir: Path, job: Job, scores: "Scores") -> None:
@@ -242,7 +242,7 @@ def _provenance(settings: Settings, features: Sequence[Computed], watch: "_Watch
         versions=provenance.versions(),
         commit=watch.commit,
         dirty=watch.dirty,
-        device=provenance.device_name(settings.device),
+        device=", ".join(map(provenance.device_name, settings.devices)),
         runners=tuple(sorted({runner for found in features for runner in found.runners})),
         weights_sha256=tuple(sorted({sha for found in features for sha in found.weights_sha256})),
         threads=torch.get_num_threads(),

@@ -194,3 +194,30 @@ def test_images_of_a_file_are_tuned(command: Command) -> None:
     tuned = run(command, task="so2sat")
     assert len(tuned.selection.history or ()) == 6
     assert tuned.metrics["test"]["accuracy"].value > 0
+
+
+@pytest.mark.usefixtures("small")
+def test_two_processes_train_as_one_does(command: Command, tmp_path: Path) -> None:
+    one = run(command, "--results", tmp_path / "one", "--device", "cpu")
+    two = run(command, "--results", tmp_path / "two", "--device", "cpu,cpu", "--force")
+    assert one.digest == two.digest
+    assert two.provenance.device.count(",") == 1
+    first, other = (found.selection.history or () for found in (one, two))
+    assert [(e.rate, e.epoch) for e in first] == [(e.rate, e.epoch) for e in other]
+    np.testing.assert_allclose([e.loss for e in first], [e.loss for e in other], rtol=1e-3)
+    np.testing.assert_allclose([e.val for e in first], [e.val for e in other], atol=0.03)
+
+
+def test_what_goes_wrong_in_one_of_two_processes_is_told(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(protocols.PROTOCOLS, "finetune", SMALL.model_copy(update={"rates": (1e30,)}))
+    code, out, err = command(*arguments("--protocol", "finetune", "--device", "cpu,cpu"))
+    assert code == 2
+    assert "the loss is no number in epoch 1, batch" in out + err
+
+
+def test_devices_that_cannot_work_together_are_refused(command: Command) -> None:
+    code, _, err = command(*arguments("--protocol", "finetune", "--device", "cpu,cuda:7"))
+    assert code == 2
+    assert "device 'cuda:7' cannot be used here" in err

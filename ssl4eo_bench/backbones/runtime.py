@@ -180,6 +180,19 @@ def resolve_device(wanted: str) -> str:
     return wanted
 
 
+def resolve_devices(wanted: str) -> tuple[str, ...]:
+    """The devices to run on, of a list with commas: several GPUs, or `cpu` several times.
+
+    Raises:
+        SpecError: if one is not there, or they do not go together.
+    """
+    devices = tuple(resolve_device(name) for name in wanted.split(","))
+    kinds = {name.partition(":")[0] for name in devices}
+    if len(kinds) > 1 or (kinds == {"cuda"} and len(set(devices)) < len(devices)):
+        raise SpecError(f"devices {wanted!r} cannot work together; name different GPUs, like cuda:0,cuda:1.")
+    return devices
+
+
 def _openvino() -> Any:
     # On import OpenVINO sends usage statistics through this package unless it is absent, so it is hidden.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

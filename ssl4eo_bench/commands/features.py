@@ -69,7 +69,7 @@ def _extract(job: Job, arguments: Arguments, progress: Progress) -> "Features":
     checkpoint = job.spec.checkpoint
     if isinstance(checkpoint.weights, StoredWeights):
         obtain(checkpoint.weights, checkpoint.name, cache_dir, progress)
-    return Images(job, device, cache_dir, progress).features(arguments.split)
+    return Images(job, (device,), cache_dir, progress).features(arguments.split)
 
 
 def _embeddings(job: Job, split: SplitName, found: "Features", progress: Progress) -> Embeddings:

@@ -15,8 +15,7 @@ from ssl4eo_bench.spec.protocols import Finetune
 def finetune_plan(protocol: Finetune) -> Plan:
     """How to train by these settings."""
 
-    def augment(images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        views = draw_views(len(images), protocol.smallest_crop, generator)
+    def augment(images: Tensor, targets: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
         return seen(images, views), seen_labels(targets, views) if targets.ndim == 3 else targets
 
     return Plan(
@@ -25,6 +24,7 @@ def finetune_plan(protocol: Finetune) -> Plan:
         batch=protocol.batch,
         optimiser=lambda model: torch.optim.AdamW(model.groups(protocol.weight_decay, protocol.layer_decay)),
         schedule=warmed_cosine(protocol.warmup, protocol.epochs),
+        draw=lambda count, generator: draw_views(count, protocol.smallest_crop, generator),
         augment=augment,
         patience=protocol.patience,
     )

@@ -64,9 +64,6 @@ class RecipeClassifier(Tunable):
 def recipe_plan(recipe: Recipe, side: int) -> Plan:
     """How to train by a recipe, on crops of this side."""
 
-    def augment(images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        return seen(images, draw_crops(len(images), recipe.smallest_crop, generator), side), targets
-
     def optimiser(model: Tunable) -> torch.optim.Optimizer:
         groups = model.groups(recipe.weight_decay, recipe.layer_decay)
         trained = [group for group in groups if any(parameter.requires_grad for parameter in group["params"])]
@@ -81,6 +78,7 @@ def recipe_plan(recipe: Recipe, side: int) -> Plan:
         batch=recipe.batch,
         optimiser=optimiser,
         schedule=steps if recipe.schedule == "steps" else warmed_cosine(recipe.warmup, recipe.epochs),
-        augment=augment,
+        draw=lambda count, generator: draw_crops(count, recipe.smallest_crop, generator),
+        augment=lambda images, targets, views: (seen(images, views, side), targets),
         every=recipe.every,
     )

@@ -20,13 +20,14 @@ from torch.optim import Optimizer
 
 from ssl4eo_bench.errors import CacheError, TrainingError
 from ssl4eo_bench.progress import Advance, Progress
+from ssl4eo_bench.protocols.team import Team
 from ssl4eo_bench.protocols.tunable import Tunable
 from ssl4eo_bench.spec.canonical import digest
 from ssl4eo_bench.spec.tasks import IGNORED, Groups
 from ssl4eo_bench.storage import replacing
 
-Read = Callable[[np.ndarray], Iterable[tuple[Groups, np.ndarray]]]
-"""Gives stored pixels and targets of these rows of the training samples, in batches of the protocol's size.
+Read = Callable[[np.ndarray, int], Iterable[tuple[Groups, np.ndarray]]]
+"""Gives stored pixels and targets of these rows of the training samples, in batches of so many.
 
 Targets are `[N]` for multiclass, `[N, C]` for multilabel, and label maps `[N, S, S]` for segmentation.
 """
@@ -95,7 +96,8 @@ class Plan:
         batch: images of one step; what is left of an epoch is left out.
         optimiser: made for a model, whose groups of parameters have a `lr_scale`.
         schedule: the share of the rate at a point in time, in epochs.
-        augment: makes of scaled inputs and targets of a batch what is trained on.
+        draw: transforms `[N, 2, 3]` for a batch of N images.
+        augment: makes of scaled inputs and targets and their transforms what is trained on.
         patience: epochs without improvement on `val` after which a rate is given up.
         every: epochs between two looks at `val`.
     """
@@ -105,7 +107,8 @@ class Plan:
     batch: int
     optimiser: Callable[[Tunable], Optimizer]
     schedule: Callable[[float], float]
-    augment: Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
+    draw: Callable[[int, torch.Generator], Tensor]
+    augment: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
     patience: int = 1 << 30
     every: int = 1
 
@@ -122,7 +125,7 @@ class Training:
         validate: gives the main metric on `val` of what has been trained for so many epochs.
         file: where the state is kept.
         seed: of order and augmentation.
-        device: where to train.
+        team: that this process belongs to; the first one looks at `val` and writes the state.
         progress: shows batches.
         at_once: images of a batch that go through the network together; halved when they do not fit into memory, with
             the gradients of the parts added up.
@@ -135,7 +138,7 @@ class Training:
     validate: Callable[[Tunable, int], float]
     file: Path
     seed: int
-    device: torch.device
+    team: Team
     progress: Progress
     at_once: int = 1 << 30
 
@@ -161,9 +164,14 @@ class Training:
         """Batches of an epoch; one that is not full is left out, unless there is no other."""
         return max(1, self.count // self.plan.batch)
 
+    @property
+    def _batch(self) -> int:
+        """Samples of a batch, of all processes together."""
+        return min(self.count, self.plan.batch)
+
     def _train(self, rate: float, done: list[Epoch], state: State, advance: Advance) -> None:
         """Train with one rate, behind the epochs that are done."""
-        model = deepcopy(self.start).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = deepcopy(self.start).to(self.team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimiser = self.plan.optimiser(model)
         if done:
             model.load_state_dict(state.model)
@@ -173,23 +181,25 @@ class Training:
             first = len(done) * every + 1
             numbers = range(first, first + every)
             losses = [self._epoch(model.train(), optimiser, rate, number, advance) for number in numbers]
-            value = self.validate(model.eval(), numbers[-1])
+            value = self.team.told(lambda last=numbers[-1]: self.validate(model.eval(), last))  # type: ignore[misc]
             done.append(Epoch(rate, numbers[-1], float(np.mean(losses)), value))
             state.history.append(done[-1])
             state.model, state.optimiser = model.state_dict(), optimiser.state_dict()
             if best_of(state.history) is done[-1]:
                 state.best = {name: tensor.detach().cpu().clone() for name, tensor in state.model.items()}
-            state.write(self.file)
+            if self.team.rank == 0:
+                state.write(self.file)
 
     def _epoch(self, model: Tunable, optimiser: Optimizer, rate: float, number: int, advance: Advance) -> float:
         """One pass over the training samples in random order; the mean loss."""
         drawn = int(digest([self.seed, rate, number])[:15], 16)
         generator = torch.Generator().manual_seed(drawn)
-        order = torch.randperm(self.count, generator=generator).numpy()[: self._steps * self.plan.batch]
+        order = torch.randperm(self.count, generator=generator).numpy()[: self._steps * self._batch]
         losses = []
         with torch.random.fork_rng():
             torch.manual_seed(drawn)  # dropout and the like
-            for step, (groups, targets) in enumerate(self.read(order)):
+            own = self.team.share(order.reshape(self._steps, -1).T).T  # its part of each batch
+            for step, (groups, targets) in enumerate(self.read(own.ravel(), own.shape[1])):
                 factor = self.plan.schedule(number - 1 + step / self._steps)
                 for group in optimiser.param_groups:
                     group["lr"] = rate * factor * group["lr_scale"]
@@ -214,10 +224,11 @@ class Training:
     ) -> float:
         """One update; the loss before it. Nothing is updated where that is no number."""
         with torch.no_grad():
-            tensors = (torch.from_numpy(group).to(self.device) for group in groups)
+            tensors = (torch.from_numpy(group).to(self.team.device) for group in groups)
             images = model.network.preprocess(*tensors)  # type: ignore[operator]
-            images, expected = self.plan.augment(images, torch.from_numpy(targets).to(self.device), generator)
-        terms = max(1, int((expected != IGNORED).sum()))
+            views = self.team.share(self.plan.draw(self._batch, generator))
+            images, expected = self.plan.augment(images, torch.from_numpy(targets).to(self.team.device), views)
+        terms = max(1.0, self.team.summed(float((expected != IGNORED).sum())))
         while True:
             optimiser.zero_grad()
             try:
@@ -231,13 +242,15 @@ class Training:
                 self.at_once = min(self.at_once, len(images)) // 2
             else:
                 break
+        loss = self.team.summed(loss)
         if math.isfinite(loss):
+            self.team.add_gradients(model)
             optimiser.step()
         return loss
 
-    def _backward(self, model: Tunable, images: Tensor, targets: Tensor, terms: int) -> float:
+    def _backward(self, model: Tunable, images: Tensor, targets: Tensor, terms: float) -> float:
         """Add the gradient of a part of a batch whose loss is a mean of so many terms; the part's share of it."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.autocast(self.team.device.type, torch.bfloat16, enabled=self.team.device.type == "cuda"):
             logits = model(images.contiguous(memory_format=torch.channels_last)).float()
         loss = _summed_loss(logits, targets) / terms
         loss.backward()  # type: ignore[no-untyped-call]

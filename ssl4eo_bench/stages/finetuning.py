@@ -1,10 +1,12 @@
 """Fine-tuning of a job: it gives a network that scores samples itself; what follows is as for frozen ones."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from ssl4eo_bench.protocols.finetune import finetune_plan
 from ssl4eo_bench.protocols.linear import LinearProbe, main_metric, to_probabilities
 from ssl4eo_bench.protocols.probe import Probe
 from ssl4eo_bench.protocols.segmenter import Segmenter
+from ssl4eo_bench.protocols.team import Team, together
 from ssl4eo_bench.protocols.training import Plan, State, Training
 from ssl4eo_bench.protocols.tunable import Classifier, Logits, Tunable
 from ssl4eo_bench.protocols.tuned import Tuned
@@ -60,16 +63,21 @@ class Tuning:
     """The fine-tuning of a job.
 
     Attributes:
-        job: with the protocol `finetune`.
-        device: where to train.
+        job: with the protocol `finetune`, or a recipe.
+        devices: where to train: together on several, and all else on the first.
         cache_dir: where the state is kept, and fetched weights are.
         progress: shows it.
     """
 
     job: Job
-    device: str
+    devices: tuple[str, ...]
     cache_dir: Path
     progress: Progress
+
+    @property
+    def device(self) -> str:
+        """The first one."""
+        return self.devices[0]
 
     def images(self, start: LinearProbe, train: Rows, val: Rows) -> tuple["TunedImages", Tuned, Rows]:
         """Train on labels of whole images.
@@ -86,15 +94,10 @@ class Tuning:
             SpecError: if the checkpoint has no network.
             TrainingError: if the loss is no number.
         """
-        kind, metric = self.job.task.kind, main_metric(self.job.task.kind, val.targets)
-        state, module = self.train(
-            Classifier(self.network(feature_module, BackboneFeatures), start),
-            self._plan,
-            train.ids,
-            lambda rows: train.targets[rows],
-            lambda run, _: metric(self.logits("val", run, Silent())),
-        )
-        stages = TunedImages(self, module)
+        kind = self.job.task.kind
+        model = Classifier(self.network(feature_module, BackboneFeatures), start)
+        state = self.train(ImageCourse(self._silent, train.ids, train.targets, val.targets), model)
+        stages = TunedImages(self, Logits(model))
         rows = stages.rows("val")
         thresholds = (
             tune_thresholds(to_probabilities(rows.features, kind), rows.targets) if kind == "multilabel" else None
@@ -103,15 +106,22 @@ class Tuning:
 
     def tiles(self, start: LinearProbe, train: Rows, val: Rows) -> tuple["TunedTiles", Tuned, Rows]:
         """Train on label maps; arguments and errors as of `images`, and the rows of `val` come back as they are."""
-        targets = self.job.samples["train"].source.targets
-        state, module = self.train(
-            Segmenter(self.network(dense_module, DenseFeatures), start),
-            self._plan,
-            train.ids,
-            lambda rows: targets([train.ids[row] for row in rows]),
-            lambda run, _: self._mean_iou(run),
-        )
-        return TunedTiles(self, module), Tuned(self.job.task.kind, start, tuple(state.history)), val
+        model = Segmenter(self.network(dense_module, DenseFeatures), start)
+        state = self.train(TileCourse(self._silent, train.ids), model)
+        return TunedTiles(self, Logits(model)), Tuned(self.job.task.kind, start, tuple(state.history)), val
+
+    def train(self, course: "Course", model: Tunable) -> State:
+        """Train a model, which then is as it was after the best epoch.
+
+        Raises:
+            TrainingError: if the loss is no number.
+        """
+        if len(self.devices) > 1:  # the state that they leave is a finished one
+            with self.progress.stage(f"training on {len(self.devices)} devices", total=0, unit="batches") as advance:
+                together(self.devices, partial(_train_along, course, model), advance)
+        state = _training(course, model, Team.alone(self.device), self.progress).run()
+        model.load_state_dict(state.best)
+        return state
 
     def runner(self, module: Logits, note: Callable[[str], None]) -> Runner:
         """The fastest runner for what has been trained."""
@@ -119,64 +129,17 @@ class Tuning:
         full = tuple(np.repeat(group, self._batch, axis=0) for group in self.example())
         return make_runner(frozen, full, self.device, note)
 
-    def _passing_runner(self, module: Logits) -> Runner:
+    def passing_runner(self, module: Logits) -> Runner:
         """The same for one pass over `val`."""
         if self.device == "cpu" and len(self.job.samples["val"].ids) < WORTH_COMPILING:
             return TorchRunner(module.eval(), torch.device("cpu"))
         return self.runner(module, lambda _: None)
 
-    def train(
-        self,
-        model: Tunable,
-        plan: Plan,
-        ids: Sequence[str],
-        targets: Callable[[np.ndarray], np.ndarray],
-        validate: Callable[[Runner, int], float],
-    ) -> tuple[State, Logits]:
-        """Train, and return the last state and the network of the best one.
-
-        Args:
-            model: before the first step.
-            plan: how.
-            ids: of the training samples.
-            targets: gives those of some of their rows.
-            validate: gives the main metric on `val` of what runs the network after so many epochs.
-        """
-        source, sources = self.job.samples["train"].source, self.job.spec.inputs.sources
-
-        def read(rows: np.ndarray) -> Iterator[tuple[Groups, np.ndarray]]:
-            pixels = batches(source, [ids[row] for row in rows], sources, size=plan.batch)
-            for first, groups in zip(range(0, len(rows), plan.batch), pixels, strict=True):
-                yield groups, targets(rows[first : first + plan.batch])
-
-        state = Training(
-            plan=plan,
-            start=model,
-            count=len(ids),
-            read=read,
-            validate=lambda trained, epoch: validate(self._passing_runner(Logits(deepcopy(trained))), epoch),
-            file=state_file(self.job, self.cache_dir),
-            seed=self.job.spec.seed,
-            device=torch.device(self.device),
-            progress=self.progress,
-        ).run()
-        model.load_state_dict(state.best)
-        return state, Logits(model)
-
-    def _mean_iou(self, run: Runner) -> float:
-        """The main metric of label maps, over all tiles of `val`."""
-        classes = len(self.job.task.classes)
-        confusion = np.zeros((classes, classes), dtype=np.int64)
-        for _, labels, probabilities in scored(self.job, "val", _scored_by(run)):
-            labelled = labels != IGNORED
-            confusion += confusion_matrix(labels[labelled], probabilities.argmax(axis=1)[labelled], classes)
-        return float(mean_iou(confusion))
-
-    def logits(self, split: SplitName, run: Runner, progress: Progress) -> np.ndarray:
+    def logits(self, split: SplitName, run: Runner) -> np.ndarray:
         """Logits `[N, C]` of a split of images; leaves its labels closed."""
         samples, found = self.job.samples[split], []
         what = f"logits {self.job.spec.checkpoint.name}, tuned · {split}"
-        with progress.stage(what, total=len(samples.ids), unit="images") as advance:
+        with self.progress.stage(what, total=len(samples.ids), unit="images") as advance:
             for groups in batches(samples.source, samples.ids, self.job.spec.inputs.sources, size=self._batch):
                 found.append(run(groups))
                 advance(len(found[-1]))
@@ -202,28 +165,152 @@ class Tuning:
         return samples.source.read(samples.ids[:1], self.job.spec.inputs.sources)
 
     @property
-    def _plan(self) -> Plan:
-        assert isinstance(self.job.spec.protocol, Finetune)
-        return finetune_plan(self.job.spec.protocol)
-
-    @property
     def _batch(self) -> int:
         """Samples that a runner takes at once."""
         return TILES if self.job.task.kind == "segmentation" else batch_size(self.device)
+
+    @property
+    def _silent(self) -> "Tuning":
+        """The same, for other processes and for what is shown by something else."""
+        return replace(self, progress=Silent())
+
+
+class Course(Protocol):
+    """What is trained on, how, and what it is chosen by; it can be sent to other processes."""
+
+    @property
+    def tuning(self) -> Tuning:
+        """Whose."""
+        ...
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Of the training samples."""
+        ...
+
+    @property
+    def plan(self) -> Plan:
+        """How to train."""
+        ...
+
+    def targets(self, rows: np.ndarray) -> np.ndarray:
+        """The targets of these training samples."""
+        ...
+
+    def validate(self, run: Runner, epoch: int) -> float:
+        """The main metric on `val` of what runs the network after so many epochs."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImageCourse:
+    """Labels of whole images: those of train, by id, and of val."""
+
+    tuning: Tuning
+    ids: Sequence[str]
+    train: np.ndarray
+    val: np.ndarray
+
+    @property
+    def plan(self) -> Plan:
+        """How to train."""
+        return _plan(self.tuning.job)
+
+    def targets(self, rows: np.ndarray) -> np.ndarray:
+        """The targets of these training samples."""
+        chosen: np.ndarray = self.train[rows]
+        return chosen
+
+    def validate(self, run: Runner, epoch: int) -> float:  # noqa: ARG002
+        """The main metric on `val`."""
+        return main_metric(self.tuning.job.task.kind, self.val)(self.tuning.logits("val", run))
+
+
+@dataclass(frozen=True)
+class TileCourse:
+    """Label maps, which are read as they are needed."""
+
+    tuning: Tuning
+    ids: Sequence[str]
+
+    @property
+    def plan(self) -> Plan:
+        """How to train."""
+        return _plan(self.tuning.job)
+
+    def targets(self, rows: np.ndarray) -> np.ndarray:
+        """The label maps of these training samples."""
+        labels: np.ndarray = self.tuning.job.samples["train"].source.targets([self.ids[row] for row in rows])
+        return labels
+
+    def validate(self, run: Runner, epoch: int) -> float:  # noqa: ARG002
+        """The mean intersection over union of all tiles of `val`."""
+        classes = len(self.tuning.job.task.classes)
+        confusion = np.zeros((classes, classes), dtype=np.int64)
+        for _, labels, probabilities in scored(self.tuning.job, "val", _scored_by(run)):
+            labelled = labels != IGNORED
+            confusion += confusion_matrix(labels[labelled], probabilities.argmax(axis=1)[labelled], classes)
+        return float(mean_iou(confusion))
+
+
+def _plan(job: Job) -> Plan:
+    assert isinstance(job.spec.protocol, Finetune)
+    return finetune_plan(job.spec.protocol)
+
+
+def _training(course: Course, model: Tunable, team: Team, progress: Progress) -> Training:
+    """The training of a model on a course."""
+    tuning, ids = course.tuning, course.ids
+    source, sources = tuning.job.samples["train"].source, tuning.job.spec.inputs.sources
+
+    def read(rows: np.ndarray, size: int) -> Iterator[tuple[Groups, np.ndarray]]:
+        pixels = batches(source, [ids[row] for row in rows], sources, size=size)
+        for first, groups in zip(range(0, len(rows), size), pixels, strict=True):
+            yield groups, course.targets(rows[first : first + size])
+
+    return Training(
+        plan=course.plan,
+        start=model,
+        count=len(ids),
+        read=read,
+        validate=lambda trained, epoch: course.validate(tuning.passing_runner(Logits(deepcopy(trained))), epoch),
+        file=state_file(tuning.job, tuning.cache_dir),
+        seed=tuning.job.spec.seed,
+        team=team,
+        progress=progress,
+    )
+
+
+def _train_along(course: Course, model: Tunable, team: Team, advance: Callable[[int], None]) -> None:
+    """What each of several processes does."""
+    _training(course, model, team, _Told(advance)).run()
+
+
+class _Told(Silent):
+    """Passes progress on to another process."""
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self._advance = advance
+
+    @contextmanager
+    def stage(self, what: str, *, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        """A stage that another process shows."""
+        del what, total, unit
+        yield self._advance
 
 
 class TunedImages(Images):
     """The stages behind a fine-tuning on labels of images: features are the logits of the tuned network."""
 
     def __init__(self, tuning: Tuning, module: Logits) -> None:
-        super().__init__(tuning.job, tuning.device, tuning.cache_dir, tuning.progress)
+        super().__init__(tuning.job, tuning.devices, tuning.cache_dir, tuning.progress)
         self._tuning = tuning
         self._sha256 = state_sha256(module)
         self._run = tuning.runner(module, tuning.progress.note)
 
     def features(self, split: SplitName) -> ComputedFeatures:
         """The logits of a split; leaves its labels closed."""
-        found = self._tuning.logits(split, self._run, self._progress)
+        found = self._tuning.logits(split, self._run)
         require_finite(found, self._job.spec.checkpoint.name, self._job.spec.task_slug)
         return ComputedFeatures(found, len(found), (self._run.name,), (self._sha256,))
 
@@ -232,7 +319,7 @@ class TunedTiles(Tiles):
     """The stages behind a fine-tuning on label maps."""
 
     def __init__(self, tuning: Tuning, module: Logits) -> None:
-        super().__init__(tuning.job, tuning.device, tuning.cache_dir, tuning.progress)
+        super().__init__(tuning.job, tuning.devices, tuning.cache_dir, tuning.progress)
         self._sha256 = state_sha256(module)
         self._run = tuning.runner(module, tuning.progress.note)
 

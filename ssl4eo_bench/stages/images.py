@@ -86,12 +86,12 @@ class ImageScores:
 class Images:
     """The stages of one run."""
 
-    def __init__(self, job: Job, device: str, cache_dir: Path, progress: Progress) -> None:
+    def __init__(self, job: Job, devices: tuple[str, ...], cache_dir: Path, progress: Progress) -> None:
         self._job = job
-        self._device = device
+        self._devices = devices
         self._cache_dir = cache_dir
         self._progress = progress
-        self._backbone = LazyBackbone(job, device, progress, cache_dir=cache_dir)
+        self._backbone = LazyBackbone(job, devices[0], progress, cache_dir=cache_dir)
 
     def rows(self, split: SplitName) -> Rows:
         """Features and labels of a split; of the training split only the fraction that may be used."""
@@ -115,7 +115,7 @@ class Images:
         from ssl4eo_bench.stages.finetuning import Tuning  # brings what builds networks
 
         assert isinstance(probe, LinearProbe)
-        return Tuning(self._job, self._device, self._cache_dir, self._progress).images(probe, train, val)
+        return Tuning(self._job, self._devices, self._cache_dir, self._progress).images(probe, train, val)
 
     def features(self, split: SplitName) -> Features:
         """The features of a split; leaves its labels closed."""

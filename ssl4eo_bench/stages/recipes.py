@@ -19,10 +19,11 @@ from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.protocols.linear import main_metric, to_probabilities
 from ssl4eo_bench.protocols.probe import Probe
 from ssl4eo_bench.protocols.recipe import WHOLE, RecipeClassifier, recipe_plan
+from ssl4eo_bench.protocols.training import Plan
 from ssl4eo_bench.protocols.tuned import Tuned
 from ssl4eo_bench.spec.recipes import Recipe
 from ssl4eo_bench.spec.tasks import SplitName
-from ssl4eo_bench.stages.finetuning import ComputedFeatures, Tuning, state_file
+from ssl4eo_bench.stages.finetuning import ComputedFeatures, ImageCourse, Tuning, state_file
 from ssl4eo_bench.stages.images import Images, ImageScores, Rows, labelled
 from ssl4eo_bench.storage import replacing
 
@@ -82,24 +83,43 @@ class RecipeScores(ImageScores):
 class RecipeImages(Images):
     """The stages behind a recipe: features are the logits that were kept at the chosen epoch."""
 
-    def __init__(self, tuning: Tuning, chosen: int, runner: str) -> None:
-        super().__init__(tuning.job, tuning.device, tuning.cache_dir, tuning.progress)
+    def __init__(self, tuning: Tuning, chosen: int) -> None:
+        super().__init__(tuning.job, tuning.devices, tuning.cache_dir, tuning.progress)
         self._tuning = tuning
         self._chosen = chosen
-        self._runner = runner
 
     def features(self, split: SplitName) -> ComputedFeatures:
         """The logits of a split; leaves its labels closed."""
-        found = _kept(self._tuning, self._chosen, split)
-        return ComputedFeatures(found, len(found), (self._runner,), ())
+        kept = _kept(self._tuning, self._chosen)
+        return ComputedFeatures(kept[split], len(kept[split]), (str(kept["runner"]),), ())
 
     def score(self, probe: Probe) -> RecipeScores:
         """The scores of the test split; leaves its labels closed."""
         assert isinstance(probe, Tuned)
         found = self.features("test")
-        epochs = {epoch.epoch: _kept(self._tuning, epoch.epoch, "test") for epoch in probe.history}
+        epochs = {epoch.epoch: _kept(self._tuning, epoch.epoch)["test"] for epoch in probe.history}
         scores = probe.probabilities(found.values)
         return RecipeScores(self._job, probe, found.values, scores, found, self._progress, epochs)
+
+
+@dataclass(frozen=True)
+class RecipeCourse(ImageCourse):
+    """Labels of whole images; the logits of val and test are kept at every look at val."""
+
+    @property
+    def plan(self) -> Plan:
+        """How to train."""
+        recipe, side = self.tuning.job.spec.protocol, self.tuning.job.spec.checkpoint.image_size
+        assert isinstance(recipe, Recipe)
+        assert side != "native"  # it has a network
+        return recipe_plan(recipe, side)
+
+    def validate(self, run: Runner, epoch: int) -> float:
+        """The main metric on `val`."""
+        splits = {split: self.tuning.logits(split, run) for split in ("val", "test")}
+        with replacing(_file(self.tuning, epoch)) as temporary, temporary.open("wb") as opened:
+            np.savez(opened, runner=np.array(run.name), **splits)  # type: ignore[arg-type]
+        return main_metric(self.tuning.job.task.kind, self.val)(splits["val"])
 
 
 def follow(tuning: Tuning) -> tuple[RecipeImages, Tuned, Rows, Rows]:
@@ -112,37 +132,24 @@ def follow(tuning: Tuning) -> tuple[RecipeImages, Tuned, Rows, Rows]:
         SpecError: if the checkpoint has no network.
         TrainingError: if the loss is no number.
     """
-    job, recipe = tuning.job, tuning.job.spec.protocol
-    assert isinstance(recipe, Recipe)
+    job, kind = tuning.job, tuning.job.task.kind
     train, targets = labelled(job, "train", tuning.progress)
     ids = [job.samples["train"].ids[row] for row in train]
-    metric = main_metric(job.task.kind, job.samples["val"].targets(tuning.progress))
-    runners: list[str] = []
-
-    def validate(run: Runner, epoch: int) -> float:
-        runners.append(run.name)
-        splits = {split: tuning.logits(split, run, Silent()) for split in ("val", "test")}
-        with replacing(_file(tuning, epoch)) as temporary, temporary.open("wb") as opened:
-            np.savez(opened, **splits)  # type: ignore[arg-type]
-        return metric(splits["val"])
-
-    side = job.spec.checkpoint.image_size
-    assert side != "native"  # it has a network
-    state, _ = tuning.train(
-        _model(tuning, recipe, side), recipe_plan(recipe, side), ids, lambda rows: targets[rows], validate
-    )
-    tuned = Tuned(job.task.kind, None, tuple(state.history))
-    stages = RecipeImages(tuning, tuned.chosen.epoch, runners[-1] if runners else "kept")
+    silent = replace(tuning, progress=Silent())
+    course = RecipeCourse(silent, ids, targets, job.samples["val"].targets(tuning.progress))
+    tuned = Tuned(kind, None, tuple(tuning.train(course, _model(tuning)).history))
+    stages = RecipeImages(tuning, tuned.chosen.epoch)
     val = stages.rows("val")
-    if job.task.kind == "multilabel":
-        thresholds = tune_thresholds(to_probabilities(val.features, job.task.kind), val.targets)
-        tuned = replace(tuned, thresholds=thresholds)
+    if kind == "multilabel":
+        tuned = replace(tuned, thresholds=tune_thresholds(to_probabilities(val.features, kind), val.targets))
     nothing = np.empty((len(ids), 0), dtype=np.float32)
     return stages, tuned, Rows(nothing, targets, ids, ComputedFeatures(nothing, 0, (), ())), val
 
 
-def _model(tuning: Tuning, recipe: Recipe, side: int) -> RecipeClassifier:
-    job = tuning.job
+def _model(tuning: Tuning) -> RecipeClassifier:
+    job, recipe, side = tuning.job, tuning.job.spec.protocol, tuning.job.spec.checkpoint.image_size
+    assert isinstance(recipe, Recipe)
+    assert side != "native"
     network = tuning.network(feature_module, BackboneFeatures)
     example = tuning.example()
     with torch.inference_mode():
@@ -160,7 +167,7 @@ def _file(tuning: Tuning, epoch: int) -> Path:
     return state.with_name(f"{state.stem}-{epoch}.npz")
 
 
-def _kept(tuning: Tuning, epoch: int, split: SplitName) -> np.ndarray:
+def _kept(tuning: Tuning, epoch: int) -> dict[str, np.ndarray]:
+    """The logits at an epoch, by split, and the name of their runner."""
     with np.load(_file(tuning, epoch)) as stored:
-        logits: np.ndarray = stored[split]
-    return logits
+        return dict(stored)

@@ -78,13 +78,13 @@ class TileScores:
 class Tiles:
     """The stages of one run."""
 
-    def __init__(self, job: Job, device: str, cache_dir: Path, progress: Progress) -> None:
+    def __init__(self, job: Job, devices: tuple[str, ...], cache_dir: Path, progress: Progress) -> None:
         self._job = job
-        self._device = device
+        self._devices = devices
         self._cache_dir = cache_dir
         self._cache = FeatureCache(cache_dir)
         self._progress = progress
-        self._backbone = LazyBackbone(job, device, progress, make=dense_module, batch=TILES, cache_dir=cache_dir)
+        self._backbone = LazyBackbone(job, devices[0], progress, make=dense_module, batch=TILES, cache_dir=cache_dir)
 
     def rows(self, split: SplitName) -> Rows:
         """Features and labels of the chosen pixels of a split.
@@ -109,7 +109,7 @@ class Tiles:
         key = feature_key(self._job, split, self._cache_dir).model_copy(
             update={"pixels": count, "places": hashlib.sha256(places.tobytes()).hexdigest()}
         )
-        found = self._cache.get(key, backbone, read, self._progress, threads=threads(self._device))
+        found = self._cache.get(key, backbone, read, self._progress, threads=threads(self._devices[0]))
         labelled = labels.ravel() != IGNORED  # but for tiles without any
         if not labelled.any():
             raise DataError(
@@ -166,7 +166,7 @@ class Tiles:
         from ssl4eo_bench.stages.finetuning import Tuning
 
         assert isinstance(probe, LinearProbe)
-        return Tuning(self._job, self._device, self._cache_dir, self._progress).tiles(probe, train, val)
+        return Tuning(self._job, self._devices, self._cache_dir, self._progress).tiles(probe, train, val)
 
     def _tallied(
         self, split: SplitName, score: Score, advance: Advance = lambda _: None, shown: "Examples | None" = None

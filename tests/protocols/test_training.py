@@ -17,6 +17,7 @@ from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.protocols import training
 from ssl4eo_bench.protocols.finetune import finetune_plan
 from ssl4eo_bench.protocols.linear import LinearProbe
+from ssl4eo_bench.protocols.team import Team
 from ssl4eo_bench.protocols.training import Epoch, State, Training
 from ssl4eo_bench.protocols.tunable import Classifier
 from ssl4eo_bench.spec.protocols import Finetune
@@ -55,9 +56,9 @@ def tuning(file: Path, protocol: Finetune = SETTINGS, values: tuple[float, ...] 
     rng = np.random.default_rng(0)
     pixels, targets = rng.normal(size=(20, 3, 32, 32)).astype(np.float32), rng.integers(0, 3, 20)
 
-    def read(rows: np.ndarray) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray]]:
-        for first in range(0, len(rows), 8):
-            batch = rows[first : first + 8]
+    def read(rows: np.ndarray, size: int) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray]]:
+        for first in range(0, len(rows), size):
+            batch = rows[first : first + size]
             yield (pixels[batch],), targets[batch]
 
     given = iter(values or np.linspace(0, 1, 1000))
@@ -69,7 +70,7 @@ def tuning(file: Path, protocol: Finetune = SETTINGS, values: tuple[float, ...] 
         validate=lambda _, __: float(next(given)),
         file=file,
         seed=0,
-        device=torch.device("cpu"),
+        team=Team.alone("cpu"),
         progress=Silent(),
         **options,
     )
