@@ -11,7 +11,7 @@ import pytest
 Command = Callable[..., tuple[int, str, str]]
 
 RUN = ("run", "--task", "eurosat", "--checkpoint", "bandstats", "--sample", "--quiet")
-LINEAR, KNN = (f"eurosat-v1/{protocol}-v1/bandstats/seed0-sample" for protocol in ("linear", "knn"))
+LINEAR, KNN = (f"eurosat-v1/{protocol}/bandstats/seed0-sample" for protocol in ("linear-v1", "knn-v2"))
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def compare(command: Command) -> Command:
 def test_a_comparison_from_runs_to_figure(compare: Command, command: Command) -> None:
     code, out, err = compare(LINEAR, KNN, "--resamples", 100, "--figure", "forest.png", "--quiet")
     assert (code, err) == (0, "")
-    assert re.search(r"eurosat-v1 +linear-v1, sample / knn-v1, sample +1 +240 +accuracy", out)
+    assert re.search(r"eurosat-v1 +linear-v1, sample / knn-v2, sample +1 +240 +accuracy", out)
     assert re.search(r"^(A is better|B is better|no evidence of a difference): eurosat-v1 \(", out, re.MULTILINE)
     assert "note  eurosat-v1: ids do not tell which samples are neighbours" in out
     assert Path("forest.png").read_bytes().startswith(b"\x89PNG")
@@ -45,7 +45,7 @@ def test_a_comparison_from_runs_to_figure(compare: Command, command: Command) ->
     assert "scores of runs/eurosat-v1/linear-v1/bandstats/seed0-sample.json and 1 more are not in the cache" in err
     again = shlex.split(err.split("`")[1])
     assert command(*again[1:], "--quiet")[0] == 0
-    assert "scores of runs/eurosat-v1/knn-v1/bandstats/seed0-sample.json are not in" in compare(LINEAR, KNN)[2]
+    assert "scores of runs/eurosat-v1/knn-v2/bandstats/seed0-sample.json are not in" in compare(LINEAR, KNN)[2]
 
 
 def test_options_that_cannot_be_are_refused(command: Command) -> None:

@@ -211,7 +211,7 @@ def test_nearest_neighbours_vote(command: Command, task: str) -> None:
     )
     assert code == 0, err
     result = result_of(json.loads(out)[0])
-    assert result.spec.protocol_slug == "knn-v1"
+    assert result.spec.protocol_slug == "knn-v2"
     assert result.selection.C is None
     assert result.selection.path == ()
     assert (result.selection.thresholds is None) == (task == "eurosat-rgb")

@@ -34,7 +34,7 @@ def test_the_csv_has_fractions_in_full_precision(results: Path) -> None:
     write_leaderboard(results)
     rows = list(csv.DictReader(StringIO((results / "leaderboard.csv").read_text())))
     assert [(row["protocol"], row["checkpoint"]) for row in rows] == [
-        ("knn-v1", "resnet18.random"),
+        ("knn-v2", "resnet18.random"),
         ("linear-v1", "resnet18.random"),
         ("linear-v1", "bandstats"),
         ("linear-v1", "tf_efficientnet_lite0.in1k"),
@@ -92,7 +92,7 @@ def test_a_view_is_of_some_tasks_and_protocols(results: Path) -> None:
     ("chosen", "message"),
     [
         ({"tasks": ["eurosat", "so2sat"]}, r"has task 'so2sat'; there is eurosat, eurosat-rgb,"),
-        ({"protocols": ["finetune"]}, r"has protocol 'finetune'; there is knn, knn-v1, linear, linear-v1\."),
+        ({"protocols": ["finetune"]}, r"has protocol 'finetune'; there is knn, knn-v2, linear, linear-v1\."),
         ({"tasks": ["eurosat-rgb"], "protocols": ["knn"]}, r"has no such official result; `list runs --results"),
     ],
 )

@@ -42,7 +42,7 @@ def test_runs_that_differ_in_more_than_the_seed_are_told_apart(make_result: Make
     text = model_index(runs)
     index = yaml.safe_load(text)
     names = [entry["metrics"][0]["name"] for entry in index["model-index"][0]["results"]]
-    assert names == ["Accuracy, linear-v1", "Accuracy, linear-v1, 10 % of the training samples", "Accuracy, knn-v1"]
+    assert names == ["Accuracy, linear-v1", "Accuracy, linear-v1, 10 % of the training samples", "Accuracy, knn-v2"]
     assert "source" not in index["model-index"][0]["results"][0]
     assert "&" not in text  # no references of YAML
 

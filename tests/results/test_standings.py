@@ -71,7 +71,7 @@ def test_ranks_are_within_a_protocol_and_shared_on_ties(make_result: Make) -> No
         ]
     )
     assert [(r.protocol, r.checkpoint, r.rank) for r in board.rows] == [
-        ("knn-v1", RANDOM18, 1),
+        ("knn-v2", RANDOM18, 1),
         ("linear-v1", RANDOM50, 1),
         ("linear-v1", LITE0, 1),
         ("linear-v1", RANDOM18, 3),
@@ -119,7 +119,7 @@ def test_the_floor_is_the_best_that_learnt_nothing_there(make_result: Make) -> N
     entries = row(board, LITE0).entries
     assert entries["eurosat-v1"].over_floor == pytest.approx(0.3)
     assert entries["eurosat-rgb-v1"].over_floor is None  # no floor was run
-    assert row(board, LITE0, "knn-v1").entries["eurosat-v1"].over_floor == pytest.approx(-0.1)
+    assert row(board, LITE0, "knn-v2").entries["eurosat-v1"].over_floor == pytest.approx(-0.1)
     assert [r.checkpoint for r in board.rows if r.is_floor] == ["bandstats", RANDOM18, "bandstats"]
     assert row(board, "bandstats").entries["eurosat-v1"].over_floor is None
 
@@ -142,7 +142,7 @@ def test_published_numbers_stand_beside_what_they_compare_with(make_result: Make
     entry = row(board, LITE0).entries["eurosat-v1"]
     assert entry.published == best
     assert entry.over_published == pytest.approx(0.05)
-    assert row(board, LITE0, "knn-v1").entries["eurosat-v1"].published is None
+    assert row(board, LITE0, "knn-v2").entries["eurosat-v1"].published is None
     assert board.apart == ()
 
 

@@ -77,7 +77,7 @@ def test_a_count_that_is_not_the_splits_is_found(results: Path) -> None:
     def one_more(raw: dict[str, Any]) -> None:
         raw["counts"]["train"] = raw["spec"]["task"]["splits"]["train"]["count"] = 16201
 
-    shutil.rmtree(results / "runs" / "eurosat-rgb-v1" / "knn-v1")
+    shutil.rmtree(results / "runs" / "eurosat-rgb-v1" / "knn-v2")
     for file in result_files(results):
         if file != results / RUN:
             file.unlink()
