@@ -45,7 +45,8 @@ def patches(
         folder = tmp_path_factory.mktemp("real")
         for archive in archives:
             with tarfile.open(archive) as opened:
-                opened.extractall(folder, filter="data")
+                opened.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.3 has none
+                opened.extractall(folder)
         source, ids = task.open(folder), sorted(path.name for path in (folder / "BigEarthNet-v1.0").iterdir())
     pixels = source.read(ids[:COUNT], [band.name for band in task.bands])
     return task, tuple(torch.from_numpy(group) for group in pixels)

@@ -86,7 +86,8 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home.mkdir()
     for archive in given.glob("*.tar.gz"):
         with tarfile.open(archive) as opened:
-            opened.extractall(home, filter="data")
+            opened.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.3 has none
+            opened.extractall(home)
     for name in ("train.csv.gz", "val.csv.gz", "test.csv.gz", "metadata.parquet"):
         shutil.copy(given / name, home / name)
     return home.parent
