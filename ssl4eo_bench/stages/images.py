@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from ssl4eo_bench.backbones.cache import CachedFeatures, FeatureCache
 from ssl4eo_bench.data.batches import batches
@@ -19,6 +20,8 @@ from ssl4eo_bench.protocols.probe import Probe
 from ssl4eo_bench.spec.tasks import Groups, SplitName
 from ssl4eo_bench.stages.extraction import Computed, LazyBackbone, feature_key, threads
 
+SKETCH = 12
+"""Directions that the two principal ones are looked for in."""
 PLANE_ROWS = 10_000
 """That the principal components are fitted on at most, and computed for at once."""
 
@@ -147,19 +150,22 @@ def extract_features(
 def plane(features: np.ndarray) -> np.ndarray:
     """The first two principal components `[N, 2]` float32 of features `[N, D]`; zero where there are fewer.
 
-    The axes are those of evenly spaced rows, `PLANE_ROWS` at most: a plane needs no more of them.
+    The axes are those of evenly spaced rows, `PLANE_ROWS` at most: a plane needs no more of them. Each points to where
+    its largest entry is positive.
     """
-    from sklearn.decomposition import PCA  # takes a second to import
-
     found = np.zeros((len(features), 2), dtype=np.float32)
-    some = features[:: -(-len(features) // PLANE_ROWS)].astype(np.float32)
-    axes = min(2, *some.shape, len(some) - 1)
-    if axes:
-        with np.errstate(invalid="ignore"):  # it divides by the variance, which may be none
-            pca = PCA(axes, svd_solver="randomized", random_state=0).fit(some)
+    some = torch.from_numpy(features[:: -(-len(features) // PLANE_ROWS)].astype(np.float32))
+    count = min(2, *some.shape, len(some) - 1)
+    if count:
+        mean = some.mean(dim=0)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            _, _, axes = torch.pca_lowrank(some - mean, q=min(SKETCH, *some.shape), center=False)
+        axes = axes[:, :count]
+        axes = axes * axes.gather(0, axes.abs().argmax(dim=0, keepdim=True)).sign()
         for start in range(0, len(features), PLANE_ROWS):
-            rows = features[start : start + PLANE_ROWS].astype(np.float32)
-            found[start : start + PLANE_ROWS, :axes] = pca.transform(rows)
+            rows = torch.from_numpy(features[start : start + PLANE_ROWS].astype(np.float32))
+            found[start : start + PLANE_ROWS, :count] = ((rows - mean) @ axes).numpy()
     return found
 
 
