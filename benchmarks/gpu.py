@@ -27,7 +27,7 @@ from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.protocols.linear import fit_linear
 from ssl4eo_bench.provenance import device_name
 from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.inputs import map_inputs
+from ssl4eo_bench.spec.inputs import InputMapping, map_inputs
 from ssl4eo_bench.spec.protocols import Linear
 from ssl4eo_bench.spec.tasks import Groups
 from ssl4eo_bench.stages.extraction import GPU_BATCH, threads
@@ -54,6 +54,19 @@ class Held:
         return tuple(group[rows] for group in self.groups)
 
 
+def case(name: str, count: int) -> tuple[Held, BackboneFeatures, InputMapping]:
+    """So many patches, and the network of a checkpoint for them with its inputs."""
+    task = catalogue.task("bigearthnet")
+    checkpoint = catalogue.load_catalogue().checkpoint(name)
+    inputs = map_inputs(task.bands, checkpoint)
+    groups = task.groups(inputs.sources)
+    resolution = {band.name: band.resolution for band in task.bands}
+    sides = [SIZES[resolution[names[0]]] for names in groups]
+    module = feature_module(checkpoint, inputs, groups, [(side, side) for side in sides], seed=0)
+    assert isinstance(module, BackboneFeatures)
+    return Held(groups, sides, count), module, inputs
+
+
 def matrix_rate() -> float:
     """Multiplications and additions a second of a large product in bfloat16."""
     side = 8192
@@ -63,15 +76,7 @@ def matrix_rate() -> float:
 
 def extraction(name: str, rate: float, images: int) -> bool:
     """Compare for one checkpoint."""
-    task = catalogue.task("bigearthnet")
-    checkpoint = catalogue.load_catalogue().checkpoint(name)
-    inputs = map_inputs(task.bands, checkpoint)
-    groups = task.groups(inputs.sources)
-    resolution = {band.name: band.resolution for band in task.bands}
-    sides = [SIZES[resolution[names[0]]] for names in groups]
-    source = Held(groups, sides, 2048)
-    module = feature_module(checkpoint, inputs, groups, [(side, side) for side in sides], seed=0)
-    assert isinstance(module, BackboneFeatures)
+    source, module, inputs = case(name, 2048)
     run = make_runner(module, source.read([str(n) for n in range(GPU_BATCH)], ()), "cuda", print)
     ready = torch.randn(GPU_BATCH, len(inputs.channels), 224, 224, device=DEVICE).contiguous(
         memory_format=torch.channels_last
@@ -110,15 +115,8 @@ def extraction(name: str, rate: float, images: int) -> bool:
 
 def precision(name: str) -> None:
     """Print how far bfloat16 is from float32."""
-    task = catalogue.task("bigearthnet")
-    checkpoint = catalogue.load_catalogue().checkpoint(name)
-    inputs = map_inputs(task.bands, checkpoint)
-    groups = task.groups(inputs.sources)
-    resolution = {band.name: band.resolution for band in task.bands}
-    sides = [SIZES[resolution[names[0]]] for names in groups]
-    pixels = Held(groups, sides, 64).groups
-    module = feature_module(checkpoint, inputs, groups, [(side, side) for side in sides], seed=0)
-    full, half = (TorchRunner(module, DEVICE, bfloat16=wanted)(pixels) for wanted in (False, True))
+    source, module, _ = case(name, 64)
+    full, half = (TorchRunner(module, DEVICE, bfloat16=wanted)(source.groups) for wanted in (False, True))
     print(f"{name}: bfloat16 differs by {np.abs(half - full).max() / np.abs(full).max():.1e} of the largest feature")
 
 

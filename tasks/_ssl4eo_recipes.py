@@ -41,15 +41,16 @@ BIGEARTHNET = _recipes(
         "data2vec": {"rate": 1e-3} | _DATA2VEC,
     },
 )
+_LINEAR_OF_BOTH = {
+    "MoCo-v2": {"rate": 8.0} | _STEPS,
+    "MoCo-v3": {"rate": 0.1},
+    "DINO": {"rate": 0.01},
+    "MAE": {"rate": 0.1} | _MAE,
+    "data2vec": {"rate": 0.1} | _DATA2VEC,
+}
 EUROSAT = _recipes(
     0.08,
-    linear={
-        "MoCo-v2": {"rate": 8.0} | _STEPS,
-        "MoCo-v3": {"rate": 0.1},
-        "DINO": {"rate": 0.01},
-        "MAE": {"rate": 0.1} | _MAE,
-        "data2vec": {"rate": 0.1} | _DATA2VEC,
-    },
+    linear=_LINEAR_OF_BOTH,
     finetune={
         "MoCo-v2": {"rate": 0.1} | _STEPS,
         "MoCo-v3": {"rate": 0.1},
@@ -60,13 +61,7 @@ EUROSAT = _recipes(
 )
 SO2SAT = _recipes(
     0.08,
-    linear={
-        "MoCo-v2": {"rate": 8.0} | _STEPS,
-        "MoCo-v3": {"rate": 0.1},
-        "DINO": {"rate": 0.01},
-        "MAE": {"rate": 0.1} | _MAE,
-        "data2vec": {"rate": 0.1} | _DATA2VEC,
-    },
+    linear=_LINEAR_OF_BOTH,
     finetune={
         "MoCo-v2": {"rate": 0.01} | _STEPS,
         "MoCo-v3": {"rate": 0.1},
