@@ -41,7 +41,7 @@ BIGEARTHNET = _recipes(
         "data2vec": {"rate": 1e-3} | _DATA2VEC,
     },
 )
-_LINEAR_OF_BOTH = {
+_LINEAR_OF_BOTH: dict[str, Settings] = {
     "MoCo-v2": {"rate": 8.0} | _STEPS,
     "MoCo-v3": {"rate": 0.1},
     "DINO": {"rate": 0.01},
