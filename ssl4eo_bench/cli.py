@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ssl4eo_bench import __version__
 from ssl4eo_bench.errors import BenchError, SpecError
@@ -19,6 +19,8 @@ from ssl4eo_bench.errors import BenchError, SpecError
 DATA_DIR_HELP = "datasets (default: $SSL4EO_BENCH_DATA or ./data)"
 TASK_HELP = "see `list tasks`"
 CHECKPOINT_HELP = "see `list checkpoints`; or timm:NAME for any timm model"
+
+Number = TypeVar("Number", int, float)
 
 Options = argparse._ActionsContainer
 """A parser, or one of its groups."""
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
+        print("interrupted; what a run has finished is kept, and the same command goes on from there", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -93,24 +95,34 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+def _number(kind: Callable[[str], Number], text: str) -> Number:
+    try:
+        return kind(text)
+    except ValueError:
+        what = "whole number" if kind is int else "number"
+        raise argparse.ArgumentTypeError(f"{text!r} is no {what}") from None
+
+
 def _positive(text: str) -> int:
-    number = int(text)
+    number = _number(int, text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return number
 
 
 def _seed(text: str) -> int:
-    number = int(text)
+    number = _number(int, text)
     if not 0 <= number < 2**32:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 2^32 - 1")
     return number
 
 
 def _fraction(text: str) -> float:
-    number = float(text)
+    number = _number(float, text)
     if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+        raise argparse.ArgumentTypeError(
+            f"{text} is no share of the training samples: those are above 0, and 1 at most"
+        )
     return number
 
 
@@ -177,16 +189,23 @@ def _add_run(commands: Any) -> None:
         commands, "run", "runs.run", "Evaluate checkpoints on tasks; leaves results, tables and a leaderboard."
     )
     what = parser.add_argument_group("what to run")
-    what.add_argument("--task", nargs="+", required=True, metavar="TASK", help=TASK_HELP)
+    what.add_argument("--task", action="extend", nargs="+", required=True, metavar="TASK", help=TASK_HELP)
     what.add_argument("--protocol", required=True, help="see `list protocols`")
-    what.add_argument("--checkpoint", nargs="+", default=[], metavar="NAME", help=CHECKPOINT_HELP)
+    what.add_argument("--checkpoint", action="extend", nargs="+", default=[], metavar="NAME", help=CHECKPOINT_HELP)
     what.add_argument(
         "--suite",
         help="see `list suites`, or `all` (default without --checkpoint: ssl4eo-s12, with --sample: offline)",
     )
-    what.add_argument("--seed", type=_seed, nargs="+", default=[0], metavar="N", help="one run for each (default: 0)")
     what.add_argument(
-        "--fraction", type=_fraction, nargs="+", default=[1.0], metavar="F", help="of the training samples (default: 1)"
+        "--seed", type=_seed, action="extend", nargs="+", metavar="N", help="one run for each (default: 0)"
+    )
+    what.add_argument(
+        "--fraction",
+        type=_fraction,
+        action="extend",
+        nargs="+",
+        metavar="F",
+        help="one run for each, of the training samples (default: 1)",
     )
     what.add_argument(
         "--drift",

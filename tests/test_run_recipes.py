@@ -127,12 +127,15 @@ def test_a_method_without_a_recipe_is_told(command: Command) -> None:
     what = ("run", "--task", "eurosat-rgb", "--sample", "--checkpoint", "resnet18.random")
     code, _, err = command(*what, "--protocol", "linear-ssl4eo")
     assert code == 2
-    assert "it has those of MoCo-v2, MoCo-v3, DINO, MAE, data2vec" in err
+    assert "has recipes for the pretraining methods MoCo-v2, MoCo-v3, DINO, MAE, data2vec" in err
     assert "or --protocol linear" in err
     what = ("run", "--task", "dfc2020", "--sample", "--checkpoint", "resnet50.random")
     code, _, err = command(*what, "--protocol", "finetune-ssl4eo")
     assert code == 2
-    assert "it has none" in err
+    assert "has no recipe for task 'dfc2020'; take --protocol finetune" in err
+    code, _, err = command(*what, "--protocol", "linear", "--drift")
+    assert code == 2
+    assert "--drift is for protocol 'linear-ssl4eo'" in err
 
 
 def test_every_task_that_has_recipes_has_them_for_all_five_methods() -> None:

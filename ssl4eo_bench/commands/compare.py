@@ -20,6 +20,8 @@ COLUMNS = ("task", "setting", "seeds", "samples", "metric", "A", "B", "A − B",
 SPARE = ("seeds", "McNemar", "p", "samples", "metric", "Holm", "setting")
 """Columns that a narrow terminal can do without."""
 
+MOST_RESAMPLES = 1_000_000
+
 
 def compare(arguments: Arguments) -> int:
     """Say of each task whether A is better, B is, or there is no evidence."""
@@ -28,6 +30,8 @@ def compare(arguments: Arguments) -> int:
         raise SpecError(f"--figure {figure} must end in {', '.join(FIGURES[:-1])} or {FIGURES[-1]}.")
     choice = Choice(tuple(arguments.task), tuple(arguments.protocol), tuple(arguments.fraction), arguments.metric)
     pairs = find_pairs(arguments.results, arguments.a, arguments.b, choice)
+    if arguments.resamples > MOST_RESAMPLES:
+        raise SpecError(f"--resamples {arguments.resamples} would take hours; take {MOST_RESAMPLES} at most.")
     if arguments.resamples < (needed := resamples_needed(len(pairs))):
         raise SpecError(
             f"--resamples {arguments.resamples} is too few to find evidence in {len(pairs)} comparisons; take {needed} "

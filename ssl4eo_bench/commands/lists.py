@@ -25,7 +25,7 @@ Rows = list[dict[str, Any]]
 SPARE = (
     *("arch", "licence", "size", "feature", "suites", "data", "count"),
     *("version", "kind", "main metric", "classes", "bands"),
-    *("digest", "started", "marks"),
+    *("digest", "started", "metric", "marks"),
 )
 """Columns that a narrow terminal can do without."""
 

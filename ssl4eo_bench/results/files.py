@@ -267,7 +267,9 @@ def parse_result(stored: bytes, file: PurePath) -> RunResult:
     if stored != _as_written(whole).encode():
         raise ResultFileError(file, "was formatted anew: its bytes are not those that were written", CURE)
     if file.parts[-len(result.spec.path.parts) :] != result.spec.path.parts:
-        raise ResultFileError(file, f"belongs at {result.spec.path}", "move it back")
+        taken = any(Path(parent / result.spec.path).is_file() for parent in file.parents)
+        cure = "remove it, for that place is taken" if taken else "move it back"
+        raise ResultFileError(file, f"belongs at {result.spec.path}", cure)
     return result
 
 
@@ -295,7 +297,8 @@ def require_directory(results: Path) -> None:
         ResultError: naming it.
     """
     if not results.is_dir():
-        raise ResultError(f"results directory {results} does not exist; name yours with --results.")
+        what = "is not a directory" if results.exists() else "does not exist"
+        raise ResultError(f"results directory {results} {what}; name yours with --results.")
 
 
 def result_files(results: Path) -> list[Path]:

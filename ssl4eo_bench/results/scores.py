@@ -12,9 +12,14 @@ from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.metrics.evaluation import Metric, multiclass_metrics, multilabel_metrics
 from ssl4eo_bench.metrics.segmentation import confusion_metrics
 from ssl4eo_bench.results.files import RunResult
+from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.canonical import ids_digest
+from ssl4eo_bench.spec.tasks import MAIN_METRIC
 from ssl4eo_bench.spec.weights import FileWeights
 from ssl4eo_bench.storage import scores_file
+
+ELSEWHERE = 0.02
+"""How far the metric of scores from another machine or run may lie from the result's."""
 
 
 @dataclass(frozen=True)
@@ -53,24 +58,63 @@ def read_scores(result: RunResult, results: Path, cache_dir: Path) -> StoredScor
     """The stored scores of a result.
 
     Raises:
-        ResultError: if they cannot be read, or are not of the result's test samples.
+        ResultError: if they cannot be read, or are not those of the result.
     """
-    file, cure = scores_file(cache_dir, result.digest), _run_again(result, results, cache_dir)
-    kind, test = result.spec.task.kind, result.spec.task.splits["test"]
-    needed = ("ids", "confusions") if kind == "segmentation" else ("ids", "scores", "targets")
     try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
-            ids, *arrays = (stored[name] for name in needed)
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ResultError(f"scores {file} cannot be read; make them again with {cure}.") from error
-    if ids_digest(ids.tolist()) != test.digest or any(len(array) != test.count for array in arrays):
+        return stored_scores(kept_arrays(result, cache_dir), result)
+    except ValueError as error:
         raise ResultError(
-            f"scores {file} are not of the test samples of {result.spec.path}; make them again with {cure}."
-        )
-    if kind == "segmentation":
-        return StoredScores(ids, arrays[0].sum(-1), confusion_metrics(arrays[0]))
-    scores, targets = arrays
-    if kind == "multiclass":
+            f"scores {scores_file(cache_dir, result.digest)} {error}; make them again with "
+            f"{_run_again(result, results, cache_dir)}."
+        ) from error
+
+
+def kept_arrays(result: RunResult, cache_dir: Path) -> dict[str, np.ndarray]:
+    """What the run of a result kept of each test sample.
+
+    Raises:
+        ValueError: if the file is absent or damaged, or holds something else; saying what of it.
+    """
+    try:
+        with scores_file(cache_dir, result.digest).open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError("cannot be read") from error
+    test, classes, kind = result.spec.task.splits["test"], len(result.classes), result.spec.task.kind
+    shapes: dict[str, tuple[int, ...]] = {"confusions": (test.count, classes, classes)}
+    if kind != "segmentation":
+        targets = (test.count,) if kind == "multiclass" else (test.count, classes)
+        shapes = {"scores": (test.count, classes), "targets": targets}
+    if not {"ids", *shapes} <= set(arrays):
+        raise ValueError("cannot be read")
+    if ids_digest([str(id_) for id_ in arrays["ids"].tolist()]) != test.digest:
+        raise ValueError(f"are not of the test samples of {result.spec.path}")
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape or arrays[name].dtype.kind not in "fiub" or not np.isfinite(arrays[name]).all():
+            raise ValueError(f"are not of the test samples of {result.spec.path}")
+    return arrays
+
+
+def stored_scores(arrays: dict[str, np.ndarray], result: RunResult) -> StoredScores:
+    """The scores that arrays hold.
+
+    Raises:
+        ValueError: if they give another main metric than the result.
+    """
+    found = _of_arrays(arrays, result)
+    main = MAIN_METRIC[result.spec.task.kind]
+    value, expected = float(found.metrics[main](np.ones((1, len(found.ids))))[0]), result.metrics["test"][main].value
+    if not abs(value - expected) <= ELSEWHERE:
+        raise ValueError(f"give {main} {100 * value:.2f}, and the result {100 * expected:.2f}")
+    return found
+
+
+def _of_arrays(arrays: dict[str, np.ndarray], result: RunResult) -> StoredScores:
+    ids = arrays["ids"]
+    if result.spec.task.kind == "segmentation":
+        return StoredScores(ids, arrays["confusions"].sum(-1), confusion_metrics(arrays["confusions"]))
+    scores, targets = arrays["scores"], arrays["targets"]
+    if result.spec.task.kind == "multiclass":
         return StoredScores(ids, targets, multiclass_metrics(scores, targets), scores.argmax(axis=1) == targets)
     return StoredScores(ids, targets, multilabel_metrics(scores, targets, np.array(result.selection.thresholds)))
 
@@ -98,8 +142,8 @@ def _run_again(result: RunResult, results: Path, cache_dir: Path) -> str:
     }
     words = [word for option, value in options.items() if value is not None for word in (f"--{option}", str(value))]
     words += [f"--{flag}" for flag, is_set in flags.items() if is_set]
-    as_before = (() if spec.sample else ("--data-dir",)) + (
-        ("--weights or --checkpoints",) if isinstance(spec.checkpoint.weights, FileWeights) else ()
-    )
+    shipped = name.startswith("timm:") or name in catalogue.load_catalogue().checkpoints
+    own = isinstance(spec.checkpoint.weights, FileWeights) or not shipped
+    as_before = (() if spec.sample else ("--data-dir",)) + (("--weights or --checkpoints",) if own else ())
     also = f" (and {' and '.join(as_before)} as before)" if as_before else ""
     return f"`{shlex.join(['ssl4eo-bench', 'run', *words])}`{also}"

@@ -157,18 +157,21 @@ def settings(name: str, task: Task, checkpoint: Checkpoint, *, drift: bool = Fal
     Raises:
         SpecError: if there are none.
     """
+    if drift and name != "linear-ssl4eo":
+        raise SpecError(f"--drift is for protocol 'linear-ssl4eo', not for {name!r}; leave it away.")
     if name in PROTOCOLS:
         return PROTOCOLS[name].for_kind(task.kind)
     method = checkpoint.pretraining.method if checkpoint.pretraining else "none"
     known = {recipe.method: recipe for recipe in task.recipes if recipe.name == name}
+    usual = f"--protocol {name.partition('-')[0]}"
+    if not known:
+        raise SpecError(f"protocol {name!r} has no recipe for task {task.name!r}; take {usual}.")
     if method not in known:
-        those = f"it has those of {', '.join(known)}" if known else "it has none"
         raise SpecError(
-            f"protocol {name!r} has no recipe for task {task.name!r} and checkpoint {checkpoint.name!r}, whose "
-            f"pretraining method is {method!r}: {those}; take one of these checkpoints, or --protocol "
-            f"{name.partition('-')[0]}."
+            f"protocol {name!r} has recipes for the pretraining methods {', '.join(known)} on task {task.name!r}, and "
+            f"that of checkpoint {checkpoint.name!r} is {method!r}; take a checkpoint of one of these, or {usual}."
         )
-    return known[method].model_copy(update={"drift": drift and known[method].frozen})
+    return known[method].model_copy(update={"drift": drift})
 
 
 def linear_settings(protocol: Linear | Knn | Finetune, kind: Kind) -> Linear:

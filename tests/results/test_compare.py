@@ -11,9 +11,10 @@ import pytest
 from ssl4eo_bench.errors import BenchError, UnknownNameError
 from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.results.compare import Comparison, compare, resamples_needed
-from ssl4eo_bench.results.files import RunResult, write_result
+from ssl4eo_bench.results.files import MetricValue, RunResult, write_result
 from ssl4eo_bench.results.forest import draw_forest
 from ssl4eo_bench.results.pairs import Choice, find_pairs
+from ssl4eo_bench.results.scores import _of_arrays
 from ssl4eo_bench.spec.tasks import Split
 
 Make = Callable[..., RunResult]
@@ -40,6 +41,10 @@ class Desk:
         selection = made.selection.model_copy(update={"thresholds": (0.5,) * len(made.classes)})
         changes = {"spec": record, "digest": record.digest, "selection": selection}
         result = made.model_copy(update=changes | {"counts": made.counts | {"test": len(ids)}})
+        main = result.selection.metric
+        found = _of_arrays({"ids": np.array(ids), **arrays}, result).metrics[main](np.ones((1, len(ids))))
+        test = result.metrics["test"] | {main: MetricValue(value=float(found[0]))}
+        result = result.model_copy(update={"metrics": result.metrics | {"test": test}})
         write_result(self.results, result)
         file = self.cache / "scores" / f"{result.digest}.npz"
         np.savez(file, ids=np.array(ids), **arrays)  # type: ignore[arg-type]
@@ -49,8 +54,8 @@ class Desk:
         """Store a run on 200 images of two classes that is right on the first `right` of them."""
         labels = np.arange(200) % 2
         predicted = np.where(np.arange(200) < right, labels, 1 - labels)
-        arrays = {"scores": np.eye(2)[predicted] * 0.5 + 0.25, "targets": labels}
-        return self.leave("eurosat", checkpoint, [f"id{n}" for n in range(200)], arrays, accuracy=right / 200, **spec)
+        arrays = {"scores": np.eye(10)[predicted] * 0.5 + 0.05, "targets": labels}
+        return self.leave("eurosat", checkpoint, [f"id{n}" for n in range(200)], arrays, **spec)
 
     def patches(self, checkpoint: str, gap: float, ids: list[str], **spec: Any) -> Path:
         """Store a run on patches of 19 labels, whose scores lie `gap` higher where a label is."""
@@ -210,10 +215,31 @@ def test_single_results_may_differ_in_seed_and_fraction(desk: Desk) -> None:
 def test_scores_of_another_run_are_told(desk: Desk) -> None:
     desk.images(A, 180)
     file = desk.images(B, 150)
-    file.write_bytes(desk.images("resnet50.random", 160).read_bytes())
+    file.write_bytes(desk.images("resnet50.random", 152).read_bytes())
     (found,) = desk.compare()
-    assert found.b == 0.8
-    assert "the scores of B give accuracy 80.00, its results 75.00: the cache holds those of another" in found.notes[-1]
+    assert found.b == 0.76
+    assert "the scores of B give accuracy 76.00, its results 75.00: the cache holds those of another" in found.notes[-1]
+    file.write_bytes(desk.images("vit_small_patch16_224.random", 180).read_bytes())
+    assert "give accuracy 90.00, and the result 75.00; make them again with `ssl4eo-bench run" in desk.refusal()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda scores: scores[:, :3],
+        lambda scores: scores.astype(str),
+        lambda scores: scores * np.nan,
+        lambda scores: scores[:, ::-1],
+    ],
+    ids=["fewer classes", "text", "no numbers", "classes reversed"],
+)
+def test_scores_of_something_else_are_refused(desk: Desk, spoil: Callable[[np.ndarray], np.ndarray]) -> None:
+    desk.images(A, 180)
+    file = desk.images(B, 150)
+    with np.load(file) as stored:
+        kept = dict(stored)
+    np.savez(file, **kept | {"scores": spoil(kept["scores"])})
+    assert "; make them again with `ssl4eo-bench run" in desk.refusal()
 
 
 def test_what_cannot_be_compared_is_refused_in_one_sentence(desk: Desk) -> None:
@@ -276,7 +302,8 @@ def test_other_labels_are_refused(desk: Desk) -> None:
     desk.images(A, 180)
     file = desk.images(B, 150)
     arrays = dict(np.load(file))
-    np.savez(file, **arrays | {"targets": 1 - arrays["targets"]})
+    arrays["targets"][-1] = 7  # of a wrong prediction: no metric moves by it
+    np.savez(file, **arrays)
     assert "was scored on other labels than" in desk.refusal()
 
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from ssl4eo_bench.errors import ResultError, UnknownNameError, WriteError
+from ssl4eo_bench.metrics.segmentation import mean_iou
 from ssl4eo_bench.progress import Silent
+from ssl4eo_bench.results import scores as scores_module
 from ssl4eo_bench.results.files import ClassResult, EpochResult, RunResult, read_results, write_result
 from ssl4eo_bench.results.report import collect
 from ssl4eo_bench.results.report.exhibits import exhibits
@@ -231,14 +233,21 @@ def test_a_page_that_cannot_be_written_is_refused(results: Path, tmp_path: Path)
     assert not (tmp_path / "r.html").exists()
 
 
-def test_figures_of_single_samples_need_their_scores(results: Path, make_result: Make) -> None:
+def test_figures_of_single_samples_need_their_scores(
+    results: Path, make_result: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     titles = "Calibration: left out, since the cache holds no scores of single samples of these runs."
     assert titles in report(results).text
-    result = make_result(checkpoint="tf_efficientnet_lite0.in1k")
-    count = result.counts["test"]
     rng = np.random.default_rng(0)
-    scores = rng.dirichlet(np.ones(10), count)
-    keep(results, result, scores=scores, targets=rng.integers(10, size=count), embedding=rng.normal(size=(count, 2)))
+    count = make_result().counts["test"]
+    scores, targets = rng.dirichlet(np.ones(10), count), rng.integers(10, size=count)
+    accuracy = float((scores.argmax(axis=1) == targets).mean())
+    result = make_result(checkpoint="tf_efficientnet_lite0.in1k", accuracy=accuracy)
+    monkeypatch.setattr(scores_module, "ids_digest", lambda _: result.spec.task.splits["test"].digest)
+    write_result(results, result)
+    keep(results, result, scores=scores, targets=scores.argmax(axis=1))  # another metric than the result's
+    assert titles in report(results).text
+    keep(results, result, scores=scores, targets=targets, embedding=rng.normal(size=(count, 2)))
     metrics = dict(result.metrics["test"])
     metrics["ece"] = metrics["accuracy"].model_copy(update={"value": 0.123})
     write_result(results, result.model_copy(update={"metrics": {**result.metrics, "test": metrics}}))
@@ -260,14 +269,20 @@ def test_scores_that_cannot_be_used_are_as_if_they_were_not_there(
     assert "Calibration: left out" in report(results).text
 
 
-def test_label_maps_are_shown_where_examples_are_kept(tmp_path: Path, make_result: Make) -> None:
-    result = make_result("dfc2020", checkpoint="bandstats")
+def test_label_maps_are_shown_where_examples_are_kept(
+    tmp_path: Path, make_result: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = make_result("dfc2020").counts["test"]
+    confusions = np.tile(np.eye(8, dtype=int) + 1, (count, 1, 1))
+    result = make_result("dfc2020", checkpoint="bandstats", accuracy=float(mean_iou(confusions.sum(0))))
     write_result(tmp_path / "results", result)
     assert "Label maps: left out" in report(tmp_path / "results").text
+    monkeypatch.setattr(scores_module, "ids_digest", lambda _: result.spec.task.splits["test"].digest)
     maps = np.random.default_rng(0).integers(8, size=(2, 6, 6)).astype(np.int16)
     keep(
         tmp_path / "results",
         result,
+        confusions=confusions,
         examples=np.array(["tile a", "tile b"]),
         examples_rgb=np.zeros((2, 6, 6, 3), np.uint8),
         examples_truth=maps,

@@ -98,11 +98,19 @@ def _blobs(results: Path, names: list[bytes]) -> list[bytes]:
 
 
 def _in_repository(folder: Path) -> bool:
+    """Whether a repository holds a folder.
+
+    Raises:
+        ResultError: if one seems to, and git is absent or cannot read it.
+    """
+    seems_so = any((parent / ".git").exists() for parent in (folder.resolve(), *folder.resolve().parents))
     try:
         done = _run(folder, "rev-parse", "--is-inside-work-tree")
-    except FileNotFoundError:  # without git there is no repository to speak of
+    except FileNotFoundError as error:
+        if seems_so:
+            raise ResultError(f"{folder} is in a git repository, and git is not installed; install it.") from error
         return False
-    if done.returncode and b"not a git repository" not in done.stderr:
+    if done.returncode and (seems_so or b"not a git repository" not in done.stderr):
         raise ResultError(f"git cannot read the repository of {folder} ({_last_line(done.stderr)}); see to that first.")
     return done.returncode == 0
 

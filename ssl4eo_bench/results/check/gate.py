@@ -88,8 +88,8 @@ def _tolerances(results: Path, base: Base | None) -> tuple[Tolerances, list[Find
     file = results / TOLERANCES
     chosen, findings = Tolerances(), []
     try:
-        chosen = parse_tolerances(file.read_bytes() if file.is_file() else b"")
-    except ValueError as error:
+        chosen = parse_tolerances(file.read_bytes() if file.exists() else b"")
+    except (ValueError, OSError) as error:
         findings.append(Finding(TOLERANCES, f"is not valid: {error}", "give each metric a number from 0 to 0.1"))
     if base and base.tolerances is not None:
         with suppress(ValueError):  # a change may mend what the base has

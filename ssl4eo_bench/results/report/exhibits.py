@@ -1,6 +1,5 @@
 """The figures of a task and protocol: which there are, what they say in words, and how they are drawn."""
 
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +14,10 @@ from ssl4eo_bench.results import figures
 from ssl4eo_bench.results.figures import Look, Series
 from ssl4eo_bench.results.files import RunResult
 from ssl4eo_bench.results.report.collect import Group, Shown, fraction, main_value
-from ssl4eo_bench.storage import scores_file
+from ssl4eo_bench.results.scores import kept_arrays, stored_scores
 
 Arrays = Mapping[str, np.ndarray]
+EMPTY = np.empty(0)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def exhibits(group: Group, cache_dir: Path) -> list[Exhibit]:
         group: whose.
         cache_dir: where the scores of single samples are kept.
     """
-    scores = {one.name: kept_arrays(cache_dir, one.run) for one in group.shown}
+    scores = {one.name: _kept(cache_dir, one.run) for one in group.shown}
     found = (
         _label_efficiency(group),
         _class_scores(group),
@@ -67,14 +67,16 @@ def exhibits(group: Group, cache_dir: Path) -> list[Exhibit]:
     return [exhibit for exhibit in found if exhibit]
 
 
-def kept_arrays(cache_dir: Path, result: RunResult) -> Arrays:
-    """What is kept of each test sample of a run; nothing where it is not there, damaged, or of other samples."""
+def _kept(cache_dir: Path, result: RunResult) -> Arrays:
+    """What is kept of each test sample of a run; nothing where it is not there, damaged, or not of this result."""
     try:
-        with scores_file(cache_dir, result.digest).open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        arrays = kept_arrays(result, cache_dir)
+        stored_scores(arrays, result)
+    except ValueError:
         return {}
-    return arrays if len(arrays.get("ids", ())) == result.counts["test"] else {}
+    if arrays.get("embedding", EMPTY).shape != (len(arrays["ids"]), 2):
+        arrays.pop("embedding", None)
+    return arrays
 
 
 def _label_efficiency(group: Group) -> Exhibit | None:
