@@ -425,3 +425,29 @@ def test_a_terminal_without_unicode_is_enough(command: Command) -> None:
 @pytest.mark.parametrize("options", [("--results", "x" * 300), ("--tasks-dir", "nowhere"), ("--cache-dir", "")])
 def test_places_that_cannot_be_are_refused(command: Command, options: tuple[str, str]) -> None:
     refused(command, *RUN, "bandstats", "--task", "eurosat", "--sample", *options)
+
+
+def test_options_that_are_given_twice_add_up(command: Command) -> None:
+    run = ("run", "--protocol", "linear", "--sample", "--dry-run", "--json", "--checkpoint", "bandstats")
+    twice = ("--task", "eurosat-rgb", "--task", "so2sat", "--seed", "0", "--seed", "2", "--fraction", "1")
+    code, out, err = command(*run, *twice)
+    assert code == 0, err
+    assert [(spec["task"]["name"], spec["seed"]) for spec in json.loads(out)] == [
+        *(("eurosat-rgb", seed) for seed in (0, 2)),
+        *(("so2sat", seed) for seed in (0, 2)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--seed", "abc", "'abc' is no whole number"),
+        ("--fraction", "abc", "'abc' is no number"),
+        ("--fraction", "0", "0 is no share of the training samples: those are above 0, and 1 at most"),
+        ("--limit", "x", "'x' is no whole number"),
+    ],
+)
+def test_numbers_that_are_none_are_told(command: Command, option: str, value: str, sentence: str) -> None:
+    code, _, err = command("run", "--task", "eurosat", "--protocol", "linear", "--sample", option, value)
+    assert code == 2
+    assert sentence in err

@@ -92,3 +92,26 @@ def test_a_page_that_cannot_be_written_is_refused(command: Command, results: Pat
     code, _, err = command("check", "--results", results, "--markdown", "file/check.md")
     assert code == 2
     assert err.startswith("error: file/check.md cannot be written")
+
+
+def test_a_repository_that_git_cannot_read_is_no_reason_to_compare_nothing(
+    command: Command, committed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(committed / "runs/eurosat-rgb-v1/knn-v2")
+    regenerate(committed)
+    (committed.parent / ".git" / "HEAD").write_text("garbage", encoding="utf-8")
+    code, _, err = command("check", "--results", committed)
+    assert code == 2
+    assert "git cannot read the repository of" in err
+    monkeypatch.setenv("PATH", "/nowhere")
+    code, _, err = command("check", "--results", committed)
+    assert code == 2
+    assert "is in a git repository, and git is not installed; install it." in err
+
+
+def test_tolerances_that_are_no_file_are_found(command: Command, committed: Path) -> None:
+    (committed / "tolerances.yaml").unlink(missing_ok=True)
+    (committed / "tolerances.yaml").mkdir()
+    code, out, _ = command("check", "--results", committed)
+    assert code == 1
+    assert "tolerances.yaml" in out

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final
 from pydantic import Field, ValidationError
 
 import ssl4eo_bench
-from ssl4eo_bench.errors import ResultError
+from ssl4eo_bench.errors import ResultError, UnknownNameError
+from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.canonical import Frozen, first_fault
 from ssl4eo_bench.spec.tasks import SPLITS
 
@@ -112,9 +113,13 @@ def _number(row: dict[str, Any], where: str) -> PublishedNumber:
     if None in row or None in row.values():
         raise ResultError(f"{where}: expected {len(COLUMNS)} cells; put text with commas in quotes.")
     try:
-        return PublishedNumber.model_validate(row | {name: _float(row[name]) for name in NUMBERS})
+        number = PublishedNumber.model_validate(row | {name: _float(row[name]) for name in NUMBERS})
+        catalogue.task(number.task)
     except ValidationError as error:
         raise ResultError(f"{where}: {first_fault(error)}; correct the row, or remove it.") from None
+    except UnknownNameError as error:
+        raise ResultError(f"{where}: {error}") from None
+    return number
 
 
 def _float(text: str) -> float | str | None:

@@ -39,6 +39,7 @@ def test_rows_are_read_in_their_order(tmp_path: Path) -> None:
         ([ROW, ROW.replace(",1,", ",0,")], r"line 3: fraction: Input should be greater than 0"),
         ([ROW.replace("test", "")], r"line 2: split: String should have at least 1 character"),
         ([ROW.replace("https", "ftp")], r"line 2: url"),
+        ([ROW.replace("eurosat", "eurosatt")], r"line 2: task 'eurosatt' not found; did you mean 'eurosat'"),
         ([ROW[:-1]], r"line 2: expected 12 cells; put text with commas in quotes"),
         ([ROW + ",more"], r"line 2: expected 12 cells"),
         ([ROW, ROW], r"line 3: the same number as in line 2; remove one of them"),
