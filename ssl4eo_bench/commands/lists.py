@@ -65,6 +65,7 @@ def list_(arguments: Arguments) -> int:
             columns,
             [[_cell(row[name]) for name in columns] for row in rows],
             spare=[name for name in SPARE if name in columns],
+            prose=["checkpoint"] if arguments.what == "runs" else [],
         )
     return 0
 
