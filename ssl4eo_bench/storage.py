@@ -1,5 +1,6 @@
 """Where things lie on disk, and writing them whole or not at all."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -14,6 +15,9 @@ from ssl4eo_bench.errors import WriteError
 
 LOCK = ".lock"
 """Held, in a dataset's folder, by whoever puts files there."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a disk without room."""
 
 
 def cache_root(chosen: Path | None = None) -> Path:
@@ -57,9 +61,8 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(handle)
             temporary.replace(path)
     except OSError as error:
-        raise WriteError(
-            f"{path} cannot be written ({error.strerror or error}); free some space, or name another directory."
-        ) from error
+        cure = "free some space, or name another place" if error.errno in FULL else "name another place"
+        raise WriteError(f"{path} cannot be written ({error.strerror or error}); {cure}.") from error
 
 
 @contextmanager
