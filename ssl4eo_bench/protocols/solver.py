@@ -2,12 +2,8 @@
 
 Every head minimises `Σ loss + ‖W‖² / (2C)`; intercepts are not penalised. What makes the path fast:
 
-- The features are rotated once into the eigenbasis of their Gram matrix. There the Hessian of the loss is close to
-  `S ⊗ Λ`, with the eigenvalues Λ and the mean over samples of the curvature between classes S (`diag(p) - p pᵀ` for
-  softmax, `p (1 - p)` for sigmoids). With the penalty added it stays diagonal up to a rotation of the classes, so
-  inverting it costs next to nothing, and every step of L-BFGS starts from it instead of from a multiple of the
-  identity. Böhning's bound (Ann. Inst. Stat. Math. 44, 1992) has the largest possible S in its place, which is far too
-  large once a head is confident.
+- The features are rotated once into the eigenbasis of their Gram matrix, where the Hessian is nearly diagonal: every
+  step of L-BFGS starts from its approximate inverse (`preconditioner`) instead of from a multiple of the identity.
 - A head starts from the parabola through its last three predecessors on the path, continued to it, and with what
   L-BFGS has learnt on them, corrected for the new penalty.
 - Logits are linear in the weights, so a step's line search needs one matrix product for all of its trials.
@@ -18,7 +14,7 @@ last. Softmax couples the classes, it is one problem, and what is summed for it 
 class is a problem of its own, of shape `[classes]`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import log, prod
 from typing import Literal
@@ -29,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssl4eo_bench.protocols.memory import Memory
+from ssl4eo_bench.protocols.preconditioner import Preconditioner
 from ssl4eo_bench.protocols.standardisation import Standardisation
 
 Family = Literal["softmax", "sigmoid"]
@@ -41,6 +38,10 @@ LONGEST = 10.0  # step, of a direction's length: near its end a slope is roundin
 STALL = 200  # iterations without a smaller gradient
 DOUBT = 50  # such iterations after which what L-BFGS remembers is forgotten
 FAR = 0.1  # relative gradient of a start that is worse than the last head
+NEGLIGIBLE = (
+    1e-18  # probability: products of smaller ones are denormal numbers, which processors take many times as long for
+)
+NEVER = -1e4  # the logit of a class that no sample has, for minus infinity
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,11 @@ def solve_path(
         classes: number of classes.
         tolerance: relative gradient norm at which a head has converged.
     """
+    present = np.arange(classes)
+    if family == "softmax":  # the loss falls for ever with the intercept of an absent class
+        present, targets = np.unique(targets, return_inverse=True)
     spectrum, axes = _eigenbasis(standardisation, features)
-    problem = _Problem(_rotated(standardisation, features, axes), spectrum, targets, family, classes)
+    problem = _Problem(_rotated(standardisation, features, axes), spectrum, targets, family, len(present))
     problems, length = problem.flat(problem.zero).shape
     memory = Memory(problems, length, axes.device)
     solved: list[Head] = []  # the last three
@@ -103,7 +107,10 @@ def solve_path(
         starts = [_continued(solved, C), solved[-1].weights] if solved else [problem.zero]
         head = _minimise(problem, memory, C, starts, tolerance)
         solved = [*solved[-2:], head]
-        yield replace(head, weights=torch.cat([head.weights[:, :-1] @ axes.T, head.weights[:, -1:]], dim=1))
+        weights = axes.new_zeros(classes, len(axes) + 1)
+        weights[:, -1] = NEVER
+        weights[present] = torch.cat([head.weights[:, :-1] @ axes.T, head.weights[:, -1:]], dim=1)
+        yield replace(head, weights=weights)
 
 
 @dataclass(frozen=True)
@@ -121,7 +128,6 @@ class _Problem:
 
     def __init__(self, blocks: Tensor, spectrum: Tensor, targets: np.ndarray, family: Family, classes: int) -> None:
         self._blocks = blocks
-        self._spectrum = spectrum
         self._softmax = family == "softmax"
         number, rows, width = blocks.shape
         indicators = torch.from_numpy(np.eye(classes, dtype=np.float32)[targets] if self._softmax else targets)
@@ -133,8 +139,9 @@ class _Problem:
         self.penalised = torch.ones_like(self.zero)
         self.penalised[:, -1] = 0.0
         self._count = len(targets)
+        self.preconditioner = Preconditioner(blocks, spectrum, self.penalised, softmax=self._softmax)
         start = self.point(self.zero, self.logits(self.zero), 0.0).gradient
-        self._initial = self.dot(start, start).sqrt()
+        self._initial = self.dot(start, start).sqrt().clamp_min(1e-12)  # all samples of one class: none
 
     def point(self, weights: Tensor, logits: Tensor, penalty: float, probabilities: Tensor | None = None) -> _Point:
         """What there is at weights and their logits, for `penalty` = 1 / C."""
@@ -148,8 +155,9 @@ class _Problem:
         return (weights[:, :-1] @ self._blocks.mT).add_(weights[:, -1:])
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Probabilities; zero where a row is no sample."""
-        return (torch.softmax(logits, dim=1) if self._softmax else torch.sigmoid(logits)).mul_(self._real)
+        """Probabilities; zero where a row is no sample, and where they are negligible."""
+        found = torch.softmax(logits, dim=1) if self._softmax else torch.sigmoid(logits)
+        return functional.threshold(found.mul_(self._real), NEGLIGIBLE, 0.0, inplace=True)
 
     def flat(self, weights: Tensor) -> Tensor:
         """Weights with a row for each problem, `[problems, length]`."""
@@ -192,20 +200,6 @@ class _Problem:
             return self.over_samples((weighted * direction).sum(1) - weighted.sum(1).square())
         return self.over_samples(weighted * (1 - probabilities) * direction)
 
-    def preconditioner(self, probabilities: Tensor, penalty: float) -> Callable[[Tensor], Tensor]:
-        """Multiplies weights with the approximate inverse Hessian at these probabilities, for `penalty` = 1 / C."""
-        if self._softmax:
-            between = torch.diag(probabilities.sum((0, 2))) - (probabilities @ probabilities.mT).sum(0)
-            values, axes = torch.linalg.eigh(between.double() / self._count)
-            # Adding one constant to all classes changes nothing: that direction has no curvature to divide by.
-            values = values.clamp_min(1e-4 * values.max()).clamp_min(1e-12)
-        else:
-            values = (probabilities * (1 - probabilities)).sum((0, 2), dtype=torch.float64) / self._count
-            values, axes = values.clamp_min(1e-12), torch.eye(len(values), device=values.device)
-        rotation = axes.float()
-        diagonal = values.float()[:, None] * self._spectrum + penalty * self.penalised
-        return lambda weights: rotation @ ((rotation.T @ weights) / diagonal)
-
 
 def _continued(solved: Sequence[Head], C: float) -> Tensor:
     """The polynomial in log C through the weights of solved heads, continued to C."""
@@ -221,6 +215,7 @@ def _minimise(problem: _Problem, memory: Memory, C: float, starts: Sequence[Tens
         point = problem.point(weights, problem.logits(weights), 1 / C)
         if float(problem.relative(point.gradient).max()) < FAR:
             break
+    factor = problem.preconditioner.factor(point.probabilities, 1 / C)
     best, smallest, since = weights, float("inf"), 0
     for iteration in range(MAX_ITERATIONS + 1):
         norm = float(problem.relative(point.gradient).max())
@@ -232,7 +227,8 @@ def _minimise(problem: _Problem, memory: Memory, C: float, starts: Sequence[Tens
             break
         if since % DOUBT == DOUBT - 1:
             memory.forget(torch.ones_like(problem.relative(point.gradient), dtype=torch.bool))
-        solve = problem.preconditioner(point.probabilities, 1 / C)
+            factor = problem.preconditioner.factor(point.probabilities, 1 / C)
+        solve = problem.preconditioner.inverse(point.probabilities, 1 / C, factor)
         direction = memory.direction(point.gradient, solve)
         slope = problem.dot(point.gradient, direction)
         spoilt = ~(slope < 0)  # by rounding: uphill, or no number
@@ -277,19 +273,24 @@ def _line_search(
 
 
 def _eigenbasis(standardisation: Standardisation, features: np.ndarray) -> tuple[Tensor, Tensor]:
-    """The eigenvalues of the features' Gram matrix, with their number for the intercept, and its eigenvectors."""
-    width = features.shape[1]
+    """The eigenvalues of the features' Gram matrix, ascending, with their number for the intercept, and its axes.
+
+    The axes, `[D, K]`, leave out what no feature has a part in: constant features, and more axes than samples.
+    """
+    count, width = features.shape
     gram = torch.zeros(width, width, dtype=torch.float64, device=standardisation.mean.device)
     for rows in standardisation.stream(features):
         gram += (rows.T @ rows).double()
-    eigenvalues, vectors = torch.linalg.eigh(gram)
-    return torch.cat([eigenvalues.clamp_min(0), eigenvalues.new_tensor([len(features)])]).float(), vectors.float()
+    varying = torch.nonzero(gram.diagonal() > 0.5 * count).flatten()  # standardised, they have a square norm of `count`
+    eigenvalues, vectors = torch.linalg.eigh(gram[varying][:, varying])
+    axes = gram.new_zeros(width, len(varying)).index_copy_(0, varying, vectors)[:, -count:]
+    return torch.cat([eigenvalues[-count:].clamp_min(0), eigenvalues.new_tensor([count])]).float(), axes.float()
 
 
 def _rotated(standardisation: Standardisation, features: np.ndarray, axes: Tensor) -> Tensor:
-    """The features in blocks `[B, ROWS, D]`, rotated to the axes; rows of zeros fill the last block."""
-    count, width = features.shape
-    blocks = torch.zeros(-(-count // ROWS), ROWS, width, device=axes.device)
+    """The features in blocks `[B, ROWS, K]`, rotated to the K axes; rows of zeros fill the last block."""
+    count = len(features)
+    blocks = torch.zeros(-(-count // ROWS), ROWS, axes.shape[1], device=axes.device)
     for block, rows in zip(blocks, standardisation.stream(features, ROWS), strict=True):
         torch.mm(rows, axes, out=block[: len(rows)])
     return blocks

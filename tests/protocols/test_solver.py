@@ -163,6 +163,57 @@ def test_awkward_data_converge(case: str, family: Family) -> None:
         assert objective_of(head, standardised, targets, family) <= best * (1 + (1e-3 if case == "absent" else 1e-5))
 
 
+def test_a_class_without_samples_has_no_part_in_a_softmax() -> None:
+    features, targets = data("softmax")
+    standardisation, few = solve(features, targets, "softmax", PENALTIES, classes=4)
+    _, more = solve(features, np.array([0, 2, 3, 5])[targets], "softmax", PENALTIES, classes=6)
+    for head, other in zip(few, more, strict=True):
+        assert torch.equal(other.weights[[0, 2, 3, 5]], head.weights)
+        assert not other.weights[[1, 4], :-1].any()
+        probabilities = torch.softmax(torch.from_numpy(other.logits(standardisation, features)), dim=1)
+        assert not probabilities[:, [1, 4]].any()
+
+
+def test_samples_of_one_class_leave_nothing_to_solve() -> None:
+    features, targets = data("softmax")
+    _, (head,) = solve(features, np.full_like(targets, 2), "softmax", [1.0], classes=4)
+    assert head.converged
+    assert head.iterations == 0
+    assert int(head.weights[:, -1].argmax()) == 2
+
+
+def test_no_constant_is_added_to_the_logits_of_all_classes() -> None:
+    # It would change no probability, but take digits away from what does.
+    features, targets = data("softmax")
+    targets[5:] = 0
+    _, heads = solve(features, targets, "softmax", list(Linear().grid()), classes=4)
+    for head in heads:
+        present = head.weights[np.unique(targets)]
+        assert float(present.mean(0).abs().max()) <= 1e-3 * float(present.abs().max())
+
+
+def test_constant_features_take_no_part_and_no_time() -> None:
+    features, targets = data("softmax")
+    _, alone = solve(features, targets, "softmax", PENALTIES, classes=4)
+    wider = np.zeros((len(features), 23), np.float32)
+    varying = [column for column in range(23) if column not in (0, 8, 22)]
+    wider[:, varying], wider[:, 0], wider[:, 22] = features, 3.5, 1e4
+    _, heads = solve(wider, targets, "softmax", PENALTIES, classes=4)
+    for head, other in zip(alone, heads, strict=True):
+        assert not other.weights[:, [0, 8, 22]].any()
+        assert torch.equal(other.weights[:, [*varying, 23]], head.weights)
+
+
+@pytest.mark.parametrize("family", ["softmax", "sigmoid"])
+def test_ill_conditioned_features_converge_in_few_iterations(family: Family) -> None:
+    rng = np.random.default_rng(0)
+    features, targets = data(family, samples=400, width=60)
+    mixed = (np.maximum(features @ rng.normal(size=(60, 500)), 0) ** 1.5).astype(np.float32)
+    _, heads = solve(mixed, targets, family, list(Linear().grid()), classes=4)
+    assert all(head.converged for head in heads)
+    assert sum(head.iterations for head in heads) < 45 * 10
+
+
 def test_a_head_that_cannot_converge_says_so_and_keeps_its_best_weights() -> None:
     features, targets = data("softmax")
     standardisation, heads = solve(features, targets, "softmax", [1.0], classes=4, tolerance=1e-12)
