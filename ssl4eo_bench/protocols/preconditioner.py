@@ -14,12 +14,16 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 LEADING = 64
 """Axes whose Hessian is exact: ill-conditioned features take half of the iterations up to the best penalty, and three
 quarters of all; 128 save a tenth more, and cost as much."""
 COUPLED = 650
 """Weights whose Hessian is exact, at most: softmax couples those of all classes."""
+ROWS = 1 << 14
+"""Samples, evenly spread, that the exact Hessian is at least taken from: many more than it has weights."""
+BLOCK = 512  # rows at once
 FLOOR = 1e-4
 """Of curvatures between classes, relative to the largest. One direction has none: a constant added to all classes
 changes no probability. It is taken out of every step, for it would use up the logits' digits."""
@@ -42,45 +46,17 @@ class Preconditioner:
         self._spectrum = spectrum
         self._penalised = penalised
         self._softmax = softmax
-        classes = len(penalised)
-        self._leading = min(LEADING, COUPLED // classes - 1 if softmax else LEADING, blocks.shape[2])
-        columns = blocks[..., blocks.shape[2] - self._leading :]
-        self._columns = torch.cat([columns, torch.ones_like(columns[..., :1])], dim=2)
+        leading = max(0, min(LEADING, COUPLED // len(penalised) - 1)) if softmax else LEADING
+        self._every = max(1, blocks.shape[:2].numel() // ROWS)
+        columns = blocks[:, :: self._every, max(0, blocks.shape[2] - leading) :]
+        self._columns = functional.pad(columns, (0, 1), value=1.0).flatten(0, 1)
 
-    def factor(self, probabilities: Tensor, penalty: float) -> Tensor:
-        """Cholesky factors of the Hessian of the leading weights, `[1, C · L, C · L]` or, of sigmoids, `[C, L, L]`.
+    def at(self, probabilities: Tensor, penalty: float) -> Callable[[Tensor], Tensor]:
+        """What multiplies weights `[C, D + 1]` with the approximate inverse Hessian.
 
         Args:
             probabilities: `[blocks, C, rows]`; zero where a row is no sample.
             penalty: 1 / C.
-        """
-        classes, length = len(self._penalised), self._columns.shape[2]
-        own = self._spectrum.new_zeros(classes, length, length, dtype=torch.float64)
-        shared = self._spectrum.new_zeros(classes * length, classes * length, dtype=torch.float64)
-        others = 1 - torch.eye(classes, device=shared.device)
-        for columns, some in zip(self._columns, probabilities, strict=True):
-            # Of a class that is nearly certain 1 - p is mostly rounding; the sum of the others is not.
-            curvature = some * (others @ some if self._softmax else 1 - some)
-            own += ((curvature[:, None] * columns.T) @ columns).double()
-            if self._softmax:
-                weighted = (some[:, None] * columns.T).reshape(classes * length, -1)
-                shared += (weighted @ weighted.T).double()
-        hessian = own
-        if self._softmax:
-            between = shared.view(classes, length, classes, length) * others[:, None, :, None]
-            hessian = (torch.block_diag(*own) - between.view_as(shared))[None]  # type: ignore[no-untyped-call]
-        diagonal = hessian.diagonal(dim1=1, dim2=2)
-        diagonal += RIDGE * diagonal + penalty * self._penalised[:, -length:].reshape(diagonal.shape) + SMALLEST
-        factor: Tensor = torch.linalg.cholesky(hessian)
-        return factor.float()
-
-    def inverse(self, probabilities: Tensor, penalty: float, factor: Tensor) -> Callable[[Tensor], Tensor]:
-        """Multiplies weights `[C, D + 1]` with the approximate inverse Hessian.
-
-        Args:
-            probabilities: where the solver is.
-            penalty: 1 / C.
-            factor: of the leading weights, from probabilities not far away.
         """
         samples = self._spectrum[-1]
         if self._softmax:
@@ -92,7 +68,7 @@ class Preconditioner:
             axes = torch.eye(len(values), device=values.device)
         rotation = axes.float()
         diagonal = values.clamp_min(SMALLEST).float()[:, None] * self._spectrum + penalty * self._penalised
-        length = self._columns.shape[2]
+        factor, length = self._factor(probabilities, penalty), self._columns.shape[1]
 
         def solve(weights: Tensor) -> Tensor:
             found: Tensor = rotation @ ((rotation.T @ weights) / diagonal)
@@ -101,3 +77,27 @@ class Preconditioner:
             return found - found.mean(0) if self._softmax else found
 
         return solve
+
+    def _factor(self, probabilities: Tensor, penalty: float) -> Tensor:
+        """Cholesky factors of the Hessian of the leading weights, `[1, C · L, C · L]` or, of sigmoids, `[C, L, L]`."""
+        classes, length = len(self._penalised), self._columns.shape[1]
+        own = self._spectrum.new_zeros(classes, length, length, dtype=torch.float64)
+        shared = self._spectrum.new_zeros(classes * length, classes * length, dtype=torch.float64)
+        others = 1 - torch.eye(classes, device=shared.device)
+        sampled = probabilities[..., :: self._every].transpose(0, 1).flatten(1)
+        for columns, some in zip(torch.split(self._columns, BLOCK), torch.split(sampled, BLOCK, dim=1), strict=True):
+            # Of a class that is nearly certain 1 - p is mostly rounding; the sum of the others is not.
+            curvature = some * (others @ some if self._softmax else 1 - some)
+            own += ((curvature[:, None] * columns.T) @ columns).double()
+            if self._softmax:
+                weighted = (some[:, None] * columns.T).flatten(0, 1)
+                shared += (weighted @ weighted.T).double()
+        hessian = own
+        if self._softmax:
+            between = shared.view(classes, length, classes, length) * others[:, None, :, None]
+            hessian = (torch.block_diag(*own) - between.view_as(shared))[None]  # type: ignore[no-untyped-call]
+        hessian *= self._every
+        diagonal = hessian.diagonal(dim1=1, dim2=2)
+        diagonal += RIDGE * diagonal + penalty * self._penalised[:, -length:].reshape_as(diagonal) + SMALLEST
+        factor: Tensor = torch.linalg.cholesky(hessian)
+        return factor.float()

@@ -104,7 +104,7 @@ def solve_path(
     for C in penalties:
         if solved:
             memory.add_curvature((1 / C - 1 / solved[-1].C) * problem.flat(problem.penalised)[0])
-        starts = [_continued(solved, C), solved[-1].weights] if solved else [problem.zero]
+        starts = [_continued(solved, C), solved[-1].weights] if solved else [problem.constant()]
         head = _minimise(problem, memory, C, starts, tolerance)
         solved = [*solved[-2:], head]
         weights = axes.new_zeros(classes, len(axes) + 1)
@@ -142,6 +142,13 @@ class _Problem:
         self.preconditioner = Preconditioner(blocks, spectrum, self.penalised, softmax=self._softmax)
         start = self.point(self.zero, self.logits(self.zero), 0.0).gradient
         self._initial = self.dot(start, start).sqrt().clamp_min(1e-12)  # all samples of one class: none
+
+    def constant(self) -> Tensor:
+        """Weights of the best constant prediction, as far as one sample can tell it from a certain one."""
+        shares = self.targets.sum((0, 2)).clamp(0.5, self._count - 0.5) / self._count
+        weights = torch.zeros_like(self.zero)
+        weights[:, -1] = shares.log() - shares.log().mean() if self._softmax else shares.logit()
+        return weights
 
     def point(self, weights: Tensor, logits: Tensor, penalty: float, probabilities: Tensor | None = None) -> _Point:
         """What there is at weights and their logits, for `penalty` = 1 / C."""
@@ -215,7 +222,6 @@ def _minimise(problem: _Problem, memory: Memory, C: float, starts: Sequence[Tens
         point = problem.point(weights, problem.logits(weights), 1 / C)
         if float(problem.relative(point.gradient).max()) < FAR:
             break
-    factor = problem.preconditioner.factor(point.probabilities, 1 / C)
     best, smallest, since = weights, float("inf"), 0
     for iteration in range(MAX_ITERATIONS + 1):
         norm = float(problem.relative(point.gradient).max())
@@ -225,10 +231,11 @@ def _minimise(problem: _Problem, memory: Memory, C: float, starts: Sequence[Tens
         # In float32 a gradient has a floor: a head that finds no smaller one for long is as good as it gets.
         if smallest <= tolerance or since == STALL or iteration == MAX_ITERATIONS:
             break
-        if since % DOUBT == DOUBT - 1:
+        doubtful = since % DOUBT == DOUBT - 1
+        if doubtful:
             memory.forget(torch.ones_like(problem.relative(point.gradient), dtype=torch.bool))
-            factor = problem.preconditioner.factor(point.probabilities, 1 / C)
-        solve = problem.preconditioner.inverse(point.probabilities, 1 / C, factor)
+        if doubtful or iteration == 0:
+            solve = problem.preconditioner.at(point.probabilities, 1 / C)
         direction = memory.direction(point.gradient, solve)
         slope = problem.dot(point.gradient, direction)
         spoilt = ~(slope < 0)  # by rounding: uphill, or no number

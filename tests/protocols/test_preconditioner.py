@@ -37,7 +37,7 @@ def hessian_times(weights: Tensor, blocks: Tensor, probabilities: Tensor, penalt
 @pytest.mark.parametrize("penalty", [1e-3, 1e3])
 def test_it_is_the_inverse_where_all_axes_are_leading(penalty: float, softmax: bool) -> None:
     blocks, probabilities, preconditioner = problem(WIDTH, softmax=softmax)
-    solve = preconditioner.inverse(probabilities, penalty, preconditioner.factor(probabilities, penalty))
+    solve = preconditioner.at(probabilities, penalty)
     weights = torch.randn(CLASSES, WIDTH + 1, generator=torch.Generator().manual_seed(1))
     weights -= weights.mean(0) if softmax else 0
     product = hessian_times(weights, blocks, probabilities, penalty, softmax=softmax)
@@ -48,7 +48,7 @@ def test_it_is_the_inverse_where_all_axes_are_leading(penalty: float, softmax: b
 def test_it_is_symmetric_and_positive_beside_the_leading_axes(softmax: bool) -> None:
     width = LEADING + 20
     _, probabilities, preconditioner = problem(width, softmax=softmax)
-    solve = preconditioner.inverse(probabilities, 1e-2, preconditioner.factor(probabilities, 1e-2))
+    solve = preconditioner.at(probabilities, 1e-2)
     generator = torch.Generator().manual_seed(1)
     one, other = torch.randn(2, CLASSES, width + 1, generator=generator)
     if softmax:
@@ -57,10 +57,21 @@ def test_it_is_symmetric_and_positive_beside_the_leading_axes(softmax: bool) -> 
     assert float((one * solve(one)).sum()) > 0
 
 
+def test_many_samples_are_thinned_and_many_classes_leave_fewer_axes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    blocks = torch.randn(64, 512, 20, generator=generator)
+    probabilities = torch.full((64, 700, 512), 1 / 700)
+    spectrum = torch.cat([blocks.square().sum((0, 1)), torch.tensor([64 * 512.0])])
+    preconditioner = Preconditioner(blocks, spectrum, torch.ones(700, 21), softmax=True)
+    weights = torch.randn(700, 21, generator=generator)
+    found, expected = preconditioner.at(probabilities, 1.0)(weights), weights / (spectrum / 700 + 1)
+    torch.testing.assert_close(found, expected - expected.mean(0), rtol=0.02, atol=1e-4)
+
+
 @pytest.mark.parametrize("softmax", [True, False])
 def test_certain_samples_and_rows_that_are_none_leave_it_finite(softmax: bool) -> None:
     _, probabilities, preconditioner = problem(WIDTH, softmax=softmax)
     probabilities[..., 50:] = 0
     probabilities[:, :, :50] = torch.tensor([1.0, 0.0, 0.0])[:, None]
-    solve = preconditioner.inverse(probabilities, 1e-5, preconditioner.factor(probabilities, 1e-5))
+    solve = preconditioner.at(probabilities, 1e-5)
     assert torch.isfinite(solve(torch.ones(CLASSES, WIDTH + 1))).all()

@@ -204,16 +204,6 @@ def test_constant_features_take_no_part_and_no_time() -> None:
         assert torch.equal(other.weights[:, [*varying, 23]], head.weights)
 
 
-@pytest.mark.parametrize("family", ["softmax", "sigmoid"])
-def test_ill_conditioned_features_converge_in_few_iterations(family: Family) -> None:
-    rng = np.random.default_rng(0)
-    features, targets = data(family, samples=400, width=60)
-    mixed = (np.maximum(features @ rng.normal(size=(60, 500)), 0) ** 1.5).astype(np.float32)
-    _, heads = solve(mixed, targets, family, list(Linear().grid()), classes=4)
-    assert all(head.converged for head in heads)
-    assert sum(head.iterations for head in heads) < 45 * 10
-
-
 def test_a_head_that_cannot_converge_says_so_and_keeps_its_best_weights() -> None:
     features, targets = data("softmax")
     standardisation, heads = solve(features, targets, "softmax", [1.0], classes=4, tolerance=1e-12)
