@@ -7,15 +7,16 @@ A pack is optional. It lies below the task's folder in the data directory, in ch
                              00000-10m.npy …     pixels [rows, C, H, W] of one resolution, all bands of the task
                              00000-labels.npy    labels
 
-Chunks are written whole, so a packing that was cut off goes on at the next chunk. Reading maps the arrays into memory
-and copies what is asked for.
+Chunks are written whole, so a packing that was cut off goes on at the next chunk.
 """
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -61,6 +62,7 @@ class PackedSource:
     def __init__(self, folder: Path, resolutions: dict[str, int]) -> None:
         self._folder = folder
         self._resolutions = resolutions
+        self._layouts: dict[Path, tuple[int, np.dtype[Any], tuple[int, ...]]] = {}  # offset, type, shape
 
     @cached_property
     def _row(self) -> dict[str, int]:
@@ -105,14 +107,27 @@ class PackedSource:
         chunks, places = np.divmod(rows, self._chunk_rows)
         parts = []
         for start, stop in _runs(chunks):
-            file = self._folder / f"{chunks[start]:05d}-{what}.npy"
-            chunk, inside = _mapped(file), places[start:stop]
-            if inside.max() >= len(chunk):
-                raise DamagedFileError(f"{file} has {len(chunk)} rows only; run `ssl4eo-bench data prepare` again.")
-            block = chunk[inside[0] : inside[-1] + 1] if (np.diff(inside) == 1).all() else chunk[inside]
+            block = self._rows(self._folder / f"{chunks[start]:05d}-{what}.npy", places[start:stop])
             parts.append(block if columns == slice(None) else block[:, columns])
-        gathered: np.ndarray = np.concatenate(parts)
+        gathered: np.ndarray = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return gathered
+
+    def _rows(self, file: Path, rows: np.ndarray) -> np.ndarray:
+        """A copy of some rows of an array; what lies together is read as it lies, which is faster than mapping it."""
+        if file not in self._layouts:
+            mapped = _mapped(file)
+            self._layouts[file] = mapped.offset, mapped.dtype, mapped.shape
+        offset, dtype, (count, *shape) = self._layouts[file]
+        if rows.max() >= count:
+            raise DamagedFileError(f"{file} has {count} rows only; run `ssl4eo-bench data prepare` again.")
+        if (np.diff(rows) != 1).any():
+            chosen: np.ndarray = _mapped(file)[rows]
+            return chosen
+        size = prod(shape)
+        read = np.fromfile(file, dtype, count=len(rows) * size, offset=offset + int(rows[0]) * size * dtype.itemsize)
+        if len(read) < len(rows) * size:
+            raise DamagedFileError(f"{file} has been cut off; run `ssl4eo-bench data prepare` again.")
+        return read.reshape(len(rows), *shape)
 
 
 def _runs(numbers: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -121,9 +136,9 @@ def _runs(numbers: np.ndarray) -> Iterator[tuple[int, int]]:
     yield from pairwise(bounds)
 
 
-def _mapped(file: Path) -> np.ndarray:
+def _mapped(file: Path) -> np.memmap[Any, Any]:
     try:
-        mapped: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+        mapped: np.memmap[Any, Any] = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DamagedFileError(
             f"{file} is no array of a pack ({error}); run `ssl4eo-bench data prepare` again."
