@@ -65,9 +65,21 @@ class Memory:
         upper = ordered.triu()
         first = torch.linalg.solve_triangular(upper, self._ordered(_times(self._steps, flat)), upper=True)
         vector = solve((flat - self._combined(self._changes, first)).view_as(gradient)).reshape(flat.shape)
+        vector *= self._scale(gradient, solve)
         right = ordered.diagonal(dim1=1, dim2=2)[..., None] * first - self._ordered(_times(self._changes, vector))
         second = torch.linalg.solve_triangular(upper.mT, right, upper=False)
         return -(vector + self._combined(self._steps, second)).view_as(gradient)
+
+    def _scale(self, like: Tensor, solve: Callable[[Tensor], Tensor]) -> Tensor:
+        """How much smaller the inverse Hessian was over the last step than `solve` takes it to be, `[problems, 1]`.
+
+        Not larger: one direction that `solve` is wrong about would lengthen the steps in all others.
+        """
+        last = self._order[-1]
+        change = self._changes[:, last]
+        assumed = (change * solve(change.view_as(like)).reshape(change.shape)).sum(1, dtype=torch.float64)
+        scale = torch.where(assumed > 0, self._products[:, last, last] / assumed, 1.0)
+        return scale.clamp_max(1.0).float()[:, None]
 
     def _ordered(self, products: Tensor) -> Tensor:
         return products[:, self._order, None]

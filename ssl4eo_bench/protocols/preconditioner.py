@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-LEADING = 64
+LEADING = 32
 """Axes whose Hessian is exact: ill-conditioned features take half of the iterations up to the best penalty, and three
-quarters of all; 128 save a tenth more, and cost as much."""
-COUPLED = 650
+quarters of all. 128 save a fifth more, but cost more."""
+COUPLED = 330
 """Weights whose Hessian is exact, at most: softmax couples those of all classes."""
-ROWS = 1 << 14
+ROWS = 1 << 13
 """Samples, evenly spread, that the exact Hessian is at least taken from: many more than it has weights."""
 BLOCK = 512  # rows at once
 FLOOR = 1e-4

@@ -59,9 +59,9 @@ def test_it_is_symmetric_and_positive_beside_the_leading_axes(softmax: bool) -> 
 
 def test_many_samples_are_thinned_and_many_classes_leave_fewer_axes() -> None:
     generator = torch.Generator().manual_seed(0)
-    blocks = torch.randn(64, 512, 20, generator=generator)
-    probabilities = torch.full((64, 700, 512), 1 / 700)
-    spectrum = torch.cat([blocks.square().sum((0, 1)), torch.tensor([64 * 512.0])])
+    blocks = torch.randn(32, 512, 20, generator=generator)
+    probabilities = torch.full((32, 700, 512), 1 / 700)
+    spectrum = torch.cat([blocks.square().sum((0, 1)), torch.tensor([32 * 512.0])])
     preconditioner = Preconditioner(blocks, spectrum, torch.ones(700, 21), softmax=True)
     weights = torch.randn(700, 21, generator=generator)
     found, expected = preconditioner.at(probabilities, 1.0)(weights), weights / (spectrum / 700 + 1)
