@@ -133,6 +133,19 @@ def test_damage_is_found(dataset: tuple[Task, Path]) -> None:
             source.read(source.ids("train")[number * 100 : number * 100 + 5], ["B01", "B05"])
 
 
+def test_an_array_that_is_cut_off_after_it_was_opened_is_found(dataset: tuple[Task, Path]) -> None:
+    task, data_dir = dataset
+    folder = packed(task, data_dir)
+    source = open_source(task, data_dir)
+    assert isinstance(source, PackedSource)
+    ids, bands = source.ids("train")[90:100], [task.bands[0].name]
+    source.read(ids, bands)
+    for file in folder.glob("00000-*m.npy"):
+        file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(DamagedFileError, match=r"has been cut off; run `ssl4eo-bench data prepare` again"):
+        source.read(ids, bands)
+
+
 def test_a_disk_that_is_too_small_is_noticed_before(
     dataset: tuple[Task, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
