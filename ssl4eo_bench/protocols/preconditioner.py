@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 LEADING = 32
-"""Axes whose Hessian is exact: ill-conditioned features take half of the iterations up to the best penalty, and three
-quarters of all. 128 save a fifth more, but cost more."""
+"""Axes whose Hessian is exact: ill-conditioned features take two thirds of the iterations. 128 save a fifth more, but
+cost more."""
 COUPLED = 330
 """Weights whose Hessian is exact, at most: softmax couples those of all classes."""
 ROWS = 1 << 13
