@@ -99,5 +99,5 @@ class Preconditioner:
         hessian *= self._every
         diagonal = hessian.diagonal(dim1=1, dim2=2)
         diagonal += RIDGE * diagonal + penalty * self._penalised[:, -length:].reshape_as(diagonal) + SMALLEST
-        factor: Tensor = torch.linalg.cholesky(hessian)
+        factor: Tensor = torch.linalg.cholesky_ex(hessian).L  # a failure shows in the direction, which is checked
         return factor.float()

@@ -36,11 +36,9 @@ MAX_ITERATIONS = 1000
 MAX_TRIALS = 20  # of a line search
 LONGEST = 10.0  # step, of a direction's length: near its end a slope is rounding, and rounding may point anywhere
 STALL = 200  # iterations without a smaller gradient
-DOUBT = 50  # such iterations after which what L-BFGS remembers is forgotten
+DOUBT = 50  # such iterations after which what L-BFGS remembers is forgotten, and the preconditioner made anew
 FAR = 0.1  # relative gradient of a start that is worse than the last head
-NEGLIGIBLE = (
-    1e-18  # probability: products of smaller ones are denormal numbers, which processors take many times as long for
-)
+NEGLIGIBLE = 1e-18  # probability: products of smaller ones are denormal numbers, which slow processors down
 NEVER = -1e4  # the logit of a class that no sample has, for minus infinity
 
 

@@ -182,6 +182,18 @@ def test_samples_of_one_class_leave_nothing_to_solve() -> None:
     assert int(head.weights[:, -1].argmax()) == 2
 
 
+@pytest.mark.parametrize("family", ["softmax", "sigmoid"])
+def test_features_that_are_all_constant_leave_the_intercepts(family: Family) -> None:
+    features, targets = data(family)
+    standardisation, (head,) = solve(np.ones_like(features), targets, family, [1.0], classes=4)
+    assert head.converged
+    assert not head.weights[:, :-1].any()
+    logits = torch.from_numpy(head.logits(standardisation, np.ones_like(features[:1])))
+    shares = np.bincount(targets) / len(targets) if family == "softmax" else targets.mean(0)
+    found = logits.softmax(1) if family == "softmax" else logits.sigmoid()
+    np.testing.assert_allclose(found[0].numpy(), shares, rtol=1e-4)
+
+
 def test_no_constant_is_added_to_the_logits_of_all_classes() -> None:
     # It would change no probability, but take digits away from what does.
     features, targets = data("softmax")
