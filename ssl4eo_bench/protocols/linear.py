@@ -16,7 +16,7 @@ from ssl4eo_bench.protocols.standardisation import Standardisation
 from ssl4eo_bench.spec.protocols import Linear
 from ssl4eo_bench.spec.tasks import MAIN_METRIC, Kind
 
-FIT_VERSION = 3
+FIT_VERSION = 4
 """Bumped when the code of the solver or of the choice of C changes what it computes."""
 LEARNT = 0.1
 """Share of the loss that a head explains before a lack of improvement can stop the path: what val does under penalties

@@ -17,8 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 LEADING = 32
-"""Axes whose Hessian is exact: ill-conditioned features take two thirds of the iterations. 128 save a fifth more, but
-cost more."""
+"""Axes whose Hessian is exact: ill-conditioned features take two thirds of the iterations."""
 COUPLED = 330
 """Weights whose Hessian is exact, at most: softmax couples those of all classes."""
 ROWS = 1 << 13
@@ -26,7 +25,7 @@ ROWS = 1 << 13
 BLOCK = 512  # rows at once
 FLOOR = 1e-4
 """Of curvatures between classes, relative to the largest. One direction has none: a constant added to all classes
-changes no probability. It is taken out of every step, for it would use up the logits' digits."""
+changes no probability. The solver takes it out of every step."""
 RIDGE = 1e-5
 """Of the exact Hessian, relative to its diagonal: more than the rounding of its sums."""
 SMALLEST = 1e-12  # curvature of a class that no sample has
@@ -74,7 +73,7 @@ class Preconditioner:
             found: Tensor = rotation @ ((rotation.T @ weights) / diagonal)
             leading = weights[:, -length:].reshape(factor.shape[0], -1, 1)
             found[:, -length:] = torch.cholesky_solve(leading, factor).reshape(-1, length)
-            return found - found.mean(0) if self._softmax else found
+            return found
 
         return solve
 

@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from ssl4eo_bench.protocols.memory import Memory
 from ssl4eo_bench.protocols.preconditioner import Preconditioner
+from ssl4eo_bench.protocols.products import logits, sums
 from ssl4eo_bench.protocols.standardisation import Standardisation
 
 Family = Literal["softmax", "sigmoid"]
@@ -152,12 +153,12 @@ class _Problem:
         """What there is at weights and their logits, for `penalty` = 1 / C."""
         probabilities = self.probabilities(logits) if probabilities is None else probabilities
         residuals = probabilities - self.targets
-        loss = torch.cat([(residuals @ self._blocks).sum(0), residuals.sum((0, 2))[:, None]], dim=1)
+        loss = torch.cat([sums(residuals, self._blocks), residuals.sum((0, 2))[:, None]], dim=1)
         return _Point(weights, logits, probabilities, loss + penalty * self.penalised * weights)
 
     def logits(self, weights: Tensor) -> Tensor:
         """Logits."""
-        return (weights[:, :-1] @ self._blocks.mT).add_(weights[:, -1:])
+        return logits(weights, self._blocks)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Probabilities; zero where a row is no sample, and where they are negligible."""
@@ -167,6 +168,10 @@ class _Problem:
     def flat(self, weights: Tensor) -> Tensor:
         """Weights with a row for each problem, `[problems, length]`."""
         return weights.reshape(1, -1) if self._softmax else weights
+
+    def centred(self, direction: Tensor) -> Tensor:
+        """A direction without what softmax does not see: a constant added to all classes uses up the logits' digits."""
+        return direction - direction.mean(0) if self._softmax else direction
 
     def each(self, value: Tensor) -> Tensor:
         """A value of each problem, to multiply weights or logits with."""
@@ -234,12 +239,12 @@ def _minimise(problem: _Problem, memory: Memory, C: float, starts: Sequence[Tens
             memory.forget(torch.ones_like(problem.relative(point.gradient), dtype=torch.bool))
         if doubtful or iteration == 0:
             solve = problem.preconditioner.at(point.probabilities, 1 / C)
-        direction = memory.direction(point.gradient, solve)
+        direction = problem.centred(memory.direction(point.gradient, solve))
         slope = problem.dot(point.gradient, direction)
         spoilt = ~(slope < 0)  # by rounding: uphill, or no number
         if bool(spoilt.any()):
             memory.forget(spoilt)
-            direction = memory.direction(point.gradient, solve)
+            direction = problem.centred(memory.direction(point.gradient, solve))
             slope = problem.dot(point.gradient, direction)
         step, logits, probabilities = _line_search(problem, point, direction, slope, 1 / C)
         before, point = point, problem.point(point.weights + step, logits, 1 / C, probabilities)
