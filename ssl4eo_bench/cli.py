@@ -145,12 +145,17 @@ def _add_catalogue(options: Options) -> None:
     )
 
 
-def _add_image_size(options: Options) -> None:
+def _add_changes(options: Options) -> None:
     options.add_argument("--image-size", type=_positive, metavar="N", help="another input size than the checkpoint's")
     options.add_argument(
         "--resize-pos-embed",
         action="store_true",
         help="resize position embeddings to that size; they are not otherwise",
+    )
+    options.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        help="of the backbone (default: bfloat16 on GPUs, float32 on processors)",
     )
 
 
@@ -212,7 +217,7 @@ def _add_run(commands: Any) -> None:
         action="store_true",
         help="with linear-ssl4eo: BatchNorm statistics of the frozen network follow the batches, as published",
     )
-    _add_image_size(what)
+    _add_changes(what)
     _add_catalogue(what)
     _add_own_weights(parser)
     _add_data_choice(
@@ -240,7 +245,7 @@ def _add_features(commands: Any) -> None:
     what.add_argument("--checkpoint", metavar="NAME", help=CHECKPOINT_HELP)
     what.add_argument("--split", choices=["train", "val", "test"], default="test", help="of the task (default: test)")
     what.add_argument("--seed", type=_seed, default=0, metavar="N", help="draws random weights (default: 0)")
-    _add_image_size(what)
+    _add_changes(what)
     _add_catalogue(what)
     _add_own_weights(parser)
     _add_data_choice(parser.add_argument_group("of which data"))

@@ -11,7 +11,7 @@ from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.catalogue import Catalogue
-from ssl4eo_bench.spec.checkpoints import Checkpoint
+from ssl4eo_bench.spec.checkpoints import Checkpoint, Precision
 from ssl4eo_bench.spec.inputs import InputMapping, map_inputs
 from ssl4eo_bench.spec.protocols import require_protocol, settings
 from ssl4eo_bench.spec.runs import RunSpec, TaskRecord
@@ -40,6 +40,7 @@ class Request:
         own: checkpoints that are in no catalogue.
         image_size: overrides the checkpoints' input size.
         resize_pos_embed: resize position embeddings to that.
+        precision: overrides the checkpoints'.
         sample: run on the embedded samples.
         partial: run on those samples that are there.
         limit: at most this many samples of each split.
@@ -57,6 +58,7 @@ class Request:
     own: tuple[Checkpoint, ...] = ()
     image_size: int | None = None
     resize_pos_embed: bool = False
+    precision: Precision | None = None
     sample: bool = False
     partial: bool = False
     limit: int | None = None
@@ -140,17 +142,17 @@ def _suite(request: Request) -> str | None:
 
 
 def _checkpoints(request: Request, known: Catalogue) -> list[Checkpoint]:
-    """Those of the suite, those that are named, and those of no catalogue, at the size that is asked for."""
+    """Those of the suite, those that are named, and those of no catalogue, at the size and precision asked for."""
     suite = _suite(request)
     names = dict.fromkeys((*(() if suite is None else known.suite(suite)), *request.checkpoints))
     if taken := [own.name for own in request.own if own.name in known.checkpoints]:
         raise SpecError(f"checkpoint {taken[0]!r} is already in the catalogue; choose another name with --name.")
     found = [*(_checkpoint(name, known) for name in names), *request.own]
-    if request.image_size is None:
-        if request.resize_pos_embed and not request.own:
-            raise SpecError("--resize-pos-embed resizes to what --image-size N says; add that.")
-        return found
-    return [one.at_size(request.image_size, resize_pos_embed=request.resize_pos_embed) for one in found]
+    if request.image_size is not None:
+        found = [one.at_size(request.image_size, resize_pos_embed=request.resize_pos_embed) for one in found]
+    elif request.resize_pos_embed and not request.own:
+        raise SpecError("--resize-pos-embed resizes to what --image-size N says; add that.")
+    return [one.at_precision(request.precision) for one in found] if request.precision else found
 
 
 def _checkpoint(name: str, known: Catalogue) -> Checkpoint:

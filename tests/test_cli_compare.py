@@ -48,6 +48,19 @@ def test_a_comparison_from_runs_to_figure(compare: Command, command: Command) ->
     assert "scores of runs/eurosat-v1/knn-v2/bandstats/seed0-sample.json are not in" in compare(LINEAR, KNN)[2]
 
 
+def test_the_command_for_scores_that_are_gone_says_what_was_changed_of_the_checkpoint(command: Command) -> None:
+    one = ("--checkpoint", "timm:test_resnet.random", "--image-size", "32", "--precision", "bfloat16", "--limit", "20")
+    assert command("run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample", *one, "--seed", "0", "1")[0] == 0
+    for file in (Path().resolve().parent / "cache" / "scores").glob("*.npz"):
+        file.unlink()
+    runs = "runs/eurosat-rgb-v1/linear-v1/timm-test_resnet.random@32@bfloat16/seed{}-sample-limit20.json"
+    _, _, err = command("compare", runs.format(0), runs.format(1))
+    again = err.split("`")[1]
+    assert "--checkpoint timm:test_resnet.random --image-size 32 --precision bfloat16" in again
+    assert command(*shlex.split(again)[1:], "--quiet")[0] == 0
+    assert f"scores of {runs.format(1)} are not in" in command("compare", runs.format(0), runs.format(1))[2]
+
+
 def test_options_that_cannot_be_are_refused(command: Command) -> None:
     Path("results").mkdir()
     for arguments, message in (

@@ -236,6 +236,17 @@ def test_missing_bands_are_filled_and_the_result_warns(command: Command) -> None
     assert result.counts == {"train": 40, "val": 40, "test": 40}
 
 
+def test_another_precision_has_features_and_results_of_its_own(command: Command) -> None:
+    what = ("--checkpoint", "resnet18.random", "--image-size", 32, "--limit", 40)
+    _, (first,) = run(command, *what)
+    _, (outcome,) = run(command, *what, "--precision", "bfloat16")
+    result = result_of(outcome)
+    assert outcome["file"].endswith("resnet18.random@32@bfloat16/seed0-sample-limit40.json")
+    assert result.digest != first["result"]["digest"]
+    assert result.provenance.features_computed == 120
+    assert all(runner.endswith("-bf16") for runner in result.provenance.runners)
+
+
 def test_a_failing_checkpoint_does_not_stop_the_others(command: Command, tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import cast
 
 import torch
@@ -164,6 +165,15 @@ def separate(
         own = tuple(channel for channel in inputs.channels if channel.source in group)
         parts.append(Preprocess(inputs.model_copy(update={"channels": own}), [group], [size]))
     return parts
+
+
+def apart(module: nn.Module) -> tuple[Preprocess, nn.Module]:
+    """The one input contract inside a module, and a copy of the module that takes what that gives."""
+    ((name, scale),) = ((name, part) for name, part in module.named_modules() if isinstance(part, Preprocess))
+    behind = deepcopy(module)
+    parent, _, own = name.rpartition(".")
+    setattr(behind.get_submodule(parent), own, nn.Identity())
+    return scale, behind
 
 
 def resize_matrix(stored: int, wanted: int) -> Tensor:

@@ -13,13 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ssl4eo_bench.backbones.preprocess import apart
 from ssl4eo_bench.errors import SpecError
+from ssl4eo_bench.spec.checkpoints import Precision
 from ssl4eo_bench.spec.tasks import Groups
 
 LARGEST_DIFFERENCE = 1e-3
 """Of a runner's features from PyTorch's, relative to the largest; seen are 1e-7 to 1e-5."""
 LARGEST_BFLOAT16_DIFFERENCE = 3e-2
 """The same of bfloat16, which has 8 significant bits."""
+
+
+def in_bfloat16(precision: Precision | None, device: str) -> bool:
+    """Whether a network runs in bfloat16: unless told, on GPUs, which are made for it."""
+    return device != "cpu" if precision is None else precision == "bfloat16"
 
 
 class Runner(Protocol):
@@ -44,6 +51,8 @@ class TorchRunner:
         self.name = f"torch-{device.type}{'-bf16' if bfloat16 else ''}"
         self._device = device
         self._bfloat16 = bfloat16
+        if not bfloat16:
+            torch.backends.cudnn.allow_tf32 = False  # ten bits are no float32
         self._module = module.to(device).to(memory_format=torch.channels_last)
         self._at_once = sys.maxsize
         self._own = threading.local()
@@ -96,30 +105,51 @@ class TorchRunner:
 
 
 class OpenVinoRunner:
-    """OpenVINO in float32. The graph is compiled for one batch size; a smaller last batch is padded."""
+    """OpenVINO. Graphs are compiled for one batch size; a smaller last batch is padded.
 
-    name = "openvino-cpu"
+    In bfloat16 it would scale the pixels in that, too, before their mean is taken off; so that has a graph of its own.
+    """
 
-    def __init__(self, module: nn.Module, example: Groups) -> None:
-        openvino = _openvino()
-        with warnings.catch_warnings():  # deprecations inside the exporter are not the user's
-            warnings.simplefilter("ignore")
-            exported = torch.export.export(module, tuple(torch.from_numpy(_known_type(group)) for group in example))
-            model = openvino.convert_model(exported)
-        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        self._request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+    def __init__(self, module: nn.Module, example: Groups, *, bfloat16: bool = False) -> None:
+        self.name = f"openvino-cpu{'-bf16' if bfloat16 else ''}"
         self._size = len(example[0])
+        stored = tuple(torch.from_numpy(_known_type(group)) for group in example)
+        if bfloat16:
+            scale, behind = apart(module)
+            with torch.no_grad():
+                images = scale(*stored)
+            self._requests = [_compiled(scale, stored, "f32"), _compiled(behind, (images,), "bf16")]
+        else:
+            self._requests = [_compiled(module, stored, "f32")]
 
     def __call__(self, groups: Groups) -> np.ndarray:
         """Features of a batch."""
-        count = len(groups[0])
-        padded = [_pad(_known_type(group), self._size) for group in groups]
-        self._request.infer(dict(enumerate(padded)), share_inputs=True)
-        features: np.ndarray = self._request.get_output_tensor(0).data[:count].copy()
+        given = [_pad(_known_type(group), self._size) for group in groups]
+        for request in self._requests:
+            request.infer(dict(enumerate(given)), share_inputs=True)
+            given = [request.get_output_tensor(0).data]
+        features: np.ndarray = given[0][: len(groups[0])].copy()
         return features
 
 
-def make_runner(module: nn.Module, example: Groups, device: str, note: Callable[[str], None]) -> Runner:
+def _compiled(module: nn.Module, example: tuple[Tensor, ...], precision: str) -> Any:
+    """What OpenVINO infers with."""
+    openvino = _openvino()
+    with warnings.catch_warnings():  # deprecations inside the exporter are not the user's
+        warnings.simplefilter("ignore")
+        model = openvino.convert_model(torch.export.export(module, example))
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+    return openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+
+
+def make_runner(
+    module: nn.Module,
+    example: Groups,
+    device: str,
+    note: Callable[[str], None],
+    *,
+    precision: Precision | None = None,
+) -> Runner:
     """The fastest runner for a module on a device that gives the features of plain PyTorch.
 
     Args:
@@ -127,32 +157,48 @@ def make_runner(module: nn.Module, example: Groups, device: str, note: Callable[
         example: a full batch of stored groups.
         device: as `resolve_device` gives it.
         note: is told why a slower runner was taken.
+        precision: of convolutions and matrix products; none for that of the device, as far as the features allow it.
 
     Raises:
-        SpecError: if the module cannot take such input at all.
+        SpecError: if the module cannot take such input at all, or not in bfloat16 where that was asked for.
     """
     one = tuple(group[:1] for group in example)
     expected = _trial(module, one)
-    for name, make, largest in _faster(module, example, device):
+    bfloat16 = in_bfloat16(precision, device)
+    largest = LARGEST_BFLOAT16_DIFFERENCE if bfloat16 else LARGEST_DIFFERENCE
+    reason = ""
+    for name, make in _faster(module, example, device, note, bfloat16=bfloat16):
         try:
             runner = make()
             difference = np.abs(runner(one) - expected).max() / max(float(np.abs(expected).max()), 1e-12)
         except Exception as error:  # the exporter and the converter raise whatever an operator they miss makes them
-            note(f"{name} cannot run this backbone ({type(error).__name__}); PyTorch does")
+            reason = f"{name} cannot run this backbone ({type(error).__name__})"
         else:
             if difference <= largest:
                 return runner
-            note(f"{name} is off by {difference:.1e} on this backbone; PyTorch runs it")
+            reason = f"{name} is off by {difference:.1e} of the largest feature of this backbone"
+        note(f"{reason}; PyTorch runs it")
+    if precision == "bfloat16":
+        raise SpecError(f"{reason}; leave --precision bfloat16 away.")
     return TorchRunner(module, torch.device(device))
 
 
-def _faster(module: nn.Module, example: Groups, device: str) -> Iterator[tuple[str, Callable[[], Runner], float]]:
-    """What may be faster than plain PyTorch on a device: its name, how to make it, and how far off it may be."""
-    if device != "cpu":
-        make = partial(TorchRunner, module, torch.device(device), bfloat16=True)
-        yield "bfloat16", make, LARGEST_BFLOAT16_DIFFERENCE
-    elif importlib.util.find_spec("openvino"):
-        yield "OpenVINO", partial(OpenVinoRunner, module, example), LARGEST_DIFFERENCE
+def _faster(
+    module: nn.Module, example: Groups, device: str, note: Callable[[str], None], *, bfloat16: bool
+) -> Iterator[tuple[str, Callable[[], Runner]]]:
+    """What may be faster than plain PyTorch in float32: its name, and how to make it, the fastest first."""
+    if device == "cpu" and importlib.util.find_spec("openvino"):
+        if bfloat16 and not _computes_bfloat16():
+            note("this processor has no instructions for bfloat16, and is slower in it than in float32")
+        else:
+            yield "OpenVINO", partial(OpenVinoRunner, module, example, bfloat16=bfloat16)
+    if bfloat16:
+        yield "bfloat16", partial(TorchRunner, module, torch.device(device), bfloat16=True)
+
+
+def _computes_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16; on others OpenVINO may compute in float32 instead."""
+    return "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _trial(module: nn.Module, one: Groups) -> np.ndarray:

@@ -54,6 +54,7 @@ def _request(arguments: Arguments, progress: Progress) -> Request:
         own=own,
         image_size=arguments.image_size,
         resize_pos_embed=arguments.resize_pos_embed,
+        precision=arguments.precision,
         sample=arguments.sample,
         partial=arguments.partial,
         limit=arguments.limit,

@@ -37,6 +37,7 @@ def run(arguments: Arguments) -> int:
         own=own_checkpoints(arguments, progress),
         image_size=arguments.image_size,
         resize_pos_embed=arguments.resize_pos_embed,
+        precision=arguments.precision,
         sample=arguments.sample,
         partial=arguments.partial,
         limit=arguments.limit,

@@ -127,6 +127,7 @@ class Training:
         seed: of order and augmentation.
         team: that this process belongs to; the first one looks at `val` and writes the state.
         progress: shows batches.
+        bfloat16: whether convolutions and matrix products round their inputs to it.
         at_once: images of a batch that go through the network together; halved when they do not fit into memory, with
             the gradients of the parts added up.
     """
@@ -140,6 +141,7 @@ class Training:
     seed: int
     team: Team
     progress: Progress
+    bfloat16: bool = False
     at_once: int = 1 << 30
 
     def run(self) -> State:
@@ -250,7 +252,7 @@ class Training:
 
     def _backward(self, model: Tunable, images: Tensor, targets: Tensor, terms: float) -> float:
         """Add the gradient of a part of a batch whose loss is a mean of so many terms; the part's share of it."""
-        with torch.autocast(self.team.device.type, torch.bfloat16, enabled=self.team.device.type == "cuda"):
+        with torch.autocast(self.team.device.type, torch.bfloat16, enabled=self.bfloat16):
             logits = model(images.contiguous(memory_format=torch.channels_last)).float()
         loss = _summed_loss(logits, targets) / terms
         loss.backward()  # type: ignore[no-untyped-call]

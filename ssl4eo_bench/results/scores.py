@@ -122,12 +122,14 @@ def _of_arrays(arrays: dict[str, np.ndarray], result: RunResult) -> StoredScores
 def _run_again(result: RunResult, results: Path, cache_dir: Path) -> str:
     """The command that does a run once more, as far as its result tells."""
     spec = result.spec
-    name, _, size = spec.checkpoint.name.partition("@")
+    name, *changes = spec.checkpoint.name.split("@")
+    size, precision = next(filter(str.isdigit, changes), None), spec.checkpoint.precision
     options = {
         "task": spec.task.name,
         "protocol": spec.protocol.name,
         "checkpoint": name,
-        "image-size": size or None,
+        "image-size": size,
+        "precision": precision if precision in changes else None,
         "seed": spec.seed,
         "fraction": spec.fraction,
         "limit": spec.limit,

@@ -16,6 +16,8 @@ Feature = Literal["pooled", "cls", "avg", "cls4"]
 """`pooled`: what the architecture feeds its classifier; `cls`: class token after the final norm; `avg`: mean of the
 patch tokens; `cls4`: class tokens of the last four blocks, each after the final norm."""
 
+Precision = Literal["float32", "bfloat16"]
+
 
 class Pretraining(Frozen):
     """Where the weights come from; documentation only."""
@@ -54,6 +56,8 @@ class Checkpoint(Frozen):
         scaling: how pixels are scaled before they enter.
         feature: which of the backbone's outputs is the feature.
         resize_pos_embed: resize the position embeddings of the weights to those of `image_size`.
+        precision: of the network's convolutions and matrix products; none for what the device is made for, which is
+            bfloat16 on GPUs and float32 on processors.
         pretraining: origin of the weights.
         licence: of the weights.
         citation: of the weights.
@@ -67,6 +71,7 @@ class Checkpoint(Frozen):
     scaling: Scaling
     feature: Feature = "pooled"
     resize_pos_embed: Literal[True] | None = None
+    precision: Precision | None = None
     pretraining: Pretraining | None = None
     licence: str = ""
     citation: str = ""
@@ -126,7 +131,8 @@ class Checkpoint(Frozen):
             "scaling": self.scaling.model_dump(),
             "feature": self.feature,
         }
-        return identity | ({"resize_pos_embed": True} if self.resize_pos_embed else {})
+        changes = {"resize_pos_embed": self.resize_pos_embed, "precision": self.precision}
+        return identity | {name: value for name, value in changes.items() if value}
 
     def at_size(self, image_size: int, *, resize_pos_embed: bool = False) -> "Checkpoint":
         """The same checkpoint at another input size; `@size` in its name keeps its results apart.
@@ -149,6 +155,12 @@ class Checkpoint(Frozen):
             return Checkpoint.model_validate(changed)
         except ValidationError as error:
             raise SpecError(f"--image-size {image_size} cannot be: {first_fault(error)}.") from None
+
+    def at_precision(self, precision: Precision) -> "Checkpoint":
+        """The same checkpoint in another precision, kept apart by `@precision`; without a network there is none."""
+        if self.weights is None or precision == self.precision:
+            return self
+        return self.model_copy(update={"name": f"{self.name}@{precision}", "precision": precision})
 
 
 def checkpoint_from(entry: Mapping[str, object], where: str) -> Checkpoint:

@@ -93,7 +93,8 @@ class LazyBackbone:
         module = build_module(self._job, groups, self._make or feature_module, self._cache_dir, self._progress)
         self.weights_sha256 = state_sha256(module)
         full = tuple(np.repeat(group[:1], self.batch, axis=0) for group in groups)
-        return make_runner(module, full, self.device, self._progress.note)
+        precision = self._job.spec.checkpoint.precision
+        return make_runner(module, full, self.device, self._progress.note, precision=precision)
 
 
 def build_module(job: Job, groups: Groups, make: Callable[..., Module], cache_dir: Path, progress: Progress) -> Module:

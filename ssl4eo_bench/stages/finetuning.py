@@ -14,7 +14,7 @@ import torch
 from ssl4eo_bench.backbones.cache import require_finite
 from ssl4eo_bench.backbones.dense import DenseFeatures, dense_module
 from ssl4eo_bench.backbones.features import BackboneFeatures, feature_module
-from ssl4eo_bench.backbones.runtime import Runner, TorchRunner, make_runner
+from ssl4eo_bench.backbones.runtime import Runner, TorchRunner, in_bfloat16, make_runner
 from ssl4eo_bench.backbones.weights import state_sha256
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.errors import SpecError
@@ -79,6 +79,11 @@ class Tuning:
         """The first one."""
         return self.devices[0]
 
+    @property
+    def bfloat16(self) -> bool:
+        """Whether the network is trained and run in it."""
+        return in_bfloat16(self.job.spec.checkpoint.precision, self.device)
+
     def images(self, start: LinearProbe, train: Rows, val: Rows) -> tuple["TunedImages", Tuned, Rows]:
         """Train on labels of whole images.
 
@@ -127,12 +132,12 @@ class Tuning:
         """The fastest runner for what has been trained."""
         frozen = module.cpu().eval().requires_grad_(requires_grad=False)
         full = tuple(np.repeat(group, self._batch, axis=0) for group in self.example())
-        return make_runner(frozen, full, self.device, note)
+        return make_runner(frozen, full, self.device, note, precision=self.job.spec.checkpoint.precision)
 
     def passing_runner(self, module: Logits) -> Runner:
         """The same for one pass over `val`."""
         if self.device == "cpu" and len(self.job.samples["val"].ids) < WORTH_COMPILING:
-            return TorchRunner(module.eval(), torch.device("cpu"))
+            return TorchRunner(module.eval(), torch.device("cpu"), bfloat16=self.bfloat16)
         return self.runner(module, lambda _: None)
 
     def logits(self, split: SplitName, run: Runner) -> np.ndarray:
@@ -278,6 +283,7 @@ def _training(course: Course, model: Tunable, team: Team, progress: Progress) ->
         seed=tuning.job.spec.seed,
         team=team,
         progress=progress,
+        bfloat16=tuning.bfloat16,
     )
 
 

@@ -16,7 +16,7 @@ from ssl4eo_bench.backbones.runtime import OpenVinoRunner, TorchRunner, make_run
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.spec.bands import SENTINEL_2, Band
 from ssl4eo_bench.spec.catalogue import load_catalogue
-from ssl4eo_bench.spec.checkpoints import Checkpoint
+from ssl4eo_bench.spec.checkpoints import Checkpoint, checkpoint_from
 from ssl4eo_bench.spec.inputs import DisplayStretch, map_inputs
 from ssl4eo_bench.spec.tasks import Groups
 
@@ -75,14 +75,14 @@ def test_openvino_sends_nothing_home() -> None:
 
 
 class Failing:
-    def __init__(self, module: Any, example: Any) -> None:
+    def __init__(self, module: Any, example: Any, *, bfloat16: bool) -> None:
         raise NotImplementedError("an operator")
 
 
 class Wrong:
     name = "wrong"
 
-    def __init__(self, module: Any, example: Any) -> None:
+    def __init__(self, module: Any, example: Any, *, bfloat16: bool) -> None:
         self.module = module
 
     def __call__(self, groups: Groups) -> np.ndarray:
@@ -111,6 +111,50 @@ def test_bfloat16_is_close_to_plain_torch() -> None:
     assert found.dtype == np.float32
     difference = np.abs(found - expected).max() / np.abs(expected).max()
     assert 1e-6 < difference < runtime.LARGEST_BFLOAT16_DIFFERENCE
+
+
+def test_bfloat16_runs_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = module_of(timm_entry("timm:resnet18.random").at_size(64))
+    batch, notes = stored(2, np.uint16), list[str]()
+    expected = TorchRunner(module, torch.device("cpu"))(batch)
+    for computes in (True, False):
+        monkeypatch.setattr(runtime, "_computes_bfloat16", lambda computes=computes: computes)
+        runner = make_runner(module, batch, "cpu", notes.append, precision="bfloat16")
+        fast = computes and importlib.util.find_spec("openvino")
+        assert runner.name == ("openvino-cpu-bf16" if fast else "torch-cpu-bf16")
+        assert np.abs(runner(batch) - expected).max() < runtime.LARGEST_BFLOAT16_DIFFERENCE * np.abs(expected).max()
+    assert all("has no instructions for bfloat16" in note for note in notes)
+
+
+@pytest.mark.parametrize("bright", [0, 9000])
+def test_bfloat16_leaves_pixels_exact(bright: int) -> None:
+    """In bfloat16 a pixel of 9000 and one of 9030 are the same; behind their mean they are far apart."""
+    entry = load_catalogue().checkpoint("resnet18.random").at_size(96)
+    scaling = {"mean": dict.fromkeys(entry.bands, bright + 15.0), "std": dict.fromkeys(entry.bands, 10.0)}
+    module = module_of(checkpoint_from(entry.model_dump() | {"name": "bright.random", "scaling": scaling}, "here"))
+    pixels = np.random.default_rng(0).integers(1, 30, (4, 4, 64, 64)) + bright
+    batch = (pixels.astype(np.uint16),)
+    expected = TorchRunner(module, torch.device("cpu"))(batch)
+    runners: list[runtime.Runner] = [TorchRunner(module, torch.device("cpu"), bfloat16=True)]
+    if importlib.util.find_spec("openvino"):
+        runners.append(OpenVinoRunner(module, batch, bfloat16=True))
+    for runner in runners:
+        assert np.abs(runner(batch) - expected).max() < 0.01 * np.abs(expected).max(), runner.name
+        np.testing.assert_array_equal(runner((batch[0][:2],)), runner(batch)[:2])
+
+
+def test_a_backbone_that_bfloat16_spoils_is_refused() -> None:
+    class Cancelling(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enlarge = torch.nn.Conv2d(4, 1, 1, bias=False)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            enlarged: torch.Tensor = self.enlarge(images.float() + 1e6)
+            return enlarged.float().mean((2, 3)) - 1e6 * self.enlarge.weight.sum()
+
+    with pytest.raises(SpecError, match="bfloat16 is off by .* of this backbone; leave --precision bfloat16 away"):
+        make_runner(Cancelling().eval(), stored(2, np.uint16), "cpu", print, precision="bfloat16")
 
 
 def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:

@@ -103,6 +103,21 @@ def test_a_batch_in_parts_gives_the_same_step(tmp_path: Path, several: bool) -> 
     torch.testing.assert_close(stepped[0][1], stepped[1][1], rtol=1e-4, atol=1e-5)
 
 
+def test_in_bfloat16_a_step_is_close_and_parameters_stay_float32(tmp_path: Path) -> None:
+    pixels, targets = np.random.default_rng(2).normal(size=(8, 3, 32, 32)).astype(np.float32), np.arange(8) % 3
+    gradients = []
+    for bfloat16 in (False, True):
+        model = start()
+        run = tuning(tmp_path / "state", bfloat16=bfloat16)
+        run._step(
+            model, torch.optim.SGD(model.parameters(), lr=0), (pixels,), targets, torch.Generator().manual_seed(0)
+        )
+        assert {tensor.dtype for tensor in model.parameters()} == {torch.float32}
+        gradients.append(torch.cat([tensor.grad.ravel() for tensor in model.parameters() if tensor.grad is not None]))
+    distance = float((gradients[1] - gradients[0]).norm() / gradients[0].norm())
+    assert 1e-6 < distance < 0.05
+
+
 def test_a_batch_that_does_not_fit_is_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = Classifier.forward
 

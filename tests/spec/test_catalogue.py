@@ -390,6 +390,10 @@ def test_identity_holds_what_moves_numbers_and_nothing_else(tmp_path: Path) -> N
     assert entry.at_size(96).identity() != entry.identity()
     assert entry.at_size(96).name == "mine.tag@96"
     assert entry.at_size(64) == entry
+    assert entry.at_precision("bfloat16").identity() == entry.identity() | {"precision": "bfloat16"}
+    assert entry.at_size(96).at_precision("bfloat16").name == "mine.tag@96@bfloat16"
+    floor = load_catalogue().checkpoint("bandstats")
+    assert floor.at_precision("bfloat16") == floor  # there is no network
 
 
 def test_a_broken_task_module_stops_and_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,8 @@ def test_the_digest_changes_with_whatever_can_move_a_number(spec: RunSpec) -> No
         {"protocol": Linear(pixels=64)},
         {"protocol": Linear(pixels=65)},
         {"checkpoint": spec.checkpoint.at_size(96)},
+        {"checkpoint": spec.checkpoint.at_precision("float32")},
+        {"checkpoint": spec.checkpoint.at_precision("bfloat16")},
         {"checkpoint": spec.checkpoint.model_copy(update={"arch": "resnet34"})},
         {"inputs": spec.inputs.model_copy(update={"image_size": 96})},
         {"task": spec.task.model_copy(update={"version": 2})},
