@@ -23,22 +23,24 @@ class Ranking:
         self._positive_end = np.searchsorted(self._positive, self._end, side="right") - 1
 
     def average_precision(self, weights: np.ndarray) -> np.ndarray:
-        """Average precision `[B]` for sample weights `[B, N]`; 0 where no positive has weight.
+        """Average precision `[B]` of samples that count `[B, N]` times, whole numbers; 0 where no positive counts.
 
         `Σ (R_k - R_{k-1}) P_k` over the distinct scores, as scikit-learn's `average_precision_score` defines it.
         """
         if not self._positive.size:
             return np.zeros(len(weights))
-        pairs = np.empty(len(self._sample))  # one for all resamples: getting memory costs as much as summing
-        return np.array([self._one(row, pairs) for row in weights])
+        # Running sums of whole numbers take a fifth of the time that those of others do.
+        counts = weights.astype(np.int64)
+        pairs = np.empty(len(self._sample), np.int64)  # one for all: getting memory costs as much as summing
+        return np.array([self._one(row, pairs) for row in counts])
 
-    def _one(self, weights: np.ndarray, pairs: np.ndarray) -> float:
-        """Average precision for sample weights `[N]`; `pairs` `[N · C]` is overwritten."""
-        np.take(weights, self._sample, out=pairs, mode="clip")  # the default mode copies
+    def _one(self, counts: np.ndarray, pairs: np.ndarray) -> float:
+        """Average precision of samples that count `[N]` times; `pairs` `[N · C]` is overwritten."""
+        np.take(counts, self._sample, out=pairs, mode="clip")  # the default mode copies
         positive = pairs[self._positive]
         found = np.cumsum(positive)
         if found[-1] == 0:
             return 0.0
         seen = np.cumsum(pairs, out=pairs)[self._end]
-        precision = np.divide(found[self._positive_end], seen, out=np.zeros_like(found), where=seen > 0)
+        precision = np.divide(found[self._positive_end], seen, out=np.zeros(len(found)), where=seen > 0)
         return float(positive @ precision / found[-1])
