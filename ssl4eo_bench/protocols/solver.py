@@ -182,8 +182,9 @@ class _Problem:
         return (self.flat(first) * self.flat(second)).sum(dim=1, dtype=torch.float64)
 
     def over_samples(self, values: Tensor) -> Tensor:
-        """The sum over samples, of each problem, in float64."""
-        return values.sum(dtype=torch.float64)[None] if self._softmax else values.sum((0, 2), dtype=torch.float64)
+        """The sum over samples, of each problem, in float64 but for the rows of a block, or all would be copied."""
+        of_blocks = values.sum(-1)
+        return of_blocks.sum(dtype=torch.float64)[None] if self._softmax else of_blocks.sum(0, dtype=torch.float64)
 
     def relative(self, gradient: Tensor) -> Tensor:
         """The norm of a gradient, relative to that at zero weights, of each problem."""
@@ -194,9 +195,9 @@ class _Problem:
 
         McFadden's R², over all classes together.
         """
-        chosen = (logits * self.targets).sum(dtype=torch.float64)
+        chosen = self.over_samples(logits * self.targets).sum()
         normaliser = torch.logsumexp(logits, dim=1, keepdim=True) if self._softmax else functional.softplus(logits)
-        loss = (normaliser * self._real).sum(dtype=torch.float64) - chosen
+        loss = self.over_samples(normaliser * self._real).sum() - chosen
         shares = self.targets.sum((0, 2), dtype=torch.float64) / self._count
         constant = -self._count * torch.special.xlogy(shares, shares).sum()
         if not self._softmax:
@@ -208,7 +209,7 @@ class _Problem:
         weighted = probabilities * direction
         if self._softmax:
             return self.over_samples((weighted * direction).sum(1) - weighted.sum(1).square())
-        return self.over_samples(weighted * (1 - probabilities) * direction)
+        return self.over_samples((1 - probabilities).mul_(weighted).mul_(direction))
 
 
 def _continued(solved: Sequence[Head], C: float) -> Tensor:
@@ -247,8 +248,10 @@ def _minimise(problem: _Problem, memory: Memory, C: float, starts: Sequence[Tens
             direction = problem.centred(memory.direction(point.gradient, solve))
             slope = problem.dot(point.gradient, direction)
         step, logits, probabilities = _line_search(problem, point, direction, slope, 1 / C)
-        before, point = point, problem.point(point.weights + step, logits, 1 / C, probabilities)
-        memory.add(problem.flat(step), problem.flat(point.gradient - before.gradient))
+        weights, gradient = point.weights + step, point.gradient
+        del point  # what it has of every sample, before there is more of that
+        point = problem.point(weights, logits, 1 / C, probabilities)
+        memory.add(problem.flat(step), problem.flat(point.gradient - gradient))
     return Head(
         C, best, smallest, iteration, converged=smallest <= tolerance, explained=problem.explained(point.logits)
     )
@@ -268,9 +271,9 @@ def _line_search(
     length = torch.ones_like(slope)
     low, high = torch.zeros_like(slope), torch.full_like(slope, float("inf"))
     for trial in range(MAX_TRIALS):
-        moved = point.logits + problem.each(length) * along
+        moved = torch.addcmul(point.logits, problem.each(length), along)
         probabilities = problem.probabilities(moved)
-        now = problem.over_samples((probabilities - problem.targets) * along) + pull + length * stiffness
+        now = problem.over_samples((probabilities - problem.targets).mul_(along)) + pull + length * stiffness
         enough = (now.abs() <= 0.2 * slope.abs()) | ((now < 0) & (length == LONGEST))
         if bool(enough.all()) or trial == MAX_TRIALS - 1:
             break

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ROWS = 2048
+ROWS = 1024
 """Rows of features handled at once: they stay in the processor's cache, and copies of them are small."""
 
 
@@ -36,5 +36,5 @@ class Standardisation:
     def stream(self, features: np.ndarray, rows: int = ROWS) -> Iterator[Tensor]:
         """Features `[N, D]` of any float type as standardised float32 `[≤ rows, D]` on the device, in order."""
         for start in range(0, len(features), rows):
-            some = torch.from_numpy(features[start : start + rows]).to(self.mean.device).float()
-            yield (some - self.mean) / self.scale
+            some = torch.from_numpy(features[start : start + rows]).to(self.mean.device)
+            yield (some - self.mean).div_(self.scale).float()

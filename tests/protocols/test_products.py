@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ssl4eo_bench.protocols import products
-from ssl4eo_bench.protocols.products import MANY, logits, sums
+from ssl4eo_bench.protocols.products import AT_ONCE, MANY, logits, sums
 
 
 @pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
@@ -18,7 +18,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize("count", [1, MANY])
+@pytest.mark.parametrize("count", [1, MANY, AT_ONCE + 3])
 @pytest.mark.parametrize("classes", [1, 2, 4, 10, 16, 19])
 def test_products_are_those_of_matrices(classes: int, count: int) -> None:
     generator = torch.Generator().manual_seed(classes)
