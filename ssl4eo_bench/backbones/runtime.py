@@ -29,6 +29,11 @@ def in_bfloat16(precision: Precision | None, device: str) -> bool:
     return device != "cpu" if precision is None else precision == "bfloat16"
 
 
+def keep_float32() -> None:
+    """Let convolutions on GPUs take float32 as it is, which PyTorch would round to ten bits (TF32)."""
+    torch.backends.cudnn.allow_tf32 = False
+
+
 class Runner(Protocol):
     """Runs stored groups through a frozen module."""
 
@@ -52,7 +57,7 @@ class TorchRunner:
         self._device = device
         self._bfloat16 = bfloat16
         if not bfloat16:
-            torch.backends.cudnn.allow_tf32 = False  # ten bits are no float32
+            keep_float32()
         self._module = module.to(device).to(memory_format=torch.channels_last)
         self._at_once = sys.maxsize
         self._own = threading.local()

@@ -14,7 +14,7 @@ import torch
 from ssl4eo_bench.backbones.cache import require_finite
 from ssl4eo_bench.backbones.dense import DenseFeatures, dense_module
 from ssl4eo_bench.backbones.features import BackboneFeatures, feature_module
-from ssl4eo_bench.backbones.runtime import Runner, TorchRunner, in_bfloat16, make_runner
+from ssl4eo_bench.backbones.runtime import Runner, TorchRunner, in_bfloat16, keep_float32, make_runner
 from ssl4eo_bench.backbones.weights import state_sha256
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.errors import SpecError
@@ -267,6 +267,7 @@ def _training(course: Course, model: Tunable, team: Team, progress: Progress) ->
     """The training of a model on a course."""
     tuning, ids = course.tuning, course.ids
     source, sources = tuning.job.samples["train"].source, tuning.job.spec.inputs.sources
+    keep_float32()
 
     def read(rows: np.ndarray, size: int) -> Iterator[tuple[Groups, np.ndarray]]:
         pixels = batches(source, [ids[row] for row in rows], sources, size=size)
