@@ -118,7 +118,6 @@ class _Point:
 
     weights: Tensor
     logits: Tensor
-    probabilities: Tensor
     gradient: Tensor
 
 
@@ -150,11 +149,10 @@ class _Problem:
         return weights
 
     def point(self, weights: Tensor, logits: Tensor, penalty: float, probabilities: Tensor | None = None) -> _Point:
-        """What there is at weights and their logits, for `penalty` = 1 / C."""
-        probabilities = self.probabilities(logits) if probabilities is None else probabilities
-        residuals = probabilities - self.targets
+        """What there is at weights and their logits, for `penalty` = 1 / C; `probabilities` are overwritten."""
+        residuals = (self.probabilities(logits) if probabilities is None else probabilities).sub_(self.targets)
         loss = torch.cat([sums(residuals, self._blocks), residuals.sum((0, 2))[:, None]], dim=1)
-        return _Point(weights, logits, probabilities, loss + penalty * self.penalised * weights)
+        return _Point(weights, logits, loss + penalty * self.penalised * weights)
 
     def logits(self, weights: Tensor) -> Tensor:
         """Logits."""
@@ -206,10 +204,11 @@ class _Problem:
 
     def curvature(self, probabilities: Tensor, direction: Tensor) -> Tensor:
         """The second derivative of each problem's loss along a direction of the logits."""
-        weighted = probabilities * direction
         if self._softmax:
-            return self.over_samples((weighted * direction).sum(1) - weighted.sum(1).square())
-        return self.over_samples((1 - probabilities).mul_(weighted).mul_(direction))
+            weighted = probabilities * direction
+            mean = weighted.sum(1)
+            return self.over_samples(weighted.mul_(direction).sum(1) - mean.square())
+        return self.over_samples((1 - probabilities).mul_(probabilities).mul_(direction).mul_(direction))
 
 
 def _continued(solved: Sequence[Head], C: float) -> Tensor:
@@ -239,7 +238,7 @@ def _minimise(problem: _Problem, memory: Memory, C: float, starts: Sequence[Tens
         if doubtful:
             memory.forget(torch.ones_like(problem.relative(point.gradient), dtype=torch.bool))
         if doubtful or iteration == 0:
-            solve = problem.preconditioner.at(point.probabilities, 1 / C)
+            solve = problem.preconditioner.at(problem.probabilities(point.logits), 1 / C)
         direction = problem.centred(memory.direction(point.gradient, solve))
         slope = problem.dot(point.gradient, direction)
         spoilt = ~(slope < 0)  # by rounding: uphill, or no number

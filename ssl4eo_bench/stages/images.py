@@ -154,7 +154,7 @@ def plane(features: np.ndarray) -> np.ndarray:
     its largest entry is positive.
     """
     found = np.zeros((len(features), 2), dtype=np.float32)
-    some = torch.from_numpy(features[:: -(-len(features) // PLANE_ROWS)].astype(np.float32))
+    some = torch.from_numpy(features[:: -(-len(features) // PLANE_ROWS)]).float()
     count = min(2, *some.shape, len(some) - 1)
     if count:
         mean = some.mean(dim=0)
@@ -164,7 +164,7 @@ def plane(features: np.ndarray) -> np.ndarray:
         axes = axes[:, :count]
         axes = axes * axes.gather(0, axes.abs().argmax(dim=0, keepdim=True)).sign()
         for start in range(0, len(features), PLANE_ROWS):
-            rows = torch.from_numpy(features[start : start + PLANE_ROWS].astype(np.float32))
+            rows = torch.from_numpy(features[start : start + PLANE_ROWS]).float()
             found[start : start + PLANE_ROWS, :count] = ((rows - mean) @ axes).numpy()
     return found
 
