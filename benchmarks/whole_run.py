@@ -1,11 +1,12 @@
 """What a user waits for, and what the machine must have: the main job from the command line.
 
 The help and the lists; with `--full`, `ssl4eo-bench run` on all of EuroSAT RGB with a pretrained EfficientNet-Lite0:
-first with an empty cache, then another seed with cached features, then with the result there.
+first with an empty cache, then other seeds with cached features, then with the result there.
 """
 
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,7 @@ def main() -> int:
         job = ["run", "--task", "eurosat-rgb", "--protocol", "linear", "--checkpoint", "tf_efficientnet_lite0.in1k"]
         job += ["--data-dir", str(options.data_dir), "--results", f"{folder}/results", "--cache-dir", f"{folder}/cache"]
         first = call(*job)
-        second = call(*job, "--seed", "1")
+        second = statistics.median(call(*job, "--seed", str(seed)) for seed in (1, 2, 3))
         (file,) = Path(folder, "results").rglob("seed0.json")
         result = json.loads(file.read_text())
         images, seconds = result["provenance"]["features_computed"], result["provenance"]["seconds"]
@@ -50,7 +51,7 @@ def main() -> int:
             f"{images:,} images, {images / seconds['features']:.1f} images/s with building and compiling the backbone"
         )
         print(f"test accuracy {result['metrics']['test']['accuracy']['value']:.4f}")
-        print(f"another seed, features cached: {second:.1f} s")
+        print(f"another seed, features cached: {second:.1f} s, median of three")
         met.append(report("another seed ÷ first run", 100 * second / first, 3.0, more_is_better=False, unit="%"))
         met.append(report("the same command again, skipped", call(*job, times=3), 3.0, more_is_better=False, unit="s"))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024**2

@@ -104,10 +104,15 @@ class ZipTree:
         self._idle.append(archive)
 
     @cached_property
-    def _names(self) -> frozenset[str]:
+    def _members(self) -> dict[str, zipfile.ZipInfo]:
         with self._opened() as archive:
-            members = [name for name in archive.namelist() if name.startswith(self._inside) and not name.endswith("/")]
-        return frozenset(name.removeprefix(self._inside) for name in members)
+            members = [member for member in archive.infolist() if not member.is_dir()]
+        inside = self._inside
+        return {one.filename.removeprefix(inside): one for one in members if one.filename.startswith(inside)}
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self._members)
 
     def names(self) -> frozenset[str]:
         """Every file below the path."""
@@ -129,8 +134,7 @@ class ZipTree:
 
     def stamp(self, name: str) -> str:
         """Size and checksum as the archive's directory gives them."""
-        with self._opened() as archive:
-            member = archive.getinfo(self._inside + name)
+        member = self._members[name]
         return f"{member.file_size}:{member.CRC:08x}"
 
 
