@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ssl4eo_bench.protocols import products
 from ssl4eo_bench.protocols.memory import Memory
 from ssl4eo_bench.protocols.preconditioner import Preconditioner
-from ssl4eo_bench.protocols.products import logits, sums
 from ssl4eo_bench.protocols.standardisation import Standardisation
 
 Family = Literal["softmax", "sigmoid"]
@@ -151,12 +151,12 @@ class _Problem:
     def point(self, weights: Tensor, logits: Tensor, penalty: float, probabilities: Tensor | None = None) -> _Point:
         """What there is at weights and their logits, for `penalty` = 1 / C; `probabilities` are overwritten."""
         residuals = (self.probabilities(logits) if probabilities is None else probabilities).sub_(self.targets)
-        loss = torch.cat([sums(residuals, self._blocks), residuals.sum((0, 2))[:, None]], dim=1)
+        loss = torch.cat([products.sums(residuals, self._blocks), residuals.sum((0, 2))[:, None]], dim=1)
         return _Point(weights, logits, loss + penalty * self.penalised * weights)
 
     def logits(self, weights: Tensor) -> Tensor:
         """Logits."""
-        return logits(weights, self._blocks)
+        return products.logits(weights, self._blocks)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Probabilities; zero where a row is no sample, and where they are negligible."""
