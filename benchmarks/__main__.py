@@ -28,7 +28,8 @@ def main(options: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
-    verdicts, broken = [], []
+    verdicts: list[str] = []
+    broken: list[str] = []
     for name in EACH:
         begin, before = time.perf_counter(), len(verdicts)
         print(f"\n== {name}", flush=True)
@@ -39,8 +40,8 @@ def main(options: list[str]) -> int:
                 print(line, end="", flush=True)
                 if line.startswith(("met ", "MISSED")):
                     verdicts.append(line.rstrip())
-        # Python leaves with 1 after an exception, too.
-        if process.returncode != any(line.startswith("MISSED") for line in verdicts[before:]):
+        missed = any(line.startswith("MISSED") for line in verdicts[before:])
+        if process.returncode != int(missed):  # Python leaves with 1 after an exception, too
             broken.append(f"BROKE   {name}: exit status {process.returncode}")
         print(f"({name}: {time.perf_counter() - begin:.0f} s)", flush=True)
     print("\n== all", *verdicts, *broken, sep="\n")

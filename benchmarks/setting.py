@@ -40,7 +40,7 @@ def arguments(about: str, given: Sequence[str] | None = None) -> Options:
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, default=data_root(), help="default: $SSL4EO_BENCH_DATA or ./data")
     parser.add_argument("--cache-dir", type=Path, default=None, help="features kept between benchmarks")
-    parser.add_argument("--full", action="store_true", help="all that is measured, which takes hours")
+    parser.add_argument("--full", action="store_true", help="all that is measured, which takes half an hour or more")
     found = parser.parse_args(given)
     return Options(found.data_dir, cache_root(found.cache_dir), found.full)
 
