@@ -184,7 +184,7 @@ def make_runner(
             reason = f"{name} is off by {difference:.1e} of the largest feature of this backbone"
         note(f"{reason}; PyTorch runs it")
     if precision == "bfloat16":
-        raise SpecError(f"{reason}; leave --precision bfloat16 away.")
+        raise SpecError(f"{reason}; choose --precision float32 for it.")
     return TorchRunner(module, torch.device(device))
 
 

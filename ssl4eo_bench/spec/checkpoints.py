@@ -99,8 +99,9 @@ class Checkpoint(Frozen):
     @model_validator(mode="after")
     def _bandstats_is_special(self) -> "Checkpoint":
         if self.arch == "bandstats":
-            if self.weights or self.image_size != "native" or not isinstance(self.scaling, Raw):
-                raise ValueError("bandstats has no weights, `image_size: native` and `scaling: {raw: true}`")
+            special = self.image_size == "native" and isinstance(self.scaling, Raw)
+            if self.weights or self.precision or not special:
+                raise ValueError("bandstats has no weights, no precision, `image_size: native`, `scaling: {raw: true}`")
         elif not self.weights or self.image_size == "native":
             raise ValueError("a backbone needs `weights` and an `image_size` in pixels")
         return self

@@ -153,7 +153,7 @@ def test_a_backbone_that_bfloat16_spoils_is_refused() -> None:
             enlarged: torch.Tensor = self.enlarge(images.float() + 1e6)
             return enlarged.float().mean((2, 3)) - 1e6 * self.enlarge.weight.sum()
 
-    with pytest.raises(SpecError, match="bfloat16 is off by .* of this backbone; leave --precision bfloat16 away"):
+    with pytest.raises(SpecError, match="bfloat16 is off by .* of this backbone; choose --precision float32 for it"):
         make_runner(Cancelling().eval(), stored(2, np.uint16), "cpu", print, precision="bfloat16")
 
 
