@@ -1,7 +1,7 @@
 """Products of blocks of features with as many vectors as there are classes, which the solver spends its time in.
 
 Libraries for matrix products are made for square ones. Thin ones are convolutions of a single pixel, too, and as such
-PyTorch hands them to oneDNN: on an AMD EPYC with AVX-512 that takes half to two thirds of the time for 10 to 43 classes.
+PyTorch hands them to oneDNN, which takes half to two thirds of the time for 10 to 43 classes on an AMD EPYC (AVX-512).
 """
 
 import torch
