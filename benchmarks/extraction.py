@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def measure(name: str, images: int, options: Options) -> bool:
 
     def pipeline() -> None:
         def read(start: int, stop: int) -> Iterator[Groups]:
-            return batches(samples.source, samples.ids[start:stop], inputs.sources, size=BATCH)
+            return batches(partial(samples.source.read, bands=inputs.sources), samples.ids[start:stop], size=BATCH)
 
         shutil.rmtree(cache)
         found = FeatureCache(cache).get(key, ours, read, Silent())

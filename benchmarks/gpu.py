@@ -9,6 +9,7 @@ measured on the same card. Needs a GPU and the extra `sample`, no data.
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,7 @@ def extraction(name: str, rate: float, images: int) -> bool:
     def pipeline() -> None:
         def read(start: int, stop: int) -> Iterator[Groups]:
             ids = [str(number) for number in range(start, stop)]
-            return batches(source, ids, inputs.sources, size=GPU_BATCH)  # type: ignore[arg-type]
+            return batches(partial(source.read, bands=inputs.sources), ids, size=GPU_BATCH)
 
         with tempfile.TemporaryDirectory() as folder:
             cache = FeatureCache(Path(folder))

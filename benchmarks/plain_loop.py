@@ -74,7 +74,9 @@ def main() -> int:
     full, half = (make_runner(module, example, "cpu", print, precision=chosen) for chosen in PRECISIONS)
 
     def ours(run: Runner) -> None:
-        features = np.concatenate([run(some) for some in batches(source, ids, inputs.sources, size=BATCH)])
+        features = np.concatenate(
+            [run(some) for some in batches(partial(source.read, bands=inputs.sources), ids, size=BATCH)]
+        )
         assert features.shape == (len(ids), 2048)
 
     (archive,) = (options.data_dir / "eurosat").glob("EuroSAT*MS*.zip")

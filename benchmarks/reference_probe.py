@@ -8,6 +8,7 @@ features of the same images, and the fit.
 """
 
 import sys
+from functools import partial
 
 import numpy as np
 import torch
@@ -86,7 +87,9 @@ def main() -> int:
 
     def ours() -> None:
         features = [
-            np.concatenate([run(some) for some in batches(split.source, split.ids, inputs.sources, size=BATCH)])
+            np.concatenate(
+                [run(some) for some in batches(partial(split.source.read, bands=inputs.sources), split.ids, size=BATCH)]
+            )
             for split in (train, val)
         ]
         pairs = zip(features, targets, strict=True)

@@ -155,7 +155,12 @@ def _add_changes(options: Options) -> None:
     options.add_argument(
         "--precision",
         choices=["float32", "bfloat16"],
-        help="of the backbone (default: bfloat16 on GPUs, float32 on processors)",
+        help="of the backbone (default: what its entry says, which is float32 unless it says otherwise)",
+    )
+    options.add_argument(
+        "--fill-bands",
+        action="store_true",
+        help="fill more than a quarter of the input channels with zeros; the result is kept out of the tables",
     )
 
 
@@ -309,7 +314,7 @@ def _add_show(commands: Any) -> None:
 
 def _add_compare(commands: Any) -> None:
     parser = _command(
-        commands, "compare", "compare.compare", "Is A really better than B? Paired tests on the scores of test samples."
+        commands, "compare", "compare.compare", "Is A really better than B? Paired tests on the test samples of both."
     )
     single = "a checkpoint; or a single result, as `show` takes it"
     parser.add_argument("a", metavar="A", help=single)
@@ -322,8 +327,6 @@ def _add_compare(commands: Any) -> None:
     )
     what.add_argument("--metric", metavar="NAME", help="(default: the main metric of each task)")
     how = parser.add_argument_group("how")
-    how.add_argument("--resamples", type=_positive, default=2000, metavar="N", help="of the bootstrap (default: 2000)")
-    how.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the bootstrap (default: 0)")
     how.add_argument("--figure", type=_path, metavar="FILE", help="draw the differences: .png, .svg or .pdf")
     how.add_argument("--tasks-dir", type=_path, metavar="DIR", help="one more directory of task modules")
     _add_results(how)

@@ -41,6 +41,7 @@ class Request:
         image_size: overrides the checkpoints' input size.
         resize_pos_embed: resize position embeddings to that.
         precision: overrides the checkpoints'.
+        fill_bands: fill more than a quarter of the input channels.
         sample: run on the embedded samples.
         partial: run on those samples that are there.
         limit: at most this many samples of each split.
@@ -59,6 +60,7 @@ class Request:
     image_size: int | None = None
     resize_pos_embed: bool = False
     precision: Precision | None = None
+    fill_bands: bool = False
     sample: bool = False
     partial: bool = False
     limit: int | None = None
@@ -114,7 +116,8 @@ def _mappings(
     mappings = []
     for checkpoint in checkpoints:
         try:
-            mappings.append((checkpoint, map_inputs(task.bands, checkpoint, task.display)))
+            inputs = map_inputs(task.bands, checkpoint, task.display, fill_bands=request.fill_bands)
+            mappings.append((checkpoint, inputs))
         except SpecError as error:
             if checkpoint.name.partition("@")[0] in (*request.checkpoints, *(own.name for own in request.own)):
                 raise

@@ -26,9 +26,11 @@ from ssl4eo_bench.results.files import (
     ClassResult,
     EpochResult,
     MetricValue,
+    NotFinite,
     PathResult,
     Provenance,
     ReferenceResult,
+    Resampled,
     RunResult,
     Selection,
 )
@@ -43,6 +45,9 @@ from ssl4eo_bench.storage import picture_file, replacing, scores_file
 
 if TYPE_CHECKING:
     from ssl4eo_bench.stages.recipes import Reported
+
+NAMED = 5
+"""Samples with pixels that are no numbers, of which a result has the names."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,8 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
     Test labels are opened after everything has been chosen.
     """
     watch = _Watch()
+    for samples in job.samples.values():
+        samples.source.not_finite.clear()  # of the job before, which may have read other bands
     stages, probe, train, val = _fitted(job, settings, progress, watch)
     with watch.stage("features"):
         scores = stages.score(probe)
@@ -120,18 +127,23 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
         on_val = stages.evaluate_val(probe, val)
         with progress.stage("bootstrap intervals", total=RESAMPLES, unit="resamples") as advance:
             on_test = scores.evaluate(advance)
+    units, units_are = job.task.units(job.samples["test"].ids)
+    resampled = Resampled.of(on_test.replicates[job.task.main_metric], int(units.max()) + 1, units_are)
+    not_finite = _not_finite(job)
     return RunResult(
         schema_version=SCHEMA_VERSION,
         digest=job.spec.digest,
         spec=job.spec,
         counts={split: len(samples.ids) for split, samples in job.samples.items()},
         subset=None if job.spec.fraction is None else Split.of(train.ids),
+        not_finite=not_finite,
         metrics={"val": _metrics(on_val), "test": _metrics(on_test)},
+        resampled=resampled,
         classes=tuple(ClassResult(**asdict(values)) for values in on_test.classes),
         confusion=on_test.confusion,
         selection=_selection(job, probe),
         reference=ReferenceResult(**asdict(scores.reported())) if isinstance(scores, Reporting) else None,
-        warnings=(*_input_warnings(job), *probe.warnings),
+        warnings=(*_input_warnings(job), *_pixel_warnings(not_finite), *probe.warnings, *_unit_warnings(resampled)),
         provenance=_provenance(settings, [found.origin for found in (train, val, scores)], watch),
     )
 
@@ -218,11 +230,37 @@ def _selection(job: Job, probe: Probe) -> Selection:
         metric=job.task.main_metric,
         C=linear.head.C if linear else None,
         path=tuple(PathResult(**asdict(point)) for point in linear.path) if linear else (),
+        error=linear.error if linear else None,
         rate=tuned.chosen.rate if tuned else None,
         epoch=tuned.chosen.epoch if tuned else None,
         history=tuple(EpochResult(**asdict(epoch)) for epoch in tuned.history) if tuned else None,
-        thresholds=None if probe.thresholds is None else tuple(probe.thresholds.tolist()),
+        thresholds=tuple(probe.thresholds.each.tolist()) if probe.thresholds else None,
+        threshold=probe.thresholds.common if probe.thresholds else None,
     )
+
+
+def _not_finite(job: Job) -> dict[SplitName, NotFinite]:
+    """What the readers counted, by split."""
+    found: dict[SplitName, NotFinite] = {}
+    for split, samples in job.samples.items():
+        counts = {id_: samples.source.not_finite[id_] for id_ in samples.ids if id_ in samples.source.not_finite}
+        if counts:
+            found[split] = NotFinite(values=sum(counts.values()), samples=len(counts), names=tuple(counts)[:NAMED])
+    return found
+
+
+def _pixel_warnings(not_finite: dict[SplitName, NotFinite]) -> tuple[str, ...]:
+    return tuple(
+        f"{found.values:,} stored values of {found.samples:,} {split} samples are NaN or infinite, and were zero after "
+        f"scaling; such as in {', '.join(found.names)}"
+        for split, found in not_finite.items()
+    )
+
+
+def _unit_warnings(resampled: Resampled) -> tuple[str, ...]:
+    if not resampled.few:
+        return ()
+    return (f"the test samples are of {resampled.units} {resampled.units_are} only, so intervals tell little",)
 
 
 def _input_warnings(job: Job) -> tuple[str, ...]:

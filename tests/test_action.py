@@ -15,7 +15,7 @@ from tests.conftest import ROOT, Git, without
 
 ACTION = ROOT / ".github" / "actions" / "check" / "action.yml"
 WORKFLOW = ROOT / ".github" / "workflows" / "results.yml"
-RUN = "runs/eurosat-rgb-v1/linear-v1/tf_efficientnet_lite0.in1k/seed0.json"
+RUN = "runs/eurosat-rgb-v1/linear-v2/tf_efficientnet_lite0.in1k/seed0.json"
 
 pytestmark = pytest.mark.skipif(not ACTION.is_file(), reason="the repository's actions are not here")
 

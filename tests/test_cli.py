@@ -197,7 +197,7 @@ def test_partial_data_run_when_asked_for_and_are_marked(command: Command, data: 
     code, out, err = command(*RUN, "--task", "eurosat-rgb", "--sample", "--partial", "--quiet")
     assert code == 0, err
     assert "sample, partial" in out
-    assert Path("results/runs/eurosat-rgb-v1/linear-v1/bandstats/seed0-sample-partial.json").is_file()
+    assert Path("results/runs/eurosat-rgb-v1/linear-v2/bandstats/seed0-sample-partial.json").is_file()
     assert not list(Path("results").glob("leaderboard*"))
 
 
@@ -215,8 +215,8 @@ def test_real_partial_data(command: Command, real_data: Path) -> None:
 def test_a_dry_run_shows_the_mapping_and_writes_nothing(command: Command) -> None:
     code, out, _ = command("run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample", "--dry-run")
     assert code == 0
-    assert "eurosat-rgb-v1 · linear-v1 · tf_efficientnet_lite0.in1k · seed 0" in out
-    assert "would run: results/runs/eurosat-rgb-v1/linear-v1/bandstats/seed0-sample.json" in out
+    assert "eurosat-rgb-v1 · linear-v2 · tf_efficientnet_lite0.in1k · seed 0" in out
+    assert "would run: results/runs/eurosat-rgb-v1/linear-v2/bandstats/seed0-sample.json" in out
     assert "0 (not in the task)" in out  # a filled band
     assert "clip(x · 0.003922, 0, 1) · 2 - 1" in out
     assert list(Path().iterdir()) == []
@@ -324,7 +324,7 @@ def test_results_are_listed_shown_and_tabulated(command: Command) -> None:
     assert code == 0
     for text in ("not official: sample", "accuracy", "Residential", "chosen on val by accuracy", "B04", "seconds:"):
         assert text in out
-    shown = json.loads(command("show", "--json", "eurosat-rgb-v1/linear-v1/bandstats/seed0-sample")[1])
+    shown = json.loads(command("show", "--json", "eurosat-rgb-v1/linear-v2/bandstats/seed0-sample")[1])
     assert shown["digest"].startswith(row["digest"])
     before = {file: file.read_bytes() for file in Path("results").rglob("*") if file.is_file()}
     for repetition in range(2):

@@ -13,8 +13,8 @@ from tests.results.forging import regenerate
 
 Command = Callable[..., tuple[int, str, str]]
 
-RUN = "runs/eurosat-rgb-v1/linear-v1/tf_efficientnet_lite0.in1k/seed0.json"
-TABLE = "tables/eurosat-rgb-v1.linear-v1.csv"
+RUN = "runs/eurosat-rgb-v1/linear-v2/tf_efficientnet_lite0.in1k/seed0.json"
+TABLE = "tables/eurosat-rgb-v1.linear-v2.csv"
 
 RESULTS = len(list((ROOT / "results" / "runs").rglob("*.json")))
 GENERATED = len([*(ROOT / "results").glob("tables/*"), *(ROOT / "results").glob("leaderboard*")])
@@ -97,7 +97,7 @@ def test_a_page_that_cannot_be_written_is_refused(command: Command, results: Pat
 def test_a_repository_that_git_cannot_read_is_no_reason_to_compare_nothing(
     command: Command, committed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.rmtree(committed / "runs/eurosat-rgb-v1/knn-v2")
+    shutil.rmtree(committed / "runs/eurosat-rgb-v1/knn-v3")
     regenerate(committed)
     (committed.parent / ".git" / "HEAD").write_text("garbage", encoding="utf-8")
     code, _, err = command("check", "--results", committed)

@@ -11,7 +11,7 @@ import pytest
 Command = Callable[..., tuple[int, str, str]]
 
 RUN = ("run", "--task", "eurosat", "--checkpoint", "bandstats", "--sample", "--quiet")
-LINEAR, KNN = (f"eurosat-v1/{protocol}/bandstats/seed0-sample" for protocol in ("linear-v1", "knn-v2"))
+LINEAR, KNN = (f"eurosat-v1/{protocol}/bandstats/seed0-sample" for protocol in ("linear-v2", "knn-v3"))
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def compare(command: Command) -> Command:
 def test_a_comparison_from_runs_to_figure(compare: Command, command: Command) -> None:
     code, out, err = compare(LINEAR, KNN, "--resamples", 100, "--figure", "forest.png", "--quiet")
     assert (code, err) == (0, "")
-    assert re.search(r"eurosat-v1 +linear-v1, sample / knn-v2, sample +1 +240 +accuracy", out)
+    assert re.search(r"eurosat-v1 +linear-v2, sample / knn-v3, sample +1 +240 +accuracy", out)
     assert re.search(r"^(A is better|B is better|no evidence of a difference): eurosat-v1 \(", out, re.MULTILINE)
     assert "note  eurosat-v1: ids do not tell which samples are neighbours" in out
     assert Path("forest.png").read_bytes().startswith(b"\x89PNG")
@@ -42,10 +42,10 @@ def test_a_comparison_from_runs_to_figure(compare: Command, command: Command) ->
         file.unlink()
     code, _, err = compare(LINEAR, KNN)
     assert code == 2
-    assert "scores of runs/eurosat-v1/linear-v1/bandstats/seed0-sample.json and 1 more are not in the cache" in err
+    assert "scores of runs/eurosat-v1/linear-v2/bandstats/seed0-sample.json and 1 more are not in the cache" in err
     again = shlex.split(err.split("`")[1])
     assert command(*again[1:], "--quiet")[0] == 0
-    assert "scores of runs/eurosat-v1/knn-v2/bandstats/seed0-sample.json are not in" in compare(LINEAR, KNN)[2]
+    assert "scores of runs/eurosat-v1/knn-v3/bandstats/seed0-sample.json are not in" in compare(LINEAR, KNN)[2]
 
 
 def test_the_command_for_scores_that_are_gone_says_what_was_changed_of_the_checkpoint(command: Command) -> None:
@@ -53,7 +53,7 @@ def test_the_command_for_scores_that_are_gone_says_what_was_changed_of_the_check
     assert command("run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample", *one, "--seed", "0", "1")[0] == 0
     for file in (Path().resolve().parent / "cache" / "scores").glob("*.npz"):
         file.unlink()
-    runs = "runs/eurosat-rgb-v1/linear-v1/timm-test_resnet.random@32@bfloat16/seed{}-sample-limit20.json"
+    runs = "runs/eurosat-rgb-v1/linear-v2/timm-test_resnet.random@32@bfloat16/seed{}-sample-limit20.json"
     _, _, err = command("compare", runs.format(0), runs.format(1))
     again = err.split("`")[1]
     assert "--checkpoint timm:test_resnet.random --image-size 32 --precision bfloat16" in again

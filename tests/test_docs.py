@@ -36,4 +36,4 @@ def test_the_example_of_a_task_runs(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "results" / "tables" / "mine-v1.linear-v1.sample.csv").is_file()
+    assert (tmp_path / "results" / "tables" / "mine-v1.linear-v2.sample.csv").is_file()

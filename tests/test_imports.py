@@ -149,7 +149,7 @@ def test_commands_that_compute_nothing_leave_torch_alone(arguments: list[str], t
 
 @pytest.mark.parametrize(
     "arguments",
-    [["check"], ["tables"], ["leaderboard"], ["list", "runs"], ["show", "eurosat-rgb-v1/linear-v1/bandstats/seed0"]],
+    [["check"], ["tables"], ["leaderboard"], ["list", "runs"], ["show", "eurosat-rgb-v1/linear-v2/bandstats/seed0"]],
     ids=" ".join,
 )
 def test_results_are_read_where_nothing_that_computes_is_installed(

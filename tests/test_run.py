@@ -49,8 +49,8 @@ def test_one_command_leaves_a_result_a_table_and_a_leaderboard(
     )
     assert code == 0, err
     for file in (
-        "results/runs/eurosat-rgb-v1/linear-v1/bandstats/seed0-sample.json",
-        "results/tables/eurosat-rgb-v1.linear-v1.sample.csv",
+        "results/runs/eurosat-rgb-v1/linear-v2/bandstats/seed0-sample.json",
+        "results/tables/eurosat-rgb-v1.linear-v2.sample.csv",
         "results/leaderboard.sample.csv",
     ):
         assert Path(file).is_file()
@@ -185,7 +185,7 @@ def test_fractions_share_the_features_and_say_what_they_used(command: Command) -
     assert values[0] < values[2]
     assert values[3] < values[5]
     assert len(Path("results/leaderboard.sample.csv").read_text().splitlines()) == 2
-    assert len(Path("results/tables/eurosat-rgb-v1.linear-v1.summary.sample.csv").read_text().splitlines()) == 4
+    assert len(Path("results/tables/eurosat-rgb-v1.linear-v2.summary.sample.csv").read_text().splitlines()) == 4
 
 
 @pytest.mark.parametrize("fraction", ["0", "1.5", "-0.1", "nan", "all"])
@@ -211,7 +211,7 @@ def test_nearest_neighbours_vote(command: Command, task: str) -> None:
     )
     assert code == 0, err
     result = result_of(json.loads(out)[0])
-    assert result.spec.protocol_slug == "knn-v2"
+    assert result.spec.protocol_slug == "knn-v3"
     assert result.selection.C is None
     assert result.selection.path == ()
     assert (result.selection.thresholds is None) == (task == "eurosat-rgb")
@@ -263,8 +263,8 @@ def test_a_failing_checkpoint_does_not_stop_the_others(command: Command, tmp_pat
         .splitlines()[-1]
         .startswith("error: eurosat-rgb · gone.tag · seed 0: the weights of checkpoint 'gone.tag'")
     )
-    assert Path("results/runs/eurosat-rgb-v1/linear-v1/bandstats/seed0-sample.json").is_file()
-    assert not Path("results/runs/eurosat-rgb-v1/linear-v1/gone.tag").exists()
+    assert Path("results/runs/eurosat-rgb-v1/linear-v2/bandstats/seed0-sample.json").is_file()
+    assert not Path("results/runs/eurosat-rgb-v1/linear-v2/gone.tag").exists()
 
 
 def test_absent_weights_are_fetched_before_the_first_run(command: Command, remote: Remote, tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_absent_weights_are_fetched_before_the_first_run(command: Command, remot
     code, _, err = command(*arguments, "--cache-dir", cache, "--limit", 40, "--checkpoint", "w.tag", "gone.tag")
     assert code == 1
     assert err.index("left out: the weights of checkpoint 'gone.tag' are not here:") < err.index("[1/2]")
-    assert Path("results/runs/eurosat-rgb-v1/linear-v1/w.tag/seed0-sample-limit40.json").is_file()
+    assert Path("results/runs/eurosat-rgb-v1/linear-v2/w.tag/seed0-sample-limit40.json").is_file()
     assert {file.name for file in (cache / "weights").rglob("*.*") if file.is_file()} == {"w.pth", "w.pth.sha256"}
 
 
@@ -338,7 +338,7 @@ def test_thirteen_bands_through_a_users_task_directory(command: Command, tmp_pat
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert Path("results/runs/mine-v3/linear-v1/bandstats/seed0-sample.json").is_file()
+    assert Path("results/runs/mine-v3/linear-v2/bandstats/seed0-sample.json").is_file()
 
 
 @pytest.mark.parametrize("task", [name for name, task in catalogue.tasks().items() if task.headline])

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from ssl4eo_bench.ahead import ahead
 from ssl4eo_bench.backbones.precision import halved
@@ -26,12 +26,11 @@ from ssl4eo_bench.errors import CacheError, WeightsError
 from ssl4eo_bench.progress import Advance, Progress
 from ssl4eo_bench.spec.canonical import Frozen, digest
 from ssl4eo_bench.spec.checkpoints import Checkpoint
-from ssl4eo_bench.spec.weights import HubWeights, RandomWeights
 from ssl4eo_bench.storage import locked, replacing, write_text
 
 SHARD_ROWS = 1024
 """Rows of features in a shard: of one image each, or of as many pixels of each tile as a key says."""
-EXTRACTION_VERSION = 2
+EXTRACTION_VERSION = 3
 """Bumped when the code between stored pixels and features changes what it computes."""
 
 Batch = TypeVar("Batch")
@@ -102,25 +101,21 @@ class FeatureKey(Frozen):
 
 
 def backbone_digest(checkpoint: Checkpoint, seed: int) -> str:
-    """The digest of a backbone for a key.
-
-    Weights that no sha256 pins down depend on the libraries that draw or download them, so those count as well.
-    """
-    identity = checkpoint.identity()
-    if isinstance(checkpoint.weights, RandomWeights):
+    """The digest of a backbone for a key, with the versions of the libraries that build and compute it."""
+    identity = checkpoint.identity() | {"torch": version("torch"), "timm": version("timm")}
+    if checkpoint.is_random:
         identity |= {"seed": seed}
-    if isinstance(checkpoint.weights, RandomWeights | HubWeights):
-        identity |= {"torch": version("torch"), "timm": version("timm")}
     return digest(identity)
 
 
 class Shard(Frozen):
-    """One line of a manifest."""
+    """One line of a manifest; `not_finite` counts values of the stored pixels that were none, by sample."""
 
     rows: int
     sha256: str
     runner: str
     weights_sha256: str
+    not_finite: dict[str, int] = Field(default_factory=dict)
 
 
 class Manifest(Frozen):
@@ -163,10 +158,14 @@ class FeatureCache:
         progress: Progress,
         *,
         threads: int = 0,
+        ids: Sequence[str] = (),
+        not_finite: dict[str, int] | None = None,
     ) -> CachedFeatures:
         """The features of a key: from disk as far as they are there, else computed and stored.
 
         The backbone is called from so many `threads`, ahead of what is checked, and that ahead of what is recorded.
+        What the reader of the samples `ids` counts as `not_finite` is stored with the features, and told to it again
+        where they are cached.
 
         Raises:
             CacheError: if the directory cannot be written.
@@ -188,7 +187,9 @@ class FeatureCache:
             missing = key.rows - sum(shard.rows for shard in manifest.shards.values())
             what = f"{'features' if missing else 'cached features'} {key.checkpoint} · {key.split}"
             with progress.stage(what, total=key.rows, unit="images") as advance:
-                return _fill(entry, manifest, backbone, read, advance, threads)
+                return _fill(
+                    entry, manifest, backbone, read, advance, threads, ids, {} if not_finite is None else not_finite
+                )
 
     def entries(self) -> list[tuple[Manifest, Path]]:
         """What is stored, newest first."""
@@ -226,6 +227,8 @@ def _fill(
     read: Read[Batch],
     advance: Advance,
     threads: int,
+    ids: Sequence[str],
+    not_finite: dict[str, int],
 ) -> CachedFeatures:
     key = manifest.key
     for half_written in entry.glob(".shard-*"):  # by a process that was killed
@@ -249,11 +252,14 @@ def _fill(
                 sha256=sha256,
                 runner=backbone.runner,
                 weights_sha256=backbone.weights_sha256,
+                not_finite={id_: not_finite[id_] for id_ in ids[start:stop] if id_ in not_finite},
             )
             manifest = manifest.model_copy(update={"shards": manifest.shards | {name: shard}})
             write_text(entry / "manifest.json", json.dumps(manifest.model_dump(), indent=1) + "\n")
             computed += len(rows)
         else:
+            assert known is not None  # rows were read by it
+            not_finite |= known.not_finite
             advance(len(rows))
             computing = None
         if values is None:

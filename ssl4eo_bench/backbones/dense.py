@@ -99,7 +99,7 @@ def dense_module(
     """The frozen module from stored groups to a grid of features; arguments and errors as of `feature_module`."""
     if checkpoint.arch == "bandstats":
         return WindowStatistics(separate(inputs, groups, sizes)).eval()
-    backbone = build(checkpoint, seed=seed, cache_dir=cache_dir, note=note)
+    backbone = build(checkpoint.seeing(inputs.bands), seed=seed, cache_dir=cache_dir, note=note)
     if not hasattr(backbone, "forward_intermediates"):
         raise SpecError(
             f"checkpoint {checkpoint.name!r} cannot do segmentation: timm gives no intermediate maps of "

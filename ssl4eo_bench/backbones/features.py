@@ -76,7 +76,7 @@ def feature_module(
     """
     if checkpoint.arch == "bandstats":
         return BandStatistics(separate(inputs, groups, sizes)).eval()
-    backbone = build(checkpoint, seed=seed, cache_dir=cache_dir, note=note)
+    backbone = build(checkpoint.seeing(inputs.bands), seed=seed, cache_dir=cache_dir, note=note)
     if checkpoint.feature != "pooled" and not getattr(backbone, "num_prefix_tokens", 0):
         raise SpecError(
             f"checkpoint {checkpoint.name!r} asks for feature {checkpoint.feature!r}, but {checkpoint.arch} has no "

@@ -24,14 +24,10 @@ LARGEST_BFLOAT16_DIFFERENCE = 3e-2
 """The same of bfloat16, which has 8 significant bits."""
 
 
-def in_bfloat16(precision: Precision | None, device: str) -> bool:
-    """Whether a network runs in bfloat16: unless told, on GPUs, which are made for it."""
-    return device != "cpu" if precision is None else precision == "bfloat16"
-
-
 def keep_float32() -> None:
-    """Let convolutions on GPUs take float32 as it is, which PyTorch would round to ten bits (TF32)."""
+    """Let convolutions and matrix products on GPUs take float32 as it is, and not rounded to ten bits (TF32)."""
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 class Runner(Protocol):
@@ -56,8 +52,7 @@ class TorchRunner:
         self.name = f"torch-{device.type}{'-bf16' if bfloat16 else ''}"
         self._device = device
         self._bfloat16 = bfloat16
-        if not bfloat16:
-            keep_float32()
+        keep_float32()
         self._module = module.to(device).to(memory_format=torch.channels_last)
         self._at_once = sys.maxsize
         self._own = threading.local()
@@ -153,7 +148,7 @@ def make_runner(
     device: str,
     note: Callable[[str], None],
     *,
-    precision: Precision | None = None,
+    precision: Precision = "float32",
 ) -> Runner:
     """The fastest runner for a module on a device that gives the features of plain PyTorch.
 
@@ -162,14 +157,14 @@ def make_runner(
         example: a full batch of stored groups.
         device: as `resolve_device` gives it.
         note: is told why a slower runner was taken.
-        precision: of convolutions and matrix products; none for that of the device, as far as the features allow it.
+        precision: of convolutions and matrix products.
 
     Raises:
-        SpecError: if the module cannot take such input at all, or not in bfloat16 where that was asked for.
+        SpecError: if the module cannot take such input at all, or not in bfloat16.
     """
     one = tuple(group[:1] for group in example)
     expected = _trial(module, one)
-    bfloat16 = in_bfloat16(precision, device)
+    bfloat16 = precision == "bfloat16"
     largest = LARGEST_BFLOAT16_DIFFERENCE if bfloat16 else LARGEST_DIFFERENCE
     reason = ""
     for name, make in _faster(module, example, device, note, bfloat16=bfloat16):
@@ -183,7 +178,7 @@ def make_runner(
                 return runner
             reason = f"{name} is off by {difference:.1e} of the largest feature of this backbone"
         note(f"{reason}; PyTorch runs it")
-    if precision == "bfloat16":
+    if bfloat16:
         raise SpecError(f"{reason}; choose --precision float32 for it.")
     return TorchRunner(module, torch.device(device))
 

@@ -125,8 +125,10 @@ def _is_chosen(entry: Checkpoint, arguments: Arguments) -> bool:
 
 
 def _sensors(entry: Checkpoint) -> set[str]:
-    """`S1`, `S2`; both for an entry that takes whatever bands a task has."""
-    return {"S1", "S2"} if entry.bands == "task" else {_short(sensor_of(band)) for band in entry.bands}
+    """`S1`, `S2`; both for statistics of whatever bands a task has."""
+    if entry.bands == "task":
+        return {"S2"} if entry.weights else {"S1", "S2"}
+    return {_short(sensor_of(band)) for band in entry.bands}
 
 
 def _short(sensor: str) -> str:

@@ -38,6 +38,7 @@ def run(arguments: Arguments) -> int:
         image_size=arguments.image_size,
         resize_pos_embed=arguments.resize_pos_embed,
         precision=arguments.precision,
+        fill_bands=arguments.fill_bands,
         sample=arguments.sample,
         partial=arguments.partial,
         limit=arguments.limit,

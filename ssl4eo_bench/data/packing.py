@@ -3,16 +3,18 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.packs import MANIFEST, Chunk, Manifest, read_manifest
+from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.data.splits import Samples
 from ssl4eo_bench.errors import MissingDataError
 from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.spec.tasks import SPLITS, Source, SplitName, Task
+from ssl4eo_bench.spec.tasks import SPLITS, SplitName, Task
 from ssl4eo_bench.storage import LOCK, free_bytes, locked, replacing, write_text
 
 BATCH = 32
@@ -79,9 +81,9 @@ def _begun(folder: Path, empty: Manifest) -> Manifest:
     return empty
 
 
-def _write_chunk(task: Task, source: Source, ids: Sequence[str], folder: Path, number: int, made_from: str) -> Chunk:
+def _write_chunk(task: Task, source: Reader, ids: Sequence[str], folder: Path, number: int, made_from: str) -> Chunk:
     bands = [band.name for band in task.bands]
-    read = list(batches(source, ids, bands, size=BATCH))
+    read = list(batches(partial(source.read, bands=bands), ids, size=BATCH))
     arrays = {"labels": source.targets(ids)}
     for position, group in enumerate(task.groups(bands)):
         resolution = next(band.resolution for band in task.bands if band.name == group[0])
@@ -96,7 +98,7 @@ def _write_chunk(task: Task, source: Source, ids: Sequence[str], folder: Path, n
     return Chunk(samples=made_from, files=files)
 
 
-def _require_space(task: Task, source: Source, ids: Sequence[str], folder: Path) -> None:
+def _require_space(task: Task, source: Reader, ids: Sequence[str], folder: Path) -> None:
     groups = source.read(ids[:1], [band.name for band in task.bands])
     there = sum(file.stat().st_size for file in folder.glob("*.npy"))
     needed = len(ids) * sum(group.nbytes for group in (*groups, source.targets(ids[:1]))) - there

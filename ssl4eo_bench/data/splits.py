@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ssl4eo_bench.data.packs import open_source
+from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.errors import MissingDataError, SplitError, shortlist
 from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.spec.tasks import SPLITS, Source, Split, SplitName, Task, UnlistedSplit
+from ssl4eo_bench.spec.tasks import SPLITS, Split, SplitName, Task, UnlistedSplit
 
 LABELS_AT_ONCE = 1024
 """Labels can be files of their own, half a million of them: progress is shown after so many."""
@@ -22,7 +23,7 @@ class Samples:
     """The samples of one split that are to be used, sorted by id."""
 
     ids: tuple[str, ...]
-    source: Source
+    source: Reader
 
     def targets(self, progress: Progress) -> np.ndarray:
         """Labels in the order of `ids`; opened as late as possible, so that test labels cannot leak into a choice."""
@@ -62,6 +63,7 @@ def open_splits(
     Raises:
         MissingDataError: if the directory, a list, or a listed sample is absent.
         SplitError: if a list is not the official one, or this is the embedded sample.
+        DataError: if the task's reader does not give the bands it is asked for.
     """
     if not data_dir.is_dir():
         raise MissingDataError(
@@ -80,7 +82,9 @@ def open_splits(
     present = {split: sorted(set(ids) - absent[split]) for split, ids in listed.items()}
     if any(absent.values()) and not (partial and all(present.values())):
         raise MissingDataError(_absence(task, listed, absent, partial=partial))
-    return {split: Samples(tuple(_thin(present[split], limit)), source) for split in SPLITS}
+    reader = Reader(task, source)
+    reader.require_selection(present["train"][0])
+    return {split: Samples(tuple(_thin(present[split], limit)), reader) for split in SPLITS}
 
 
 def _refuse_sample(task: Task, listed: dict[SplitName, list[str]], data_dir: Path) -> None:

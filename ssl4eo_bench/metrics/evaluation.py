@@ -2,10 +2,13 @@
 
 scikit-learn is the definition of every metric it has; the tests compare to 1e-9. All values are fractions in [0, 1].
 Each metric is a function of how often every sample counts: once each for the value, and as drawn for a resample.
+
+The resamples are the same for all results that have the same `Bootstrap`: two results are paired by construction, and
+the spread of the differences of their replicates is what a paired bootstrap gives.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import numpy as np
@@ -19,6 +22,37 @@ Advance = Callable[[int], None]
 
 Metric = Callable[[np.ndarray], np.ndarray]
 """A metric `[B]` of samples that count as often as weights `[B, N]` say."""
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """What is drawn with replacement: whole clusters of samples that depend on each other, or single samples.
+
+    Attributes:
+        seed: of the draws.
+        units: number `[N]` of the unit that each sample belongs to, from 0 on without gaps.
+    """
+
+    seed: int
+    units: np.ndarray
+
+    def weights(self) -> Iterator[np.ndarray]:
+        """How often each sample counts, `[B, N]`, in blocks of `RESAMPLES` resamples together."""
+        for drawn in resamples(int(self.units.max()) + 1, RESAMPLES, self.seed):
+            yield drawn[:, self.units]
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The scores from which on labels are predicted, chosen on `val`, for each metric its own.
+
+    Attributes:
+        each: `[C]`, one for each class, which gives its best F1: for macro-F1.
+        common: one for all classes, which gives the best micro-F1.
+    """
+
+    each: np.ndarray
+    common: float
 
 
 @dataclass(frozen=True)
@@ -54,11 +88,13 @@ class Evaluation:
         metrics: by name.
         classes: in label order.
         confusion: `[C, C]` counts, rows are true classes; none for multilabel.
+        replicates: of each metric with an interval, its values `[RESAMPLES]`; nothing without a bootstrap.
     """
 
     metrics: dict[str, Estimate]
     classes: list[ClassValues]
     confusion: tuple[tuple[int, ...], ...] | None = None
+    replicates: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def evaluate_multiclass(
@@ -66,29 +102,32 @@ def evaluate_multiclass(
     labels: np.ndarray,
     names: tuple[str, ...],
     *,
-    seed: int | None = None,
+    bootstrap: Bootstrap | None = None,
     advance: Advance = lambda _: None,
 ) -> Evaluation:
     """Evaluate class probabilities.
 
     `micro_map` takes all sample–class pairs together, one class against the rest; `ece` is the expected calibration
-    error of the top class over 15 equal bins of confidence (Guo et al., ICML 2017).
+    error of the top class over 15 equal bins of confidence (Guo et al., ICML 2017). It has no interval: a sum of
+    absolute gaps grows with the noise of resampling.
 
     Args:
         scores: probabilities `[N, C]`.
         labels: class numbers `[N]`.
         names: of the classes.
-        seed: of the bootstrap; none leaves intervals away.
+        bootstrap: what is drawn for intervals; none leaves them away.
         advance: is told of the bootstrap's progress.
     """
     _require(scores, (len(labels), len(names)))
     measure = _multiclass(scores, labels)
     confusion = np.zeros((len(names), len(names)), dtype=int)
     np.add.at(confusion, (labels, scores.argmax(axis=1)), 1)
+    replicates = replicated(measure, bootstrap, advance)
     return Evaluation(
-        metrics=estimates(measure, len(labels), seed, advance),
+        metrics=estimates(measure(np.ones((1, len(labels)))), replicates) | {"ece": Estimate(measure.ece())},
         classes=measure.class_values(names),
         confusion=tuple(map(tuple, confusion.tolist())),
+        replicates=replicates,
     )
 
 
@@ -96,26 +135,32 @@ def evaluate_multilabel(
     scores: np.ndarray,
     labels: np.ndarray,
     names: tuple[str, ...],
-    thresholds: np.ndarray,
+    thresholds: Thresholds,
     *,
-    seed: int | None = None,
+    bootstrap: Bootstrap | None = None,
     advance: Advance = lambda _: None,
 ) -> Evaluation:
     """Evaluate label probabilities.
 
-    F1 is measured at 0.5, and as `*_f1_tuned` at `thresholds`; `ece` is over all sample–class pairs.
+    F1 is measured at 0.5; `macro_f1_tuned` at the threshold of each class, and `micro_f1_tuned` at the common one.
+    `ece` is over all sample–class pairs, and has no interval.
 
     Args:
         scores: probabilities `[N, C]`.
         labels: indicators `[N, C]` in {0, 1}.
         names: of the classes.
-        thresholds: one for each class, chosen on `val` by `tune_thresholds`.
-        seed: of the bootstrap; none leaves intervals away.
+        thresholds: chosen on `val` by `tune_thresholds`.
+        bootstrap: what is drawn for intervals; none leaves them away.
         advance: is told of the bootstrap's progress.
     """
     _require(scores, (len(labels), len(names)))
     measure = _multilabel(scores, labels, thresholds)
-    return Evaluation(metrics=estimates(measure, len(labels), seed, advance), classes=measure.class_values(names))
+    replicates = replicated(measure, bootstrap, advance)
+    return Evaluation(
+        metrics=estimates(measure(np.ones((1, len(labels)))), replicates) | {"ece": Estimate(measure.ece())},
+        classes=measure.class_values(names),
+        replicates=replicates,
+    )
 
 
 def multiclass_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, Metric]:
@@ -123,23 +168,30 @@ def multiclass_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, Metr
     return _multiclass(scores, labels).alone()
 
 
-def multilabel_metrics(scores: np.ndarray, labels: np.ndarray, thresholds: np.ndarray) -> dict[str, Metric]:
+def multilabel_metrics(scores: np.ndarray, labels: np.ndarray, thresholds: Thresholds) -> dict[str, Metric]:
     """Each metric of label probabilities `[N, C]` and indicators `[N, C]` on its own, by name; all but `ece`."""
     return _multilabel(scores, labels, thresholds).alone()
 
 
-def tune_thresholds(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """For each class the score `[C]` from which on predicting it gives the best F1; 0.5 for a class without samples."""
-    thresholds = np.full(scores.shape[1], 0.5)
-    for number in range(scores.shape[1]):
-        order = np.argsort(-scores[:, number], kind="stable")
-        ranked, truth = scores[order, number], labels[order, number]
-        if not truth.any():
-            continue
-        f1 = 2 * np.cumsum(truth) / (np.arange(1, len(truth) + 1) + truth.sum())
-        f1[:-1][np.diff(ranked) == 0] = -1.0  # a threshold cannot part equal scores
-        thresholds[number] = ranked[f1.argmax()]
-    return thresholds
+def tune_thresholds(scores: np.ndarray, labels: np.ndarray) -> Thresholds:
+    """The thresholds with the best F1 of each class, and with the best micro-F1 of all; 0.5 where nothing is positive.
+
+    Both are for scores `[N, C]` and indicators `[N, C]`. Thresholds that are best for each class are not best for
+    micro-F1: a class that cannot be told gets one near zero, and is predicted for every sample.
+    """
+    each = [_best_threshold(scores[:, number], labels[:, number]) for number in range(scores.shape[1])]
+    return Thresholds(np.array(each), _best_threshold(scores.ravel(), labels.ravel()))
+
+
+def _best_threshold(scores: np.ndarray, truth: np.ndarray) -> float:
+    """The score from which on a positive prediction gives the best F1, of scores and truth `[N]`."""
+    if not truth.any():
+        return 0.5
+    order = np.argsort(-scores, kind="stable")
+    ranked, found = scores[order], np.cumsum(truth[order], dtype=np.int64)
+    f1 = 2 * found / (np.arange(1, len(found) + 1) + found[-1])
+    f1[:-1][np.diff(ranked) == 0] = -1.0  # a threshold cannot part equal scores
+    return float(ranked[f1.argmax()])
 
 
 def _multiclass(scores: np.ndarray, labels: np.ndarray) -> "_Measure":
@@ -148,13 +200,19 @@ def _multiclass(scores: np.ndarray, labels: np.ndarray) -> "_Measure":
     truth[rows, labels] = True
     predicted[rows, chosen] = True
     calibration = _calibration(scores.max(axis=1)[:, None], (chosen == labels)[:, None])
-    return _Measure(scores, truth, {"": predicted}, calibration, exclusive=True)
+    of_counts = dict.fromkeys(("micro_f1", "macro_f1", "accuracy", "balanced_accuracy"), predicted)
+    return _Measure(scores, truth, of_counts, calibration)
 
 
-def _multilabel(scores: np.ndarray, labels: np.ndarray, thresholds: np.ndarray) -> "_Measure":
-    truth = labels.astype(bool)
-    predicted = {"": scores >= 0.5, "_tuned": scores >= thresholds}
-    return _Measure(scores, truth, predicted, _calibration(scores, truth), exclusive=False)
+def _multilabel(scores: np.ndarray, labels: np.ndarray, thresholds: Thresholds) -> "_Measure":
+    truth, predicted = labels.astype(bool), scores >= 0.5
+    of_counts = {
+        "micro_f1": predicted,
+        "macro_f1": predicted,
+        "micro_f1_tuned": scores >= thresholds.common,
+        "macro_f1_tuned": scores >= thresholds.each,
+    }
+    return _Measure(scores, truth, of_counts, _calibration(scores, truth))
 
 
 @dataclass(frozen=True)
@@ -180,44 +238,49 @@ class _Counts:
         return ratio(ratio(self.hits, self.actual).sum(1), (self.actual > 0).sum(1))
 
 
-_OF_COUNTS = {"micro_f1": _Counts.micro_f1, "macro_f1": _Counts.macro_f1}
-_OF_EXCLUSIVE_COUNTS = {"accuracy": _Counts.accuracy, "balanced_accuracy": _Counts.balanced_accuracy}
+_OF_COUNTS = {
+    "micro_f1": _Counts.micro_f1,
+    "macro_f1": _Counts.macro_f1,
+    "micro_f1_tuned": _Counts.micro_f1,
+    "macro_f1_tuned": _Counts.macro_f1,
+    "accuracy": _Counts.accuracy,
+    "balanced_accuracy": _Counts.balanced_accuracy,
+}
 
 
 class _Measure:
-    """The metrics as functions of sample weights `[B, N]`; exclusive classes have accuracies."""
+    """The metrics as functions of sample weights `[B, N]`.
+
+    Args:
+        scores: `[N, C]`.
+        truth: `[N, C]`.
+        predicted: what is predicted `[N, C]`, for each metric of `_OF_COUNTS` that is measured.
+        calibration: as `_calibration` gives it.
+    """
 
     def __init__(
-        self,
-        scores: np.ndarray,
-        truth: np.ndarray,
-        predicted: dict[str, np.ndarray],
-        calibration: np.ndarray,
-        *,
-        exclusive: bool,
+        self, scores: np.ndarray, truth: np.ndarray, predicted: dict[str, np.ndarray], calibration: np.ndarray
     ) -> None:
         self._scores = scores
         self._truth = truth.astype(float)
-        self._predicted = {suffix: array.astype(float) for suffix, array in predicted.items()}
+        different = {id(array): array.astype(float) for array in predicted.values()}  # most metrics share theirs
+        self._predicted = {name: different[id(array)] for name, array in predicted.items()}
         self._calibration = calibration
-        self._of_counts = _OF_COUNTS | (_OF_EXCLUSIVE_COUNTS if exclusive else {})
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Every metric `[B]`."""
+        """Every metric `[B]`, but `ece`."""
         values = {"micro_map": self._micro_map(weights), "macro_map": self._macro_map(weights)}
-        for suffix in self._predicted:
-            counts = self._counts(suffix, weights)
-            values |= {f"{name}{suffix}": of(counts) for name, of in self._of_counts.items()}
-        values["ece"] = np.abs(weights @ self._calibration).sum(1) / weights.sum(1)
-        return values
+        counts = {id(predicted): self._counts(predicted, weights) for predicted in self._predicted.values()}
+        return values | {name: _OF_COUNTS[name](counts[id(of)]) for name, of in self._predicted.items()}
+
+    def ece(self) -> float:
+        """The expected calibration error."""
+        return float(np.abs(self._calibration.sum(axis=0)).sum() / len(self._calibration))
 
     def alone(self) -> dict[str, Metric]:
         """Each metric on its own, but `ece`."""
-        metrics: dict[str, Metric] = {"micro_map": self._micro_map, "macro_map": self._macro_map}
-        for suffix in self._predicted:
-            for name, of in self._of_counts.items():
-                metrics[f"{name}{suffix}"] = partial(self._one_of_counts, of, suffix)
-        return metrics
+        of_counts = {name: partial(self._one_of_counts, name) for name in self._predicted}
+        return {"micro_map": self._micro_map, "macro_map": self._macro_map, **of_counts}
 
     @cached_property
     def _all(self) -> Ranking:
@@ -234,17 +297,16 @@ class _Measure:
         means: np.ndarray = np.mean([ranking.average_precision(weights) for ranking in self._each], axis=0)
         return means
 
-    def _counts(self, suffix: str, weights: np.ndarray) -> _Counts:
-        predicted = self._predicted[suffix]
+    def _counts(self, predicted: np.ndarray, weights: np.ndarray) -> _Counts:
         return _Counts(weights @ self._truth, weights @ predicted, weights @ (self._truth * predicted))
 
-    def _one_of_counts(self, of: Callable[[_Counts], np.ndarray], suffix: str, weights: np.ndarray) -> np.ndarray:
-        return of(self._counts(suffix, weights))
+    def _one_of_counts(self, name: str, weights: np.ndarray) -> np.ndarray:
+        return _OF_COUNTS[name](self._counts(self._predicted[name], weights))
 
     def class_values(self, names: tuple[str, ...]) -> list[ClassValues]:
-        """The metrics of each class, at the first of the predictions."""
+        """The metrics of each class; a multilabel class is predicted from 0.5 on."""
         ones = np.ones((1, len(self._truth)))
-        predicted = self._predicted[""]
+        predicted = self._predicted["macro_f1"]
         actual, guesses = self._truth.sum(0), predicted.sum(0)
         hits = (self._truth * predicted).sum(0)
         precisions = [ranking.average_precision(ones)[0] for ranking in self._each]
@@ -263,29 +325,43 @@ def class_values(name: str, hits: float, actual: float, guesses: float, average_
     )
 
 
-def estimates(
-    measure: Callable[[np.ndarray], dict[str, np.ndarray]], samples: int, seed: int | None, advance: Advance
-) -> dict[str, Estimate]:
-    """Metrics with bootstrap intervals.
+def replicated(
+    measure: Callable[[np.ndarray], dict[str, np.ndarray]], bootstrap: Bootstrap | None, advance: Advance
+) -> dict[str, np.ndarray]:
+    """The values `[RESAMPLES]` of each metric in the resamples; nothing without a bootstrap.
 
     Args:
         measure: the metrics `[B]` as functions of how often each sample counts `[B, N]`.
-        samples: how many there are.
-        seed: of the bootstrap; none leaves intervals away.
+        bootstrap: what is drawn.
         advance: is told of its progress.
     """
-    point = {name: float(value[0]) for name, value in measure(np.ones((1, samples))).items()}
-    if seed is None:
-        return {name: Estimate(value) for name, value in point.items()}
     blocks = []
-    for weights in resamples(samples, RESAMPLES, seed):
+    for weights in bootstrap.weights() if bootstrap else ():
         blocks.append(measure(weights))
         advance(len(weights))
-    drawn = {name: np.concatenate([block[name] for block in blocks]) for name in point}
-    return {
-        name: Estimate(value, *(float(bound) for bound in np.percentile(drawn[name], (2.5, 97.5))))
-        for name, value in point.items()
-    }
+    return {name: np.concatenate([block[name] for block in blocks]) for name in (blocks[0] if blocks else ())}
+
+
+def estimates(point: dict[str, np.ndarray], replicates: dict[str, np.ndarray]) -> dict[str, Estimate]:
+    """Metrics `[1]` with the intervals that replicates give them.
+
+    Resampling can move a metric to one side, for duplicates are easy to rank: an interval is drawn out as far as its
+    own value then.
+    """
+    found = {}
+    for name, (value,) in point.items():
+        if name in replicates:
+            low, high = interval(replicates[name])
+            found[name] = Estimate(float(value), min(low, float(value)), max(high, float(value)))
+        else:
+            found[name] = Estimate(float(value))
+    return found
+
+
+def interval(replicates: np.ndarray) -> tuple[float, float]:
+    """The 95 % percentile interval of replicates `[B]`."""
+    low, high = np.percentile(replicates, (2.5, 97.5))
+    return float(low), float(high)
 
 
 def resamples(units: int, count: int, seed: int, *, at_once: int = 20) -> Iterator[np.ndarray]:

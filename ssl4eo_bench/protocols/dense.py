@@ -40,14 +40,25 @@ class DenseHead:
         centred = grid - self.mean[:, None, None]
         return torch.einsum("cd,ndhw->nchw", self.weights, centred) + self.intercept[:, None, None]
 
-    def probabilities(self, grid: np.ndarray, side: int) -> np.ndarray:
-        """Class probabilities `[N, C, side, side]` of features `[N, D, g, g]`."""
+    def scores(self, grid: np.ndarray, side: int) -> np.ndarray:
+        """Logits of each class against all others, `[N, C, side, side]`, of features `[N, D, g, g]`."""
         with torch.inference_mode():
-            return label_probabilities(self.logits(torch.from_numpy(grid).to(self.mean.device)), side)
+            return label_scores(self.logits(torch.from_numpy(grid).to(self.mean.device)), side)
 
 
-def label_probabilities(logits: Tensor, side: int) -> np.ndarray:
-    """Class probabilities `[N, C, side, side]` of logits `[N, C, g, g]`."""
+def label_scores(logits: Tensor, side: int) -> np.ndarray:
+    """Logits of each class against all others, `[N, C, side, side]`, of softmax logits `[N, C, g, g]`."""
     resized = functional.interpolate(logits, size=(side, side), mode="bilinear", align_corners=False)
-    probabilities: np.ndarray = torch.softmax(resized, dim=1).cpu().numpy()
-    return probabilities
+    return one_against_rest(resized).cpu().numpy()
+
+
+def one_against_rest(logits: Tensor) -> Tensor:
+    """`log p / (1 - p)` of each class's probability p, from softmax logits `[N, C, …]`.
+
+    From p itself it could not be told where p is rounded to one.
+    """
+    everything = logits.logsumexp(dim=1, keepdim=True)
+    top = logits.argmax(dim=1, keepdim=True)
+    rest = everything + torch.log1p(-torch.softmax(logits, dim=1).clamp_max(0.5))  # p of all but the top is below that
+    behind = logits.scatter(1, top, float("-inf")).logsumexp(dim=1, keepdim=True)
+    return logits - rest.scatter(1, top, behind)

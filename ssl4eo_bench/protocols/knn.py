@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ssl4eo_bench.metrics.evaluation import tune_thresholds
+from ssl4eo_bench.metrics.evaluation import Thresholds, tune_thresholds
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.spec.protocols import Knn
 from ssl4eo_bench.spec.tasks import Kind
@@ -15,9 +15,51 @@ from ssl4eo_bench.spec.tasks import Kind
 QUERIES = 256
 """Samples compared at once; their similarities to 270,000 training samples take 280 MB."""
 
+ROWS = 8192
+"""Features that are brought to length 1 at once, in float64."""
+
+TIE = 1e-6
+"""Similarities that differ by less, relative to the lengths of what was multiplied, are equal: float32 adds up the same
+products to slightly different sums in different places of a matrix."""
+
 LEVELS = 2.0**32
 """Of a score: where all neighbours agree it is 1 whatever they weigh, and not 1 give or take the rounding of a sum, by
 which average precision would order samples."""
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Features of length 1, relative to the mean direction of the training samples, in float32.
+
+    With m for the mean, the cosine of q and t is `(q - m)·(t - m) + m·t + m·q - m·m`. The last two terms are the same
+    for all neighbours of a query and leave both their order and their weights alone, so they are left out. The others
+    keep their digits where all features point nearly the same way, as they do when they share a large offset.
+
+    Attributes:
+        mean: `[D]` float64.
+        relative: `[N, D]`, `t - m`.
+        along: `[N]`, `m·t` without its mean.
+    """
+
+    mean: Tensor
+    relative: Tensor
+    along: Tensor
+
+    @classmethod
+    def of(cls, features: np.ndarray, device: torch.device) -> "Directions":
+        """Those of training features `[N, D]`."""
+        blocks = [features[start : start + ROWS] for start in range(0, len(features), ROWS)]
+        mean = sum(_unit(block, device).sum(0) for block in blocks) / len(features)
+        assert isinstance(mean, Tensor)  # there are training samples
+        along = torch.cat([_unit(block, device) @ mean for block in blocks])
+        relative = torch.cat([(_unit(block, device) - mean).float() for block in blocks])
+        return cls(mean, relative, (along - along.mean()).float())
+
+    def similarities(self, features: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Cosine similarities `[M, N]` of features `[M, D]`, up to a constant of each; and what is equal `[M, 1]`."""
+        queries = (_unit(features, self.mean.device) - self.mean).float()
+        lengths = queries.norm(dim=1, keepdim=True) * self.relative.norm(dim=1).max() + self.along.abs().max()
+        return torch.addmm(self.along, queries, self.relative.T), TIE * lengths
 
 
 @dataclass(frozen=True)
@@ -26,18 +68,18 @@ class KnnProbe:
 
     Attributes:
         protocol: its settings.
-        directions: of the training features, `[N, D]` float32 of length 1.
+        directions: of the training features.
         votes: what each of them votes for, `[N, C]` float64.
         progress: shows samples being compared.
-        thresholds: for multilabel, the score for each class that gives the best F1 on `val`.
+        thresholds: for multilabel, chosen on `val`.
         warnings: what a reader of the result should know.
     """
 
     protocol: Knn
-    directions: Tensor
+    directions: Directions
     votes: Tensor
     progress: Progress
-    thresholds: np.ndarray | None = None
+    thresholds: Thresholds | None = None
     warnings: tuple[str, ...] = ()
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
@@ -45,18 +87,38 @@ class KnnProbe:
         found = []
         with self.progress.stage("nearest neighbours", total=len(features), unit="samples") as advance:
             for start in range(0, len(features), QUERIES):
-                queries = _directions(features[start : start + QUERIES], self.directions.device)
-                found.append(self._shares(queries).cpu().numpy())
-                advance(len(queries))
+                shares = self._shares(*self.directions.similarities(features[start : start + QUERIES]))
+                found.append(shares.cpu().numpy())
+                advance(len(shares))
         return np.concatenate(found)
 
-    def _shares(self, queries: Tensor) -> Tensor:
-        neighbours = min(self.protocol.k, len(self.directions))
-        similarities, rows = (queries @ self.directions.T).topk(neighbours, dim=1)
-        # Relative to the nearest: the common factor cancels, and none overflows.
-        weights = ((similarities - similarities[:, :1]).double() / self.protocol.temperature).exp()
-        shares = torch.einsum("mk,mkc->mc", weights / weights.sum(1, keepdim=True), self.votes[rows])
+    def _shares(self, similarities: Tensor, equal: Tensor) -> Tensor:
+        """Shares of the votes `[M, C]`, from similarities `[M, N]`; those that differ by `equal` `[M, 1]` are equal."""
+        count = len(self.votes)
+        neighbours = min(self.protocol.k, count)
+        nearest, rows = similarities.topk(min(neighbours + 1, count), dim=1)
+        weights = self._weights(nearest[:, :neighbours])
+        shares = torch.einsum("mk,mkc->mc", weights / weights.sum(1, keepdim=True), self.votes[rows[:, :neighbours]])
+        if neighbours < count:
+            tied = nearest[:, neighbours - 1] - nearest[:, neighbours] <= equal[:, 0]
+            for query in torch.nonzero(tied).flatten().tolist():
+                last = nearest[query, neighbours - 1]
+                shares[query] = self._shares_with_ties(similarities[query], last, equal[query], neighbours)
         return torch.round(shares * LEVELS) / LEVELS
+
+    def _shares_with_ties(self, similarities: Tensor, last: Tensor, equal: Tensor, neighbours: int) -> Tensor:
+        """Shares `[C]` where more samples are as near as the last neighbour than there are places: these are shared."""
+        rows = torch.nonzero(similarities >= last - equal).flatten()
+        found = similarities[rows]
+        nearer = found > last + equal
+        places = (neighbours - nearer.sum()) / (~nearer).sum()
+        weights = self._weights(found[None])[0] * torch.where(nearer, 1.0, places)
+        return (weights / weights.sum()) @ self.votes[rows]
+
+    def _weights(self, similarities: Tensor) -> Tensor:
+        """The weights of votes, relative to that of the nearest, so that none overflows: `[M, K]` float64."""
+        nearest = similarities.max(dim=1, keepdim=True).values
+        return ((similarities - nearest).double() / self.protocol.temperature).exp()
 
 
 def fit_knn(
@@ -83,11 +145,11 @@ def fit_knn(
     indicators = train[1] if kind == "multilabel" else np.eye(classes)[train[1]]
     place = torch.device(device)
     votes = torch.from_numpy(indicators).to(place).double()
-    probe = KnnProbe(protocol, _directions(train[0], place), votes, progress)
+    probe = KnnProbe(protocol, Directions.of(train[0], place), votes, progress)
     if kind != "multilabel":
         return probe
     return replace(probe, thresholds=tune_thresholds(probe.probabilities(val[0]), val[1]))
 
 
-def _directions(features: np.ndarray, device: torch.device) -> Tensor:
-    return functional.normalize(torch.from_numpy(features).to(device).float(), dim=1)
+def _unit(features: np.ndarray, device: torch.device) -> Tensor:
+    return functional.normalize(torch.from_numpy(features).to(device).double(), dim=1)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional
 
-from ssl4eo_bench.metrics.evaluation import tune_thresholds
+from ssl4eo_bench.metrics.evaluation import Thresholds, resamples, tune_thresholds
 from ssl4eo_bench.metrics.ranking import Ranking
 from ssl4eo_bench.metrics.segmentation import confusion_matrix, mean_iou
 from ssl4eo_bench.progress import Progress
@@ -16,21 +17,24 @@ from ssl4eo_bench.protocols.standardisation import Standardisation
 from ssl4eo_bench.spec.protocols import Linear
 from ssl4eo_bench.spec.tasks import MAIN_METRIC, Kind
 
-FIT_VERSION = 4
+FIT_VERSION = 5
 """Bumped when the code of the solver or of the choice of C changes what it computes."""
 LEARNT = 0.1
-"""Share of the loss that a head explains before a lack of improvement can stop the path: what val does under penalties
-too strong for anything to be learnt is chance."""
+"""Share of the loss that a head must explain to be chosen, and before a lack of improvement can stop the path: what val
+does under penalties too strong for anything to be learnt is chance."""
+DRAWS = 100
+"""Resamples that the standard error of a metric on val is estimated from, where it has no formula."""
 SMALL = 1 << 21
 """Values in a design matrix up to which one thread is faster: more would mostly wait for each other."""
 
 
 @dataclass(frozen=True)
 class PathPoint:
-    """One value of C: the main metric on `val`, and how the solver got there."""
+    """One value of C: the main metric and the mean loss on `val`, and how the solver got there."""
 
     C: float
     val: float
+    loss: float
     gradient: float
     iterations: int
 
@@ -44,7 +48,8 @@ class LinearProbe:
         standardisation: by the training features.
         head: the chosen one.
         path: every value of C that was solved, ascending.
-        thresholds: for multilabel, the score for each class that gives the best F1 on `val`.
+        error: the standard error of the best main metric on `val`, within which the lower loss decided.
+        thresholds: for multilabel, chosen on `val`.
         warnings: what a reader of the result should know.
     """
 
@@ -52,7 +57,8 @@ class LinearProbe:
     standardisation: Standardisation
     head: Head
     path: tuple[PathPoint, ...]
-    thresholds: np.ndarray | None
+    error: float
+    thresholds: Thresholds | None
     warnings: tuple[str, ...]
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
@@ -88,8 +94,9 @@ def fit_linear(
         metric = main_metric(kind, val[1])
         grid = protocol.grid()
         points: list[PathPoint] = []
-        chosen: tuple[Head, float] | None = None
+        candidates: list[tuple[Head, PathPoint]] = []
         unconverged = since_best = 0
+        best = -1.0
         with progress.stage(f"linear probe, up to {len(grid)} penalties", total=len(grid), unit="heads") as advance:
             for head in solve_path(
                 standardisation,
@@ -100,29 +107,35 @@ def fit_linear(
                 classes=classes,
                 tolerance=protocol.tolerance,
             ):
-                value = metric(head.logits(standardisation, val[0]))
-                points.append(PathPoint(head.C, value, head.gradient, head.iterations))
+                logits = head.logits(standardisation, val[0])
+                value = metric(logits)
+                points.append(PathPoint(head.C, value, mean_loss(kind, logits, val[1]), head.gradient, head.iterations))
                 unconverged += not head.converged
-                stopped = since_best >= protocol.patience
-                if not stopped and (chosen is None or value > chosen[1]):  # on ties the stronger penalty stays
-                    chosen, since_best = (head, value), 0
-                elif head.explained >= LEARNT:
-                    since_best += 1
+                if since_best < protocol.patience:
+                    candidates.append((head, points[-1]))
+                if head.explained >= LEARNT:
+                    since_best = 0 if value > best and since_best < protocol.patience else since_best + 1
+                    best = max(best, value)
                 advance(1)
                 if since_best >= protocol.patience and not full_path:
                     break
             advance(len(grid) - len(points))
-        assert chosen is not None  # the grid is not empty
+        learnt = [candidate for candidate in candidates if candidate[0].explained >= LEARNT] or candidates
+        top, highest = max(learnt, key=lambda candidate: candidate[1].val)
+        error = standard_error(kind, top.logits(standardisation, val[0]), val[1])
+        near = [candidate for candidate in learnt if candidate[1].val >= highest.val - error]
+        head, _ = min(near, key=lambda candidate: candidate[1].loss)
         tuned = None
         if kind == "multilabel":
-            tuned = tune_thresholds(to_probabilities(chosen[0].logits(standardisation, val[0]), kind), val[1])
+            tuned = tune_thresholds(to_probabilities(head.logits(standardisation, val[0]), kind), val[1])
         return LinearProbe(
             kind=kind,
             standardisation=standardisation,
-            head=chosen[0],
+            head=head,
             path=tuple(points),
+            error=error,
             thresholds=tuned,
-            warnings=_warnings(chosen[0].C, grid, unconverged),
+            warnings=_warnings(head, grid, unconverged),
         )
 
 
@@ -146,6 +159,34 @@ def main_metric(kind: Kind, targets: np.ndarray) -> Callable[[np.ndarray], float
     return lambda logits: float(Ranking(to_probabilities(logits, kind), targets).average_precision(ones)[0])
 
 
+def mean_loss(kind: Kind, logits: np.ndarray, targets: np.ndarray) -> float:
+    """The mean cross-entropy of logits `[N, C]`: over samples, or over sample–class pairs for multilabel."""
+    exact = torch.from_numpy(logits).double()
+    if kind == "multilabel":
+        loss = functional.binary_cross_entropy_with_logits(exact, torch.from_numpy(targets).double())
+    else:
+        loss = functional.cross_entropy(exact, torch.from_numpy(targets).long())
+    return float(loss)
+
+
+def standard_error(kind: Kind, logits: np.ndarray, targets: np.ndarray) -> float:
+    """The standard error of the main metric of logits `[N, C]`, as if samples, or pixels, were independent.
+
+    For accuracy it has a formula, and for the others it is the standard deviation over a few resamples.
+    """
+    if MAIN_METRIC[kind] == "accuracy":
+        accuracy = float((logits.argmax(axis=1) == targets).mean())
+        return float(np.sqrt(accuracy * (1 - accuracy) / len(targets)))
+    if MAIN_METRIC[kind] == "miou":
+        classes = logits.shape[1]
+        counts = confusion_matrix(targets, logits.argmax(axis=1), classes)
+        drawn = np.random.default_rng(0).multinomial(counts.sum(), counts.ravel() / counts.sum(), size=DRAWS)
+        return float(np.std(mean_iou(drawn.reshape(DRAWS, classes, classes)), ddof=1))
+    ranking = Ranking(to_probabilities(logits, kind), targets)
+    found = [ranking.average_precision(weights) for weights in resamples(len(targets), DRAWS, seed=0)]
+    return float(np.std(np.concatenate(found), ddof=1))
+
+
 def to_probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:
     """Class probabilities float64 of logits, both `[N, C]`."""
     exact = torch.from_numpy(logits).double()
@@ -154,10 +195,15 @@ def to_probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:
     return probabilities
 
 
-def _warnings(chosen: float, grid: tuple[float, ...], unconverged: int) -> tuple[str, ...]:
+def _warnings(chosen: Head, grid: tuple[float, ...], unconverged: int) -> tuple[str, ...]:
     warnings = []
-    if chosen in (grid[0], grid[-1]):
-        warnings.append(f"the best C on val, {chosen:g}, lies on the edge of the grid")
+    if chosen.explained < LEARNT:
+        warnings.append(
+            f"no penalty lets the linear head explain a tenth of the training loss (C {chosen.C:g} explains "
+            f"{chosen.explained:.1%}): next to nothing was learnt from these features"
+        )
+    if chosen.C in (grid[0], grid[-1]):
+        warnings.append(f"the chosen C, {chosen.C:g}, lies on the edge of the grid")
     if unconverged:
         warnings.append(f"{unconverged} of the penalties stopped before their gradient was small enough")
     return tuple(warnings)

@@ -4,13 +4,15 @@ from typing import Protocol
 
 import numpy as np
 
+from ssl4eo_bench.metrics.evaluation import Thresholds
+
 
 class Probe(Protocol):
     """Scores features of any split."""
 
     @property
-    def thresholds(self) -> np.ndarray | None:
-        """For multilabel, the score for each class that gives the best F1 on `val`."""
+    def thresholds(self) -> Thresholds | None:
+        """The scores from which on labels are predicted, for multilabel; chosen on `val`."""
         ...
 
     @property

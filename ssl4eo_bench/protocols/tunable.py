@@ -34,13 +34,23 @@ class Tunable(nn.Module):
     def groups(self, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
         """Its parameters for an optimiser.
 
-        Layers nearer to the input get smaller rates, by timm's grouping of the network; biases and norms do not decay.
+        The head has the whole rate, and each layer before it, by timm's grouping of the network, a smaller one. Biases
+        and norms do not decay, nor does what the network names: position embeddings, class tokens, tables of relative
+        positions.
         """
         from timm import optim  # brings timm: not where only a head is needed
 
+        network = cast(nn.Module, self.network.backbone)
+        named: set[str] = getattr(network, "no_weight_decay", set)()
         backbone = optim.param_groups_layer_decay(  # type: ignore[attr-defined]
-            cast(nn.Module, self.network.backbone), weight_decay=weight_decay, layer_decay=layer_decay
+            network, weight_decay=weight_decay, no_weight_decay_list=named, layer_decay=layer_decay
         )
+        top = [parameter for group in backbone if group["lr_scale"] == 1.0 for parameter in group["params"]]
+        if any(parameter.ndim > 1 for parameter in top):
+            # timm keeps the place above the last block for a head, which was taken off: some networks have a last norm
+            # there, and in the others the last block moved up.
+            for group in backbone:
+                group["lr_scale"] *= layer_decay
         rest = [parameter for name, parameter in self.named_parameters() if not name.startswith("network.")]
         weights, others = ([p for p in rest if (p.ndim > 1) == wanted] for wanted in (True, False))
         return [

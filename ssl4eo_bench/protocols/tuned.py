@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssl4eo_bench.metrics.evaluation import Thresholds
 from ssl4eo_bench.protocols.linear import LinearProbe, to_probabilities
 from ssl4eo_bench.protocols.training import Epoch, best_of
 from ssl4eo_bench.spec.tasks import Kind
@@ -17,13 +18,13 @@ class Tuned:
         kind: of the task.
         start: the linear probe it started from; none behind a recipe.
         history: every epoch of every rate.
-        thresholds: for multilabel, the score for each class that gives the best F1 on `val`.
+        thresholds: for multilabel, chosen on `val`.
     """
 
     kind: Kind
     start: LinearProbe | None
     history: tuple[Epoch, ...]
-    thresholds: np.ndarray | None = None
+    thresholds: Thresholds | None = None
 
     @property
     def chosen(self) -> Epoch:
@@ -32,11 +33,12 @@ class Tuned:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Where the choice lies on an edge of what was tried."""
+        """Where the choice lies on an edge of what was tried, and what is to be known of the linear probe before."""
+        found = self.start.warnings if self.start else ()
         rates = sorted({epoch.rate for epoch in self.history})
         if len(rates) > 1 and self.chosen.rate in (rates[0], rates[-1]):
-            return (f"the best learning rate on val, {self.chosen.rate:g}, lies on the edge of the grid",)
-        return ()
+            return (*found, f"the best learning rate on val, {self.chosen.rate:g}, lies on the edge of the grid")
+        return found
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Class probabilities `[N, C]` float64 of logits `[N, C]`."""

@@ -1,12 +1,14 @@
 """Result files: one JSON for each run, in a place that follows from its content."""
 
+import base64
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError, model_validator
+import numpy as np
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from ssl4eo_bench.errors import ResultError, ResultFileError
 from ssl4eo_bench.results import schema
@@ -18,6 +20,20 @@ from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS, SPLITS, Split, 
 from ssl4eo_bench.storage import LOCK, locked, write_text
 
 CURE = "restore it, or remove it and run again"
+
+FEW_UNITS = 20
+"""Of what is drawn: with fewer, little can be said of how far a number would move with other test samples."""
+
+
+def _unpacked(replicates: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(replicates, validate=True), dtype="<f4").astype(np.float64)
+
+
+def _readable(replicates: str) -> str:
+    values = _unpacked(replicates)
+    if len(values) < 2 or not ((values >= 0) & (values <= 1)).all():
+        raise ValueError("replicates are not fractions between 0 and 1")
+    return replicates
 
 
 class MetricValue(Frozen):
@@ -49,10 +65,11 @@ class ClassResult(Frozen):
 
 
 class PathResult(Frozen):
-    """One penalty of the path: C, the main metric on `val`, relative gradient and iterations of the solver."""
+    """One penalty of the path: C, main metric and mean loss on `val`, the solver's relative gradient and iterations."""
 
     C: float
     val: float
+    loss: float | None = None
     gradient: float
     iterations: int
 
@@ -71,15 +88,72 @@ class Selection(Frozen):
 
     `knn` chooses thresholds at most. `finetune` chooses rate and epoch; C and path are those of the linear probe that
     it started from.
+
+    Attributes:
+        metric: that was chosen by.
+        C: the chosen penalty.
+        path: the penalties that were tried.
+        error: the standard error of the best metric of the path, within which the lower loss decided.
+        rate: the chosen learning rate.
+        epoch: the chosen epoch.
+        history: the epochs of every rate.
+        thresholds: for multilabel, of each class.
+        threshold: for multilabel, of all classes together.
     """
 
     metric: str
     C: float | None = None
     path: tuple[PathResult, ...] = ()
+    error: float | None = None
     rate: float | None = None
     epoch: int | None = None
     history: tuple[EpochResult, ...] | None = None
     thresholds: tuple[float, ...] | None = None
+    threshold: float | None = None
+
+
+class Resampled(Frozen):
+    """The main metric on test in the resamples that every result of a version of a task has in common.
+
+    Attributes:
+        units: how many are drawn with replacement, as wholes.
+        units_are: what they are, in the plural: samples, or clusters of them.
+        replicates: the values, little-endian float32 in base64.
+    """
+
+    units: int
+    units_are: str
+    replicates: Annotated[str, AfterValidator(_readable)]
+
+    @classmethod
+    def of(cls, replicates: np.ndarray, units: int, units_are: str) -> "Resampled":
+        """The record of these values `[B]`."""
+        packed = base64.b64encode(replicates.astype("<f4").tobytes()).decode()
+        return cls(units=units, units_are=units_are, replicates=packed)
+
+    @property
+    def values(self) -> np.ndarray:
+        """The values `[B]` float64."""
+        return _unpacked(self.replicates)
+
+    @property
+    def few(self) -> bool:
+        """Whether the units are so few that intervals may be too narrow, though they allow for it."""
+        return self.units < FEW_UNITS
+
+
+class NotFinite(Frozen):
+    """Stored values of a split that are NaN or infinite, and were zero after scaling.
+
+    Attributes:
+        values: how many.
+        samples: how many samples have some.
+        names: the first of these.
+    """
+
+    values: int
+    samples: int
+    names: tuple[str, ...]
 
 
 class ReferenceResult(Frozen):
@@ -131,14 +205,33 @@ class Provenance(Frozen):
 
 
 class RunResult(Frozen):
-    """The result of one run, as it is stored; `subset` is of the training samples that were used, if not of all."""
+    """The result of one run, as it is stored.
 
-    schema_version: Literal[1]
+    Attributes:
+        schema_version: of the format.
+        digest: of the specification.
+        spec: what was run.
+        counts: samples by split.
+        subset: the training samples that were used, if not all.
+        not_finite: by split, where pixels were no numbers.
+        metrics: by split and name.
+        resampled: the main metric on test in resamples; none in what schema 1 wrote.
+        classes: of the test split, in label order.
+        confusion: of the test split.
+        selection: what was chosen on val.
+        reference: what the published code would have reported.
+        warnings: what a reader should know.
+        provenance: what produced it.
+    """
+
+    schema_version: Literal[2]
     digest: str
     spec: RunSpec
     counts: dict[SplitName, int]
     subset: Split | None = None
+    not_finite: dict[SplitName, NotFinite] = Field(default_factory=dict)
     metrics: dict[SplitName, dict[str, MetricValue]]
+    resampled: Resampled | None = None
     classes: tuple[ClassResult, ...]
     confusion: tuple[tuple[int, ...], ...] | None = None
     selection: Selection
@@ -166,6 +259,11 @@ class RunResult(Frozen):
         if (self.spec.fraction is None) != (self.subset is None):
             raise ValueError("the subset is not what the fraction says")
         return self
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that was chosen by, and that replicates are kept of."""
+        return MAIN_METRIC[self.spec.task.kind]
 
     @property
     def checksum(self) -> str:

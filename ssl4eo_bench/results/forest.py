@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from ssl4eo_bench.results.compare import LEVEL, Comparison
+from ssl4eo_bench.results.compare import Comparison
 from ssl4eo_bench.storage import replacing
 
 INK, QUIET = "#1b1f24", "#6b7280"
@@ -31,7 +31,7 @@ def _figure(comparisons: Sequence[Comparison], a: str, b: str) -> Figure:
     axes = figure.add_subplot()
     axes.axvline(0, color=QUIET, linewidth=1, zorder=1)
     for line, one in enumerate(comparisons):
-        evidence = one.p_holm <= LEVEL
+        evidence = one.verdict != "no evidence of a difference"
         low, value, high = (100 * number for number in (one.low, one.difference, one.high))
         axes.plot([low, high], [line, line], color=INK, linewidth=1.6, solid_capstyle="butt", zorder=2)
         axes.plot(value, line, "o", color=INK, markerfacecolor=INK if evidence else "white", markersize=7, zorder=3)

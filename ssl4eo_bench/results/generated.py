@@ -26,6 +26,12 @@ def on_all_samples(results: Sequence[RunResult]) -> list[RunResult]:
     return [result for result in results if result.spec.fraction is None and result.reference is None]
 
 
+def distinct(results: Sequence[RunResult]) -> list[RunResult]:
+    """Those runs of one checkpoint, task and protocol that differ: where no seed matters, only the first."""
+    first = min(results, key=lambda result: result.spec.seed)
+    return [result for result in results if result.spec.seed_matters or result is first]
+
+
 def mark(*, sample: bool) -> str:
     """What stands in a file's name before its ending."""
     return ".sample" if sample else ""

@@ -11,7 +11,7 @@ from ssl4eo_bench.results.selection import is_of
 from ssl4eo_bench.results.standings import Standings, standings
 from ssl4eo_bench.results.views import HEADING, markdown
 
-STARTS = ("rank,protocol,checkpoint,", HEADING)
+STARTS = ("rank_first,rank_last,protocol,checkpoint,", HEADING)
 
 
 def write_leaderboard(results: Path) -> list[Path]:

@@ -96,12 +96,11 @@ def find_pairs(results: Path, a: str, b: str, choice: Choice) -> list[Pairs]:
 def _of_checkpoints(a: str, b: str, found: Sequence[RunResult], choice: Choice) -> list[Pairs]:
     """A pair of runs for each seed, in every setting that both have."""
     of_a, of_b = (_by_setting(run for run in found if run.spec.checkpoint.name == name) for name in (a, b))
-    pairs = []
-    for where in of_a.keys() & of_b.keys():
-        by_seed = of_a[where], of_b[where]
-        if seeds := sorted(by_seed[0].keys() & by_seed[1].keys()):
-            runs = tuple((by_seed[0][seed], by_seed[1][seed]) for seed in seeds)
-            pairs.append(_pairs(runs, choice, _alone(*by_seed)))
+    pairs = [
+        _pairs(runs, choice, _alone(of_a[where], of_b[where]))
+        for where in of_a.keys() & of_b.keys()
+        if (runs := _matched(of_a[where], of_b[where]))
+    ]
     if not pairs:
         raise ResultError(
             f"nothing of {a} and {b} compares: A has {_listed(of_a)}, B has {_listed(of_b)}; run both on the same task "
@@ -109,6 +108,21 @@ def _of_checkpoints(a: str, b: str, found: Sequence[RunResult], choice: Choice) 
         )
     pairs.sort(key=lambda members: [pair[0].spec.path for pair in members.runs])
     return [members for members in pairs if not members.runs[0][0].spec.marks] or pairs
+
+
+def _matched(of_a: dict[int, RunResult], of_b: dict[int, RunResult]) -> tuple[tuple[RunResult, RunResult], ...]:
+    """Pairs of one seed each; a run that no seed can change pairs with every seed of the other."""
+    fixed_a, fixed_b = _fixed(of_a), _fixed(of_b)
+    if fixed_a and fixed_b:
+        return ((fixed_a, fixed_b),)
+    seeds = of_b.keys() if fixed_a else of_a.keys() if fixed_b else of_a.keys() & of_b.keys()
+    return tuple((fixed_a or of_a[seed], fixed_b or of_b[seed]) for seed in sorted(seeds))
+
+
+def _fixed(by_seed: dict[int, RunResult]) -> RunResult | None:
+    """The run of the first seed, if no seed can give another number."""
+    first = by_seed[min(by_seed)]
+    return None if first.spec.seed_matters else first
 
 
 def _of_single(a: RunResult, b: RunResult, choice: Choice) -> Pairs:
@@ -149,7 +163,9 @@ def _by_setting(runs: Iterable[RunResult]) -> dict[str, dict[int, RunResult]]:
 
 
 def _alone(of_a: dict[int, RunResult], of_b: dict[int, RunResult]) -> tuple[str, ...]:
-    """Says which seeds only one of them has."""
+    """Says which seeds only one of them has, where they matter."""
+    if _fixed(of_a) or _fixed(of_b):
+        return ()
     return tuple(
         f"only {name} has seed {shortlist(map(str, seeds))}, which is left out"
         for name, seeds in (("A", sorted(of_a.keys() - of_b.keys())), ("B", sorted(of_b.keys() - of_a.keys())))

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ssl4eo_bench.results.standings import Entry, Row, Standings
+from ssl4eo_bench.results.ranks import Ranks
+from ssl4eo_bench.results.standings import Entry, Floor, Row, Standings
 
 
 class Link(NamedTuple):
@@ -16,15 +17,19 @@ class Link(NamedTuple):
 
 Cell = str | Link
 
+FILLED = "zero bands"
+"""The column of input bands that a task lacks."""
+
 
 @dataclass(frozen=True)
 class Panel:
-    """One table. `words` are its columns of words; the others are numbers."""
+    """One table. `words` are its columns of words; the others are numbers. The note goes below."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    words: tuple[str, ...] = ("checkpoint",)
+    words: tuple[str, ...] = ("checkpoint", FILLED)
+    note: str = ""
 
 
 class Note(NamedTuple):
@@ -40,13 +45,33 @@ class Note(NamedTuple):
 
 def explanation(standings: Standings) -> str:
     """What a reader must know about the numbers, in a few sentences."""
+    entries = [entry for row in standings.rows for entry in row.entries.values()]
     sentences = ["Test metrics in percent, means over seeds, with 95 % intervals over the test samples."]
+    if any(entry.ranks for entry in entries):
+        sentences.append(
+            "Ranks are ranges: a checkpoint is above another only where a paired test of their main metrics says so at "
+            "the 5 % level, corrected over all pairs of the table."
+        )
+    if standings.untested:
+        sentences.append(
+            f"{standings.untested} runs keep nothing to test by and are above or below none; run them again with "
+            "--force."
+        )
     if len(standings.tasks) > 1:
-        counted = ", ".join(standings.counted)
-        sentences.append(f"Rank, mean and mean rank are over {counted}, for checkpoints that have all of them.")
+        over = dict.fromkeys(", ".join(tasks) for tasks in standings.counted.values() if tasks)
+        of = {tasks: [name for name, one in standings.counted.items() if ", ".join(one) == tasks] for tasks in over}
+        named = "; ".join(tasks if len(over) == 1 else f"{tasks} ({', '.join(of[tasks])})" for tasks in over)
+        sentences.append(f"Rank and mean are over {named}, for checkpoints that have all of them.")
     if any(row.is_floor for row in standings.rows):
         sentences.append("Over floor: points above the best network with random weights or statistics of raw pixels.")
+    if any(entry.filled for entry in entries):
+        sentences.append("Zero bands: input bands of the backbone that the task lacks.")
     return " ".join(sentences)
+
+
+def ranks(found: Ranks | None) -> str:
+    """A range of ranks, such as `1–3`."""
+    return "" if found is None else "–".join(map(str, dict.fromkeys(found)))
 
 
 def panels(standings: Standings) -> list[Panel]:
@@ -74,15 +99,16 @@ def notes(standings: Standings) -> list[Note]:
 
 def _overview(protocol: str, rows: Sequence[Row], standings: Standings) -> Panel:
     complete = any(row.mean is not None for row in rows)
-    ranks, means = (("rank",), ("mean", "mean rank")) if complete else ((), ())
+    ranked = any(row.ranks for row in rows)
     cells = []
     for row in rows:
-        rank = (_number(row.rank),) if complete else ()
-        mean = (_percent(row.mean), _number(row.mean_rank)) if complete else ()
+        rank = (ranks(row.ranks),) if ranked else ()
+        mean = (_percent(row.mean),) if complete else ()
         leads = tuple(_lead(row.entries.get(task)) for task in standings.tasks)
         cells.append((*rank, row.checkpoint, *mean, *leads, _seeds(row)))
     tasks = tuple(f"{task} {metrics[0]}" for task, metrics in standings.metrics.items())
-    return Panel(protocol, (*ranks, "checkpoint", *means, *tasks, "seeds"), tuple(cells))
+    columns = (*(("rank",) if ranked else ()), "checkpoint", *(("mean",) if complete else ()), *tasks, "seeds")
+    return Panel(protocol, columns, tuple(cells))
 
 
 def _detail(protocol: str, task: str, rows: Sequence[Row], standings: Standings) -> Panel:
@@ -90,15 +116,29 @@ def _detail(protocol: str, task: str, rows: Sequence[Row], standings: Standings)
     lead, *others = standings.metrics[task]
     floors = ("over floor",) if any(row.is_floor for row, _ in members) else ()
     published = ("published", "over published") if any(entry.published for _, entry in members) else ()
+    filled = (FILLED,) if any(entry.filled for _, entry in members) else ()
+    ranked = any(entry.ranks for _, entry in members)
     cells: list[tuple[Cell, ...]] = []
-    for row, entry in sorted(members, key=lambda member: -member[1].lead):
-        rank = 1 + sum(other.lead > entry.lead for _, other in members)
+    for row, entry in sorted(members, key=lambda member: (-member[1].lead, member[0].checkpoint)):
+        rank = (ranks(entry.ranks),) if ranked else ()
         over = ("floor" if row.is_floor else _points(entry.over_floor),) if floors else ()
         shared = tuple(_percent(entry.metrics[name].value) for name in others)
         beside = (_published(entry), _points(entry.over_published)) if published else ()
-        cells.append((_number(rank), row.checkpoint, _lead(entry), *over, *beside, *shared, _number(entry.seeds)))
-    columns = ("rank", "checkpoint", lead, *floors, *published, *others, "seeds")
-    return Panel(f"{task} · {protocol}", columns, tuple(cells))
+        zero = (" ".join(entry.filled),) if filled else ()
+        cells.append((*rank, row.checkpoint, _lead(entry), *over, *beside, *shared, *zero, str(entry.seeds)))
+    columns = (*(("rank",) if ranked else ()), "checkpoint", lead, *floors, *published, *others, *filled, "seeds")
+    best = next((entry.floor for _, entry in members if entry.floor), None)
+    return Panel(f"{task} · {protocol}", columns, tuple(cells), note=_of_floor(best) if best else "")
+
+
+def _of_floor(floor: Floor) -> str:
+    """Which floor the gaps are to, and how far it moves with its seed."""
+    if floor.deviation is None:
+        return f"The floor is {floor.checkpoint}, one seed."
+    return (
+        f"The floor is {floor.checkpoint}, the mean of {floor.seeds} seeds that differ by {100 * floor.deviation:.2f} "
+        "points (standard deviation)."
+    )
 
 
 def _lead(entry: Entry | None) -> str:
@@ -120,7 +160,3 @@ def _percent(value: float | None) -> str:
 
 def _points(value: float | None) -> str:
     return "" if value is None else f"{100 * value:+.2f}"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"

@@ -4,16 +4,46 @@ A change of the format raises `SCHEMA_VERSION` and adds one function to `UPDATES
 format before to `tests/results/frozen/` as well: they are read for ever.
 """
 
+import json
 from collections.abc import Callable
 from typing import Any, Final
 
-SCHEMA_VERSION: Final = 1
+from ssl4eo_bench.spec.runs import RunSpec
+
+SCHEMA_VERSION: Final = 2
 
 Content = dict[str, Any]
 """What the JSON of a result file holds, but the checksum."""
 
-UPDATES: dict[int, Callable[[Content], Content]] = {}
-"""By the version that it makes, what makes content of that version from content of the one before (`update_to_2`, …).
+
+def update_to_2(content: Content) -> Content:
+    """Content of version 2, which has replicates of the main metric and a precision in every checkpoint.
+
+    Replicates cannot be made from what version 1 kept, so such a result has none and takes part in no paired test. The
+    interval of `ece` goes, for it was one of something else.
+
+    Raises:
+        ValueError: if the backbone ran in bfloat16 and the specification does not say so; it then has the name and the
+            digest of a run in float32, which it is not.
+    """
+    spec, digest = content["spec"], content["digest"]
+    checkpoint = spec["checkpoint"]
+    if "precision" not in checkpoint:
+        if any(str(runner).endswith("-bf16") for runner in content["provenance"]["runners"]):
+            raise ValueError("it was run in bfloat16, as version 1 did on GPUs, under the name of a run in float32")
+        spec = spec | {"checkpoint": checkpoint | {"precision": "float32"}}
+    elif checkpoint["precision"] == "float32":  # asked for what is usual now, which changes no name
+        spec = spec | {"checkpoint": checkpoint | {"name": checkpoint["name"].replace("@float32", "")}}
+        digest = RunSpec.model_validate_json(json.dumps(spec)).digest
+    metrics = {
+        split: {name: {"value": found["value"]} if name == "ece" else found for name, found in of_split.items()}
+        for split, of_split in content["metrics"].items()
+    }
+    return content | {"spec": spec, "digest": digest, "metrics": metrics}
+
+
+UPDATES: dict[int, Callable[[Content], Content]] = {2: update_to_2}
+"""By the version that it makes, what makes content of that version from content of the one before.
 
 The digest of the specification stays what it is: equal digests are the same experiment, in a file of any version.
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl4eo_bench.errors import ResultError
-from ssl4eo_bench.metrics.evaluation import Metric, multiclass_metrics, multilabel_metrics
+from ssl4eo_bench.metrics.evaluation import Metric, Thresholds, multiclass_metrics, multilabel_metrics
 from ssl4eo_bench.metrics.segmentation import confusion_metrics
 from ssl4eo_bench.results.files import RunResult
 from ssl4eo_bench.spec import catalogue
@@ -116,7 +116,12 @@ def _of_arrays(arrays: dict[str, np.ndarray], result: RunResult) -> StoredScores
     scores, targets = arrays["scores"], arrays["targets"]
     if result.spec.task.kind == "multiclass":
         return StoredScores(ids, targets, multiclass_metrics(scores, targets), scores.argmax(axis=1) == targets)
-    return StoredScores(ids, targets, multilabel_metrics(scores, targets, np.array(result.selection.thresholds)))
+    chosen = result.selection
+    common = 0.5 if chosen.threshold is None else chosen.threshold
+    metrics = multilabel_metrics(scores, targets, Thresholds(np.array(chosen.thresholds), common))
+    if chosen.threshold is None:  # of a version that had no threshold for micro-F1
+        del metrics["micro_f1_tuned"]
+    return StoredScores(ids, targets, metrics)
 
 
 def _run_again(result: RunResult, results: Path, cache_dir: Path) -> str:
@@ -140,6 +145,7 @@ def _run_again(result: RunResult, results: Path, cache_dir: Path) -> str:
         "resize-pos-embed": size and spec.checkpoint.resize_pos_embed,
         "sample": spec.sample,
         "partial": spec.partial,
+        "fill-bands": not spec.inputs.is_mostly_there,
         "force": True,
     }
     words = [word for option, value in options.items() if value is not None for word in (f"--{option}", str(value))]

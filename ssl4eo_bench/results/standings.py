@@ -1,21 +1,42 @@
 """Who stands where: every checkpoint on every task, by protocol. Leaderboards are drawn from this."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
+from statistics import fmean, stdev
 
+import numpy as np
 import pandas as pd
 
 from ssl4eo_bench.errors import ResultError
+from ssl4eo_bench.metrics.paired import Variance, of_seeds
 from ssl4eo_bench.results.files import MetricValue, RunResult
-from ssl4eo_bench.results.generated import require_one_split
+from ssl4eo_bench.results.generated import distinct, require_one_split
 from ssl4eo_bench.results.published import PublishedNumber, differences
+from ssl4eo_bench.results.ranks import Ranks, Score, rank_ranges
 from ssl4eo_bench.spec import catalogue
+from ssl4eo_bench.spec.protocols import is_for
 from ssl4eo_bench.spec.runs import TaskRecord
 from ssl4eo_bench.spec.tasks import LESS_IS_BETTER, MAIN_METRIC, SHARED_METRICS
 
 
 @dataclass(frozen=True)
+class Floor:
+    """The best checkpoint of a task and protocol in which nothing was learnt.
+
+    Attributes:
+        checkpoint: its name.
+        value: its leading metric, mean over seeds.
+        seeds: how many there are.
+        deviation: the standard deviation over seeds; none for a single one.
+    """
+
+    checkpoint: str
+    value: float
+    seeds: int
+    deviation: float | None
+
+
+@dataclass(frozen=True, eq=False)
 class Entry:
     """One checkpoint on one task, by one protocol.
 
@@ -23,15 +44,23 @@ class Entry:
         task: and its version.
         metrics: means over seeds by name, the leading one first. The bounds of an interval are the means of the
             seeds' bounds; docs/results.md says what such an interval covers.
-        seeds: how many there are.
-        over_floor: the leading metric minus that of the best floor; none for floors, and where no floor was run.
+        seeds: how many runs there are that differ by their seed.
+        deviation: the standard deviation of the leading metric over seeds; none for a single one.
+        score: of the leading metric, for ranks.
+        filled: input bands that the task lacks, and that were zero.
+        ranks: on the task, in its protocol; none where the leading metric is not the main one.
+        floor: the best floor; none for floors, and where no floor was run.
         published: the highest published number that compares with the leading metric.
     """
 
     task: TaskRecord
     metrics: dict[str, MetricValue]
     seeds: int
-    over_floor: float | None = None
+    deviation: float | None
+    score: Score
+    filled: tuple[str, ...]
+    ranks: Ranks | None = None
+    floor: Floor | None = None
     published: PublishedNumber | None = None
 
     @property
@@ -45,12 +74,17 @@ class Entry:
         return self.metrics[self.metric].value
 
     @property
+    def over_floor(self) -> float | None:
+        """The leading metric minus that of the best floor."""
+        return None if self.floor is None else self.lead - self.floor.value
+
+    @property
     def over_published(self) -> float | None:
         """The leading metric minus the published number."""
         return None if self.published is None else self.lead - self.published.value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """One checkpoint in one protocol, with its entries by task.
 
@@ -60,8 +94,7 @@ class Row:
         is_floor: whether nothing was learnt in it.
         entries: by task and version.
         mean: of the leading metrics over the tasks that count; none unless every one of them is there.
-        mean_rank: over the same tasks, among the checkpoints that have all of them.
-        rank: in its protocol, by the mean, or by the only task; the same number on ties, none without that value.
+        ranks: in its protocol, by the mean, or by the only task; none without that value.
     """
 
     protocol: str
@@ -69,8 +102,7 @@ class Row:
     is_floor: bool
     entries: dict[str, Entry]
     mean: float | None = None
-    mean_rank: float | None = None
-    rank: int | None = None
+    ranks: Ranks | None = None
 
     @property
     def seeds(self) -> tuple[int, int]:
@@ -103,14 +135,16 @@ class Standings:
     Attributes:
         tasks: by name and version, headline tasks first.
         metrics: what is shown of each task, the leading one first.
-        counted: tasks that the mean is over.
+        counted: tasks that the mean is over, by protocol.
+        untested: runs that take part in no paired test, since their files are of a version without replicates.
         rows: by protocol, best first.
         apart: published numbers of these checkpoints that compare with nothing here.
     """
 
     tasks: dict[str, TaskRecord]
     metrics: dict[str, tuple[str, ...]]
-    counted: tuple[str, ...]
+    counted: dict[str, tuple[str, ...]]
+    untested: int
     rows: tuple[Row, ...]
     apart: tuple[Apart, ...]
 
@@ -122,17 +156,18 @@ class Standings:
 
     def frame(self) -> pd.DataFrame:
         """One record for each row, as in `leaderboard.csv`: fractions, and nothing where there is nothing."""
-        columns = dict.fromkeys(("rank", *(f"{task}.seeds" for task in self.tasks)), "Int64")
+        whole = (f"{task}.{column}" for task in self.tasks for column in ("rank_first", "rank_last", "seeds", "filled"))
+        columns = dict.fromkeys(("rank_first", "rank_last", *whole), "Int64")
         return pd.DataFrame([self._record(row) for row in self.rows]).astype(columns)
 
     def _record(self, row: Row) -> dict[str, object]:
         record: dict[str, object] = {
-            "rank": row.rank,
+            "rank_first": row.ranks and row.ranks[0],
+            "rank_last": row.ranks and row.ranks[1],
             "protocol": row.protocol,
             "checkpoint": row.checkpoint,
             "seeds": row.seeds[0],
             "mean": row.mean,
-            "mean_rank": row.mean_rank,
         }
         for task, (lead, *others) in self.metrics.items():
             entry = row.entries.get(task)
@@ -141,9 +176,14 @@ class Standings:
                 f"{task}.{lead}": main and main.value,
                 f"{task}.{lead}_low": main and main.low,
                 f"{task}.{lead}_high": main and main.high,
+                f"{task}.{lead}_std": entry and entry.deviation,
                 **{f"{task}.{name}": entry and entry.metrics[name].value for name in others},
+                f"{task}.rank_first": entry and entry.ranks and entry.ranks[0],
+                f"{task}.rank_last": entry and entry.ranks and entry.ranks[1],
                 f"{task}.seeds": entry and entry.seeds,
+                f"{task}.filled": entry and len(entry.filled),
                 f"{task}.over_floor": entry and entry.over_floor,
+                f"{task}.floor": entry and entry.floor and entry.floor.checkpoint,
             }
             if self.has_published(task):
                 number = entry.published if entry else None
@@ -180,23 +220,24 @@ def standings(
     """
     require_one_split(results)
     shown = _shown(results, metrics)
-    headline = _headline()
-    counts = headline if counted is None else tuple(counted)
+    headline = {f"{task.name}-v{task.version}": task.kind for task in catalogue.tasks().values() if task.headline}
     tasks = {result.spec.task_slug: result.spec.task for result in results}
+    kinds = headline if counted is None else {task: tasks[task].kind for task in counted}
     order = sorted(shown, key=lambda task: (task not in headline, task))
     rows = [_beside(row, published) for row in _over_floors(_rows(results, shown))]
+    counts = {
+        row.protocol: tuple(task for task, kind in kinds.items() if is_for(row.protocol.rpartition("-v")[0], kind))
+        for row in rows
+    }
     ranked = _ranked(rows, order, counts)
     return Standings(
         tasks={task: tasks[task] for task in order},
         metrics={task: shown[task] for task in order},
         counted=counts,
+        untested=sum(result.resampled is None for result in results),
         rows=ranked,
         apart=_apart(ranked, published),
     )
-
-
-def _headline() -> tuple[str, ...]:
-    return tuple(f"{task.name}-v{task.version}" for task in catalogue.tasks().values() if task.headline)
 
 
 def _shown(results: Sequence[RunResult], wanted: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -239,8 +280,30 @@ def _rows(results: Sequence[RunResult], shown: dict[str, tuple[str, ...]]) -> li
 
 
 def _entry(runs: Sequence[RunResult], metrics: Sequence[str]) -> Entry:
-    means = {name: _mean([run.metrics["test"][name] for run in runs]) for name in metrics}
-    return Entry(task=runs[0].spec.task, metrics=means, seeds=len(runs))
+    different = distinct(runs)
+    means = {name: _mean([run.metrics["test"][name] for run in different]) for name in metrics}
+    values = [run.metrics["test"][metrics[0]].value for run in different]
+    return Entry(
+        task=runs[0].spec.task,
+        metrics=means,
+        seeds=len(different),
+        deviation=stdev(values) if len(values) > 1 else None,
+        score=_score(different, metrics[0]),
+        filled=runs[0].spec.inputs.filled,
+    )
+
+
+def _score(runs: Sequence[RunResult], metric: str) -> Score:
+    """What a leading metric is ranked by: replicates are kept of the main metric alone."""
+    values = [run.metrics["test"][metric].value for run in runs]
+    kept = [run.resampled for run in runs if run.resampled]
+    tested = len(kept) == len(runs) and metric == runs[0].main_metric
+    return Score(
+        value=fmean(values),
+        replicates=(np.mean([one.values for one in kept], axis=0) if tested else None,),
+        units=(kept[0].units if tested else 1,),
+        spread=of_seeds(values) if len(values) > 1 else None,
+    )
 
 
 def _mean(values: Sequence[MetricValue]) -> MetricValue:
@@ -252,21 +315,22 @@ def _mean(values: Sequence[MetricValue]) -> MetricValue:
 
 
 def _over_floors(rows: Sequence[Row]) -> list[Row]:
-    floors: dict[tuple[str, str], float] = {}
+    floors: dict[tuple[str, str], Floor] = {}
     for row in rows:
-        if row.is_floor:
-            for task, entry in row.entries.items():
-                floors[row.protocol, task] = max(entry.lead, floors.get((row.protocol, task), 0.0))
+        for task, entry in row.entries.items() if row.is_floor else ():
+            floor = Floor(row.checkpoint, entry.lead, entry.seeds, entry.deviation)
+            best = floors.setdefault((row.protocol, task), floor)
+            if floor.value > best.value:
+                floors[row.protocol, task] = floor
     return [
         row
         if row.is_floor
-        else replace(row, entries={task: _over(e, floors.get((row.protocol, task))) for task, e in row.entries.items()})
+        else replace(
+            row,
+            entries={task: replace(e, floor=floors.get((row.protocol, task))) for task, e in row.entries.items()},
+        )
         for row in rows
     ]
-
-
-def _over(entry: Entry, floor: float | None) -> Entry:
-    return entry if floor is None else replace(entry, over_floor=entry.lead - floor)
 
 
 def _beside(row: Row, published: Sequence[PublishedNumber]) -> Row:
@@ -303,44 +367,62 @@ def _dataset(task: str) -> str:
     return task.partition("-")[0]
 
 
-def _ranked(rows: Sequence[Row], tasks: Sequence[str], counted: Sequence[str]) -> tuple[Row, ...]:
+def _ranked(rows: Sequence[Row], tasks: Sequence[str], counted: Mapping[str, Sequence[str]]) -> tuple[Row, ...]:
     """Rows in their order, with means and ranks."""
-    scored = []
+    ranked = []
     for protocol in sorted({row.protocol for row in rows}):
-        members = _with_means([row for row in rows if row.protocol == protocol], counted)
-        scores = {row.checkpoint: _score(row, tasks) for row in members}
-        known = [score for score in scores.values() if score is not None]
-        for row in members:
-            score = scores[row.checkpoint]
-            rank = None if score is None else 1 + sum(other > score for other in known)
-            scored.append(replace(row, rank=rank))
-    return tuple(sorted(scored, key=lambda row: _order(row, tasks)))
+        members = [row for row in rows if row.protocol == protocol]
+        for task in tasks:
+            members = _ranked_on(task, members)
+        members = _ranked_over(counted[protocol], members)
+        if len(tasks) == 1:
+            members = [replace(row, ranks=row.entries[tasks[0]].ranks) for row in members]
+        ranked += members
+    return tuple(sorted(ranked, key=lambda row: _order(row, tasks)))
 
 
-def _with_means(rows: Sequence[Row], counted: Sequence[str]) -> list[Row]:
-    complete = [row for row in rows if counted and all(task in row.entries for task in counted)]
+def _ranked_on(task: str, rows: Sequence[Row]) -> list[Row]:
+    """Rows with ranks on a task."""
+    entries = {row: row.entries[task] for row in rows if task in row.entries}
+    if not any(_is_ranked(entry) for entry in entries.values()):
+        return list(rows)
+    ranks = dict(zip(entries, rank_ranges([entry.score for entry in entries.values()]), strict=True))
     return [
-        replace(
-            row,
-            mean=fmean(row.entries[task].lead for task in counted),
-            mean_rank=fmean(_place(row, complete, task) for task in counted),
-        )
-        if row in complete
-        else row
+        replace(row, entries=row.entries | {task: replace(entries[row], ranks=ranks[row])}) if row in entries else row
         for row in rows
     ]
 
 
-def _place(row: Row, rows: Sequence[Row], task: str) -> float:
-    """Its rank among rows on a task; those that tie share the mean of their ranks."""
-    own, values = row.entries[task].lead, [other.entries[task].lead for other in rows]
-    return sum(value > own for value in values) + (1 + sum(value == own for value in values)) / 2
+def _is_ranked(entry: Entry) -> bool:
+    """Whether the leading metric is the one that results keep replicates of."""
+    return entry.metric == MAIN_METRIC[entry.task.kind]
 
 
-def _score(row: Row, tasks: Sequence[str]) -> float | None:
-    return row.entries[tasks[0]].lead if len(tasks) == 1 else row.mean
+def _ranked_over(tasks: Sequence[str], rows: Sequence[Row]) -> list[Row]:
+    """Rows with means, and ranks by them, over tasks; rows that lack one of these have neither."""
+    complete = [row for row in rows if tasks and all(task in row.entries for task in tasks)]
+    scores = [_joined([row.entries[task].score for task in tasks]) for row in complete]
+    ranks = dict(zip(complete, rank_ranges(scores) if scores else (), strict=True))
+    ranked = all(_is_ranked(row.entries[task]) for row in complete for task in tasks)
+    return [
+        replace(row, mean=score.value, ranks=ranks[row] if ranked else None)
+        for row, score in zip(complete, scores, strict=True)
+    ] + [row for row in rows if row not in ranks]
+
+
+def _joined(scores: Sequence[Score]) -> Score:
+    """The mean of scores on several tasks."""
+    spreads = [score.spread for score in scores if score.spread]
+    variance = sum(float(spread.value) for spread in spreads) / len(scores) ** 2
+    freedom = min((float(spread.freedom) for spread in spreads), default=1.0)
+    return Score(
+        value=fmean(score.value for score in scores),
+        replicates=tuple(one for score in scores for one in score.replicates),
+        units=tuple(one for score in scores for one in score.units),
+        spread=Variance(variance, freedom) if spreads else None,
+    )
 
 
 def _order(row: Row, tasks: Sequence[str]) -> tuple[object, ...]:
     leads = tuple(-row.entries[task].lead if task in row.entries else 1.0 for task in tasks)
-    return row.protocol, row.rank is None, row.rank or 0, leads, row.checkpoint
+    return row.protocol, row.mean is None, -(row.mean or 0.0), leads, row.checkpoint

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ssl4eo_bench.results.files import RunResult, generating, read_results
-from ssl4eo_bench.results.generated import csv_text, entering, mark, require_one_split, write_generated
+from ssl4eo_bench.results.generated import csv_text, distinct, entering, mark, require_one_split, write_generated
 from ssl4eo_bench.spec.tasks import MAIN_METRIC
 
 STARTS = ("checkpoint,seed,", "checkpoint,fraction,seeds,")
@@ -57,10 +57,14 @@ def _table(results: Sequence[RunResult]) -> pd.DataFrame:
 
 def _summary(results: Sequence[RunResult]) -> pd.DataFrame:
     """One row for each checkpoint and fraction: mean and sample standard deviation over seeds of every test metric."""
+    members: dict[tuple[str, float], list[RunResult]] = {}
+    for result in results:
+        members.setdefault((result.spec.checkpoint.name, _fraction(result)), []).append(result)
     records = [
-        {"checkpoint": result.spec.checkpoint.name, "fraction": _fraction(result)}
+        {"checkpoint": name, "fraction": fraction}
         | {metric: result.metrics["test"][metric].value for metric in _test_metrics(result)}
-        for result in results
+        for (name, fraction), runs in members.items()
+        for result in distinct(runs)
     ]
     groups = pd.DataFrame(records).groupby(["checkpoint", "fraction"], sort=True)
     columns: dict[str, pd.Series[Any]] = {"seeds": groups.size()}

@@ -68,7 +68,7 @@ SECTION: Final = """\
 </tbody>
 </table>
 </div>
-</section>"""
+{note}</section>"""
 
 
 def markdown(standings: Standings) -> str:
@@ -78,6 +78,8 @@ def markdown(standings: Standings) -> str:
         head, *body = ("| " + " | ".join(map(_in_markdown, cells)) + " |" for cells in (panel.columns, *panel.rows))
         rule = "|" + "".join("---|" if column in panel.words else "---:|" for column in panel.columns)
         parts += [f"## {panel.title}\n", "\n".join((head, rule, *body)) + "\n"]
+        if panel.note:
+            parts.append(f"{panel.note}\n")
     if remarks := notes(standings):
         lines = [f"- {note.about}: {_in_markdown(note.number)}: {note.differences}" for note in remarks]
         parts += [f"## {NOTES}\n", "\n".join(lines) + "\n"]
@@ -116,7 +118,8 @@ def _section(panel: Panel, id_: str) -> str:
         _line(panel, row, lambda column: ("th", ' scope="row"') if column == "checkpoint" else ("td", ""))
         for row in panel.rows
     )
-    return SECTION.format(id=id_, title=escape(panel.title), head=head, body="\n".join(body))
+    note = f"<p>{escape(panel.note)}</p>\n" if panel.note else ""
+    return SECTION.format(id=id_, title=escape(panel.title), head=head, body="\n".join(body), note=note)
 
 
 def _line(panel: Panel, cells: Sequence[Cell], tag_of: Callable[[str], tuple[str, str]]) -> str:

@@ -51,13 +51,13 @@ class Checkpoint(Frozen):
         name: `architecture.tag`, unique in the catalogue.
         arch: timm architecture, or `bandstats` for the statistics of the raw pixels.
         weights: where the weights come from; none for `bandstats`.
-        bands: wanted bands in the order of the input channels, or `task` for the bands of the task.
+        bands: wanted bands in the order of the input channels; or `task` for those that the task has, which random
+            weights and `bandstats` can take.
         image_size: side of the square input in pixels, or `native` for no resizing.
         scaling: how pixels are scaled before they enter.
         feature: which of the backbone's outputs is the feature.
         resize_pos_embed: resize the position embeddings of the weights to those of `image_size`.
-        precision: of the network's convolutions and matrix products; none for what the device is made for, which is
-            bfloat16 on GPUs and float32 on processors.
+        precision: of the network's convolutions and matrix products, on every device.
         pretraining: origin of the weights.
         licence: of the weights.
         citation: of the weights.
@@ -71,7 +71,7 @@ class Checkpoint(Frozen):
     scaling: Scaling
     feature: Feature = "pooled"
     resize_pos_embed: Literal[True] | None = None
-    precision: Precision | None = None
+    precision: Precision = "float32"
     pretraining: Pretraining | None = None
     licence: str = ""
     citation: str = ""
@@ -100,10 +100,12 @@ class Checkpoint(Frozen):
     def _bandstats_is_special(self) -> "Checkpoint":
         if self.arch == "bandstats":
             special = self.image_size == "native" and isinstance(self.scaling, Raw)
-            if self.weights or self.precision or not special:
+            if self.weights or self.precision != "float32" or not special:
                 raise ValueError("bandstats has no weights, no precision, `image_size: native`, `scaling: {raw: true}`")
         elif not self.weights or self.image_size == "native":
             raise ValueError("a backbone needs `weights` and an `image_size` in pixels")
+        elif self.bands == "task" and not self.is_random:
+            raise ValueError("weights were trained on certain bands; list them instead of `bands: task`")
         return self
 
     @model_validator(mode="after")
@@ -132,8 +134,12 @@ class Checkpoint(Frozen):
             "scaling": self.scaling.model_dump(),
             "feature": self.feature,
         }
-        changes = {"resize_pos_embed": self.resize_pos_embed, "precision": self.precision}
-        return identity | {name: value for name, value in changes.items() if value}
+        # What is usual stays out, so that digests of earlier versions are those of today.
+        if self.resize_pos_embed:
+            identity["resize_pos_embed"] = True
+        if self.precision != "float32":
+            identity["precision"] = self.precision
+        return identity
 
     def at_size(self, image_size: int, *, resize_pos_embed: bool = False) -> "Checkpoint":
         """The same checkpoint at another input size; `@size` in its name keeps its results apart.
@@ -156,6 +162,10 @@ class Checkpoint(Frozen):
             return Checkpoint.model_validate(changed)
         except ValidationError as error:
             raise SpecError(f"--image-size {image_size} cannot be: {first_fault(error)}.") from None
+
+    def seeing(self, bands: tuple[str, ...]) -> "Checkpoint":
+        """The same checkpoint with the bands of its input channels, where it takes those of the task."""
+        return self.model_copy(update={"bands": bands}) if self.bands == "task" else self
 
     def at_precision(self, precision: Precision) -> "Checkpoint":
         """The same checkpoint in another precision, kept apart by `@precision`; without a network there is none."""

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from ssl4eo_bench.errors import SpecError
-from ssl4eo_bench.spec.bands import Band, sensor_of
+from ssl4eo_bench.spec.bands import SENTINEL_2, Band, sensor_of
 from ssl4eo_bench.spec.canonical import Frozen
 from ssl4eo_bench.spec.checkpoints import Checkpoint
 from ssl4eo_bench.spec.scaling import ClippedZScore, Divide, Quantise, Raw, Stretch, ZScore
@@ -21,6 +21,10 @@ VALID_RANGE: dict[str, tuple[float | None, float | None]] = {
     "byte": (0.0, 255.0),
 }
 """What pixels of a unit can be. Bicubic resizing overshoots at edges; its result is clipped back to this range."""
+
+LARGEST_FILLED_SHARE = 0.25
+"""Of a backbone's channels, how many may be bands that the task lacks: B10 in BigEarthNet, B01, B09 and B10 of 13 in
+So2Sat. A backbone that sees less than that is hardly the one its name promises."""
 
 
 class DisplayStretch(Frozen):
@@ -53,6 +57,18 @@ class Channel(Frozen):
     post_gain: float = 1.0
     post_offset: float = 0.0
 
+    @property
+    def neutral(self) -> float:
+        """The stored value that becomes zero, or comes nearest to it: it stands for a pixel without a finite value."""
+        value = (_clipped(-self.post_offset / self.post_gain, self.clip) - self.offset) / self.gain
+        return _clipped(value, self.valid)
+
+
+def _clipped(value: float, bounds: tuple[float | None, float | None]) -> float:
+    low, high = bounds
+    value = value if low is None else max(value, low)
+    return value if high is None else min(value, high)
+
 
 class InputMapping(Frozen):
     """The whole way from a task's bands to a backbone's input tensor `[B, C, S, S]`.
@@ -73,12 +89,28 @@ class InputMapping(Frozen):
         return tuple(channel.source for channel in self.channels if channel.source)
 
     @property
+    def bands(self) -> tuple[str, ...]:
+        """What each channel stands for, also where the task lacks it."""
+        return tuple(channel.band for channel in self.channels)
+
+    @property
     def filled(self) -> tuple[str, ...]:
         """The bands the checkpoint wants and the task lacks: zero after scaling."""
         return tuple(channel.band for channel in self.channels if not channel.source)
 
+    @property
+    def is_mostly_there(self) -> bool:
+        """Whether no more channels are filled than an official run may have."""
+        return len(self.filled) <= LARGEST_FILLED_SHARE * len(self.channels)
 
-def map_inputs(bands: tuple[Band, ...], checkpoint: Checkpoint, display: DisplayStretch | None = None) -> InputMapping:
+
+def map_inputs(
+    bands: tuple[Band, ...],
+    checkpoint: Checkpoint,
+    display: DisplayStretch | None = None,
+    *,
+    fill_bands: bool = False,
+) -> InputMapping:
     """Map the bands of a task to the input of a checkpoint.
 
     A wanted band of the same sensor that the task lacks (B10 in BigEarthNet; B01, B09, B10 in So2Sat) is filled with
@@ -88,19 +120,30 @@ def map_inputs(bands: tuple[Band, ...], checkpoint: Checkpoint, display: Display
         bands: what the task's reader yields.
         checkpoint: whose bands and scaling are wanted.
         display: how the task's bytes were made, if it is in bytes and that is known.
+        fill_bands: fill more than a quarter of the channels.
 
     Raises:
-        SpecError: if the task has no band of the checkpoint's sensor, a unit has no conversion to the one that the
-            scaling is written in, or statistics miss a band.
+        SpecError: if the task has no band of the checkpoint's sensor, lacks more than a quarter of the channels, a unit
+            has no conversion to the one that the scaling is written in, or statistics miss a band.
     """
     given = {band.name: band for band in bands}
-    wanted = tuple(given) if checkpoint.bands == "task" else checkpoint.bands
+    wanted = checkpoint.bands
+    if wanted == "task":
+        every = isinstance(checkpoint.scaling, Raw)
+        wanted = tuple(name for name in given if every or sensor_of(name) == "Sentinel-2") or SENTINEL_2
     _refuse_other_sensors(wanted, given, checkpoint.name)
     channels = tuple(
         _channel(given[name], checkpoint, display) if name in given else Channel(band=name, source=None)
         for name in wanted
     )
-    return InputMapping(channels=channels, image_size=checkpoint.image_size)
+    mapping = InputMapping(channels=channels, image_size=checkpoint.image_size)
+    if not (mapping.is_mostly_there or fill_bands):
+        raise SpecError(
+            f"checkpoint {checkpoint.name!r} wants {len(channels)} bands, and the task lacks {len(mapping.filled)} of "
+            f"them ({', '.join(mapping.filled)}): more than a quarter; choose a checkpoint for {', '.join(given)}, or "
+            "fill them with zeros by --fill-bands, which keeps the result out of the official tables."
+        )
+    return mapping
 
 
 def _refuse_other_sensors(wanted: tuple[str, ...], given: dict[str, Band], checkpoint: str) -> None:

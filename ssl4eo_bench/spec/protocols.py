@@ -20,14 +20,17 @@ TILES_BATCH = 16
 
 
 class Linear(Frozen):
-    """Linear probing of frozen features, version 1.
+    """Linear probing of frozen features, version 2.
 
     Features are standardised with the mean and standard deviation of the training split. Logistic regression
     (softmax for multiclass, one sigmoid for each class for multilabel) with an L2 penalty on all weights but the
-    intercepts minimises `C · Σ loss + ½ ‖W‖²` over a grid of C, from strong to weak penalty. The C with the best main
-    metric on `val` is taken, the stronger penalty on ties, among the points up to the first one that leaves the best
-    `patience` points behind; points do not count until a head explains a tenth of the loss of the best constant
-    prediction.
+    intercepts minimises `C · Σ loss + ½ ‖W‖²` over a grid of C, from strong to weak penalty, up to the first point that
+    leaves the best main metric on `val` `patience` points behind. Only heads that explain a tenth of the training loss
+    of the best constant prediction count, unless none does. Of those within one standard error of the best main metric
+    on `val`, the one with the lowest loss on `val` is taken, the stronger penalty on ties: on a plateau the metric
+    tells nothing, and the loss tells which head is calibrated.
+
+    Version 1 took the best metric alone, and heads that explain nothing counted: with balanced classes these could win.
 
     For segmentation the samples are pixels: of each tile, `pixels` labelled ones, with dense features interpolated
     bilinearly between the places of the feature grid. Which ones is drawn by the tile's id.
@@ -42,7 +45,7 @@ class Linear(Frozen):
     """
 
     name: Literal["linear"] = "linear"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     c_min: float = 1e-6
     c_max: float = 1e5
     points: int = 45
@@ -61,12 +64,15 @@ class Linear(Frozen):
 
 
 class Knn(Frozen):
-    """Classification by the nearest training samples, version 2.
+    """Classification by the nearest training samples, version 3.
 
     The `k` training samples with the largest cosine similarity to a sample, found exactly, vote with the weight
-    `exp(similarity / temperature)`; the class's share of all weights is its score (Wu et al., CVPR 2018). For
-    multilabel every neighbour votes for each of its labels. Nothing is fitted and nothing chosen on `val`, but the
-    thresholds of multilabel tasks. Version 1 did not round scores: rounding errors ordered those that are equal.
+    `exp(similarity / temperature)`; the class's share of all weights is its score (Wu et al., CVPR 2018). Where several
+    samples are as near as the last neighbour, they share its place. For multilabel every neighbour votes for each of
+    its labels. Nothing is fitted and nothing chosen on `val`, but the thresholds of multilabel tasks.
+
+    Version 1 did not round scores: rounding errors ordered those that are equal. Version 2 lost the digits of features
+    that share a large offset, and let the order of the samples decide between neighbours that are equally near.
 
     Attributes:
         k: neighbours that vote.
@@ -74,7 +80,7 @@ class Knn(Frozen):
     """
 
     name: Literal["knn"] = "knn"
-    version: Literal[1, 2] = 2
+    version: Literal[1, 2, 3] = 3
     k: int = 20
     temperature: float = 0.07
 
@@ -90,15 +96,19 @@ class Knn(Frozen):
 
 
 class Finetune(Frozen):
-    """Training the whole network on, version 1.
+    """Training the whole network on, version 2.
 
-    The head starts from the linear probe on the frozen features (`linear`, version 1, on the same samples). AdamW with
-    a rate that falls from layer to layer towards the input, rises over the first epochs and falls as half a cosine;
+    The head starts from the linear probe on the frozen features (`linear`, version 2, on the same samples). AdamW with
+    a rate that falls from the head to the last block and from each block to the one before, rises over the first epochs
+    and falls as half a cosine; biases, norms, position embeddings and class tokens have no weight decay;
     images are cropped, flipped and turned by quarters at random; BatchNorm keeps its statistics. Every rate of the
     grid trains anew, until its epochs are done or `patience` of them have not improved on its best; the state after
     the epoch with the best main metric on `val` is taken, of all rates, the first on ties.
 
     For segmentation a decoder of random weights joins the linear head: its logits are added, and start at zero.
+
+    Version 1 started from version 1 of `linear`, gave the last block of some networks the rate of the head, and let
+    position embeddings, class tokens and tables of relative positions decay.
 
     Attributes:
         rates: learning rates of the head, ascending.
@@ -106,13 +116,13 @@ class Finetune(Frozen):
         warmup: epochs over which the rate rises.
         patience: epochs without improvement on `val` after which a rate is given up.
         batch: images of one step; what is left of an epoch is left out.
-        weight_decay: of weights; biases and norms have none.
+        weight_decay: of weights.
         layer_decay: factor from one layer to the next towards the input.
         smallest_crop: share of an image's area that a crop keeps at least.
     """
 
     name: Literal["finetune"] = "finetune"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
     epochs: int = 20
     warmup: int = 2
@@ -149,6 +159,15 @@ def require_protocol(name: str) -> None:
     """
     if name not in (*PROTOCOLS, *RECIPES):
         raise UnknownNameError("protocol", name, (*PROTOCOLS, *RECIPES))
+
+
+def is_for(name: str, kind: Kind) -> bool:
+    """Whether a protocol can be run on tasks of a kind."""
+    try:
+        PROTOCOLS[name].for_kind(kind)
+    except SpecError:
+        return False
+    return True
 
 
 def settings(name: str, task: Task, checkpoint: Checkpoint, *, drift: bool = False) -> ProtocolSettings:

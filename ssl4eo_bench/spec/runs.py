@@ -31,7 +31,7 @@ class RunSpec(Frozen):
         checkpoint: the whole entry.
         inputs: the mapping from the task's bands to the backbone's input.
         protocol: and its settings.
-        seed: of everything random: random weights, subsets and bootstrap resamples.
+        seed: of everything random: random weights, subsets, and the order and augmentation of training.
         fraction: of the training samples that may be used; none for all of them.
         sample: run on the embedded sample.
         partial: run on those official samples that were there.
@@ -66,9 +66,19 @@ class RunSpec(Frozen):
         )
 
     @property
+    def seed_matters(self) -> bool:
+        """Whether another seed can give another number: it draws weights, training samples, or the training."""
+        return self.checkpoint.is_random or self.fraction is not None or self.protocol.name not in ("linear", "knn")
+
+    @property
+    def bootstrap_seed(self) -> int:
+        """The seed of the resamples, one for all runs of a version of a task: so any two of them are paired."""
+        return int(digest(["bootstrap", self.task_slug])[:8], 16)
+
+    @property
     def is_official(self) -> bool:
-        """Whether it ran on the official splits, all of them."""
-        return not (self.sample or self.partial or self.limit)
+        """Whether it ran on the official splits, all of them, with the bands that the checkpoint wants."""
+        return not self.marks
 
     @property
     def task_slug(self) -> str:
@@ -93,6 +103,7 @@ class RunSpec(Frozen):
             *(("sample",) if self.sample else ()),
             *(("partial",) if self.partial else ()),
             *((f"limit{self.limit}",) if self.limit else ()),
+            *(() if self.inputs.is_mostly_there else ("filled-bands",)),
         )
 
     @property

@@ -107,7 +107,7 @@ class Sample(Frozen):
 class Clusters(Frozen):
     """Which samples are not independent of each other, as far as their ids tell.
 
-    Comparisons resample whole clusters; no metric depends on them.
+    Intervals and comparisons resample whole clusters; no metric depends on them.
 
     Attributes:
         what: they are, in the plural.
@@ -169,6 +169,17 @@ class Task(Frozen):
     def main_metric(self) -> str:
         """The metric that selection and ranking use."""
         return MAIN_METRIC[self.kind]
+
+    def units(self, ids: Sequence[str]) -> tuple[np.ndarray, str]:
+        """What a bootstrap draws: the number `[N]` of the unit each sample belongs to, and what units are.
+
+        Units are clusters where the task knows them and there is more than one, and samples otherwise.
+        """
+        if self.clusters:
+            numbers: np.ndarray = np.unique([self.clusters.of(id_) for id_ in ids], return_inverse=True)[1]
+            if numbers.max() > 0:
+                return numbers, self.clusters.what
+        return np.arange(len(ids)), "tiles" if self.kind == "segmentation" else "samples"
 
     def groups(self, bands: Sequence[str]) -> tuple[tuple[str, ...], ...]:
         """`bands` grouped by resolution, finest first, each group in the task's band order."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ssl4eo_bench.metrics.segmentation import rounded
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.spec.tasks import Groups
 
@@ -37,11 +36,11 @@ class Examples:
         places = np.linspace(0, len(ids) - 1, min(TILES_SHOWN, len(ids))).astype(int)
         return cls(job, [ids[place] for place in places])
 
-    def add(self, ids: Sequence[str], labels: np.ndarray, probabilities: np.ndarray) -> None:
-        """Keep what is wanted of scored tiles: labels `[N, S, S]` and class probabilities `[N, C, S, S]`."""
-        for id_, truth, scores in zip(ids, labels, probabilities, strict=True):
+    def add(self, ids: Sequence[str], labels: np.ndarray, scores: np.ndarray) -> None:
+        """Keep what is wanted of scored tiles: labels `[N, S, S]` and scores of the classes `[N, C, S, S]`."""
+        for id_, truth, of_tile in zip(ids, labels, scores, strict=True):
             if id_ in self.wanted:
-                self.maps[id_] = truth, rounded(scores).argmax(axis=0)
+                self.maps[id_] = truth, of_tile.argmax(axis=0)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Ids `[K]`, colour images `[K, H, W, 3]` uint8, truth and prediction `[K, S, S]` uint8."""
@@ -61,6 +60,7 @@ class Examples:
         names = [name for group in self.job.task.groups(bands) for name in group]
         planes = dict(zip(names, [plane for group in groups for plane in group[0]], strict=True))
         image = np.stack([planes[band].astype(np.float32) for band in bands], axis=-1)
-        low, high = np.percentile(image, PERCENTILES, axis=(0, 1))
-        stretched: np.ndarray = np.clip((image - low) / np.maximum(high - low, 1e-6), 0, 1)
+        image = np.where(np.isfinite(image), image, np.nan)
+        low, high = np.nanpercentile(image, PERCENTILES, axis=(0, 1))
+        stretched: np.ndarray = np.clip(np.nan_to_num((image - low) / np.maximum(high - low, 1e-6)), 0, 1)
         return (255 * stretched).astype(np.uint8)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from ssl4eo_bench.backbones.cache import FeatureKey, backbone_digest
 from ssl4eo_bench.backbones.sources import unpinned_sha256
+from ssl4eo_bench.metrics.evaluation import Bootstrap
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.spec.canonical import digest
@@ -109,6 +111,16 @@ def build_module(job: Job, groups: Groups, make: Callable[..., Module], cache_di
         cache_dir=cache_dir,
         note=progress.note,
     )
+
+
+def bootstrap_of(job: Job) -> Bootstrap:
+    """What is drawn for the intervals of a job's test metrics."""
+    return Bootstrap(job.spec.bootstrap_seed, job.task.units(job.samples["test"].ids)[0])
+
+
+def input_reader(job: Job, split: SplitName) -> Callable[[Sequence[str]], Groups]:
+    """What reads stored pixels of these ids of a split, for the inputs of a job."""
+    return partial(job.samples[split].source.read_inputs, inputs=job.spec.inputs)
 
 
 def feature_key(job: Job, split: SplitName, cache_dir: Path) -> FeatureKey:

@@ -14,7 +14,7 @@ import torch
 from ssl4eo_bench.backbones.cache import require_finite
 from ssl4eo_bench.backbones.dense import DenseFeatures, dense_module
 from ssl4eo_bench.backbones.features import BackboneFeatures, feature_module
-from ssl4eo_bench.backbones.runtime import Runner, TorchRunner, in_bfloat16, keep_float32, make_runner
+from ssl4eo_bench.backbones.runtime import Runner, TorchRunner, keep_float32, make_runner
 from ssl4eo_bench.backbones.weights import state_sha256
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.errors import SpecError
@@ -22,7 +22,7 @@ from ssl4eo_bench.metrics.evaluation import Evaluation, tune_thresholds
 from ssl4eo_bench.metrics.segmentation import confusion_matrix, mean_iou
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Progress, Silent
-from ssl4eo_bench.protocols.dense import label_probabilities
+from ssl4eo_bench.protocols.dense import label_scores
 from ssl4eo_bench.protocols.finetune import finetune_plan
 from ssl4eo_bench.protocols.linear import LinearProbe, main_metric, to_probabilities
 from ssl4eo_bench.protocols.probe import Probe
@@ -33,7 +33,7 @@ from ssl4eo_bench.protocols.tunable import Classifier, Logits, Tunable
 from ssl4eo_bench.protocols.tuned import Tuned
 from ssl4eo_bench.spec.protocols import Finetune
 from ssl4eo_bench.spec.tasks import IGNORED, Groups, SplitName
-from ssl4eo_bench.stages.extraction import batch_size, build_module
+from ssl4eo_bench.stages.extraction import batch_size, build_module, input_reader
 from ssl4eo_bench.stages.images import Images, Rows
 from ssl4eo_bench.stages.tiles import TILES, Score, Tiles, scored
 
@@ -82,7 +82,7 @@ class Tuning:
     @property
     def bfloat16(self) -> bool:
         """Whether the network is trained and run in it."""
-        return in_bfloat16(self.job.spec.checkpoint.precision, self.device)
+        return self.job.spec.checkpoint.precision == "bfloat16"
 
     def images(self, start: LinearProbe, train: Rows, val: Rows) -> tuple["TunedImages", Tuned, Rows]:
         """Train on labels of whole images.
@@ -145,7 +145,7 @@ class Tuning:
         samples, found = self.job.samples[split], []
         what = f"logits {self.job.spec.checkpoint.name}, tuned · {split}"
         with self.progress.stage(what, total=len(samples.ids), unit="images") as advance:
-            for groups in batches(samples.source, samples.ids, self.job.spec.inputs.sources, size=self._batch):
+            for groups in batches(input_reader(self.job, split), samples.ids, size=self._batch):
                 found.append(run(groups))
                 advance(len(found[-1]))
         return np.concatenate(found)
@@ -166,8 +166,7 @@ class Tuning:
 
     def example(self) -> Groups:
         """The first training sample."""
-        samples = self.job.samples["train"]
-        return samples.source.read(samples.ids[:1], self.job.spec.inputs.sources)
+        return input_reader(self.job, "train")(self.job.samples["train"].ids[:1])
 
     @property
     def _batch(self) -> int:
@@ -252,9 +251,9 @@ class TileCourse:
         """The mean intersection over union of all tiles of `val`."""
         classes = len(self.tuning.job.task.classes)
         confusion = np.zeros((classes, classes), dtype=np.int64)
-        for _, labels, probabilities in scored(self.tuning.job, "val", _scored_by(run)):
+        for _, labels, scores in scored(self.tuning.job, "val", _scored_by(run)):
             labelled = labels != IGNORED
-            confusion += confusion_matrix(labels[labelled], probabilities.argmax(axis=1)[labelled], classes)
+            confusion += confusion_matrix(labels[labelled], scores.argmax(axis=1)[labelled], classes)
         return float(mean_iou(confusion))
 
 
@@ -266,11 +265,10 @@ def _plan(job: Job) -> Plan:
 def _training(course: Course, model: Tunable, team: Team, progress: Progress) -> Training:
     """The training of a model on a course."""
     tuning, ids = course.tuning, course.ids
-    source, sources = tuning.job.samples["train"].source, tuning.job.spec.inputs.sources
     keep_float32()
 
     def read(rows: np.ndarray, size: int) -> Iterator[tuple[Groups, np.ndarray]]:
-        pixels = batches(source, [ids[row] for row in rows], sources, size=size)
+        pixels = batches(input_reader(tuning.job, "train"), [ids[row] for row in rows], size=size)
         for first, groups in zip(range(0, len(rows), size), pixels, strict=True):
             yield groups, course.targets(rows[first : first + size])
 
@@ -342,4 +340,4 @@ class TunedTiles(Tiles):
 
 
 def _scored_by(run: Runner) -> Score:
-    return lambda groups, side: label_probabilities(torch.from_numpy(run(groups)), side)
+    return lambda groups, side: label_scores(torch.from_numpy(run(groups)), side)

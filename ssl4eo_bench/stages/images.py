@@ -12,13 +12,20 @@ import torch
 from ssl4eo_bench.backbones.cache import CachedFeatures, FeatureCache
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.subsets import nested_subset
-from ssl4eo_bench.metrics.evaluation import Evaluation, evaluate_multiclass, evaluate_multilabel
+from ssl4eo_bench.metrics.evaluation import Bootstrap, Evaluation, evaluate_multiclass, evaluate_multilabel
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Advance, Progress
 from ssl4eo_bench.protocols.linear import LinearProbe
 from ssl4eo_bench.protocols.probe import Probe
 from ssl4eo_bench.spec.tasks import Groups, SplitName
-from ssl4eo_bench.stages.extraction import Computed, LazyBackbone, feature_key, threads
+from ssl4eo_bench.stages.extraction import (
+    Computed,
+    LazyBackbone,
+    bootstrap_of,
+    feature_key,
+    input_reader,
+    threads,
+)
 
 SKETCH = 12
 """Directions that the two principal ones are looked for in."""
@@ -79,7 +86,7 @@ class ImageScores:
 
     def evaluate(self, advance: Advance) -> Evaluation:
         """The metrics, with intervals."""
-        return _evaluate(self.job, self.probe, self.values, self._targets, seed=self.job.spec.seed, advance=advance)
+        return _evaluate(self.job, self.probe, self.values, self._targets, bootstrap_of(self.job), advance)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What paired comparisons need of each sample, and where it lies on a map of the features."""
@@ -141,10 +148,18 @@ def extract_features(
     samples = job.samples[split]
 
     def read(start: int, stop: int) -> Iterator[Groups]:
-        return batches(samples.source, samples.ids[start:stop], job.spec.inputs.sources, size=backbone.batch)
+        return batches(input_reader(job, split), samples.ids[start:stop], size=backbone.batch)
 
     key = feature_key(job, split, cache_dir)
-    return FeatureCache(cache_dir).get(key, backbone, read, progress, threads=threads(backbone.device))
+    return FeatureCache(cache_dir).get(
+        key,
+        backbone,
+        read,
+        progress,
+        threads=threads(backbone.device),
+        ids=samples.ids,
+        not_finite=samples.source.not_finite,
+    )
 
 
 def plane(features: np.ndarray) -> np.ndarray:
@@ -174,11 +189,10 @@ def _evaluate(
     probe: Probe,
     scores: np.ndarray,
     targets: np.ndarray,
-    *,
-    seed: int | None = None,
+    bootstrap: Bootstrap | None = None,
     advance: Advance = lambda _: None,
 ) -> Evaluation:
     names = job.task.classes
     if probe.thresholds is None:
-        return evaluate_multiclass(scores, targets, names, seed=seed, advance=advance)
-    return evaluate_multilabel(scores, targets, names, probe.thresholds, seed=seed, advance=advance)
+        return evaluate_multiclass(scores, targets, names, bootstrap=bootstrap, advance=advance)
+    return evaluate_multilabel(scores, targets, names, probe.thresholds, bootstrap=bootstrap, advance=advance)

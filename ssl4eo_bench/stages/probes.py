@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ssl4eo_bench import __version__
+from ssl4eo_bench.metrics.evaluation import Thresholds
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.protocols.linear import FIT_VERSION, LinearProbe, PathPoint, fit_linear
 from ssl4eo_bench.protocols.solver import Head
@@ -70,7 +71,8 @@ def _write(file: Path, probe: LinearProbe) -> None:
     about = {
         "head": {name: getattr(head, name) for name in ("C", "gradient", "iterations", "converged", "explained")},
         "path": [asdict(point) for point in probe.path],
-        "thresholds": None if probe.thresholds is None else probe.thresholds.tolist(),
+        "error": probe.error,
+        "thresholds": probe.thresholds and {"each": probe.thresholds.each.tolist(), "common": probe.thresholds.common},
         "warnings": probe.warnings,
     }
     tensors = {"weights": head.weights, "mean": standardisation.mean, "scale": standardisation.scale}
@@ -87,11 +89,13 @@ def _read(file: Path, kind: Kind, device: torch.device) -> LinearProbe | None:
             weights, mean, scale = (torch.from_numpy(stored[name]).to(device) for name in ("weights", "mean", "scale"))
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
+    thresholds = about["thresholds"]
     return LinearProbe(
         kind=kind,
         standardisation=Standardisation(mean, scale),
         head=Head(weights=weights, **about["head"]),
         path=tuple(PathPoint(**point) for point in about["path"]),
-        thresholds=None if about["thresholds"] is None else np.array(about["thresholds"]),
+        error=about["error"],
+        thresholds=thresholds and Thresholds(np.array(thresholds["each"]), thresholds["common"]),
         warnings=tuple(about["warnings"]),
     )

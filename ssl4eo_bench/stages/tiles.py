@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ssl4eo_bench.backbones.cache import FeatureCache, require_finite
 from ssl4eo_bench.backbones.dense import dense_module, interpolate
@@ -22,14 +23,14 @@ from ssl4eo_bench.metrics.evaluation import Evaluation
 from ssl4eo_bench.metrics.segmentation import SegmentationTally
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Advance, Progress
-from ssl4eo_bench.protocols.dense import DenseHead
+from ssl4eo_bench.protocols.dense import DenseHead, one_against_rest
 from ssl4eo_bench.protocols.linear import LinearProbe
 from ssl4eo_bench.protocols.probe import Probe
 from ssl4eo_bench.spec.protocols import linear_settings
 from ssl4eo_bench.spec.recipes import Recipe
 from ssl4eo_bench.spec.tasks import IGNORED, Groups, SplitName
 from ssl4eo_bench.stages.examples import Examples
-from ssl4eo_bench.stages.extraction import LazyBackbone, feature_key, threads
+from ssl4eo_bench.stages.extraction import LazyBackbone, bootstrap_of, feature_key, input_reader, threads
 from ssl4eo_bench.stages.images import Rows
 
 TILES = 8
@@ -37,7 +38,7 @@ TILES = 8
 
 
 Score = Callable[[Groups, int], np.ndarray]
-"""Gives class probabilities `[N, C, S, S]` of stored groups, for labels of side S."""
+"""Gives logits of each class against all others, `[N, C, S, S]`, of stored groups, for labels of side S."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class TileScores:
             raise DataError(
                 f"no pixel of the test tiles of task {self.job.task.name!r} has a label; fetch the label maps again."
             )
-        return self.tally.evaluate(self.job.task.classes, seed=self.job.spec.seed, advance=advance)
+        return self.tally.evaluate(self.job.task.classes, bootstrap=bootstrap_of(self.job), advance=advance)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What paired comparisons need of each tile, its confusion matrix `[N, C, C]`, and the examples."""
@@ -102,14 +103,22 @@ class Tiles:
 
         def read(start: int, stop: int) -> Iterator[tuple[Groups, np.ndarray]]:
             chunk = range(start, stop, TILES)
-            read_ahead = batches(samples.source, samples.ids[start:stop], self._job.spec.inputs.sources, size=TILES)
+            read_ahead = batches(input_reader(self._job, split), samples.ids[start:stop], size=TILES)
             for first, groups in zip(chunk, read_ahead, strict=True):
                 yield groups, places[first : min(first + TILES, stop)]
 
         key = feature_key(self._job, split, self._cache_dir).model_copy(
             update={"pixels": count, "places": hashlib.sha256(places.tobytes()).hexdigest()}
         )
-        found = self._cache.get(key, backbone, read, self._progress, threads=threads(self._devices[0]))
+        found = self._cache.get(
+            key,
+            backbone,
+            read,
+            self._progress,
+            threads=threads(self._devices[0]),
+            ids=samples.ids,
+            not_finite=samples.source.not_finite,
+        )
         labelled = labels.ravel() != IGNORED  # but for tiles without any
         if not labelled.any():
             raise DataError(
@@ -157,8 +166,10 @@ class Tiles:
 
     def evaluate_val(self, probe: Probe, rows: Rows) -> Evaluation:
         """The metrics on the chosen pixels of the validation split."""
+        assert isinstance(probe, LinearProbe)
         tally = SegmentationTally(len(self._job.task.classes))
-        tally.add(probe.probabilities(rows.features).T[None], rows.targets[None])
+        logits = torch.from_numpy(probe.head.logits(probe.standardisation, rows.features))
+        tally.add(one_against_rest(logits).numpy().T[None], rows.targets[None])
         return tally.evaluate(self._job.task.classes)
 
     def tune(self, probe: Probe, train: Rows, val: Rows) -> "tuple[Tiles, Probe, Rows]":
@@ -172,10 +183,10 @@ class Tiles:
         self, split: SplitName, score: Score, advance: Advance = lambda _: None, shown: "Examples | None" = None
     ) -> SegmentationTally:
         tally = SegmentationTally(len(self._job.task.classes))
-        for ids, labels, probabilities in scored(self._job, split, score):
-            tally.add(probabilities, labels)
+        for ids, labels, scores in scored(self._job, split, score):
+            tally.add(scores, labels)
             if shown:
-                shown.add(ids, labels, probabilities)
+                shown.add(ids, labels, scores)
             advance(len(labels))
         return tally
 
@@ -183,7 +194,7 @@ class Tiles:
         """Label maps by the head of a linear probe."""
         assert isinstance(probe, LinearProbe)
         head = DenseHead.of(probe)
-        return lambda groups, side: head.probabilities(self._backbone(groups), side)
+        return lambda groups, side: head.scores(self._backbone(groups), side)
 
     def _ran(self) -> tuple[str, str]:
         """What ran the network, and the sha256 of its weights."""
@@ -191,15 +202,15 @@ class Tiles:
 
 
 def scored(job: Job, split: SplitName, score: Score) -> Iterator[tuple[Sequence[str], np.ndarray, np.ndarray]]:
-    """The tiles of a split, batch by batch: ids, labels `[N, S, S]` and class probabilities `[N, C, S, S]`."""
+    """The tiles of a split, batch by batch: ids, labels `[N, S, S]` and scores `[N, C, S, S]`."""
     samples, spec = job.samples[split], job.spec
-    read_ahead = batches(samples.source, samples.ids, spec.inputs.sources, size=TILES)
+    read_ahead = batches(input_reader(job, split), samples.ids, size=TILES)
     for first, groups in zip(range(0, len(samples.ids), TILES), read_ahead, strict=True):
         ids = samples.ids[first : first + TILES]
         labels = samples.source.targets(ids)
-        probabilities = score(groups, labels.shape[-1])
-        require_finite(probabilities, spec.checkpoint.name, spec.task_slug)
-        yield ids, labels, probabilities
+        scores = score(groups, labels.shape[-1])
+        require_finite(scores, spec.checkpoint.name, spec.task_slug)
+        yield ids, labels, scores
 
 
 class _SampledBackbone:

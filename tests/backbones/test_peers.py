@@ -15,7 +15,7 @@ from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.bands import SENTINEL_2
 from ssl4eo_bench.spec.checkpoints import Checkpoint
 from ssl4eo_bench.spec.inputs import map_inputs
-from ssl4eo_bench.spec.tasks import Task
+from ssl4eo_bench.spec.tasks import Source, Task
 from tests.backbones.references import random_state
 
 models = pytest.importorskip("torchgeo.models")
@@ -37,7 +37,8 @@ def patches(
     task = catalogue.task(request.param)
     if task.name == "eurosat":
         samples = open_splits(task, real_data, partial=True)["train"]
-        source, ids = samples.source, list(samples.ids)
+        source: Source = samples.source
+        ids = list(samples.ids)
     else:
         archives = sorted((real_data / "bigearthnet").glob("BigEarthNet-S2*.tar.gz"))
         if not archives:

@@ -29,7 +29,7 @@ def mapping(wanted: list[str], scaling: dict[str, Any], size: int = 36) -> Input
         }
     )
     given = tuple(Band(name=band, unit="dn", resolution=RESOLUTION[band]) for group in GROUPS for band in group)
-    return map_inputs(given, checkpoint)
+    return map_inputs(given, checkpoint, fill_bands=True)
 
 
 def pixels(seed: int = 0) -> tuple[torch.Tensor, ...]:

@@ -27,7 +27,9 @@ def module_of(checkpoint: Checkpoint, unit: Any = "dn") -> torch.nn.Module:
     names = ("B02", "B03", "B04", "B08")
     bands = tuple(Band(name=name, unit=unit, resolution=10) for name in names)
     display = DisplayStretch(dn_range=(0.0, 2750.0), byte_range=(1.0, 255.0))
-    return feature_module(checkpoint, map_inputs(bands, checkpoint, display), [names], [(64, 64)], seed=0)
+    return feature_module(
+        checkpoint, map_inputs(bands, checkpoint, display, fill_bands=True), [names], [(64, 64)], seed=0
+    )
 
 
 def stored(count: int, dtype: type) -> Groups:

@@ -1,6 +1,7 @@
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -36,16 +37,20 @@ class Numbered(Fake):
 IDS = [str(number) for number in range(23)]
 
 
+def read_with(source: Numbered) -> Callable[[Sequence[str]], Groups]:
+    return partial(source.read, bands=["B04"])
+
+
 @pytest.mark.parametrize("size", [1, 4, 23, 100])
 def test_batches_come_in_order_and_hold_every_sample_once(size: int) -> None:
-    got = [groups[0].ravel() for groups in batches(Numbered(), IDS, ["B04"], size=size)]
+    got = [groups[0].ravel() for groups in batches(read_with(Numbered()), IDS, size=size)]
     assert [len(batch) for batch in got[:-1]] == [size] * (len(got) - 1)
     np.testing.assert_array_equal(np.concatenate(got), np.arange(23))
 
 
 def test_batches_are_read_ahead_on_threads_but_not_without_end() -> None:
     source = Numbered()
-    taken = batches(source, IDS, ["B04"], size=1, threads=3)
+    taken = batches(read_with(source), IDS, size=1, threads=3)
     next(taken)
     time.sleep(0.1)
     assert 2 <= source.most_open <= 3
@@ -54,7 +59,7 @@ def test_batches_are_read_ahead_on_threads_but_not_without_end() -> None:
 
 def test_a_damaged_sample_stops_with_its_error() -> None:
     with pytest.raises(DamagedFileError, match="17 is damaged"):
-        list(batches(Numbered(broken="17"), IDS, ["B04"], size=4))
+        list(batches(read_with(Numbered(broken="17")), IDS, size=4))
 
 
 def test_an_error_of_the_items_comes_after_what_was_before_it() -> None:

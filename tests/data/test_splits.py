@@ -29,7 +29,7 @@ class Fake:
         return np.zeros(len(ids), dtype=np.int64)
 
     def read(self, ids: Sequence[str], bands: Sequence[str]) -> Groups:
-        return (np.zeros((len(ids), len(bands), 2, 2), dtype=np.uint16),)
+        return (np.zeros((len(ids), len(bands), 64, 64), dtype=np.uint16),)
 
     def fingerprint(self, ids: Sequence[str]) -> str:
         return "-".join(ids)

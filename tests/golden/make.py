@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl4eo_bench import cli
-from ssl4eo_bench.metrics.evaluation import Estimate, evaluate_multiclass
+from ssl4eo_bench.metrics.evaluation import Bootstrap, Estimate, evaluate_multiclass
 from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.protocols.knn import fit_knn
 from ssl4eo_bench.protocols.linear import fit_linear
@@ -52,13 +52,13 @@ def extract(*splits: SplitName, folder: Path) -> Arrays:
 
 
 def measure(protocol: str, arrays: Arrays) -> dict[str, Estimate]:
-    """The test metrics of a protocol on these features, as a run with seed 0 has them."""
+    """The test metrics of a protocol on these features, with intervals."""
     classes = catalogue.task(TASK).classes
     train, val, test = (
         (arrays[split].astype(np.float32), arrays[f"{split}_targets"].astype(np.int64)) for split in SPLITS
     )
     scores = _fit(protocol, len(classes), train, val).probabilities(test[0])
-    return evaluate_multiclass(scores, test[1], classes, seed=0).metrics
+    return evaluate_multiclass(scores, test[1], classes, bootstrap=Bootstrap(0, np.arange(len(scores)))).metrics
 
 
 def _fit(protocol: str, classes: int, train: Rows, val: Rows) -> Probe:

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from ssl4eo_bench.metrics import evaluation
-from ssl4eo_bench.metrics.evaluation import evaluate_multiclass, evaluate_multilabel, reliability, tune_thresholds
+from ssl4eo_bench.metrics.evaluation import (
+    Bootstrap,
+    Thresholds,
+    evaluate_multiclass,
+    evaluate_multilabel,
+    reliability,
+    tune_thresholds,
+)
 from ssl4eo_bench.metrics.ranking import Ranking
 
 EXACT = 1e-9
@@ -24,6 +31,15 @@ def problems(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     indicators = (rng.random((samples, classes)) < draw(st.sampled_from([0.1, 0.5]))).astype(np.uint8)
     indicators[np.arange(classes), np.arange(classes)] = 1
     return scores, indicators, labels
+
+
+def halves(scores: np.ndarray) -> Thresholds:
+    return Thresholds(np.full(scores.shape[1], 0.5), 0.5)
+
+
+def single(samples: int, seed: int) -> Bootstrap:
+    """Single samples are drawn."""
+    return Bootstrap(seed, np.arange(samples))
 
 
 def names(scores: np.ndarray) -> tuple[str, ...]:
@@ -52,16 +68,20 @@ def test_multiclass_equals_scikit_learn(problem: tuple[np.ndarray, np.ndarray, n
 @given(problems())
 def test_multilabel_equals_scikit_learn(problem: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     scores, truth, _ = problem
-    thresholds = np.linspace(0.2, 0.8, scores.shape[1])
+    thresholds = Thresholds(np.linspace(0.2, 0.8, scores.shape[1]), 0.3)
     result = evaluate_multilabel(scores, truth, names(scores), thresholds)
     found = {name: metric.value for name, metric in result.metrics.items()}
     expected = {
         "micro_map": sk.average_precision_score(truth, scores, average="micro"),
         "macro_map": sk.average_precision_score(truth, scores, average="macro"),
     }
-    for suffix, predicted in (("", scores >= 0.5), ("_tuned", scores >= thresholds)):
-        for average in ("micro", "macro"):
-            expected[f"{average}_f1{suffix}"] = sk.f1_score(truth, predicted, average=average, zero_division=0)
+    for name, predicted in (
+        ("micro_f1", scores >= 0.5),
+        ("macro_f1", scores >= 0.5),
+        ("micro_f1_tuned", scores >= 0.3),
+        ("macro_f1_tuned", scores >= thresholds.each),
+    ):
+        expected[name] = sk.f1_score(truth, predicted, average=name[:5], zero_division=0)
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=EXACT)
     assert set(found) == {*expected, "ece"}
 
@@ -69,7 +89,7 @@ def test_multilabel_equals_scikit_learn(problem: tuple[np.ndarray, np.ndarray, n
 @given(problems())
 def test_class_values_equal_scikit_learn(problem: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     scores, truth, _ = problem
-    result = evaluate_multilabel(scores, truth, names(scores), np.full(scores.shape[1], 0.5))
+    result = evaluate_multilabel(scores, truth, names(scores), halves(scores))
     precision, recall, f1, support = sk.precision_recall_fscore_support(truth, scores >= 0.5, zero_division=0)
     ap = sk.average_precision_score(truth, scores, average=None)
     for number, values in enumerate(result.classes):
@@ -90,7 +110,7 @@ def test_the_order_of_samples_does_not_matter(
     assert shuffled.confusion == straight.confusion
     for name, metric in straight.metrics.items():
         assert shuffled.metrics[name].value == pytest.approx(metric.value, abs=1e-12), name
-    half = np.full(scores.shape[1], 0.5)
+    half = halves(scores)
     straight, shuffled = (evaluate_multilabel(scores[o], truth[o], names(scores), half) for o in (slice(None), order))
     for name, metric in straight.metrics.items():
         assert shuffled.metrics[name].value == pytest.approx(metric.value, abs=1e-12), name
@@ -101,7 +121,7 @@ def test_averaging_over_batches_would_give_another_number() -> None:
     rng = np.random.default_rng(0)
     truth = (rng.random((512, 19)) < 0.15).astype(np.uint8)
     scores = 1 / (1 + np.exp(-(rng.normal(size=truth.shape) + 1.5 * truth)))
-    whole = evaluate_multilabel(scores, truth, names(scores), np.full(19, 0.5)).metrics["micro_map"].value
+    whole = evaluate_multilabel(scores, truth, names(scores), halves(scores)).metrics["micro_map"].value
     by_batch = {
         size: np.mean(
             [
@@ -162,18 +182,58 @@ def test_bootstrap_intervals_are_those_of_resampled_and_resorted_data(
     problem: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     scores, truth, _ = problem
-    half = np.full(scores.shape[1], 0.5)
+    half = halves(scores)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "RESAMPLES", 40)
-        found = evaluate_multilabel(scores, truth, names(scores), half, seed=7).metrics
+        result = evaluate_multilabel(scores, truth, names(scores), half, bootstrap=single(len(scores), 7))
+        found = result.metrics
         draws = [row for block in evaluation.resamples(len(scores), 40, 7) for row in block.astype(int)]
     assert len(draws) == 40
     assert all(row.sum() == len(scores) for row in draws)
     resampled = [np.repeat(np.arange(len(scores)), row) for row in draws]
     slow = [evaluate_multilabel(scores[rows], truth[rows], names(scores), half).metrics for rows in resampled]
+    assert (found["ece"].low, found["ece"].high) == (None, None)
     for name, metric in found.items():
+        if name == "ece":
+            continue
         values = [one[name].value for one in slow]
-        assert (metric.low, metric.high) == pytest.approx(tuple(np.percentile(values, (2.5, 97.5))), abs=EXACT), name
+        assert result.replicates[name] == pytest.approx(values, abs=EXACT), name
+        low, high = np.percentile(values, (2.5, 97.5))
+        expected = min(low, metric.value), max(high, metric.value)
+        assert (metric.low, metric.high) == pytest.approx(expected, abs=EXACT), name
+
+
+def test_whole_clusters_are_drawn() -> None:
+    """Samples of one cluster count together, and two results of the same units have the same resamples."""
+    rng = np.random.default_rng(0)
+    units = rng.permutation(np.arange(60) % 6)
+    for weights in Bootstrap(3, units).weights():
+        for unit in range(6):
+            assert (weights[:, units == unit] == weights[:, units == unit][:, :1]).all()
+    labels = rng.integers(0, 2, 60)
+    scores = np.eye(2)[np.where(units < 3, labels, 1 - labels)]  # right in half of the places
+    places, samples = (
+        evaluate_multiclass(scores, labels, ("a", "b"), bootstrap=Bootstrap(3, of)).metrics["accuracy"]
+        for of in (units, np.arange(60))
+    )
+    assert None not in (places.low, places.high, samples.low, samples.high)
+    assert places.high - places.low > 2 * (samples.high - samples.low)  # type: ignore[operator]
+
+
+def test_two_results_of_one_bootstrap_are_paired() -> None:
+    """The difference of their replicates is the replicate of their difference."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 200)
+    right = rng.random(200) < 0.8
+    worse = right & (np.arange(200) % 20 > 0)
+    runs = [np.eye(2)[np.where(of, labels, 1 - labels)] for of in (right, worse)]
+    a, b = (
+        evaluate_multiclass(scores, labels, ("a", "b"), bootstrap=single(200, 5)).replicates["accuracy"]
+        for scores in runs
+    )
+    gain = (right.astype(float) - worse)[None]
+    expected = np.concatenate([(weights * gain).mean(axis=1) for weights in single(200, 5).weights()])
+    assert a - b == pytest.approx(expected, abs=EXACT)
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
@@ -183,7 +243,9 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
         labels = rng.integers(0, 2, 300)
         right = rng.random(300) < 0.8
         scores = np.eye(2)[np.where(right, labels, 1 - labels)]
-        accuracy = evaluate_multiclass(scores, labels, ("a", "b"), seed=repetition).metrics["accuracy"]
+        accuracy = evaluate_multiclass(scores, labels, ("a", "b"), bootstrap=single(300, repetition)).metrics[
+            "accuracy"
+        ]
         assert accuracy.low is not None
         assert accuracy.high is not None
         covered += accuracy.low <= 0.8 <= accuracy.high
@@ -194,7 +256,8 @@ def test_the_seed_decides_the_interval_and_not_the_value() -> None:
     rng = np.random.default_rng(0)
     scores, labels = rng.random((50, 3)), rng.integers(0, 3, 50)
     first, same, other = (
-        evaluate_multiclass(scores, labels, ("a", "b", "c"), seed=seed).metrics["macro_map"] for seed in (1, 1, 2)
+        evaluate_multiclass(scores, labels, ("a", "b", "c"), bootstrap=single(50, seed)).metrics["macro_map"]
+        for seed in (1, 1, 2)
     )
     assert first == same
     assert first.value == other.value
@@ -208,9 +271,36 @@ def test_tuned_thresholds_give_the_best_f1_of_all_thresholds(
     scores, truth, _ = problem
     thresholds = tune_thresholds(scores, truth)
     for number in range(scores.shape[1]):
-        tuned = sk.f1_score(truth[:, number], scores[:, number] >= thresholds[number])
+        tuned = sk.f1_score(truth[:, number], scores[:, number] >= thresholds.each[number])
         every = [sk.f1_score(truth[:, number], scores[:, number] >= t) for t in np.unique(scores[:, number])]
         assert tuned == pytest.approx(max(every), abs=EXACT)
+    common = sk.f1_score(truth, scores >= thresholds.common, average="micro")
+    every = [sk.f1_score(truth, scores >= t, average="micro") for t in np.unique(scores)]
+    assert common == pytest.approx(max(every), abs=EXACT)
+
+
+def test_a_hopeless_class_does_not_spoil_the_tuned_micro_f1() -> None:
+    """Its own best threshold predicts it everywhere; the micro-F1 at such thresholds fell from 0.80 to 0.65."""
+    rng = np.random.default_rng(0)
+    truth = (rng.random((4000, 4)) < [0.5, 0.4, 0.3, 0.01]).astype(np.uint8)
+    scores = np.clip(0.5 * rng.random(truth.shape) + 0.4 * truth, 0, 1)
+    scores[:, 3] = 0.05 * rng.random(4000)  # tells nothing
+    thresholds = tune_thresholds(scores, truth)
+    assert (scores[:, 3] >= thresholds.each[3]).mean() > 0.3
+    found = evaluate_multilabel(scores, truth, names(scores), thresholds).metrics
+    assert found["micro_f1_tuned"].value >= found["micro_f1"].value
+    spoilt = sk.f1_score(truth, scores >= thresholds.each, average="micro")
+    assert found["micro_f1_tuned"].value > spoilt + 0.1
+
+
+def test_the_calibration_error_of_calibrated_scores_has_no_interval_that_leaves_it_out() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.dirichlet(np.full(10, 0.15), 500)
+    labels = (scores.cumsum(1) > rng.random((500, 1))).argmax(1)
+    found = evaluate_multiclass(scores, labels, names(scores), bootstrap=single(500, 0)).metrics
+    assert (found["ece"].low, found["ece"].high) == (None, None)
+    for name, metric in found.items():
+        assert name == "ece" or metric.low <= metric.value <= metric.high, name  # type: ignore[operator]
 
 
 def test_scores_of_the_wrong_shape_or_with_nan_are_refused() -> None:
@@ -225,7 +315,7 @@ def test_the_weighted_gaps_of_the_reliability_diagram_add_up_to_the_calibration_
     problem: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     scores, indicators, labels = problem
-    half = np.full(scores.shape[1], 0.5)
+    half = halves(scores)
     for targets, evaluated in (
         (labels, evaluate_multiclass(scores, labels, names(scores))),
         (indicators, evaluate_multilabel(scores, indicators, names(scores), half)),

@@ -1,33 +1,40 @@
 """Levels and powers are counted on made-up data; the rest is worked by hand or the slow way."""
 
 from collections.abc import Callable
-from dataclasses import astuple
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
-from sklearn.metrics import average_precision_score
+from scipy.stats import binomtest, ttest_1samp, ttest_ind
 
-from ssl4eo_bench.metrics.evaluation import Metric, multiclass_metrics, multilabel_metrics, resamples
-from ssl4eo_bench.metrics.paired import holm, mcnemar, paired_bootstrap
+from ssl4eo_bench.metrics.evaluation import Bootstrap
+from ssl4eo_bench.metrics.paired import Variance, difference, holm, mcnemar, of_samples, of_seeds, p_values
 
-
-def share(right: np.ndarray) -> Metric:
-    """Accuracy of a model that is right `[N]` or wrong."""
-    return lambda weights: weights @ right.astype(float) / weights.sum(1)
+Made = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def p_values(right: Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Of 200 comparisons of made-up A and B, right or wrong on samples of clusters."""
+def replicates(right: np.ndarray, clusters: np.ndarray, seed: int) -> np.ndarray:
+    """The accuracy in resamples of a model that is right `[N]` or wrong."""
+    blocks = Bootstrap(seed, clusters).weights()
+    return np.concatenate([weights @ right.astype(float) / weights.sum(1) for weights in blocks])
+
+
+def compared(a: np.ndarray, b: np.ndarray, clusters: np.ndarray, seed: int) -> float:
+    drawn = replicates(a, clusters, seed) - replicates(b, clusters, seed)
+    return difference(a.mean() - b.mean(), [of_samples(drawn, int(clusters.max()) + 1)]).p
+
+
+def rejected(right: Callable[[np.random.Generator], Made], *, repetitions: int = 100) -> float:
+    """The share of comparisons of made-up A and B, right or wrong on samples of clusters, with p of at most 0.05."""
     rng = np.random.default_rng(0)
-    found = []
-    for repetition in range(200):
-        a, b, clusters = right(rng)
-        found.append(paired_bootstrap([share(a)], [share(b)], clusters, count=199, seed=repetition).p)
-    return np.array(found)
+    return float(np.mean([compared(*right(rng), seed) <= 0.05 for seed in range(repetitions)]))
 
 
-def independent(rng: np.random.Generator, better: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssl4eo_bench.metrics.evaluation.RESAMPLES", 300)
+
+
+def independent(rng: np.random.Generator, better: float) -> Made:
     """Two models that are right on much the same of 200 samples."""
     hard = rng.random(200)
     a, b = (hard + 0.3 * rng.random(200) < level for level in (0.9 + better, 0.9))
@@ -35,87 +42,72 @@ def independent(rng: np.random.Generator, better: float) -> tuple[np.ndarray, np
 
 
 def test_without_a_difference_one_in_twenty_is_found() -> None:
-    rejected = (p_values(lambda rng: independent(rng, 0.0)) <= 0.05).mean()
-    assert 0.01 <= rejected <= 0.09  # 0.05 ± 2.6 standard deviations
+    assert rejected(lambda rng: independent(rng, 0.0), repetitions=200) <= 0.09  # 0.05 + 2.6 standard deviations
 
 
 def test_a_clear_difference_is_found() -> None:
-    assert (p_values(lambda rng: independent(rng, 0.15)) <= 0.05).mean() > 0.95
+    assert rejected(lambda rng: independent(rng, 0.15)) > 0.95
 
 
-def clustered(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Two models of the same quality, each good in some of 60 places and bad in others."""
-    clusters = np.repeat(np.arange(60), 10)
-    a, b = (rng.random(600) < np.clip(0.7 + 0.2 * rng.normal(size=60), 0, 1)[clusters] for _ in range(2))
+def clustered(rng: np.random.Generator, places: int = 60) -> Made:
+    """Two models of the same quality, each good in some of these places and bad in others."""
+    clusters = np.repeat(np.arange(places), 10)
+    level = [np.clip(0.7 + 0.2 * rng.normal(size=places), 0, 1)[clusters] for _ in range(2)]
+    a, b = (rng.random(10 * places) < of for of in level)
     return a, b, clusters
 
 
 def test_samples_of_one_place_are_no_independent_evidence() -> None:
-    assert (p_values(clustered) <= 0.05).mean() <= 0.1
-    assert (p_values(lambda rng: (*clustered(rng)[:2], np.arange(600))) <= 0.05).mean() > 0.15
+    assert rejected(clustered) <= 0.1
+    assert rejected(lambda rng: (*clustered(rng)[:2], np.arange(600))) > 0.15
 
 
-def test_intervals_of_clusters_are_wider() -> None:
-    a, b, clusters = clustered(np.random.default_rng(0))
-    single, whole = (
-        paired_bootstrap([share(a)], [share(b)], units, count=500, seed=0) for units in (np.arange(600), clusters)
-    )
-    assert single.value == whole.value == a.mean() - b.mean()
-    assert whole.high - whole.low > 1.3 * (single.high - single.low)
+def test_few_places_are_allowed_for() -> None:
+    """Of five clusters, a normal distribution would find evidence three times as often as it says."""
+    assert rejected(lambda rng: clustered(rng, places=5), repetitions=300) <= 0.1
 
 
-def test_paired_intervals_are_narrower_than_those_of_either() -> None:
-    b = np.arange(200) < 140
-    a = np.arange(200) < 150  # right wherever B is
-    paired = paired_bootstrap([share(a)], [share(b)], np.arange(200), count=500, seed=0)
-    alone = np.concatenate([share(a)(weights) for weights in resamples(200, 500, 0)])
-    assert paired.low > 0
-    assert paired.high - paired.low < 0.6 * np.ptp(np.percentile(alone, (2.5, 97.5)))
-
-
-@pytest.mark.parametrize("clusters", [np.arange(40), np.arange(40) % 7])
-def test_it_is_what_resampling_and_resorting_gives(clusters: np.ndarray) -> None:
+def test_degrees_of_freedom_are_those_of_students_t() -> None:
+    """Seeds alone: the test is that of paired, or of Welch's, samples."""
     rng = np.random.default_rng(0)
-    labels = (rng.random((40, 3)) < 0.3).astype(np.uint8)
-    scores = [rng.integers(0, 6, (40, 3)) / 6 + 0.2 * labels for _ in range(2)]
-    a, b = (multilabel_metrics(of, labels, np.full(3, 0.5))["micro_map"] for of in scores)
-    found = paired_bootstrap([a], [b], clusters, count=50, seed=3)
-    differences = []
-    for block in resamples(clusters.max() + 1, 50, 3):
-        for row in block.astype(int):
-            drawn = np.repeat(np.arange(40), row[clusters])
-            ap = [average_precision_score(labels[drawn].ravel(), of[drawn].ravel()) for of in scores]
-            differences.append(ap[0] - ap[1])
-    assert len(differences) == 50
-    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(differences, (2.5, 97.5))), abs=1e-9)
-    not_better = sum(d <= 0 for d in differences) if found.value > 0 else sum(d >= 0 for d in differences)
-    assert found.p == pytest.approx(min(1.0, 2 * (1 + not_better) / 51))
-    assert found.a == pytest.approx(average_precision_score(labels.ravel(), scores[0].ravel()), abs=1e-9)
+    a, b = rng.normal(0.5, 0.1, 5), rng.normal(0.4, 0.3, 4)
+    paired = difference(float(a.mean()), [of_seeds(a.tolist())])
+    assert paired.p == pytest.approx(ttest_1samp(a, 0.0).pvalue)
+    assert (paired.low, paired.high) == pytest.approx(tuple(ttest_1samp(a, 0.0).confidence_interval()))
+    welch = difference(float(a.mean() - b.mean()), [of_seeds(a.tolist()), of_seeds(b.tolist())])
+    assert welch.p == pytest.approx(ttest_ind(a, b, equal_var=False).pvalue)
 
 
-def test_seeds_are_averaged_in_each_resample() -> None:
-    rng = np.random.default_rng(0)
-    rights = [rng.random(100) < 0.6 for _ in range(4)]
-    units = np.arange(100)
-    one = [share(right) for right in rights]
-    found = paired_bootstrap(one[:2], one[2:], units, count=60, seed=0)
-    mean = [share((rights[k] + rights[k + 1].astype(float)) / 2) for k in (0, 2)]  # accuracy is linear
-    expected = paired_bootstrap(mean[:1], mean[1:], units, count=60, seed=0)
-    assert astuple(found) == pytest.approx(astuple(expected), abs=1e-12)
+def test_the_spread_over_seeds_adds_to_that_of_the_samples() -> None:
+    samples, seeds = Variance(0.01**2, 999), Variance(0.02**2, 2)
+    alone, both = difference(0.03, [samples]), difference(0.03, [samples, seeds])
+    assert alone.p < 0.05 < both.p
+    assert both.high - both.low > 2 * (alone.high - alone.low)
 
 
-def test_p_is_of_the_difference_that_was_measured() -> None:
-    """Where all resamples turn it round, there is no evidence, of nothing."""
-    odd: Metric = lambda weights: np.where((weights == 1).all(1), 1.0, -1.0)  # noqa: E731
-    found = paired_bootstrap([odd], [lambda weights: np.zeros(len(weights))], np.arange(50), count=99, seed=0)
-    assert (found.value, found.low, found.high, found.p) == (1, -1, -1, 1)
+def test_small_p_values_are_told_apart() -> None:
+    """A share of 1,000 resamples could not be below 0.002, and a board of ten checkpoints has 45 comparisons."""
+    found = difference(0.1, [Variance(0.01**2, 5000)])
+    assert found.p < 1e-9
+    assert holm([found.p] * 45).max() < 0.05
 
 
 def test_equal_models_differ_nowhere() -> None:
-    scores = np.random.default_rng(0).random((50, 4))
-    metric = multiclass_metrics(scores, scores.argmax(1) // 2)["macro_map"]
-    found = paired_bootstrap([metric], [metric], np.arange(50), count=40, seed=0)
+    found = difference(0.0, [of_samples(np.zeros(100), 50)])
     assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
+    assert difference(0.1, [Variance(0.0, 9)]).p == 0
+
+
+def test_many_differences_are_judged_as_one_is() -> None:
+    rng = np.random.default_rng(0)
+    values, variances, freedoms = rng.normal(0, 0.01, 8), rng.uniform(0, 1e-4, (2, 8)), rng.integers(1, 50, (2, 8))
+    variances[:, 3] = 0
+    parts = [Variance(v, f) for v, f in zip(variances, freedoms, strict=True)]
+    one_by_one = [
+        difference(values[n], [Variance(v[n], f[n]) for v, f in zip(variances, freedoms, strict=True)]).p
+        for n in range(8)
+    ]
+    assert p_values(values, parts) == pytest.approx(one_by_one)
 
 
 @pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (5, 5), (0, 6), (1, 9), (30, 50), (700, 650), (12_000, 12_300)])
@@ -131,7 +123,7 @@ def test_mcnemar_by_hand() -> None:
 
 def test_holm_by_hand() -> None:
     # 4 · 0.01; 3 · 0.015 = 0.045; 2 · 0.02 = 0.04 is less than the one before; 1 · 0.4
-    assert holm([0.02, 0.4, 0.01, 0.015]) == pytest.approx([0.045, 0.4, 0.04, 0.045])
-    assert holm([0.6, 0.7]) == [1.0, 1.0]
-    assert holm([0.03]) == [0.03]
-    assert holm([]) == []
+    assert holm([0.02, 0.4, 0.01, 0.015]).tolist() == pytest.approx([0.045, 0.4, 0.04, 0.045])
+    assert holm([0.6, 0.7]).tolist() == [1.0, 1.0]
+    assert holm([0.03]).tolist() == [0.03]
+    assert holm([]).tolist() == []

@@ -1,6 +1,8 @@
+import zlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ssl4eo_bench.results.files import (
@@ -8,6 +10,7 @@ from ssl4eo_bench.results.files import (
     MetricValue,
     PathResult,
     Provenance,
+    Resampled,
     RunResult,
     Selection,
 )
@@ -20,7 +23,10 @@ from ssl4eo_bench.spec.tasks import Split
 
 @pytest.fixture
 def make_result() -> Callable[..., RunResult]:
-    """Makes a plausible result; keywords of the spec mark it, `accuracy` is its main test metric."""
+    """Makes a plausible result; keywords of the spec mark it, `accuracy` is its main test metric.
+
+    Its replicates move by 0.01 with the samples, as those of all results do, and by 0.005 on its own.
+    """
 
     def make(
         task: str = "eurosat",
@@ -47,13 +53,16 @@ def make_result() -> Callable[..., RunResult]:
         main = chosen.main_metric
         values = {main: accuracy, "micro_map": accuracy + 0.1, "macro_f1": accuracy - 0.01}
         metrics = {name: MetricValue(value=v, low=v - 0.02, high=v + 0.02) for name, v in values.items()}
+        shared, own = np.random.default_rng(0), np.random.default_rng(zlib.crc32(spec.digest.encode()))
+        replicates = accuracy + 0.01 * shared.normal(size=1000) + 0.005 * own.normal(size=1000)
         return RunResult(
-            schema_version=1,
+            schema_version=2,
             digest=spec.digest,
             spec=spec,
             counts={split: found.count for split, found in splits.items()},
             subset=None if spec.fraction is None else Split.of([f"id{n}" for n in range(round(100 * spec.fraction))]),
             metrics={"val": {main: MetricValue(value=0.1 + 0.2)}, "test": metrics},
+            resampled=Resampled.of(np.clip(replicates, 0, 1), splits["test"].count, "samples"),
             classes=tuple(ClassResult(name=name, support=1, precision=1 / 3, f1=0.1) for name in chosen.classes),
             selection=Selection(metric=main, C=0.01, path=(PathResult(C=0.01, val=0.3, gradient=1e-6, iterations=5),)),
             provenance=Provenance(

@@ -93,7 +93,7 @@ def test_a_clear_difference_is_evidence(desk: Desk) -> None:
     desk.images(A, 180)
     desk.images(B, 150)
     (found,) = desk.compare()
-    assert (found.task, found.setting, found.metric) == ("eurosat-v1", "linear-v1", "accuracy")
+    assert (found.task, found.setting, found.metric) == ("eurosat-v1", "linear-v2", "accuracy")
     assert (found.a, found.b, found.samples, found.clusters) == (0.9, 0.75, 200, None)
     assert found.difference == pytest.approx(0.15)
     assert 0 < found.low < 0.15 < found.high
@@ -187,26 +187,26 @@ def test_fractions_are_compared_on_their_own(desk: Desk) -> None:
     for checkpoint in (A, B):
         desk.images(checkpoint, 180)
         desk.images(checkpoint, 100, fraction=0.1)
-    assert {one.setting for one in desk.compare()} == {"linear-v1", "linear-v1, 0.1 of train"}
-    assert [one.setting for one in desk.compare(fractions=(0.1,))] == ["linear-v1, 0.1 of train"]
-    assert [one.setting for one in desk.compare(fractions=(1.0,))] == ["linear-v1"]
+    assert {one.setting for one in desk.compare()} == {"linear-v2", "linear-v2, 0.1 of train"}
+    assert [one.setting for one in desk.compare(fractions=(0.1,))] == ["linear-v2, 0.1 of train"]
+    assert [one.setting for one in desk.compare(fractions=(1.0,))] == ["linear-v2"]
 
 
 def test_marked_runs_are_compared_only_where_there_are_no_others(desk: Desk) -> None:
     for checkpoint in (A, B):
         desk.images(checkpoint, 180, limit=200)
-    assert [one.setting for one in desk.compare()] == ["linear-v1, limit200"]
+    assert [one.setting for one in desk.compare()] == ["linear-v2, limit200"]
     for checkpoint in (A, B):
         desk.images(checkpoint, 180)
-    assert [one.setting for one in desk.compare()] == ["linear-v1"]
+    assert [one.setting for one in desk.compare()] == ["linear-v2"]
 
 
 def test_single_results_may_differ_in_seed_and_fraction(desk: Desk) -> None:
     desk.images(A, 180)
     less = desk.images(A, 150, fraction=0.1, seed=1)
-    place = "eurosat-v1/linear-v1/resnet18.random/seed0"
+    place = "eurosat-v1/linear-v2/resnet18.random/seed0"
     (found,) = desk.compare(place, less.stem[:10])
-    assert (found.setting, found.seeds) == ("linear-v1 / linear-v1, 0.1 of train", ((0, 1),))
+    assert (found.setting, found.seeds) == ("linear-v2 / linear-v2, 0.1 of train", ((0, 1),))
     assert found.verdict == "A is better"
     assert "A and B are both runs/eurosat-v1" in desk.refusal(place, f"{place}.json")
     assert "resnet18.random is a checkpoint and the other is none" in desk.refusal(place, A)
@@ -248,11 +248,11 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(desk: Desk) -> None:
     assert desk.refusal(A, A) == "A and B are both resnet18.random; name two checkpoints, or two single results."
     assert "did you mean 'resnet18.random'?" in desk.refusal("resnet18.randm")
     assert "no result is called 'x'" in desk.refusal("x")
-    assert "A has eurosat-v1 linear-v1 (seed 0), B has eurosat-v1 linear-v1 (seed 1); run both" in desk.refusal()
+    assert "A has eurosat-v1 linear-v2 (seed 0), B has eurosat-v1 linear-v2 (seed 1); run both" in desk.refusal()
     desk.images(B, 150)
     assert "A has no run of what was asked for" in desk.refusal(tasks=("so2sat",))
     desk.patches(A, 0.1, SCENES)
-    places = "eurosat-v1/linear-v1/bandstats/seed0", "bigearthnet-v1/linear-v1/resnet18.random/seed0"
+    places = "eurosat-v1/linear-v2/bandstats/seed0", "bigearthnet-v1/linear-v2/resnet18.random/seed0"
     assert "A is on eurosat-v1 and B on bigearthnet-v1; only numbers on one version" in desk.refusal(*places)
 
 
@@ -267,7 +267,7 @@ def test_versions_of_a_task_do_not_compare(desk: Desk, make_result: Make) -> Non
     made = make_result("eurosat", B)
     spec = made.spec.model_copy(update={"task": made.spec.task.model_copy(update={"version": 2})})
     write_result(desk.results, made.model_copy(update={"spec": spec, "digest": spec.digest}))
-    assert "A has eurosat-v1 linear-v1 (seed 0), B has eurosat-v2 linear-v1 (seed 0); run both" in desk.refusal()
+    assert "A has eurosat-v1 linear-v2 (seed 0), B has eurosat-v2 linear-v2 (seed 0); run both" in desk.refusal()
 
 
 @pytest.mark.parametrize(

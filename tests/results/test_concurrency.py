@@ -31,7 +31,7 @@ def work(results: Path, prepared: Path, number: int) -> None:
 
 
 def place(number: int, seed: int) -> str:
-    return f"runs/eurosat-v1/linear-v1/mine{number}/seed{seed}.json"
+    return f"runs/eurosat-v1/linear-v2/mine{number}/seed{seed}.json"
 
 
 def test_ten_processes_lose_nothing(tmp_path: Path, make_result: Make) -> None:

@@ -22,7 +22,7 @@ Make = Callable[..., RunResult]
 def test_what_is_written_is_read_back_exactly(tmp_path: Path, make_result: Make) -> None:
     result = make_result(accuracy=1 / 3)
     file = write_result(tmp_path, result)
-    assert file == tmp_path / "runs/eurosat-v1/linear-v1/resnet18.random/seed0.json"
+    assert file == tmp_path / "runs/eurosat-v1/linear-v2/resnet18.random/seed0.json"
     assert read_result(file) == result
     raw = json.loads(file.read_text())
     assert raw["metrics"]["test"]["accuracy"]["value"] == 1 / 3  # a number, in full precision
@@ -133,7 +133,7 @@ def test_a_file_in_the_wrong_place_is_refused(tmp_path: Path, make_result: Make)
     file = write_result(tmp_path, make_result())
     moved = file.with_name("seed7.json")
     file.rename(moved)
-    with pytest.raises(ResultError, match=r"belongs at runs/eurosat-v1/linear-v1/resnet18.random/seed0.json"):
+    with pytest.raises(ResultError, match=r"belongs at runs/eurosat-v1/linear-v2/resnet18.random/seed0.json"):
         read_results(tmp_path)
 
 
@@ -143,8 +143,8 @@ def test_results_are_found_by_file_place_and_digest(tmp_path: Path, make_result:
     write_result(tmp_path, second)
     for name in (
         str(file),
-        "runs/eurosat-v1/linear-v1/resnet18.random/seed0.json",
-        "eurosat-v1/linear-v1/resnet18.random/seed0",
+        "runs/eurosat-v1/linear-v2/resnet18.random/seed0.json",
+        "eurosat-v1/linear-v2/resnet18.random/seed0",
         first.digest[:8],
     ):
         assert find_result(tmp_path, name) == first

@@ -20,12 +20,12 @@ def test_hugging_face_reads_every_metric(make_result: Make) -> None:
     name, read = model_index_to_eval_results(index["model-index"])
     assert name == "resnet18.random"
     assert [(one.dataset_type, one.metric_name, one.metric_type, one.metric_args) for one in read] == [
-        ("eurosat", "Accuracy, linear-v1, mean of 2 seeds", "accuracy", None),
-        ("eurosat", "Macro-F1, linear-v1, mean of 2 seeds", "f1", {"average": "macro"}),
-        ("eurosat", "Micro-mAP, linear-v1, mean of 2 seeds", "average_precision", {"average": "micro"}),
-        ("dfc2020", "mIoU, linear-v1", "mean_iou", None),
-        ("dfc2020", "Macro-F1, linear-v1", "f1", {"average": "macro"}),
-        ("dfc2020", "Micro-mAP, linear-v1", "average_precision", {"average": "micro"}),
+        ("eurosat", "Accuracy, linear-v2, mean of 2 seeds", "accuracy", None),
+        ("eurosat", "Macro-F1, linear-v2, mean of 2 seeds", "f1", {"average": "macro"}),
+        ("eurosat", "Micro-mAP, linear-v2, mean of 2 seeds", "average_precision", {"average": "micro"}),
+        ("dfc2020", "mIoU, linear-v2", "mean_iou", None),
+        ("dfc2020", "Macro-F1, linear-v2", "f1", {"average": "macro"}),
+        ("dfc2020", "Micro-mAP, linear-v2", "average_precision", {"average": "micro"}),
     ]
     first, *_, last = read
     assert first.metric_value == pytest.approx(0.55)
@@ -42,7 +42,7 @@ def test_runs_that_differ_in_more_than_the_seed_are_told_apart(make_result: Make
     text = model_index(runs)
     index = yaml.safe_load(text)
     names = [entry["metrics"][0]["name"] for entry in index["model-index"][0]["results"]]
-    assert names == ["Accuracy, linear-v1", "Accuracy, linear-v1, 10 % of the training samples", "Accuracy, knn-v2"]
+    assert names == ["Accuracy, linear-v2", "Accuracy, linear-v2, 10 % of the training samples", "Accuracy, knn-v3"]
     assert "source" not in index["model-index"][0]["results"][0]
     assert "&" not in text  # no references of YAML
 
@@ -70,7 +70,7 @@ def test_the_command_writes_a_file(tmp_path: Path, make_result: Make, command: C
     official, sample = make_result(), make_result(sample=True)
     for result in (official, sample):
         write_result(tmp_path, result)
-    place = "eurosat-v1/linear-v1/resnet18.random/seed0"
+    place = "eurosat-v1/linear-v2/resnet18.random/seed0"
     export = ("export", "--results", tmp_path, "--out", "index.yaml")
     assert command(*export, place, official.digest[:12]) == (0, "index.yaml\n", "")  # the same run, and once
     assert Path("index.yaml").read_text(encoding="utf-8") == model_index([official])

@@ -85,7 +85,7 @@ def results(tmp_path: Path, make_result: Make) -> Path:
 
 def test_the_page_says_what_is_in_it(results: Path) -> None:
     page = report(results)
-    assert "4 runs: 2 checkpoints on eurosat-v1 with linear-v1. The newest is of 2026-01-01 ." in page.text
+    assert "4 runs: 2 checkpoints on eurosat-v1 with linear-v2. The newest is of 2026-01-01 ." in page.text
     assert "55.00 53.00–57.00" in page.text  # the mean over two seeds
     assert "+21.67 over floor" in page.text
     assert "bandstats floor" in page.text
@@ -119,7 +119,7 @@ def test_figures_have_words_tables_captions_and_controls_labels(results: Path) -
     assert len(figures) == len(page.all("figure")) >= 3
     for svg in figures:
         assert svg["role"] == "img"
-        assert (svg["aria-label"] or "").startswith("eurosat-v1, linear-v1. ")
+        assert (svg["aria-label"] or "").startswith("eurosat-v1, linear-v2. ")
     assert len(page.all("caption")) == len(page.all("table"))
     assert len(page.all("input") + page.all("select")) == len(page.all("label"))
 
@@ -146,9 +146,9 @@ def test_the_same_results_give_the_same_bytes(results: Path, tmp_path: Path) -> 
 
     first, second = made("first"), made("second")
     assert first == second
-    assert {"r.html", "eurosat-v1.linear-v1.classes.png", "eurosat-v1.linear-v1.classes.pdf"} <= set(first)
+    assert {"r.html", "eurosat-v1.linear-v2.classes.png", "eurosat-v1.linear-v2.classes.pdf"} <= set(first)
     assert len(first) == 1 + 3 * first["r.html"].count(b"<figure>")
-    assert first["eurosat-v1.linear-v1.classes.svg"].startswith(b"<?xml")
+    assert first["eurosat-v1.linear-v2.classes.svg"].startswith(b"<?xml")
 
 
 def test_text_from_results_is_text(results: Path, make_result: Make) -> None:

@@ -129,7 +129,7 @@ def test_a_task_shows_its_rows_with_all_of_its_metrics(open_page: Callable[..., 
     assert "eurosat-v1" not in shown
     page.locator("#task").select_option("")
     assert heads.all_inner_texts() == main
-    page.locator("#protocol").select_option("linear-v1")
+    page.locator("#protocol").select_option("linear-v2")
     assert len(names(page)) == 3
 
 

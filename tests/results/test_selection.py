@@ -48,7 +48,7 @@ def test_runs_are_listed_by_what_was_asked_for(
 
     assert listed("--task", "eurosat") == [("resnet18.random", f, s) for f in (0.1, 1.0) for s in (0, 2, 10)]
     assert listed("--fraction", "0.1", "--seed", 2, 10) == [("resnet18.random", 0.1, 2), ("resnet18.random", 0.1, 10)]
-    assert listed("--protocol", "knn-v2") == listed("--checkpoint", "bandstats") == [("bandstats", 1.0, 0)]
+    assert listed("--protocol", "knn-v3") == listed("--checkpoint", "bandstats") == [("bandstats", 1.0, 0)]
     assert "marks" not in command(*runs)[1]  # all of them are official
     code, out, err = command(*runs, "--seed", 1, "--fraction", 0.1)
     assert (code, out) == (0, "")

@@ -7,7 +7,7 @@ from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results import standings as module
 from ssl4eo_bench.results.files import MetricValue, RunResult
 from ssl4eo_bench.results.published import PublishedNumber
-from ssl4eo_bench.results.standings import Row, Standings, standings
+from ssl4eo_bench.results.standings import Floor, Row, Standings, standings
 from ssl4eo_bench.spec import catalogue
 
 Make = Callable[..., RunResult]
@@ -21,7 +21,7 @@ def headline(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(module, "catalogue", SimpleNamespace(tasks=lambda: tasks))
 
 
-def row(board: Standings, checkpoint: str, protocol: str = "linear-v1") -> Row:
+def row(board: Standings, checkpoint: str, protocol: str = "linear-v2") -> Row:
     (found,) = (row for row in board.rows if (row.checkpoint, row.protocol) == (checkpoint, protocol))
     return found
 
@@ -70,11 +70,11 @@ def test_ranks_are_within_a_protocol_and_shared_on_ties(make_result: Make) -> No
             make_result(checkpoint=RANDOM18, accuracy=0.4, by="knn"),
         ]
     )
-    assert [(r.protocol, r.checkpoint, r.rank) for r in board.rows] == [
-        ("knn-v2", RANDOM18, 1),
-        ("linear-v1", RANDOM50, 1),
-        ("linear-v1", LITE0, 1),
-        ("linear-v1", RANDOM18, 3),
+    assert [(r.protocol, r.checkpoint, r.ranks) for r in board.rows] == [
+        ("knn-v3", RANDOM18, (1, 1)),
+        ("linear-v2", RANDOM50, (1, 2)),
+        ("linear-v2", LITE0, (1, 2)),
+        ("linear-v2", RANDOM18, (3, 3)),
     ]
 
 
@@ -90,12 +90,14 @@ def test_means_and_ranks_need_every_headline_task(make_result: Make, monkeypatch
             make_result("eurosat-rgb", RANDOM50, accuracy=0.89),  # and a variant is not in their place
         ]
     )
-    means = {r.checkpoint: (r.mean, r.mean_rank, r.rank) for r in board.rows}
+    means = {r.checkpoint: (r.mean, r.ranks) for r in board.rows}
     assert means == {
-        LITE0: (pytest.approx((0.9 + 0.2) / 2), 1.25, 1),
-        RANDOM18: (pytest.approx(0.35), 1.75, 2),  # ranks are among those that have all tasks; ties share theirs
-        RANDOM50: (None, None, None),
+        LITE0: (pytest.approx((0.9 + 0.2) / 2), (1, 1)),
+        RANDOM18: (pytest.approx(0.35), (2, 2)),  # ranks are among those that have all tasks
+        RANDOM50: (None, None),
     }
+    of_maps = {r.checkpoint: r.entries["dfc2020-v1"].ranks for r in board.rows if "dfc2020-v1" in r.entries}
+    assert of_maps == {LITE0: (1, 2), RANDOM18: (1, 2)}  # nothing tells them apart
     assert list(board.tasks) == ["dfc2020-v1", "eurosat-v1", "eurosat-rgb-v1"]
 
 
@@ -118,16 +120,68 @@ def test_the_floor_is_the_best_that_learnt_nothing_there(make_result: Make) -> N
     )
     entries = row(board, LITE0).entries
     assert entries["eurosat-v1"].over_floor == pytest.approx(0.3)
+    assert entries["eurosat-v1"].floor == Floor(RANDOM18, 0.5, seeds=1, deviation=None)
     assert entries["eurosat-rgb-v1"].over_floor is None  # no floor was run
-    assert row(board, LITE0, "knn-v2").entries["eurosat-v1"].over_floor == pytest.approx(-0.1)
+    assert row(board, LITE0, "knn-v3").entries["eurosat-v1"].over_floor == pytest.approx(-0.1)
     assert [r.checkpoint for r in board.rows if r.is_floor] == ["bandstats", RANDOM18, "bandstats"]
     assert row(board, "bandstats").entries["eurosat-v1"].over_floor is None
+
+
+def test_the_floor_says_how_far_it_moves_with_its_seed(make_result: Make) -> None:
+    floors = [make_result(checkpoint=RANDOM18, accuracy=0.5 + 0.01 * seed, seed=seed) for seed in range(3)]
+    board = standings([make_result(checkpoint=LITE0, accuracy=0.8), *floors])
+    floor = row(board, LITE0).entries["eurosat-v1"].floor
+    assert floor is not None
+    assert (floor.checkpoint, floor.seeds, floor.deviation) == (RANDOM18, 3, pytest.approx(0.01))
+    assert floor.value == pytest.approx(0.51)
+
+
+def test_seeds_that_cannot_differ_are_one_run(make_result: Make) -> None:
+    fixed = [make_result(checkpoint=LITE0, accuracy=0.8, seed=seed) for seed in range(3)]
+    drawn = [make_result(checkpoint=RANDOM18, accuracy=0.5, seed=seed) for seed in range(3)]
+    board = standings([*fixed, *drawn])
+    assert row(board, LITE0).entries["eurosat-v1"].seeds == 1
+    assert row(board, RANDOM18).entries["eurosat-v1"].seeds == 3
+
+
+def test_the_spread_over_seeds_counts_in_the_ranks(make_result: Make) -> None:
+    """Two random networks whose seeds differ by more than they do are not told apart."""
+    steady = [make_result(checkpoint=RANDOM18, accuracy=0.50, seed=seed) for seed in range(3)]
+    drifting = [make_result(checkpoint=RANDOM50, accuracy=0.57 + 0.1 * (seed - 1), seed=seed) for seed in range(3)]
+    assert {r.ranks for r in standings([steady[0], drifting[1]]).rows} == {(1, 1), (2, 2)}
+    assert {r.ranks for r in standings([*steady, *drifting]).rows} == {(1, 2)}
+
+
+def test_a_protocol_that_is_not_for_label_maps_has_a_mean_without_them(
+    make_result: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headline(monkeypatch, "eurosat", "dfc2020")
+    board = standings([make_result("eurosat", LITE0, accuracy=0.9, by=by) for by in ("knn", "linear")])
+    assert board.counted == {"knn-v3": ("eurosat-v1",), "linear-v2": ("eurosat-v1", "dfc2020-v1")}
+    assert row(board, LITE0, "knn-v3").mean == 0.9
+    assert row(board, LITE0, "linear-v2").mean is None
+
+
+def test_what_keeps_no_replicates_is_above_and_below_none(make_result: Make) -> None:
+    old = make_result(checkpoint=LITE0, accuracy=0.9).model_copy(update={"resampled": None})
+    others = [make_result(checkpoint=RANDOM18, accuracy=0.5), make_result(checkpoint=RANDOM50, accuracy=0.3)]
+    board = standings([old, *others])
+    assert board.untested == 1
+    assert [(r.checkpoint, r.ranks) for r in board.rows] == [(LITE0, (1, 3)), (RANDOM18, (1, 2)), (RANDOM50, (2, 3))]
+
+
+def test_filled_channels_are_marked(make_result: Make) -> None:
+    board = standings([make_result("so2sat", checkpoint="resnet50.ssl4eo_s12-moco_v2-s2l1c", by="knn")])
+    (entry,) = board.rows[0].entries.values()
+    assert entry.filled == ("B01", "B09", "B10")
+    assert board.frame()["so2sat-v1.filled"].tolist() == [3]
 
 
 def test_another_metric_can_lead(make_result: Make) -> None:
     results = [make_result(checkpoint=LITE0), make_result("dfc2020", checkpoint=LITE0)]
     board = standings(results, metrics=["macro_f1", "accuracy"])
     assert board.metrics == {"dfc2020-v1": ("macro_f1",), "eurosat-v1": ("macro_f1", "accuracy")}
+    assert [r.entries["eurosat-v1"].ranks for r in board.rows] == [None]  # replicates are of the main metric alone
     assert list(standings(results, metrics=["miou"]).tasks) == ["dfc2020-v1"]
     with pytest.raises(ResultError, match=r"no task of these results has the metric 'f2'; there are accuracy"):
         standings(results, metrics=["macro_f1", "f2"])
@@ -142,7 +196,7 @@ def test_published_numbers_stand_beside_what_they_compare_with(make_result: Make
     entry = row(board, LITE0).entries["eurosat-v1"]
     assert entry.published == best
     assert entry.over_published == pytest.approx(0.05)
-    assert row(board, LITE0, "knn-v2").entries["eurosat-v1"].published is None
+    assert row(board, LITE0, "knn-v3").entries["eurosat-v1"].published is None
     assert board.apart == ()
 
 

@@ -32,7 +32,7 @@ def results(tmp_path: Path, make_result: Make) -> Path:
 
 def test_tables_hold_every_run_in_full_precision(results: Path) -> None:
     generate(results)
-    table = rows(results / "tables" / "eurosat-v1.linear-v1.csv")
+    table = rows(results / "tables" / "eurosat-v1.linear-v2.csv")
     assert [(row["checkpoint"], row["seed"]) for row in table] == [
         ("bandstats", "0"),
         ("resnet18.random", "0"),
@@ -48,7 +48,7 @@ def test_tables_hold_every_run_in_full_precision(results: Path) -> None:
 def test_the_summary_holds_mean_and_deviation_over_seeds(results: Path, make_result: Make) -> None:
     write_result(results, make_result(checkpoint="resnet18.random", accuracy=0.2, fraction=0.1))
     generate(results)
-    summary = rows(results / "tables" / "eurosat-v1.linear-v1.summary.csv")
+    summary = rows(results / "tables" / "eurosat-v1.linear-v2.summary.csv")
     assert [(row["checkpoint"], row["fraction"], row["seeds"]) for row in summary] == [
         ("bandstats", "1.0", "1"),
         ("resnet18.random", "0.1", "1"),
@@ -64,7 +64,7 @@ def test_fractions_are_rows_of_the_table_and_not_on_the_leaderboard(results: Pat
     write_result(results, make_result(checkpoint="resnet18.random", accuracy=0.2, fraction=0.1))
     after = generate(results)
     assert after["leaderboard.csv"] == before["leaderboard.csv"]
-    table = rows(results / "tables" / "eurosat-v1.linear-v1.csv")
+    table = rows(results / "tables" / "eurosat-v1.linear-v2.csv")
     fractions = [(row["seed"], row["fraction"], row["train_samples"]) for row in table[1:]]
     assert fractions == [("0", "0.1", "10"), ("0", "1.0", "16200"), ("1", "1.0", "16200")]
 
@@ -78,7 +78,7 @@ def test_what_would_be_written_is_what_is_written(results: Path) -> None:
 def test_a_label_map_has_miou_first(results: Path, make_result: Make) -> None:
     write_result(results, make_result("dfc2020", checkpoint="bandstats", accuracy=0.25))
     generate(results)
-    (table,) = rows(results / "tables" / "dfc2020-v1.linear-v1.csv")
+    (table,) = rows(results / "tables" / "dfc2020-v1.linear-v2.csv")
     assert list(table)[4] == "miou"
 
 
@@ -96,8 +96,8 @@ def test_marked_runs_never_enter_official_tables(results: Path, make_result: Mak
     after = generate(results)
     assert {name: content for name, content in after.items() if ".sample." not in name} == before
     assert set(after) - set(before) == {
-        "eurosat-v1.linear-v1.sample.csv",
-        "eurosat-v1.linear-v1.summary.sample.csv",
+        "eurosat-v1.linear-v2.sample.csv",
+        "eurosat-v1.linear-v2.summary.sample.csv",
         "leaderboard.sample.csv",
         "leaderboard.sample.md",
     }
@@ -110,8 +110,8 @@ def test_tables_of_removed_runs_go_with_them(results: Path) -> None:
         file.unlink()
     generate(results)
     assert sorted(file.name for file in (results / "tables").iterdir()) == [
-        "eurosat-v1.linear-v1.csv",
-        "eurosat-v1.linear-v1.summary.csv",
+        "eurosat-v1.linear-v2.csv",
+        "eurosat-v1.linear-v2.summary.csv",
     ]
     for file in results.rglob("runs/**/*.json"):
         file.unlink()

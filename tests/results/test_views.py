@@ -80,13 +80,13 @@ def test_a_number_of_another_split_is_a_sentence_and_in_no_column(one_task: Stan
 def test_markdown_of_several_tasks_starts_with_all_of_them(two_tasks: Standings) -> None:
     text = markdown(two_tasks)
     head, _, first, second, *_ = (line for line in text.splitlines() if line.startswith("|"))
-    assert head == "| rank | checkpoint | mean | mean rank | dfc2020-v1 miou | eurosat-v1 accuracy | seeds |"
-    assert first == f"| 1 | {LITE0} | 60.00 | 1 | 50.00 (48.00–52.00) | 70.00 (68.00–72.00) | 1–2 |"
-    assert second == "|  | bandstats |  |  |  | 30.00 (28.00–32.00) | 1 |"
+    assert head == "| rank | checkpoint | mean | dfc2020-v1 miou | eurosat-v1 accuracy | seeds |"
+    assert first == f"| 1 | {LITE0} | 60.00 | 50.00 (48.00–52.00) | 70.00 (68.00–72.00) | 1 |"
+    assert second == "|  | bandstats |  |  | 30.00 (28.00–32.00) | 1 |"
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
-        "## linear-v1",
-        "## dfc2020-v1 · linear-v1",
-        "## eurosat-v1 · linear-v1",
+        "## linear-v2",
+        "## dfc2020-v1 · linear-v2",
+        "## eurosat-v1 · linear-v2",
     ]
     assert "over floor" in text.split("## eurosat")[1]
     assert "over floor" not in text.split("## dfc2020")[1].split("## eurosat")[0]  # no floor was run there
@@ -133,32 +133,49 @@ def test_html_is_escaped(one_task: Standings) -> None:
     assert 'href="https://example.org/?a=1&amp;b=2"' in text
 
 
-def test_latex_marks_best_and_second_and_is_escaped(one_task: Standings) -> None:
+def test_latex_marks_what_may_be_the_best_and_is_escaped(one_task: Standings) -> None:
     text = latex(one_task)
-    assert r"checkpoint & accuracy & micro\_map & macro\_f1 \\" in text
+    assert r"rank & checkpoint & accuracy & micro\_map & macro\_f1 \\" in text
     rows = [line for line in text.splitlines() if "scriptsize" in line]
-    assert rows[0].startswith(
-        r"tf\_efficientnet\_lite0.in1k & \textbf{70.00} {\scriptsize (68.00--72.00)} & \textbf{80.00}"
-    )
-    assert rows[1].startswith(r"resnet18.random & \underline{40.00} {\scriptsize")
+    assert rows[0].startswith(r"1 & tf\_efficientnet\_lite0.in1k & \textbf{70.00} {\scriptsize (68.00--72.00)} & 80.00")
+    assert rows[1].startswith(r"2 & resnet18.random & 40.00 {\scriptsize")
     assert "textbf" not in rows[2] + rows[1]
-    assert "underline" not in rows[2]
-    assert {line.count(" & ") for line in rows} == {3}
+    assert {line.count(" & ") for line in rows} == {4}
     assert r"\caption{eurosat-v1. Test metrics in percent" in text
     assert r"95 \% interval" in text
 
 
 def test_latex_of_several_tasks_has_the_leading_metrics_and_the_mean(two_tasks: Standings) -> None:
     text = latex(two_tasks)
-    assert "\\begin{tabular}{lrrr}" in text
-    assert "&  & dfc2020-v1 & eurosat-v1 \\\\\ncheckpoint & mean & miou & accuracy \\\\" in text
-    assert "bandstats &  &  & \\underline{30.00}" in text
+    assert "\\begin{tabular}{clrrr}" in text
+    assert "&  &  & dfc2020-v1 & eurosat-v1 \\\\\nrank & checkpoint & mean & miou & accuracy \\\\" in text
+    assert "bandstats &  &  & 30.00" in text
+
+
+def test_what_cannot_be_told_apart_shares_its_ranks_in_every_view(make_result: Make) -> None:
+    results = [
+        make_result("so2sat", checkpoint="resnet50.ssl4eo_s12-moco_v2-s2l1c", accuracy=0.601),
+        make_result("so2sat", checkpoint="resnet18.random", accuracy=0.6),
+        make_result("so2sat", checkpoint="bandstats", accuracy=0.3),
+    ]
+    board = standings(results)
+    table = [line for line in markdown(board).splitlines() if line.startswith("|")]
+    assert [line.split(" | ")[0] for line in table[2:]] == ["| 1–2", "| 1–2", "| 3"]
+    assert "| B01 B09 B10 |" in table[2]
+    assert "Zero bands" in markdown(board)
+    assert html(board).count("<td>1\u2060–\u20602</td>") == 2
+    rows = [line for line in latex(board).splitlines() if "scriptsize" in line]
+    assert [line.partition(" & ")[0] for line in rows] == ["1--2", "1--2", "3"]
+    assert [line.count("textbf") for line in rows] == [1, 1, 0]
+    assert "60.10}$^{*}$" in rows[0]
+    frame = board.frame()
+    assert list(zip(frame["rank_first"], frame["rank_last"], strict=True)) == [(1, 2), (1, 2), (3, 3)]
 
 
 def test_papers_with_code_has_one_line_for_each_number(two_tasks: Standings) -> None:
     lines = list(csv.reader(StringIO(papers_with_code(two_tasks))))
     assert lines[0] == ["task", "dataset", "metric", "value", "model"]
-    assert ["Semantic Segmentation", "dfc2020-v1", "miou", "0.5", f"{LITE0} (linear-v1)"] in lines
+    assert ["Semantic Segmentation", "dfc2020-v1", "miou", "0.5", f"{LITE0} (linear-v2)"] in lines
     assert len(lines) == 1 + 3 * 3
 
 

@@ -4,6 +4,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.spec.bands import SENTINEL_2, Band, Unit
@@ -114,3 +115,46 @@ def test_bands_task_takes_what_the_task_has() -> None:
     mapping = map_inputs(bands(("B04", "B10")), stats)
     assert mapping.sources == ("B04", "B10")
     assert mapping.image_size == "native"
+
+
+def test_a_quarter_of_the_channels_may_be_filled_and_no_more() -> None:
+    wanted = checkpoint(list(SENTINEL_2), {"divide": 10000})  # of 13 bands, 3 are less than a quarter
+    at_most = tuple(name for name in SENTINEL_2 if name not in ("B01", "B09", "B10"))
+    assert map_inputs(bands(at_most), wanted).is_mostly_there
+    with pytest.raises(SpecError, match=r"wants 13 bands, and the task lacks 4 of them \(B01, B09, B10, B12\)"):
+        map_inputs(bands(at_most[:-1]), wanted)
+    mapping = map_inputs(bands(at_most[:-1]), wanted, fill_bands=True)
+    assert mapping.filled == ("B01", "B09", "B10", "B12")
+    assert not mapping.is_mostly_there
+
+
+@pytest.mark.parametrize(
+    ("scaling", "unit"),
+    [
+        ({"divide": 10000}, "dn"),
+        ({"uint8": 10000}, "reflectance"),
+        ({"mean": {"B04": 1500.0}, "std": {"B04": 300.0}}, "dn"),
+        ({"mean": {"B04": 1500.0}, "std": {"B04": 300.0}}, "reflectance"),
+        ({"clip_std": 2, "mean": {"B04": 1500.0}, "std": {"B04": 300.0}}, "dn"),
+        ({"stretch": [0, 2750], "mean": {"B04": 0.4}, "std": {"B04": 0.2}}, "dn"),
+        ({"stretch": [0, 2750], "mean": {"B04": 0.4}, "std": {"B04": 0.2}}, "byte"),
+    ],
+)
+def test_the_neutral_value_of_a_channel_becomes_zero(scaling: dict[str, Any], unit: Unit) -> None:
+    channel = map_inputs(bands(("B04",), unit), checkpoint(["B04"], scaling), DISPLAY).channels[0]
+    assert value(channel, channel.neutral) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_neutral_value_of_decibel_is_their_mean() -> None:
+    radar = checkpoint(["VV", "VH"], {"mean": {"VV": -12.0, "VH": -20.0}, "std": {"VV": 5.0, "VH": 5.0}})
+    found = [channel.neutral for channel in map_inputs(bands(("VV", "VH"), "db"), radar).channels]
+    assert found == pytest.approx([-12.0, -20.0])
+
+
+def test_random_weights_take_the_bands_of_the_task_and_trained_ones_do_not() -> None:
+    random = checkpoint("task", {"divide": 10000})
+    assert map_inputs(bands(("B04", "B10")), random).sources == ("B04", "B10")
+    with pytest.raises(SpecError, match="choose a checkpoint for that sensor"):
+        map_inputs(bands(("VV", "VH"), "db"), random)  # its scaling is of reflectance
+    with pytest.raises(ValidationError, match="list them instead of `bands: task`"):
+        Checkpoint.model_validate(random.model_dump() | {"weights": {"timm": "net.tag"}})

@@ -44,7 +44,9 @@ def test_the_same_fit_is_read_and_is_the_same_to_the_last_bit(
     assert np.array_equal(first.probabilities(val[0]), second.probabilities(val[0]))
     assert first.thresholds is not None
     assert second.thresholds is not None
-    assert np.array_equal(first.thresholds, second.thresholds)
+    assert np.array_equal(first.thresholds.each, second.thresholds.each)
+    assert first.thresholds.common == second.thresholds.common
+    assert first.error == second.error
     assert (first.path, first.warnings, first.kind) == (second.path, second.warnings, second.kind)
     assert vars(first.head) | {"weights": None} == vars(second.head) | {"weights": None}
 

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.data.splits import Samples, open_splits
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
 from ssl4eo_bench.progress import Silent
@@ -50,7 +51,9 @@ def small(tmp_path: Path) -> Path:
 
 def opened(root: Path, task: str = "so2sat", split: SplitName = "val") -> Samples:
     """The 30 rows that `small` has of a file; `open_splits` would go through 400,673 ids each time."""
-    return Samples(tuple(f"{FILES[split]}-{row:06d}" for row in range(30)), catalogue.task(task).open(root))
+    chosen = catalogue.task(task)
+    ids = tuple(f"{FILES[split]}-{row:06d}" for row in range(30))
+    return Samples(ids, Reader(chosen, chosen.open(root)))
 
 
 def alter(file: Path, array: str, row: int, value: object) -> None:

@@ -9,7 +9,7 @@ from ssl4eo_bench.errors import ResultError, UnknownNameError
 from ssl4eo_bench.results.figures import Look
 from ssl4eo_bench.results.files import MetricValue, Provenance, RunResult
 from ssl4eo_bench.results.generated import entering, on_all_samples
-from ssl4eo_bench.results.panels import Note, notes
+from ssl4eo_bench.results.panels import Note, explanation, notes
 from ssl4eo_bench.results.published import PublishedNumber
 from ssl4eo_bench.results.selection import is_of
 from ssl4eo_bench.results.standings import Entry, Row, standings
@@ -62,16 +62,22 @@ class Line:
 
 @dataclass(frozen=True)
 class Board:
-    """The leaderboard, and the published numbers that compare with nothing on it."""
+    """The leaderboard, what to know of it, and the published numbers that compare with nothing on it."""
 
     columns: tuple[Column, ...] = ()
     lines: tuple[Line, ...] = ()
     apart: tuple[Note, ...] = ()
+    explanation: str = ""
+
+    @property
+    def tasks(self) -> int:
+        """How many there are."""
+        return len({column.task for column in self.columns})
 
     @property
     def has_rank(self) -> bool:
         """Whether anything is ranked: by the only task, or by a mean."""
-        return any(line.row.rank is not None for line in self.lines)
+        return any(line.row.ranks for line in self.lines)
 
     @property
     def has_mean(self) -> bool:
@@ -183,7 +189,7 @@ def board_of(
         Line(row, checkpoints[row.protocol, row.checkpoint], of_row)
         for row, of_row in zip(board.rows, cells, strict=True)
     ]
-    return Board(tuple(columns), tuple(lines), tuple(notes(board)))
+    return Board(tuple(columns), tuple(lines), tuple(notes(board)), explanation(board))
 
 
 def _cells(column: Column, rows: Sequence[Row]) -> list[Cell | None]:

@@ -13,6 +13,7 @@ from ssl4eo_bench import __version__
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.results.files import read_results
+from ssl4eo_bench.results.panels import ranks
 from ssl4eo_bench.results.published import published_numbers
 from ssl4eo_bench.results.report import collect
 from ssl4eo_bench.results.report.exhibits import exhibits
@@ -113,7 +114,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"percent": _percent, "points": _points, "joined": _joined}
+    templates.filters |= {"percent": _percent, "points": _points, "joined": _joined, "ranks": ranks}
     return templates.get_template("page.html.j2")
 
 

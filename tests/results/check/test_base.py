@@ -56,7 +56,7 @@ def test_a_branch_is_compared_from_where_this_history_left_it(committed: Path, g
     git("checkout", "--quiet", "-b", "mine")
     git("commit", "--quiet", "--allow-empty", "--message", "mine")
     git("checkout", "--quiet", "main")
-    there = committed / "runs/eurosat-rgb-v1/linear-v1/new/seed0.json"
+    there = committed / "runs/eurosat-rgb-v1/linear-v2/new/seed0.json"
     there.parent.mkdir()
     shutil.copyfile(committed / RUN, there)
     git("add", ".")

@@ -16,10 +16,10 @@ from tests.results.check.conftest import only, report_on
 from tests.results.forging import forge, regenerate
 from tests.results.test_schema import FROZEN
 
-RUN = "runs/eurosat-rgb-v1/linear-v1/tf_efficientnet_lite0.in1k/seed0.json"
-OTHER = "runs/eurosat-rgb-v1/linear-v1/resnet18.random/seed0.json"
-TABLE = "tables/eurosat-rgb-v1.linear-v1.csv"
-SAMPLE = "runs/eurosat-rgb-v1/linear-v1/bandstats/seed0-sample.json"
+RUN = "runs/eurosat-rgb-v1/linear-v2/tf_efficientnet_lite0.in1k/seed0.json"
+OTHER = "runs/eurosat-rgb-v1/linear-v2/resnet18.random/seed0.json"
+TABLE = "tables/eurosat-rgb-v1.linear-v2.csv"
+SAMPLE = "runs/eurosat-rgb-v1/linear-v2/bandstats/seed0-sample.json"
 
 
 def metric(raw: dict[str, Any], name: str) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def test_a_count_that_is_not_the_splits_is_found(results: Path) -> None:
     def one_more(raw: dict[str, Any]) -> None:
         raw["counts"]["train"] = raw["spec"]["task"]["splits"]["train"]["count"] = 16201
 
-    shutil.rmtree(results / "runs" / "eurosat-rgb-v1" / "knn-v2")
+    shutil.rmtree(results / "runs" / "eurosat-rgb-v1" / "knn-v3")
     for file in result_files(results):
         if file != results / RUN:
             file.unlink()
@@ -96,7 +96,7 @@ def test_a_metric_below_chance_is_found(results: Path) -> None:
 
 
 def test_two_files_of_one_digest_are_found(results: Path) -> None:
-    other = "runs/eurosat-rgb-v1/linear-v1/twin/seed0.json"
+    other = "runs/eurosat-rgb-v1/linear-v2/twin/seed0.json"
     forge(results / RUN, lambda raw: raw["spec"]["checkpoint"].update(name="twin"), to=results / other)
     regenerate(results)
     finding = only(report_on(results))
@@ -137,7 +137,7 @@ def test_a_sample_run_among_official_ones_is_found(committed: Path) -> None:
 
 
 def test_a_sample_run_that_says_it_is_none_is_found(committed: Path) -> None:
-    target = committed / "runs/eurosat-rgb-v1/linear-v1/bandstats/seed7.json"
+    target = committed / "runs/eurosat-rgb-v1/linear-v2/bandstats/seed7.json"
     forge(FROZEN / SAMPLE, lambda raw: raw["spec"].update(sample=False, seed=7), to=target)
     report = report_on(committed)
     assert "has 240 train samples, but the official split has 16,200" in [finding.what for finding in report.findings]
