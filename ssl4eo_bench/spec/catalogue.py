@@ -165,8 +165,8 @@ def _refuse_twice(name: str, known: dict[str, Any], kind: str, file: Path) -> No
 def _entry(name: str, entry: Any, file: Path) -> Checkpoint:
     if not isinstance(entry, dict):
         raise SpecError(f"{file}: checkpoint {name!r} must be a mapping of keys.")
-    if "name" in entry or ":" in str(name):
-        raise SpecError(f"{file}: checkpoint {name!r} is named by its key alone, without a colon.")
+    if "name" in entry:
+        raise SpecError(f"{file}: checkpoint {name!r} is named by its key alone; remove `name` from the entry.")
     weights = entry.get("weights")
     if isinstance(weights, dict) and isinstance(weights.get("path"), str):  # relative to the file that names it
         entry = entry | {"weights": weights | {"path": str(file.resolve().parent / weights["path"])}}

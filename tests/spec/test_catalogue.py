@@ -419,7 +419,8 @@ DEEP = "shared:\n  - &a0 []\n" + "".join(f"  - &a{depth} [*a{depth - 1}]\n" for 
     ("text", "message"),
     [
         (ENTRY.replace("arch:", "name: bandstats\n    arch:", 1), "named by its key alone"),
-        (ENTRY.replace("mine.tag", "mine:tag"), "without a colon"),
+        (ENTRY.replace("mine.tag", "mine:tag"), "has ':' in it, which marks the models of timm; choose another name"),
+        (ENTRY.replace("mine.tag", "mine@64"), "has '@' in it, which marks another input size or precision"),
         (ENTRY + "    licence: 2020-99-99\n", "not valid YAML"),
         (ENTRY.replace("10000", "9" * 400), "too large"),
         (ENTRY + "suites: {s: null}\n", "must be a list of checkpoints"),
@@ -439,7 +440,7 @@ DEEP = "shared:\n  - &a0 []\n" + "".join(f"  - &a{depth} [*a{depth - 1}]\n" for 
         (ENTRY + "suites: {s: [[mine.tag]]}\n", "suite 's' names \\['mine.tag'\\], which is not a checkpoint"),
         (ENTRY + "suites: {s: [{mine.tag: 1}]}\n", "suite 's' names {'mine.tag': 1}, which is not a checkpoint"),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_what_would_mean_something_else_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(SpecError, match=message) as refusal:
