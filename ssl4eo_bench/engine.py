@@ -62,7 +62,12 @@ def execute(
     from ssl4eo_bench.backbones.runtime import resolve_devices
     from ssl4eo_bench.run import Settings, forget, run  # brings torch: not for what is there already
 
-    settings = Settings(cache_dir=cache_dir, devices=resolve_devices(device), full_path=full_path)
+    settings = Settings(
+        cache_dir=cache_dir,
+        devices=resolve_devices(device),
+        full_path=full_path,
+        renewed=set() if force else None,
+    )
     wanted = [job for job, found in zip(jobs, there, strict=True) if not found]
     broken = _broken_weights(wanted, cache_dir, progress)
     outcomes = []

@@ -90,7 +90,9 @@ def test_a_result_says_what_produced_it(command: Command) -> None:
     assert [channel.source for channel in result.spec.inputs.channels] == ["B04", "B03", "B02"]
 
 
-def test_a_run_that_is_there_is_skipped_unless_forced_and_then_its_features_are_cached(command: Command) -> None:
+def test_a_run_that_is_there_is_skipped_unless_forced_and_then_its_features_are_computed_again(
+    command: Command,
+) -> None:
     _, first = run(command, "--checkpoint", "bandstats")
     file = Path(first[0]["file"])
     before, result = file.read_bytes(), read_result(file)
@@ -100,8 +102,10 @@ def test_a_run_that_is_there_is_skipped_unless_forced_and_then_its_features_are_
     _, third = run(command, "--checkpoint", "bandstats", "--force")
     assert third[0]["status"] == "done"
     forced = result_of(third[0])
-    assert forced.provenance.features_computed == 0
+    assert forced.provenance.features_computed == 600
     assert numbers(forced) == numbers(result)
+    _, fractions = run(command, "--checkpoint", "bandstats", "--fraction", 0.5, 1, "--force")
+    assert [result_of(one).provenance.features_computed for one in fractions] == [600, 0]  # once for both
 
 
 def test_two_runs_with_one_seed_give_the_same_bits(command: Command, tmp_path: Path) -> None:
