@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from ssl4eo_bench.spec.canonical import Frozen, digest
 from ssl4eo_bench.spec.checkpoints import Checkpoint
 from ssl4eo_bench.spec.inputs import InputMapping
-from ssl4eo_bench.spec.protocols import ProtocolSettings
+from ssl4eo_bench.spec.protocols import Knn, Linear, ProtocolSettings
 from ssl4eo_bench.spec.tasks import Kind, Split, SplitName, Task
 
 
@@ -64,6 +64,11 @@ class RunSpec(Frozen):
             }
             | ({} if self.fraction is None else {"fraction": self.fraction})
         )
+
+    @property
+    def seed_matters(self) -> bool:
+        """Whether another seed can give another value: it draws the weights, the training samples, or the training."""
+        return self.checkpoint.is_random or self.fraction is not None or not isinstance(self.protocol, Linear | Knn)
 
     @property
     def is_official(self) -> bool:
