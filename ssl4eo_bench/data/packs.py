@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, ValidationError
 
-from ssl4eo_bench.errors import DamagedFileError
+from ssl4eo_bench.errors import DamagedFileError, MissingDataError
 from ssl4eo_bench.spec.canonical import Frozen, digest
 from ssl4eo_bench.spec.tasks import SPLITS, Groups, Source, Split, SplitName, Task
 from ssl4eo_bench.storage import write_text
@@ -229,7 +229,15 @@ def open_source(task: Task, data_dir: Path) -> Source:
     folder = pack_folder(task, data_dir)
     if is_complete(folder):
         return PackedSource(folder, {band.name: band.resolution for band in task.bands})
-    return task.open(data_dir)
+    try:
+        return task.open(data_dir)
+    except MissingDataError as error:
+        if (folder / MANIFEST).is_file():
+            raise MissingDataError(
+                f"{folder} is a pack that was not finished or is of an earlier format, and what it is finished from "
+                f"(by `ssl4eo-bench data prepare {task.name}`) is not there: {error}"
+            ) from error
+        raise
 
 
 def is_complete(folder: Path) -> bool:

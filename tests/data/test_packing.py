@@ -283,6 +283,9 @@ def test_a_pack_of_the_earlier_format_is_not_read_and_upgraded_in_place(dataset:
     del raw["lists"], raw["checksum"]
     (folder / "manifest.json").write_text(json.dumps(raw))
     assert not isinstance(open_source(task, data_dir), PackedSource)
+    shutil.copytree(folder, data_dir / "alone" / "packed" / folder.name)
+    with pytest.raises(MissingDataError, match="is a pack that was not finished or is of an earlier format"):
+        open_source(task, data_dir / "alone")
     before = {file.name: file.stat().st_mtime_ns for file in folder.glob("*.npy")}
     packed(task, data_dir)
     assert isinstance(open_source(task, data_dir), PackedSource)
