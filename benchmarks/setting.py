@@ -51,7 +51,7 @@ def eurosat_features(
     """Features `[N, D]` float32 of a split of EuroSAT RGB and its labels, from the cache if they are there."""
     request = Request(
         tasks=("eurosat-rgb",),
-        protocol="linear",
+        protocols=("linear",),
         checkpoints=(checkpoint,),
         suite=None,
         seeds=(0,),
@@ -60,7 +60,7 @@ def eurosat_features(
         image_size=image_size,
         limit=limit,
     )
-    (job,) = plan(request, Silent())
+    (job,) = plan(request, Silent()).jobs
     backbone = LazyBackbone(job, "cpu", Silent(), cache_dir=request.cache_dir)
     found = extract_features(job, split, backbone, request.cache_dir, Silent())
     return found.values.astype(np.float32), job.samples[split].targets(Silent())

@@ -141,7 +141,13 @@ def _add_cache_dir(options: Options) -> None:
 def _add_catalogue(options: Options) -> None:
     options.add_argument("--tasks-dir", type=_path, metavar="DIR", help="one more directory of task modules")
     options.add_argument(
-        "--checkpoints", type=_path, nargs="+", default=[], metavar="FILE", help="more checkpoints, in YAML"
+        "--checkpoints",
+        type=_path,
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="more checkpoints, in YAML",
     )
 
 
@@ -200,7 +206,9 @@ def _add_run(commands: Any) -> None:
     )
     what = parser.add_argument_group("what to run")
     what.add_argument("--task", action="extend", nargs="+", required=True, metavar="TASK", help=TASK_HELP)
-    what.add_argument("--protocol", required=True, help="see `list protocols`")
+    what.add_argument(
+        "--protocol", action="extend", nargs="+", required=True, metavar="NAME", help="see `list protocols`"
+    )
     what.add_argument("--checkpoint", action="extend", nargs="+", default=[], metavar="NAME", help=CHECKPOINT_HELP)
     what.add_argument(
         "--suite",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ssl4eo_bench.errors import BenchError, ResultError
+from ssl4eo_bench.errors import BenchError, JobError, ResultError
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.results.files import RunResult, check_writable, read_result, write_result
@@ -62,7 +62,12 @@ def execute(
     from ssl4eo_bench.backbones.runtime import resolve_devices
     from ssl4eo_bench.run import Settings, forget, run  # brings torch: not for what is there already
 
-    settings = Settings(cache_dir=cache_dir, devices=resolve_devices(device), full_path=full_path)
+    settings = Settings(
+        cache_dir=cache_dir,
+        devices=resolve_devices(device),
+        full_path=full_path,
+        renewed=set() if force else None,
+    )
     wanted = [job for job, found in zip(jobs, there, strict=True) if not found]
     broken = _broken_weights(wanted, cache_dir, progress)
     outcomes = []
@@ -78,8 +83,8 @@ def execute(
             result = run(job, settings, progress)
             write_result(results, result)
             forget(job, settings)
-        except BenchError as error:
-            outcomes.append(Outcome(job, "failed", error=error))
+        except Exception as error:
+            outcomes.append(Outcome(job, "failed", error=_told(error)))
         else:
             outcomes.append(Outcome(job, "done", result=result))
     return outcomes
@@ -97,7 +102,14 @@ def _broken_weights(jobs: Sequence[Job], cache_dir: Path, progress: Progress) ->
         if isinstance(checkpoint.weights, StoredWeights):
             try:
                 obtain(checkpoint.weights, checkpoint.name, cache_dir, progress)
-            except BenchError as error:
-                progress.note(f"left out: {error}")
-                broken[checkpoint.name] = error
+            except Exception as error:
+                broken[checkpoint.name] = _told(error)
+                progress.note(f"left out: {broken[checkpoint.name]}")
     return broken
+
+
+def _told(error: Exception) -> BenchError:
+    """What is kept of an error until all jobs are done: not the frames it went through, which hold large arrays."""
+    told = error if isinstance(error, BenchError) else JobError(error)
+    told.__traceback__ = told.__context__ = told.__cause__ = None
+    return told

@@ -13,6 +13,7 @@
     ├── TrainingError         training a network cannot go on
     ├── CacheError            the cache cannot be used
     ├── WriteError            a file cannot be written
+    ├── JobError              a run was stopped by an exception that is none of these
     └── ResultError           results cannot be used
         └── ResultFileError   one file of them cannot; carries what is wrong with it
 
@@ -20,13 +21,24 @@ Each message is one sentence that says what was found, what was expected and wha
 without a traceback and exits with status 2; every other exception is a fault of this package and keeps its traceback.
 """
 
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import PurePath
 
 
 class BenchError(Exception):
     """An error the user can cure; `str(error)` is one sentence that tells how."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """What restores it in another process, whatever its class takes as arguments."""
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(kind: type[BenchError], args: tuple[object, ...], attributes: Mapping[str, object]) -> BenchError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(attributes)
+    return error
 
 
 class SpecError(BenchError):
@@ -81,6 +93,22 @@ class CacheError(BenchError):
 
 class WriteError(BenchError):
     """A file that cannot be written; what was at its place before is still there."""
+
+
+class JobError(BenchError):
+    """A run that an unforeseen exception has stopped.
+
+    Attributes:
+        traceback: of the exception, as Python prints it.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        what = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
+        super().__init__(
+            f"{what}; unless that tells you what to cure, this is a fault of ssl4eo-bench or of a plug-in: please "
+            "report it with the traceback."
+        )
+        self.traceback = "".join(traceback.format_exception(error))
 
 
 class ResultError(BenchError):

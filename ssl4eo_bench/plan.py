@@ -1,6 +1,6 @@
 """From what was asked for to the runs to be done, with everything checked that can be checked without torch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -13,7 +13,7 @@ from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.catalogue import Catalogue
 from ssl4eo_bench.spec.checkpoints import Checkpoint, Precision
 from ssl4eo_bench.spec.inputs import InputMapping, map_inputs
-from ssl4eo_bench.spec.protocols import require_protocol, settings
+from ssl4eo_bench.spec.protocols import ProtocolSettings, require_protocols, settings
 from ssl4eo_bench.spec.runs import RunSpec, TaskRecord
 from ssl4eo_bench.spec.tasks import SplitName, Task
 
@@ -29,7 +29,7 @@ class Request:
 
     Attributes:
         tasks: names.
-        protocol: name.
+        protocols: names.
         checkpoints: names, after those of `suite`.
         suite: name of a suite; without it and `checkpoints`, a default.
         seeds: one run for each.
@@ -49,7 +49,7 @@ class Request:
     """
 
     tasks: tuple[str, ...]
-    protocol: str
+    protocols: tuple[str, ...]
     checkpoints: tuple[str, ...]
     suite: str | None
     seeds: tuple[int, ...]
@@ -77,57 +77,130 @@ class Job:
     samples: dict[SplitName, Samples]
 
 
-def plan(request: Request, progress: Progress) -> list[Job]:
-    """The runs of a request, in the order they are done: by task, checkpoint, seed, fraction.
+@dataclass(frozen=True)
+class Sweep:
+    """The runs of a request, and what of it has none.
+
+    Attributes:
+        jobs: in the order they are done: by task, checkpoint, protocol, seed, fraction.
+        left_out: one sentence for each task, protocol and named checkpoint that was asked for and has no run at all.
+    """
+
+    jobs: tuple[Job, ...]
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Combination:
+    """A task, a checkpoint and a protocol, and what follows from them, or why they do not go together."""
+
+    task: Task
+    checkpoint: Checkpoint
+    protocol: str
+    inputs: InputMapping | None = None
+    settings: ProtocolSettings | None = None
+    refusal: SpecError | None = None
+
+    @property
+    def names(self) -> tuple[tuple[str, str], ...]:
+        """What was asked for to get it, kind and name."""
+        checkpoint = self.checkpoint.name.partition("@")[0]  # without the size and precision asked for
+        return ("task", self.task.name), ("protocol", self.protocol), ("checkpoint", checkpoint)
+
+
+def plan(request: Request, progress: Progress) -> Sweep:
+    """The runs of a request; what it asks for that does not go together is left out, and named with the reason.
 
     Raises:
         BenchError: for whatever cannot be run as asked; nothing has been computed or written then but a sample.
     """
     known = catalogue.load_catalogue(*request.checkpoint_files)
-    require_protocol(request.protocol)
+    require_protocols(request.protocols, drift=request.drift)
     tasks = [catalogue.task(name) for name in dict.fromkeys(request.tasks)]
     checkpoints = _checkpoints(request, known)
-    mappings = [_mappings(task, checkpoints, request, known, progress) for task in tasks]
-    jobs = []
-    for task, inputs in zip(tasks, mappings, strict=True):
-        samples = _samples(task, request, progress)
-        record = TaskRecord.of(task, {split: found.record for split, found in samples.items()})
-        for checkpoint, mapping in inputs:
-            for seed, fraction in product(dict.fromkeys(request.seeds), dict.fromkeys(request.fractions)):
-                spec = RunSpec(
-                    task=record,
-                    checkpoint=checkpoint,
-                    inputs=mapping,
-                    protocol=settings(request.protocol, task, checkpoint, drift=request.drift),
-                    seed=seed,
-                    fraction=None if fraction == 1 else fraction,
-                    sample=request.sample,
-                    partial=request.partial,
-                    limit=request.limit,
-                )
-                jobs.append(Job(spec, task, samples))
-    return jobs
+    asked = product(tasks, checkpoints, dict.fromkeys(request.protocols), [request])
+    combinations = [_combination(*each) for each in asked]
+    left_out = _left_out(combinations, request, known, progress)
+    possible = [each for each in combinations if not each.refusal]
+    used = {each.task.name: each.task for each in possible}
+    samples = {name: _samples(task, request, progress) for name, task in used.items()}
+    specs = [(each.task, spec) for each in possible for spec in _specs(each, samples[each.task.name], request)]
+    needed = [(task, spec) for task, spec in specs if spec.seed_matters or spec.seed == request.seeds[0]]
+    if len(needed) < len(specs):
+        progress.note(
+            f"run with seed {request.seeds[0]} alone, since another seed gives the same values: linear and knn, of "
+            "checkpoints that are not random, on all training samples"
+        )
+    return Sweep(tuple(Job(spec, task, samples[task.name]) for task, spec in needed), left_out)
 
 
-def _mappings(
-    task: Task, checkpoints: Sequence[Checkpoint], request: Request, known: Catalogue, progress: Progress
-) -> list[tuple[Checkpoint, InputMapping]]:
-    """The checkpoints with their inputs; those of a suite that want what the task lacks are left out, and named."""
-    mappings = []
-    for checkpoint in checkpoints:
-        try:
-            inputs = map_inputs(task.bands, checkpoint, task.display, fill_bands=request.fill_bands)
-            mappings.append((checkpoint, inputs))
-        except SpecError as error:
-            if checkpoint.name.partition("@")[0] in (*request.checkpoints, *(own.name for own in request.own)):
-                raise
-            progress.note(f"left out on {task.name}: {error}")
-    if not mappings:
-        fitting = [name for name, members in known.suites.items() if any(_fits(task, known, one) for one in members)]
-        others = f"choose --suite {' or '.join(fitting)}, or " if fitting else ""
-        suite = f"no checkpoint of the suite {_suite(request)!r} fits task {task.name!r}"
-        raise SpecError(f"{suite}; {others}name one with --checkpoint.")
-    return mappings
+def _combination(task: Task, checkpoint: Checkpoint, protocol: str, request: Request) -> _Combination:
+    inputs = None
+    try:
+        inputs = map_inputs(task.bands, checkpoint, task.display, fill_bands=request.fill_bands)
+        found = settings(protocol, task, checkpoint, drift=request.drift)
+    except SpecError as error:
+        return _Combination(task, checkpoint, protocol, inputs, refusal=error)
+    return _Combination(task, checkpoint, protocol, inputs, found)
+
+
+def _specs(combination: _Combination, samples: dict[SplitName, Samples], request: Request) -> Iterator[RunSpec]:
+    """The runs of a combination, one for each seed and fraction."""
+    assert combination.inputs is not None
+    assert combination.settings is not None
+    record = TaskRecord.of(combination.task, {split: found.record for split, found in samples.items()})
+    for seed, fraction in product(dict.fromkeys(request.seeds), dict.fromkeys(request.fractions)):
+        yield RunSpec(
+            task=record,
+            checkpoint=combination.checkpoint,
+            inputs=combination.inputs,
+            protocol=combination.settings,
+            seed=seed,
+            fraction=None if fraction == 1 else fraction,
+            sample=request.sample,
+            partial=request.partial,
+            limit=request.limit,
+        )
+
+
+def _left_out(
+    combinations: Sequence[_Combination], request: Request, known: Catalogue, progress: Progress
+) -> tuple[str, ...]:
+    """A sentence for everything asked for by name that has no run; each refusal is noted.
+
+    Raises:
+        SpecError: if nothing at all can be run.
+    """
+    if all(each.refusal for each in combinations):
+        raise _reason(combinations, request, known)
+    refusals = [f"left out on {each.task.name}: {each.refusal}" for each in combinations if each.refusal]
+    for refusal in dict.fromkeys(refusals):
+        progress.note(refusal)
+    sentences = []
+    for kind, name in dict.fromkeys(name for each in combinations for name in each.names):
+        of_it = [each for each in combinations if (kind, name) in each.names]
+        if all(each.refusal for each in of_it) and (kind != "checkpoint" or name in _named(request)):
+            sentences.append(f"{kind} {name!r} was left out of all runs: {_reason(of_it, request, known)}")
+    return tuple(sentences)
+
+
+def _reason(refused: Sequence[_Combination], request: Request, known: Catalogue) -> SpecError:
+    """Why none of these combinations can be run; of what was named first, since it was meant."""
+    named = [each.refusal for each in refused if each.names[-1][1] in _named(request)]
+    fitting = [each.refusal for each in refused if each.inputs]
+    for refusal in (*named, *fitting):
+        if refusal:
+            return refusal
+    task = refused[0].task
+    suites = [name for name, members in known.suites.items() if any(_fits(task, known, one) for one in members)]
+    others = f"choose --suite {' or '.join(suites)}, or " if suites else ""
+    suite = f"no checkpoint of the suite {_suite(request)!r} fits task {task.name!r}"
+    return SpecError(f"{suite}; {others}name one with --checkpoint.")
+
+
+def _named(request: Request) -> tuple[str, ...]:
+    """The checkpoints that were asked for by name or by file, not as members of a suite."""
+    return (*request.checkpoints, *(own.name for own in request.own))
 
 
 def _fits(task: Task, known: Catalogue, name: str) -> bool:

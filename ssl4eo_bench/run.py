@@ -58,11 +58,13 @@ class Settings:
         cache_dir: for features and scores.
         devices: as `resolve_devices` gives them; networks are trained on all, and all else is done on the first.
         full_path: solve the penalties behind the stop, too.
+        renewed: of `FeatureCache`.
     """
 
     cache_dir: Path
     devices: tuple[str, ...]
     full_path: bool = False
+    renewed: set[str] | None = None
 
 
 class Scores(Protocol):
@@ -200,8 +202,8 @@ def _stages(job: Job, settings: Settings, progress: Progress) -> Stages:
     if job.task.kind == "segmentation":
         from ssl4eo_bench.stages.tiles import Tiles  # brings what builds networks: not where features are cached
 
-        return Tiles(job, settings.devices, settings.cache_dir, progress)
-    return Images(job, settings.devices, settings.cache_dir, progress)
+        return Tiles(job, settings.devices, settings.cache_dir, progress, settings.renewed)
+    return Images(job, settings.devices, settings.cache_dir, progress, settings.renewed)
 
 
 def _store_scores(cache_dir: Path, job: Job, scores: "Scores") -> None:

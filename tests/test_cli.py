@@ -77,7 +77,8 @@ def test_a_checkpoint_of_another_sensor_is_refused(command: Command) -> None:
         "checkpoints:\n  radar.tag:\n    arch: resnet18\n    weights: {random: true}\n    bands: [VV, VH]\n"
         "    image_size: 64\n    scaling: {mean: {VV: -12, VH: -20}, std: {VV: 5, VH: 6}}\n"
     )
-    message = refused(command, *RUN, "radar.tag", "--checkpoints", "radar.yaml", "--task", "eurosat", "--sample")
+    radar = ("--checkpoint", "radar.tag", "--checkpoints", "radar.yaml", "--task", "eurosat", "--sample")
+    message = refused(command, "run", "--protocol", "linear", *radar)
     assert "checkpoint 'radar.tag' wants VV, VH, which the task does not have: it gives B01" in message
 
 
@@ -236,6 +237,20 @@ def chosen(command: Command, *options: str) -> list[str]:
     code, out, err = command("list", "checkpoints", "--json", *options)
     assert code == 0, err
     return [row["checkpoint"] for row in json.loads(out)]
+
+
+def test_a_broken_task_module_is_named_beside_the_tasks(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ssl4eo_bench.tasks
+
+    (tmp_path / "broken.py").write_text("raise ImportError('no such reader')\n")
+    monkeypatch.setattr(ssl4eo_bench.tasks, "__path__", [*ssl4eo_bench.tasks.__path__, str(tmp_path)])
+    code, out, err = command("list", "tasks")
+    assert code == 0
+    assert "eurosat-rgb" in out
+    assert err == "left out: task module 'broken' cannot be used: ImportError: no such reader.\n"
+    assert "ImportError: no such reader" in refused(command, "run", "--task", "broken", "--protocol", "knn")
 
 
 def test_checkpoints_are_listed_with_everything_about_them(command: Command) -> None:
@@ -428,7 +443,7 @@ def test_places_that_cannot_be_are_refused(command: Command, options: tuple[str,
 
 
 def test_options_that_are_given_twice_add_up(command: Command) -> None:
-    run = ("run", "--protocol", "linear", "--sample", "--dry-run", "--json", "--checkpoint", "bandstats")
+    run = ("run", "--protocol", "linear", "--sample", "--dry-run", "--json", "--checkpoint", "resnet18.random")
     twice = ("--task", "eurosat-rgb", "--task", "so2sat", "--seed", "0", "--seed", "2", "--fraction", "1")
     code, out, err = command(*run, *twice)
     assert code == 0, err

@@ -192,11 +192,13 @@ def test_position_embeddings_follow_the_input_size_when_asked(command: Command) 
         ([*OWN, "--feature", "last"], "feature"),
         ([*OWN, "--name", "resnet18.random"], "'resnet18.random' is already in the catalogue; choose another name"),
         ([*OWN, "--name", "../up"], "a checkpoint name is made of letters"),
+        ([*OWN, "--name", "timm:resnet18.a1_in1k"], "has ':' in it, which marks the models of timm; choose another"),
+        ([*OWN, "--name", "resnet18.random@64"], "has '@' in it, which marks another input size or precision"),
         ([*OWN, "--arch", "resnet81"], "timm architecture 'resnet81' not found"),
         ([*OWN, "--bands", "B04", "NDVI"], "band 'NDVI' is not known"),
         ([*OWN, "--bands", "B04", "B03", "B02"], "conv1.weight (64, 13, 7, 7) instead of (64, 3, 7, 7)"),
     ],
-    ids=range(18),
+    ids=range(20),
 )
 def test_what_is_said_of_a_weight_file_must_make_a_checkpoint(
     command: Command, arguments: list[str], message: str

@@ -83,14 +83,13 @@ def test_what_is_shown(command: Command, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_two_runs_give_the_same_bits_and_a_cached_one_as_well(command: Command, tmp_path: Path, radar: Path) -> None:
     results = []
-    for number, force in ((1, False), (2, False), (2, True)):
+    for number, again in ((1, ""), (2, ""), (2, "again")):
         folder = tmp_path / f"cache{number}"
         folder.mkdir(exist_ok=True)
         if not (folder / "samples").exists():
             (folder / "samples").symlink_to(tmp_path / "cache" / "samples")
-        place = ("--cache-dir", folder, "--results", tmp_path / f"results{number}", "--checkpoints", radar)
-        forced = ("--force",) if force else ()
-        results.append(run(command, *place, *forced, "--seed", 3, checkpoint="radar.random"))
+        place = ("--cache-dir", folder, "--results", tmp_path / f"results{number}{again}", "--checkpoints", radar)
+        results.append(run(command, *place, "--seed", 3, checkpoint="radar.random"))
     assert numbers(results[0]) == numbers(results[1]) == numbers(results[2])
     assert [result.provenance.features_computed for result in results] == [18, 18, 6]  # test tiles are not cached
     assert len({result.provenance.weights_sha256 for result in results}) == 1

@@ -145,10 +145,17 @@ class CachedFeatures:
 
 
 class FeatureCache:
-    """The entries below a cache directory."""
+    """The entries below a cache directory.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: the cache directory.
+        renewed: the digests of the entries that were computed anew, where all are to be once whatever is stored of
+            them; it is added to. None where what is stored is used.
+    """
+
+    def __init__(self, root: Path, renewed: set[str] | None = None) -> None:
         self._root = root / "features"
+        self._renewed = renewed
 
     def get(
         self,
@@ -182,14 +189,17 @@ class FeatureCache:
                     "with --cache-dir or SSL4EO_BENCH_CACHE."
                 ) from error
             manifest = _read_manifest(entry)
-            if manifest is None or manifest.key.digest != key.digest:  # someone copied another entry here
+            renew = self._renewed is not None and key.digest not in self._renewed
+            if renew or manifest is None or manifest.key.digest != key.digest:  # someone copied another entry here
                 manifest = Manifest(key=key, shards={})
             missing = key.rows - sum(shard.rows for shard in manifest.shards.values())
             what = f"{'features' if missing else 'cached features'} {key.checkpoint} · {key.split}"
             with progress.stage(what, total=key.rows, unit="images") as advance:
-                return _fill(
-                    entry, manifest, backbone, read, advance, threads, ids, {} if not_finite is None else not_finite
-                )
+                counts = {} if not_finite is None else not_finite
+                found = _fill(entry, manifest, backbone, read, advance, threads, ids, counts)
+        if self._renewed is not None:
+            self._renewed.add(key.digest)
+        return found
 
     def entries(self) -> list[tuple[Manifest, Path]]:
         """What is stored, newest first."""

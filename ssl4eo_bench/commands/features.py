@@ -27,7 +27,7 @@ def features(arguments: Arguments) -> int:
     file: Path = arguments.out
     require_place(file, force=arguments.force)
     progress = progress_for(quiet=arguments.quiet)
-    (job,) = plan(_request(arguments, progress), progress)
+    (job,) = plan(_request(arguments, progress), progress).jobs
     if job.task.kind == "segmentation":
         print(f"the labels of {job.task.name} are of pixels: {file} gets no targets", file=sys.stderr)
     found = _extract(job, arguments, progress)
@@ -44,7 +44,7 @@ def _request(arguments: Arguments, progress: Progress) -> Request:
         raise SpecError("features are of one network; name it with either --checkpoint NAME or --weights FILE.")
     return Request(
         tasks=(arguments.task,),
-        protocol="linear",  # any would do: features are the same for all
+        protocols=("linear",),  # any would do: features are the same for all
         checkpoints=(arguments.checkpoint,) if arguments.checkpoint else (),
         suite=None,
         seeds=(arguments.seed,),

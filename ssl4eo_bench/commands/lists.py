@@ -83,6 +83,8 @@ def _cell(value: object) -> object:
 
 
 def _tasks() -> Rows:
+    for error in catalogue.broken_modules().values():
+        print(f"left out: {error}", file=sys.stderr)
     return [
         {
             "task": task.name,

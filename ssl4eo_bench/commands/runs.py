@@ -10,7 +10,8 @@ from typing import Any
 from ssl4eo_bench.commands.own import own_checkpoints
 from ssl4eo_bench.console import line, progress_for, show_mapping, show_metrics, show_result
 from ssl4eo_bench.engine import Outcome, execute, stored
-from ssl4eo_bench.plan import Job, Request, plan
+from ssl4eo_bench.errors import JobError
+from ssl4eo_bench.plan import Job, Request, Sweep, plan
 from ssl4eo_bench.results.files import find_result
 from ssl4eo_bench.storage import cache_root, data_root, picture_file
 
@@ -26,7 +27,7 @@ def run(arguments: Arguments) -> int:
     cache_dir = cache_root(arguments.cache_dir)
     request = Request(
         tasks=tuple(arguments.task),
-        protocol=arguments.protocol,
+        protocols=tuple(arguments.protocol),
         checkpoints=tuple(arguments.checkpoint),
         suite=arguments.suite,
         seeds=tuple(arguments.seed or [0]),
@@ -44,11 +45,12 @@ def run(arguments: Arguments) -> int:
         limit=arguments.limit,
         drift=arguments.drift,
     )
-    jobs = plan(request, progress)
+    sweep = plan(request, progress)
     if arguments.dry_run:
-        return _show_plan(jobs, arguments)
+        _show_plan(sweep.jobs, arguments)
+        return _show_left_out(sweep)
     outcomes = execute(
-        jobs,
+        sweep.jobs,
         arguments.results,
         progress,
         cache_dir=cache_dir,
@@ -62,13 +64,13 @@ def run(arguments: Arguments) -> int:
         print(json.dumps([_outcome_json(outcome, arguments.results) for outcome in outcomes], indent=1))
     else:
         _show_outcomes(outcomes, generated, arguments.results, cache_dir)
-    return _exit_code(outcomes)
+    return max(_exit_code(outcomes), _show_left_out(sweep))
 
 
-def _show_plan(jobs: Sequence[Job], arguments: Arguments) -> int:
+def _show_plan(jobs: Sequence[Job], arguments: Arguments) -> None:
     if arguments.json:
         print(json.dumps([job.spec.model_dump(mode="json") | {"digest": job.spec.digest} for job in jobs], indent=1))
-        return 0
+        return
     for job in jobs:
         spec = job.spec
         counts = ", ".join(f"{len(samples.ids):,} {split}" for split, samples in job.samples.items())
@@ -78,7 +80,13 @@ def _show_plan(jobs: Sequence[Job], arguments: Arguments) -> int:
         line(f"  digest {spec.digest}")
         line(f"  samples {counts}")
         show_mapping(spec.inputs)
-    return 0
+
+
+def _show_left_out(sweep: Sweep) -> int:
+    """Say what was asked for and has no run; the exit code that goes with it."""
+    for sentence in sweep.left_out:
+        print(f"error: {sentence}", file=sys.stderr)
+    return 1 if sweep.left_out else 0
 
 
 def _show_outcomes(outcomes: Sequence[Outcome], generated: Sequence[Path], results: Path, cache_dir: Path) -> None:
@@ -96,20 +104,26 @@ def _show_outcomes(outcomes: Sequence[Outcome], generated: Sequence[Path], resul
     for outcome in outcomes:
         if outcome.error:
             spec = outcome.job.spec
+            if isinstance(outcome.error, JobError):
+                print(outcome.error.traceback, end="", file=sys.stderr)
             print(f"error: {spec.task.name} · {spec.label}: {outcome.error}", file=sys.stderr)
 
 
 def _outcome_json(outcome: Outcome, results: Path) -> dict[str, Any]:
     described = {"status": outcome.status, "file": str(results / outcome.job.spec.path)}
     if outcome.error:
-        return described | {"error": str(outcome.error)}
+        traceback = {"traceback": outcome.error.traceback} if isinstance(outcome.error, JobError) else {}
+        return described | {"error": str(outcome.error)} | traceback
     assert outcome.result is not None  # it is there unless there is an error
     return described | {"result": outcome.result.model_dump(mode="json", exclude_none=True)}
 
 
 def _exit_code(outcomes: Sequence[Outcome]) -> int:
-    failed = sum(outcome.status == "failed" for outcome in outcomes)
-    return 0 if not failed else 2 if failed == len(outcomes) else 1
+    errors = [outcome.error for outcome in outcomes if outcome.error]
+    if not errors:
+        return 0
+    cannot_be_done = len(errors) == len(outcomes) and not any(isinstance(error, JobError) for error in errors)
+    return 2 if cannot_be_done else 1
 
 
 def show(arguments: Arguments) -> int:

@@ -1,7 +1,6 @@
 """Writing packs, and checking them."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl4eo_bench.data.batches import batches
-from ssl4eo_bench.data.packs import MANIFEST, Chunk, Manifest, read_manifest
+from ssl4eo_bench.data.packs import MANIFEST, Chunk, Manifest, list_file, read_manifest, sha256_of, write_manifest
 from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.data.splits import Samples
 from ssl4eo_bench.errors import MissingDataError
@@ -22,18 +21,22 @@ CHUNK_ROWS = 1024
 
 
 def pack(task: Task, samples: dict[SplitName, Samples], folder: Path, progress: Progress) -> Manifest:
-    """Write the pack of these samples, or what is missing of it.
+    """Write the pack of these samples, or what is missing or damaged of it.
+
+    A chunk that is what its checksum says is kept, also in a pack of an earlier format, or of lists in another order.
 
     Raises:
         MissingDataError: if the disk is too small for it.
     """
     ids = [id_ for split in SPLITS for id_ in samples[split].ids]
     source = samples["train"].source
+    lists = {split: _official_order(samples[split], split) for split in SPLITS}
     empty = Manifest(
         task=task.name,
         version=task.version,
         bands=tuple(band.name for band in task.bands),
         splits={split: samples[split].record for split in SPLITS},
+        lists={split: hashlib.sha256(text.encode()).hexdigest() for split, text in lists.items()},
         chunk_rows=CHUNK_ROWS,
     )
     _require_space(task, source, ids, folder)
@@ -42,8 +45,9 @@ def pack(task: Task, samples: dict[SplitName, Samples], folder: Path, progress: 
         for half_written in folder.glob(".[0-9]*"):  # by a process that was killed
             half_written.unlink()
         manifest = _begun(folder, empty)
-        for split in SPLITS:
-            write_text(folder / f"{split}.txt", "".join(f"{id_}\n" for id_ in samples[split].ids))
+        for split, text in lists.items():
+            write_text(list_file(folder, split), text)
+        write_manifest(folder, manifest)
         with progress.stage(f"packing {task.name}", total=len(ids), unit="samples") as advance:
             for number, start in enumerate(range(0, len(ids), CHUNK_ROWS)):
                 rows = ids[start : start + CHUNK_ROWS]
@@ -52,7 +56,7 @@ def pack(task: Task, samples: dict[SplitName, Samples], folder: Path, progress: 
                     chunk = _write_chunk(task, source, rows, folder, number, made_from)
                     chunks = (*manifest.chunks[:number], chunk, *manifest.chunks[number + 1 :])
                     manifest = manifest.model_copy(update={"chunks": chunks})
-                    write_text(folder / MANIFEST, json.dumps(manifest.model_dump(), indent=1) + "\n")
+                    write_manifest(folder, manifest)
                 advance(len(rows))
     return manifest
 
@@ -60,7 +64,7 @@ def pack(task: Task, samples: dict[SplitName, Samples], folder: Path, progress: 
 def damaged_chunks(folder: Path, progress: Progress) -> list[Path]:
     """The files of a pack that are not what its manifest says."""
     manifest = read_manifest(folder)
-    damaged = []
+    damaged = [file for split in SPLITS if sha256_of(file := list_file(folder, split)) != manifest.lists.get(split)]
     with progress.stage(f"checking {folder.name}", total=len(manifest.chunks), unit="chunks") as advance:
         for chunk in manifest.chunks:
             damaged += _damaged(folder, chunk)
@@ -69,15 +73,21 @@ def damaged_chunks(folder: Path, progress: Progress) -> list[Path]:
 
 
 def _damaged(folder: Path, chunk: Chunk) -> list[Path]:
-    return [folder / name for name, sha in chunk.files.items() if _sha256(folder / name) != sha]
+    return [folder / name for name, sha in chunk.files.items() if sha256_of(folder / name) != sha]
+
+
+def _official_order(samples: Samples, split: SplitName) -> str:
+    """The list of a split as the task's own reader gives it, with those samples alone that are packed."""
+    packed = set(samples.ids)
+    return "".join(f"{id_}\n" for id_ in samples.source.ids(split) if id_ in packed)
 
 
 def _begun(folder: Path, empty: Manifest) -> Manifest:
-    """The manifest of a packing that was cut off, if it was of the same samples."""
+    """The manifest to go on with: with the chunks that are there, if they are of the same samples in the same rows."""
     if (folder / MANIFEST).is_file():
         found = read_manifest(folder)
-        if found.model_copy(update={"chunks": ()}) == empty:
-            return found
+        if found.model_copy(update={"chunks": (), "lists": empty.lists, "checksum": ""}) == empty:
+            return empty.model_copy(update={"chunks": found.chunks})
     return empty
 
 
@@ -94,7 +104,7 @@ def _write_chunk(task: Task, source: Reader, ids: Sequence[str], folder: Path, n
         with replacing(folder / name) as temporary:
             with temporary.open("wb") as opened:
                 np.save(opened, array, allow_pickle=False)
-            files[name] = _sha256(temporary)
+            files[name] = sha256_of(temporary)
     return Chunk(samples=made_from, files=files)
 
 
@@ -108,11 +118,3 @@ def _require_space(task: Task, source: Reader, ids: Sequence[str], folder: Path)
             f"the pack of task {task.name!r} needs {needed / 1e9:.1f} GB below {folder}, but {free / 1e9:.1f} GB are "
             "free; free some, or link the folder to another disk."
         )
-
-
-def _sha256(file: Path) -> str:
-    try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except FileNotFoundError:
-        return ""

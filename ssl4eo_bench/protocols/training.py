@@ -4,6 +4,8 @@ After every epoch the state is written whole, and a killed run goes on behind th
 whatever is random is drawn anew for each epoch, from the seed, the rate and the epoch's number.
 """
 
+import hashlib
+import io
 import math
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
@@ -25,6 +27,8 @@ from ssl4eo_bench.protocols.tunable import Tunable
 from ssl4eo_bench.spec.canonical import digest
 from ssl4eo_bench.spec.tasks import IGNORED, Groups
 from ssl4eo_bench.storage import replacing
+
+SHA256_BYTES = 32
 
 Read = Callable[[np.ndarray, int], Iterable[tuple[Groups, np.ndarray]]]
 """Gives stored pixels and targets of these rows of the training samples, in batches of so many.
@@ -65,25 +69,36 @@ class State:
     optimiser: dict[str, Any] = field(default_factory=dict)
 
     def write(self, file: Path) -> None:
-        """Write it whole, or leave the last one."""
+        """Write it whole, its sha256 behind it, or leave the last one."""
         content = vars(self) | {"history": [asdict(epoch) for epoch in self.history]}
-        with replacing(file) as temporary:
-            torch.save(content, temporary)
+        # Into an opened file: for one that PyTorch opens, a full disk would be a RuntimeError.
+        with replacing(file) as temporary, temporary.open("w+b") as opened:
+            torch.save(content, opened)
+            opened.seek(0)
+            opened.write(hashlib.file_digest(opened, "sha256").digest())
 
     @classmethod
     def read(cls, file: Path) -> "State":
         """What was written, or a fresh state.
 
         Raises:
-            CacheError: if the file is not what was written.
+            CacheError: if the file is not what was written; nothing of it has been loaded then.
         """
         if not file.is_file():
             return cls()
+        foreign = CacheError(
+            f"{file} is damaged, or was not left by this version; remove it to start the fine-tuning anew."
+        )
         try:
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            with file.open("rb") as opened:
+                payload = opened.read(max(0, file.stat().st_size - SHA256_BYTES))
+                checksum = opened.read()
+            if hashlib.sha256(payload).digest() != checksum:
+                raise foreign
+            content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
             return cls(**content | {"history": [Epoch(**epoch) for epoch in content["history"]]})
         except (RuntimeError, OSError, EOFError, UnpicklingError, TypeError, KeyError) as error:
-            raise CacheError(f"{file} cannot be read; remove it to start the fine-tuning anew.") from error
+            raise foreign from error
 
 
 @dataclass(frozen=True)

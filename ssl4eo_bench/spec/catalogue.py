@@ -3,7 +3,6 @@
 import importlib
 import pkgutil
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,39 +45,56 @@ class Catalogue(Frozen):
 
 
 def task_modules() -> tuple[str, ...]:
-    """The names of the task modules, none of them imported.
+    """The names of the task modules, none of them imported."""
+    return tuple(sorted(set(_found_modules())))
 
-    Raises:
-        SpecError: if two modules have one name.
-    """
+
+def _found_modules() -> list[str]:
+    """The names of all modules in all directories of tasks; a name is there twice if two modules have it."""
     # Path by path: over all of them at once, `iter_modules` would drop the second of two modules in silence.
     found = [module.name for path in ssl4eo_bench.tasks.__path__ for module in pkgutil.iter_modules([path])]
-    names = sorted(name for name in found if not name.startswith("_"))
-    for first, second in pairwise(names):
-        if first == second:
-            raise SpecError(f"two task modules are called {first!r}; rename the one outside the package.")
-    return tuple(names)
+    return [name for name in found if not name.startswith("_")]
 
 
 def tasks_of(module: str) -> tuple[Task, ...]:
     """The tasks that a module defines in its `TASKS`.
 
     Raises:
-        SpecError: if the module cannot be imported or does not define tasks named after it.
+        SpecError: if another module has its name, it cannot be imported, or does not define tasks named after it.
     """
+    if _found_modules().count(module) > 1:
+        raise SpecError(f"two task modules are called {module!r}; rename the one outside the package.")
     try:
-        tasks = importlib.import_module(f"ssl4eo_bench.tasks.{module}").TASKS
-    except Exception as error:  # a broken task file is named, never skipped
+        tasks = tuple(importlib.import_module(f"ssl4eo_bench.tasks.{module}").TASKS)
+    except (Exception, SystemExit) as error:
         raise SpecError(f"task module {module!r} cannot be used: {type(error).__name__}: {error}.") from error
     for task in tasks:
+        if not isinstance(task, Task):
+            raise SpecError(f"task module {module!r} has {task!r} in its TASKS, which is no Task.")
         if task.name.split("-")[0] != module:
             raise SpecError(f"task {task.name!r} must live in a module called {task.name.split('-')[0]!r}.")
-    return tuple(tasks)
+    return tasks
 
 
 def tasks() -> dict[str, Task]:
-    """Every task, by name."""
-    return {task.name: task for module in task_modules() for task in tasks_of(module)}
+    """Every task of the modules that can be used, by name."""
+    return {task.name: task for found in _modules().values() if isinstance(found, tuple) for task in found}
+
+
+def broken_modules() -> dict[str, SpecError]:
+    """What is wrong with each task module that cannot be used, by its name."""
+    return {name: found for name, found in _modules().items() if isinstance(found, SpecError)}
+
+
+def _modules() -> dict[str, tuple[Task, ...] | SpecError]:
+    """The tasks of each module, or what is wrong with it: one broken module must not hide the others."""
+    found: dict[str, tuple[Task, ...] | SpecError] = {}
+    for name in task_modules():
+        try:
+            found[name] = tasks_of(name)
+        except SpecError as error:
+            found[name] = error
+    return found
 
 
 def task(name: str) -> Task:
@@ -86,6 +102,7 @@ def task(name: str) -> Task:
 
     Raises:
         UnknownNameError: if there is no such task.
+        SpecError: if its module cannot be used.
     """
     module = name.split("-")[0]
     found = {task.name: task for task in tasks_of(module)} if module in task_modules() else {}
@@ -165,8 +182,8 @@ def _refuse_twice(name: str, known: dict[str, Any], kind: str, file: Path) -> No
 def _entry(name: str, entry: Any, file: Path) -> Checkpoint:
     if not isinstance(entry, dict):
         raise SpecError(f"{file}: checkpoint {name!r} must be a mapping of keys.")
-    if "name" in entry or ":" in str(name):
-        raise SpecError(f"{file}: checkpoint {name!r} is named by its key alone, without a colon.")
+    if "name" in entry:
+        raise SpecError(f"{file}: checkpoint {name!r} is named by its key alone; remove `name` from the entry.")
     weights = entry.get("weights")
     if isinstance(weights, dict) and isinstance(weights.get("path"), str):  # relative to the file that names it
         entry = entry | {"weights": weights | {"path": str(file.resolve().parent / weights["path"])}}

@@ -18,6 +18,9 @@ patch tokens; `cls4`: class tokens of the last four blocks, each after the final
 
 Precision = Literal["float32", "bfloat16"]
 
+NAME_MARKS = {":": "the models of timm", "@": "another input size or precision of a checkpoint"}
+"""What the suite itself puts into names, and a person therefore must not."""
+
 
 class Pretraining(Frozen):
     """Where the weights come from; documentation only."""
@@ -184,6 +187,12 @@ def checkpoint_from(entry: Mapping[str, object], where: str) -> Checkpoint:
     Raises:
         SpecError: if they do not make a checkpoint.
     """
+    name = str(entry.get("name", ""))
+    if marks := [mark for mark in NAME_MARKS if mark in name]:
+        raise SpecError(
+            f"{where}: the name {name!r} has {marks[0]!r} in it, which marks "
+            f"{NAME_MARKS[marks[0]]}; choose another name."
+        )
     try:
         return Checkpoint.model_validate(entry)
     except ValidationError as error:

@@ -1,5 +1,6 @@
 """The protocols and their versions: what is done with a backbone, as values that enter the digest."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -151,14 +152,18 @@ RECIPES = ("linear-ssl4eo", "finetune-ssl4eo")
 """Protocols whose settings are those of a task and a pretraining method."""
 
 
-def require_protocol(name: str) -> None:
-    """Refuse what is no protocol.
+def require_protocols(names: Sequence[str], *, drift: bool = False) -> None:
+    """Refuse what is no protocol, and `drift` where none of them is the recipe that has it.
 
     Raises:
-        UnknownNameError: then.
+        UnknownNameError: for the first name that is none.
+        SpecError: for `drift`.
     """
-    if name not in (*PROTOCOLS, *RECIPES):
-        raise UnknownNameError("protocol", name, (*PROTOCOLS, *RECIPES))
+    for name in names:
+        if name not in (*PROTOCOLS, *RECIPES):
+            raise UnknownNameError("protocol", name, (*PROTOCOLS, *RECIPES))
+    if drift and "linear-ssl4eo" not in names:
+        raise SpecError(f"--drift is for protocol 'linear-ssl4eo', not for {names[0]!r}; leave it away.")
 
 
 def is_for(name: str, kind: Kind) -> bool:
@@ -171,13 +176,13 @@ def is_for(name: str, kind: Kind) -> bool:
 
 
 def settings(name: str, task: Task, checkpoint: Checkpoint, *, drift: bool = False) -> ProtocolSettings:
-    """The current settings of a protocol for a task and a checkpoint; `drift` as of `Recipe`.
+    """The current settings of a protocol for a task and a checkpoint; `drift` is that of `linear-ssl4eo`.
 
     Raises:
         SpecError: if there are none.
     """
-    if drift and name != "linear-ssl4eo":
-        raise SpecError(f"--drift is for protocol 'linear-ssl4eo', not for {name!r}; leave it away.")
+    if name == "finetune" and checkpoint.weights is None:
+        raise SpecError(f"checkpoint {checkpoint.name!r} has no network to fine-tune; use --protocol linear for it.")
     if name in PROTOCOLS:
         return PROTOCOLS[name].for_kind(task.kind)
     method = checkpoint.pretraining.method if checkpoint.pretraining else "none"
@@ -190,7 +195,7 @@ def settings(name: str, task: Task, checkpoint: Checkpoint, *, drift: bool = Fal
             f"protocol {name!r} has recipes for the pretraining methods {', '.join(known)} on task {task.name!r}, and "
             f"that of checkpoint {checkpoint.name!r} is {method!r}; take a checkpoint of one of these, or {usual}."
         )
-    return known[method].model_copy(update={"drift": drift})
+    return known[method].model_copy(update={"drift": drift and name == "linear-ssl4eo"})
 
 
 def linear_settings(protocol: Linear | Knn | Finetune, kind: Kind) -> Linear:

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from ssl4eo_bench.spec.canonical import Frozen, digest
 from ssl4eo_bench.spec.checkpoints import Checkpoint
 from ssl4eo_bench.spec.inputs import InputMapping
-from ssl4eo_bench.spec.protocols import ProtocolSettings
+from ssl4eo_bench.spec.protocols import Knn, Linear, ProtocolSettings
 from ssl4eo_bench.spec.tasks import Kind, Split, SplitName, Task
 
 
@@ -67,8 +67,8 @@ class RunSpec(Frozen):
 
     @property
     def seed_matters(self) -> bool:
-        """Whether another seed can give another number: it draws weights, training samples, or the training."""
-        return self.checkpoint.is_random or self.fraction is not None or self.protocol.name not in ("linear", "knn")
+        """Whether another seed can give another value: it draws the weights, the training samples, or the training."""
+        return self.checkpoint.is_random or self.fraction is not None or not isinstance(self.protocol, Linear | Knn)
 
     @property
     def bootstrap_seed(self) -> int:

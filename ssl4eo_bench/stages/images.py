@@ -94,12 +94,20 @@ class ImageScores:
 
 
 class Images:
-    """The stages of one run."""
+    """The stages of one run; `renewed` as of `FeatureCache`."""
 
-    def __init__(self, job: Job, devices: tuple[str, ...], cache_dir: Path, progress: Progress) -> None:
+    def __init__(
+        self,
+        job: Job,
+        devices: tuple[str, ...],
+        cache_dir: Path,
+        progress: Progress,
+        renewed: set[str] | None = None,
+    ) -> None:
         self._job = job
         self._devices = devices
         self._cache_dir = cache_dir
+        self._renewed = renewed
         self._progress = progress
         self._backbone = LazyBackbone(job, devices[0], progress, cache_dir=cache_dir)
 
@@ -129,7 +137,7 @@ class Images:
 
     def features(self, split: SplitName) -> Features:
         """The features of a split; leaves its labels closed."""
-        return extract_features(self._job, split, self._backbone, self._cache_dir, self._progress)
+        return extract_features(self._job, split, self._backbone, self._cache_dir, self._progress, self._renewed)
 
 
 def labelled(job: Job, split: SplitName, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
@@ -142,16 +150,21 @@ def labelled(job: Job, split: SplitName, progress: Progress) -> tuple[np.ndarray
 
 
 def extract_features(
-    job: Job, split: SplitName, backbone: LazyBackbone, cache_dir: Path, progress: Progress
+    job: Job,
+    split: SplitName,
+    backbone: LazyBackbone,
+    cache_dir: Path,
+    progress: Progress,
+    renewed: set[str] | None = None,
 ) -> CachedFeatures:
-    """The features of a split, from the cache as far as they are there."""
+    """The features of a split, from the cache as far as they are there; `renewed` as of `FeatureCache`."""
     samples = job.samples[split]
 
     def read(start: int, stop: int) -> Iterator[Groups]:
         return batches(input_reader(job, split), samples.ids[start:stop], size=backbone.batch)
 
     key = feature_key(job, split, cache_dir)
-    return FeatureCache(cache_dir).get(
+    return FeatureCache(cache_dir, renewed).get(
         key,
         backbone,
         read,

@@ -77,13 +77,20 @@ class TileScores:
 
 
 class Tiles:
-    """The stages of one run."""
+    """The stages of one run; `renewed` as of `FeatureCache`."""
 
-    def __init__(self, job: Job, devices: tuple[str, ...], cache_dir: Path, progress: Progress) -> None:
+    def __init__(
+        self,
+        job: Job,
+        devices: tuple[str, ...],
+        cache_dir: Path,
+        progress: Progress,
+        renewed: set[str] | None = None,
+    ) -> None:
         self._job = job
         self._devices = devices
         self._cache_dir = cache_dir
-        self._cache = FeatureCache(cache_dir)
+        self._cache = FeatureCache(cache_dir, renewed)
         self._progress = progress
         self._backbone = LazyBackbone(job, devices[0], progress, make=dense_module, batch=TILES, cache_dir=cache_dir)
 

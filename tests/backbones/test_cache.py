@@ -72,6 +72,20 @@ def test_features_are_computed_once_and_come_back_bit_for_bit(tmp_path: Path) ->
     assert again.weights_sha256 == ("0" * 64,)
 
 
+def test_entries_are_computed_anew_once_where_that_is_asked_for(tmp_path: Path) -> None:
+    def damaged(start: int, stop: int) -> Iterator[Groups]:
+        yield from ((groups[0] + 1,) for groups in read(start, stop))
+
+    FeatureCache(tmp_path).get(key(), Doubler(), damaged, Silent())
+    renewed: set[str] = set()
+    found = [FeatureCache(tmp_path, renewed).get(key(), Doubler(), read, Silent()) for _ in range(2)]
+    found.append(FeatureCache(tmp_path).get(key(), Doubler(), read, Silent()))
+    assert [one.computed for one in found] == [ROWS, 0, 0]
+    for one in found:
+        np.testing.assert_array_equal(one.values, EXPECTED)
+    assert FeatureCache(tmp_path, renewed).get(key(ids="other"), Doubler(), read, Silent()).computed == ROWS
+
+
 def test_half_precision_is_taken_where_it_does_no_harm(tmp_path: Path) -> None:
     found = FeatureCache(tmp_path).get(key(), Doubler(), read, Silent())
     assert found.values.dtype == np.float16

@@ -1,6 +1,7 @@
 """The training loop: parts of a batch, rates by layer, the schedule, and giving a rate up."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,7 +13,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from ssl4eo_bench.errors import CacheError
+from ssl4eo_bench.errors import CacheError, WriteError
 from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.protocols import training
 from ssl4eo_bench.protocols.finetune import finetune_plan
@@ -21,6 +22,7 @@ from ssl4eo_bench.protocols.team import Team
 from ssl4eo_bench.protocols.training import Epoch, State, Training
 from ssl4eo_bench.protocols.tunable import Classifier
 from ssl4eo_bench.spec.protocols import Finetune
+from ssl4eo_bench.storage import replacing
 
 SETTINGS = Finetune(rates=(1e-3,), epochs=2, warmup=1, batch=8)
 
@@ -182,10 +184,41 @@ def test_a_grid_that_is_none_is_refused(rates: tuple[float, ...]) -> None:
         Finetune(rates=rates)
 
 
-@pytest.mark.parametrize("content", [b"", b"no state", None])
-def test_a_state_that_was_damaged_is_told(tmp_path: Path, content: bytes | None) -> None:
-    tuning(tmp_path / "state").run()
-    whole = (tmp_path / "state").read_bytes()
-    (tmp_path / "state").write_bytes(whole[: len(whole) // 2] if content is None else content)
-    with pytest.raises(CacheError, match="cannot be read; remove it to start the fine-tuning anew"):
-        State.read(tmp_path / "state")
+def damaged_states(whole: bytes) -> Iterator[bytes]:
+    yield from (b"", b"no state", b"x" * 100, whole[: len(whole) // 2], whole[:-1], whole + b"x")
+    yield whole[:-32]  # as earlier versions left it
+    for place in np.random.default_rng(0).integers(0, len(whole), 200):
+        yield whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :]
+
+
+def test_a_state_that_was_damaged_is_refused_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "state"
+    tensors = {"w": torch.randn(30, 10)}
+    State([Epoch(1e-3, 1, 0.5, 0.6)], tensors, tensors, {"state": {0: {"step": torch.tensor(3.0)}}}).write(file)
+    whole = file.read_bytes()
+    assert torch.equal(State.read(file).best["w"], tensors["w"])
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a damaged file was loaded"))
+    for content in damaged_states(whole):
+        file.write_bytes(content)
+        with pytest.raises(CacheError, match="damaged, or was not left by this version; remove it to start the fine-"):
+            State.read(file)
+
+
+def test_a_full_disk_is_told_and_the_last_state_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "state"
+    State([Epoch(1e-3, 1, 0.5, 0.6)], {"w": torch.randn(3)}).write(file)
+    before = file.read_bytes()
+
+    @contextmanager
+    def full(path: Path) -> Iterator[Path]:
+        with replacing(path) as temporary:
+            temporary.unlink()
+            temporary.symlink_to("/dev/full")
+            yield temporary
+
+    monkeypatch.setattr(training, "replacing", full)
+    with pytest.raises(WriteError, match="No space left on device"):
+        State([], {"w": torch.randn(1000, 1000)}).write(file)
+    assert file.read_bytes() == before

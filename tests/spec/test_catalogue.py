@@ -397,20 +397,31 @@ def test_identity_holds_what_moves_numbers_and_nothing_else(tmp_path: Path) -> N
     assert floor.at_precision("bfloat16") == floor  # there is no network
 
 
-def test_a_broken_task_module_stops_and_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_task_module_is_named_and_touches_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import ssl4eo_bench.tasks
 
     (tmp_path / "broken.py").write_text("raise ImportError('no such reader')\n")
     (tmp_path / "misnamed.py").write_text("from ssl4eo_bench.tasks.eurosat import TASKS\n")
+    (tmp_path / "stops.py").write_text("raise SystemExit('no licence')\n")
+    (tmp_path / "typed.py").write_text("TASKS = ('typed',)\n")
+    whole = catalogue.tasks()
     monkeypatch.setattr(ssl4eo_bench.tasks, "__path__", [*ssl4eo_bench.tasks.__path__, str(tmp_path)])
-    with pytest.raises(SpecError, match="task module 'broken' cannot be used: ImportError: no such reader"):
-        catalogue.tasks()
-    assert catalogue.task("eurosat").name == "eurosat"  # its neighbours are not touched
-    with pytest.raises(SpecError, match="must live in a module called 'eurosat'"):
-        catalogue.tasks_of("misnamed")
+    assert catalogue.tasks() == whole
+    for name, message in {
+        "broken": "task module 'broken' cannot be used: ImportError: no such reader",
+        "misnamed": "must live in a module called 'eurosat'",
+        "stops": "task module 'stops' cannot be used: SystemExit: no licence",
+        "typed": "has 'typed' in its TASKS, which is no Task",
+    }.items():
+        assert message in str(catalogue.broken_modules()[name])
+        with pytest.raises(SpecError, match=re.escape(message)):
+            catalogue.task(name)
+    with pytest.raises(UnknownNameError, match="did you mean 'eurosat'"):
+        catalogue.task("eurosta")
     (tmp_path / "eurosat.py").write_text("TASKS = ()\n")
     with pytest.raises(SpecError, match="two task modules are called 'eurosat'"):
-        catalogue.task_modules()
+        catalogue.task("eurosat-rgb")
+    assert catalogue.tasks() == {name: task for name, task in whole.items() if not name.startswith("eurosat")}
 
 
 DEEP = "shared:\n  - &a0 []\n" + "".join(f"  - &a{depth} [*a{depth - 1}]\n" for depth in range(1, 10_000))
@@ -420,7 +431,8 @@ DEEP = "shared:\n  - &a0 []\n" + "".join(f"  - &a{depth} [*a{depth - 1}]\n" for 
     ("text", "message"),
     [
         (ENTRY.replace("arch:", "name: bandstats\n    arch:", 1), "named by its key alone"),
-        (ENTRY.replace("mine.tag", "mine:tag"), "without a colon"),
+        (ENTRY.replace("mine.tag", "mine:tag"), "has ':' in it, which marks the models of timm; choose another name"),
+        (ENTRY.replace("mine.tag", "mine@64"), "has '@' in it, which marks another input size or precision"),
         (ENTRY + "    licence: 2020-99-99\n", "not valid YAML"),
         (ENTRY.replace("10000", "9" * 400), "too large"),
         (ENTRY + "suites: {s: null}\n", "must be a list of checkpoints"),
@@ -440,7 +452,7 @@ DEEP = "shared:\n  - &a0 []\n" + "".join(f"  - &a{depth} [*a{depth - 1}]\n" for 
         (ENTRY + "suites: {s: [[mine.tag]]}\n", "suite 's' names \\['mine.tag'\\], which is not a checkpoint"),
         (ENTRY + "suites: {s: [{mine.tag: 1}]}\n", "suite 's' names {'mine.tag': 1}, which is not a checkpoint"),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_what_would_mean_something_else_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(SpecError, match=message) as refusal:

@@ -121,3 +121,14 @@ def test_the_grid_is_log_spaced_from_strong_to_weak() -> None:
     assert grid[0] == pytest.approx(1e-6)
     assert grid[-1] == pytest.approx(1e5)
     assert grid[4] / grid[0] == pytest.approx(10.0)
+
+
+def test_the_seed_matters_where_it_draws_something(spec: RunSpec) -> None:
+    fixed = spec.model_copy(update={"checkpoint": catalogue.load_catalogue().checkpoint("bandstats")})
+    recipe = catalogue.task("bigearthnet").recipes[0]
+    assert spec.seed_matters  # of a random checkpoint
+    assert not fixed.seed_matters
+    assert not fixed.model_copy(update={"protocol": PROTOCOLS["knn"]}).seed_matters
+    assert fixed.model_copy(update={"fraction": 0.1}).seed_matters
+    assert fixed.model_copy(update={"protocol": PROTOCOLS["finetune"]}).seed_matters
+    assert fixed.model_copy(update={"protocol": recipe}).seed_matters

@@ -1,0 +1,163 @@
+"""Many runs of one command: what goes together is run, what does not is named, and no failure costs the others."""
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ssl4eo_bench.run
+from ssl4eo_bench.errors import JobError, ResultFileError, UnknownNameError
+from ssl4eo_bench.plan import Job
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def planned(command: Command, *options: object) -> tuple[int, list[tuple[str, str, str, int]], str]:
+    """Exit code, the runs as task, checkpoint, protocol and seed, and stderr."""
+    code, out, err = command("run", "--sample", "--dry-run", "--json", *options)
+    specs = json.loads(out) if out else []
+    found = [
+        (spec["task"]["name"], spec["checkpoint"]["name"], spec["protocol"]["name"], spec["seed"]) for spec in specs
+    ]
+    return code, found, err
+
+
+def test_protocols_and_repeated_options_add_up_and_duplicates_are_done_once(command: Command) -> None:
+    code, found, err = planned(
+        command,
+        *("--task", "eurosat-rgb", "--task", "eurosat", "--protocol", "knn", "linear", "--protocol", "knn"),
+        *("--checkpoint", "bandstats", "--checkpoint", "resnet18.random", "bandstats"),
+    )
+    assert code == 0, err
+    assert found == [
+        (task, checkpoint, protocol, 0)
+        for task in ("eurosat-rgb", "eurosat")
+        for checkpoint in ("bandstats", "resnet18.random")
+        for protocol in ("knn", "linear")
+    ]
+
+
+def test_only_seeds_that_can_differ_are_run(command: Command) -> None:
+    seeds = ("--seed", 3, "--seed", 1, 3)
+    what = ("--task", "eurosat-rgb", "--protocol", "linear", "finetune", *seeds)
+    code, found, _ = planned(command, *what, "--checkpoint", "tf_efficientnet_lite0.in1k", "resnet18.random")
+    assert code == 0
+    assert [(name.partition(".")[2], *rest) for _, name, *rest in found] == [
+        ("in1k", "linear", 3),
+        *(("in1k", "finetune", seed) for seed in (3, 1)),
+        *(("random", protocol, seed) for protocol in ("linear", "finetune") for seed in (3, 1)),
+    ]
+    code, found, _ = planned(command, *what, "--checkpoint", "bandstats", "--fraction", 0.5, 1)
+    assert code == 1  # nothing is run by finetune
+    assert [seed for *_, seed in found] == [3, 3, 1]
+
+
+def test_the_note_says_which_seed_is_left(command: Command) -> None:
+    what = (
+        "run",
+        "--sample",
+        "--dry-run",
+        "--task",
+        "eurosat-rgb",
+        "--protocol",
+        "linear",
+        "--checkpoint",
+        "bandstats",
+    )
+    assert "run with seed 5 alone, since another seed gives the same values" in command(*what, "--seed", 5, 6)[2]
+    assert "alone" not in command(*what, "--seed", 5)[2]
+
+
+def test_what_does_not_go_together_is_left_out_and_all_else_is_run(command: Command) -> None:
+    both = ("--task", "eurosat-rgb", "dfc2020", "--protocol", "linear", "knn")
+    code, found, _ = planned(command, *both, "--checkpoint", "bandstats")
+    assert code == 0  # each name has a run
+    assert [(task, protocol) for task, _, protocol, _ in found] == [
+        ("eurosat-rgb", "linear"),
+        ("eurosat-rgb", "knn"),
+        ("dfc2020", "linear"),
+    ]
+    _, _, err = command("run", "--sample", "--dry-run", *both, "--checkpoint", "bandstats")
+    assert err.count("left out on dfc2020: protocol 'knn' is for labels of whole images") == 1
+    code, found, err = planned(command, *both[:3], "--protocol", "knn", "--checkpoint", "bandstats")
+    assert (code, [task for task, *_ in found]) == (1, ["eurosat-rgb"])
+    assert err.startswith(
+        "error: task 'dfc2020' was left out of all runs: protocol 'knn' is for labels of whole images"
+    )
+    code, found, err = planned(command, "--task", "dfc2020", "--protocol", "knn", "--checkpoint", "bandstats")
+    assert (code, found) == (2, [])
+    assert err.startswith("error: protocol 'knn' is for labels of whole images")
+
+
+def test_a_named_checkpoint_that_fits_nothing_is_told_and_the_others_are_run(command: Command) -> None:
+    what = ("--task", "so2sat-s1", "--protocol", "linear", "--checkpoint", "resnet18.random")
+    code, found, err = planned(command, *what, "bandstats")
+    assert (code, [name for _, name, *_ in found]) == (1, ["bandstats"])
+    assert err.startswith("error: checkpoint 'resnet18.random' was left out of all runs: ")
+    code, found, err = planned(command, *what, "--task", "eurosat-rgb")
+    assert (code, [task for task, *_ in found]) == (1, ["eurosat-rgb"])
+    assert err.startswith("error: task 'so2sat-s1' was left out of all runs: ")
+    code, found, err = planned(command, *what, "bandstats", "--task", "eurosat-rgb")
+    assert (code, len(found), err) == (0, 3, "")
+
+
+def test_drift_is_of_one_protocol(command: Command) -> None:
+    code, _, err = planned(command, "--task", "eurosat-rgb", "--protocol", "linear", "knn", "--drift")
+    assert code == 2
+    assert "--drift is for protocol 'linear-ssl4eo', not for 'linear'" in err
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of `bandstats` stop at a fault of the package."""
+    run = ssl4eo_bench.run.run
+
+    def breaks(job: Job, *arguments: Any) -> Any:
+        if job.spec.checkpoint.name == "bandstats":
+            raise ZeroDivisionError("a fault\nin two lines")
+        return run(job, *arguments)
+
+    monkeypatch.setattr(ssl4eo_bench.run, "run", breaks)
+
+
+RUN = ("run", "--task", "eurosat-rgb", "--protocol", "knn", "--sample", "--checkpoint")
+
+
+@pytest.mark.usefixtures("broken")
+def test_any_exception_is_the_failure_of_its_own_job(command: Command) -> None:
+    code, out, err = command(*RUN, "bandstats", "timm:test_resnet.random")
+    assert code == 1
+    assert "leaderboard" in out
+    assert "Traceback (most recent call last)" in err
+    sentence = "ZeroDivisionError: a fault in two lines; unless that tells you what to cure, this is a fault of"
+    assert err.strip().splitlines()[-1].startswith(f"error: eurosat-rgb · bandstats · seed 0: {sentence}")
+    assert "timm:test_resnet.random" in Path("results/leaderboard.sample.csv").read_text()
+    code, out, _ = command(*RUN, "bandstats", "--json")
+    assert code == 1  # what was asked for can be done
+    (outcome,) = json.loads(out)
+    assert outcome["error"].startswith(sentence)
+    assert outcome["traceback"].endswith("ZeroDivisionError: a fault\nin two lines\n")
+
+
+def test_an_interrupted_sweep_stops(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ssl4eo_bench.run, "run", interrupted)
+    assert command(*RUN, "bandstats", "timm:test_resnet.random")[0] == 130
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        JobError(ValueError("x")),
+        UnknownNameError("task", "eurosta", ["eurosat"]),
+        ResultFileError(Path("a.json"), "is torn", "run it again"),
+    ],
+)
+def test_errors_go_to_other_processes_as_they_are(error: Exception) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
