@@ -20,11 +20,19 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class Pretraining(Frozen):
-    """Where the weights come from; documentation only."""
+    """Where the weights come from; documentation only.
+
+    Attributes:
+        method: of the pretraining.
+        data: that it saw.
+        epochs: of it, where they are known.
+        start: what had trained the weights that it went on from; none if they were random, or nobody says.
+    """
 
     method: str
     data: str
     epochs: int | None = None
+    start: str | None = None
 
 
 def _bands(value: object) -> object:
