@@ -17,7 +17,7 @@ class Recipe(Frozen):
     Stochastic gradient descent with momentum 0.9 from a random head; inputs are cropped at random and mirrored; scores
     are those of the centre 224 of 256 pixels (or the same share of another size), every so many epochs.
 
-    Version 1 had none of the attributes below that can be none, and treated all methods as if they were none.
+    Attributes that can be none came with version 2; none is what version 1 did.
 
     Attributes:
         method: of the pretraining that it is for.
@@ -42,8 +42,8 @@ class Recipe(Frozen):
         scores_last: whether the last epoch is scored even if it is not in turn.
         smallest_crop: share of an image's area that a crop keeps at least.
         scored_batch: images that the released code computes one metric of, before it takes the mean.
-        shuffles_scored: whether it cuts these from an order that has nothing to do with classes and scenes; otherwise
-            from the order of the ids.
+        shuffles_scored: whether the released code has the images in an order without classes and scenes, so that
+            shuffled ones stand for it; otherwise the order is that of the ids.
         drops_scored: whether the released code leaves out a last, smaller batch of these.
         weighted: whether its mean weighs each batch by its number of images.
     """
