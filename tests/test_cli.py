@@ -266,7 +266,8 @@ def test_checkpoints_are_listed_with_everything_about_them(command: Command) -> 
     row = rows["resnet50.ssl4eo_s12-moco_v2-s2l1c"]
     assert (row["weights"]["sha256"], row["weights"]["layout"], row["licence"]) == ("df8b932e", "timm", "CC-BY-4.0")
     assert row["source"].startswith("hf:torchgeo/resnet50_sentinel2_all_moco@")
-    assert row["pretraining"] == {"method": "MoCo-v2", "data": "SSL4EO-S12", "epochs": 100}
+    assert row["pretraining"] == {"method": "MoCo-v2", "data": "SSL4EO-S12", "epochs": 100, "start": None}
+    assert rows["resnet50.ssl4eo_s12ml-softcon-s2l1c"]["pretraining"]["start"] == "DINO"
     assert "arXiv:2003.04297" in row["citation"]
     assert (row["suites"], row["here"]) == (["ssl4eo-s12"], False)
     sources = ("resnet50.random", "bandstats", "vit_base_patch16_224.in1k-mae-rgb", "tf_efficientnet_lite0.in1k")

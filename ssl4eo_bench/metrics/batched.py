@@ -4,17 +4,37 @@ from collections.abc import Callable
 
 import numpy as np
 
+SEED = 42
+"""That of the released scripts."""
+
 
 def batch_averaged(
-    metric: Callable[[np.ndarray, np.ndarray], float], scores: np.ndarray, targets: np.ndarray, batch: int
+    metric: Callable[[np.ndarray, np.ndarray], float],
+    scores: np.ndarray,
+    targets: np.ndarray,
+    batch: int,
+    *,
+    drop_last: bool = False,
+    weighted: bool = False,
 ) -> float:
-    """The mean of a metric over consecutive batches of samples; the last one, however small, counts like any other.
+    """The mean of a metric over consecutive batches of samples.
 
     Args:
         metric: of scores and targets.
         scores: `[N, C]`.
         targets: `[N]` or `[N, C]`.
         batch: samples in one.
+        drop_last: leave out the last batch if it is smaller, unless it is the only one.
+        weighted: weigh each batch by its samples; otherwise a small one counts like any other.
     """
-    starts = range(0, len(scores), batch)
-    return float(np.mean([metric(scores[start : start + batch], targets[start : start + batch]) for start in starts]))
+    count = len(scores)
+    if drop_last and count > batch:
+        count -= count % batch
+    parts = [slice(start, min(start + batch, count)) for start in range(0, count, batch)]
+    weights = [part.stop - part.start for part in parts] if weighted else None
+    return float(np.average([metric(scores[part], targets[part]) for part in parts], weights=weights))
+
+
+def shuffled(count: int) -> np.ndarray:
+    """So many rows in an order that is the same every time."""
+    return np.random.default_rng(SEED).permutation(count)

@@ -12,7 +12,7 @@ WHOLE = 256 / 224
 """Side of the whole image, relative to the centre of it that is scored."""
 MOMENTUM = 0.9
 HEAD_STD = 0.01
-"""Of a new head's weights; its intercepts start at zero."""
+"""Of a new head's weights, if the recipe names none; its intercepts start at zero."""
 NORM_EPS = 1e-6
 
 
@@ -33,18 +33,23 @@ class RecipeClassifier(Tunable):
     ) -> None:
         super().__init__()
         self.network = network.requires_grad_(requires_grad=not recipe.frozen)
-        self.batch_statistics = recipe.drift or not recipe.frozen
+        if recipe.frozen_positions:
+            for name, parameter in network.named_parameters():
+                if name.rpartition(".")[2] == "pos_embed":
+                    parameter.requires_grad = False
+        self._in_eval = recipe.frozen or bool(recipe.evaluating)
+        self.batch_statistics = recipe.drift or not self._in_eval
         self.norm = nn.BatchNorm1d(width, eps=NORM_EPS, affine=False) if recipe.batch_norm else nn.Identity()
         self.head = nn.Linear(width, classes)
-        nn.init.normal_(self.head.weight, std=HEAD_STD, generator=generator)
+        nn.init.normal_(self.head.weight, std=recipe.head_std or HEAD_STD, generator=generator)
         nn.init.zeros_(self.head.bias)
         self._side = side
         self._frozen = recipe.frozen
 
     def train(self, mode: bool = True) -> "RecipeClassifier":
-        """As usual, but a frozen network scores as it does in use, apart from a BatchNorm that drifts."""
+        """As usual, but a network that is frozen, or trained in `eval()`, scores as in use; a BatchNorm may drift."""
         super().train(mode)
-        if self._frozen:
+        if self._in_eval:
             self.network.eval()
             for module in self.network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -67,18 +72,20 @@ def recipe_plan(recipe: Recipe, side: int) -> Plan:
     def optimiser(model: Tunable) -> torch.optim.Optimizer:
         groups = model.groups(recipe.weight_decay, recipe.layer_decay)
         trained = [group for group in groups if any(parameter.requires_grad for parameter in group["params"])]
-        return torch.optim.SGD(trained, lr=recipe.rate, momentum=MOMENTUM)
+        return torch.optim.SGD(trained, lr=recipe.rate, momentum=MOMENTUM, nesterov=bool(recipe.nesterov))
 
     def steps(epoch: float) -> float:
         return 0.1 ** ((epoch >= 0.6 * recipe.epochs) + (epoch >= 0.8 * recipe.epochs))
 
+    falls = steps if recipe.schedule == "steps" else warmed_cosine(recipe.warmup, recipe.epochs)
     return Plan(
         rates=(recipe.rate,),
         epochs=recipe.epochs,
         batch=recipe.batch,
+        keep_last=bool(recipe.keeps_last),
         optimiser=optimiser,
-        schedule=steps if recipe.schedule == "steps" else warmed_cosine(recipe.warmup, recipe.epochs),
+        schedule=(lambda epoch: falls(int(epoch))) if recipe.by_epoch else falls,
         draw=lambda count, generator: draw_crops(count, recipe.smallest_crop, generator),
         augment=lambda images, targets, views: (seen(images, views, side), targets),
-        every=recipe.every,
+        looks=recipe.scored_epochs,
     )

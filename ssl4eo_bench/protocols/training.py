@@ -108,13 +108,15 @@ class Plan:
     Attributes:
         rates: learning rates, ascending; each trains anew from the start.
         epochs: at most, of each rate.
-        batch: images of one step; what is left of an epoch is left out.
+        batch: images of one step.
         optimiser: made for a model, whose groups of parameters have a `lr_scale`.
         schedule: the share of the rate at a point in time, in epochs.
         draw: transforms `[N, 2, 3]` for a batch of N images.
         augment: makes of scaled inputs and targets and their transforms what is trained on.
         patience: epochs without improvement on `val` after which a rate is given up.
-        every: epochs between two looks at `val`.
+        looks: the epochs after which `val` is looked at, ascending, up to the last that is trained; none for all.
+        keep_last: what is left of an epoch is a smaller batch, if there is an image of it for each process; otherwise
+            it is left out.
     """
 
     rates: tuple[float, ...]
@@ -125,7 +127,8 @@ class Plan:
     draw: Callable[[int, torch.Generator], Tensor]
     augment: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
     patience: int = 1 << 30
-    every: int = 1
+    looks: tuple[int, ...] = ()
+    keep_last: bool = False
 
 
 @dataclass
@@ -166,20 +169,26 @@ class Training:
             TrainingError: if the loss is no number; the state after the epoch before is kept.
         """
         state = State.read(self.file)
-        total = len(self.plan.rates) * self.plan.epochs * self._steps
+        total = len(self.plan.rates) * self._looks[-1] * self._steps
         with self.progress.stage("training", total=total, unit="batches") as advance:
             for rate in self.plan.rates:
                 done = [epoch for epoch in state.history if epoch.rate == rate]
-                advance(len(done) * self.plan.every * self._steps)
+                advance(_last(done) * self._steps)
                 if not state.history or state.history[-1].rate <= rate:
                     self._train(rate, done, state, advance)
-                advance((self.plan.epochs - len(done) * self.plan.every) * self._steps)  # those it stopped before
+                advance((self._looks[-1] - _last(done)) * self._steps)  # those it stopped before
         return state
 
     @property
+    def _looks(self) -> tuple[int, ...]:
+        """The epochs after which `val` is looked at."""
+        return self.plan.looks or tuple(range(1, self.plan.epochs + 1))
+
+    @property
     def _steps(self) -> int:
-        """Batches of an epoch; one that is not full is left out, unless there is no other."""
-        return max(1, self.count // self.plan.batch)
+        """Batches of an epoch; one that is not full is left out, unless it is to be kept or there is no other."""
+        full, rest = divmod(self.count, self._batch)
+        return full + (self.plan.keep_last and rest >= self.team.size)
 
     @property
     def _batch(self) -> int:
@@ -193,10 +202,8 @@ class Training:
         if done:
             model.load_state_dict(state.model)
             optimiser.load_state_dict(state.optimiser)
-        every = self.plan.every
-        while len(done) * every < self.plan.epochs and not _given_up(done, self.plan.patience):
-            first = len(done) * every + 1
-            numbers = range(first, first + every)
+        while len(done) < len(self._looks) and not _given_up(done, self.plan.patience):
+            numbers = range(_last(done) + 1, self._looks[len(done)] + 1)
             losses = [self._epoch(model.train(), optimiser, rate, number, advance) for number in numbers]
             value = self.team.told(lambda last=numbers[-1]: self.validate(model.eval(), last))  # type: ignore[misc]
             done.append(Epoch(rate, numbers[-1], float(np.mean(losses)), value))
@@ -215,8 +222,10 @@ class Training:
         losses = []
         with torch.random.fork_rng():
             torch.manual_seed(drawn)  # dropout and the like
-            own = self.team.share(order.reshape(self._steps, -1).T).T  # its part of each batch
-            for step, (groups, targets) in enumerate(self.read(own.ravel(), own.shape[1])):
+            full = len(order) // self._batch
+            own = self.team.share(order[: full * self._batch].reshape(full, -1).T).T  # its part of each batch
+            rows = np.concatenate([own.ravel(), self.team.share(order[full * self._batch :])])
+            for step, (groups, targets) in enumerate(self.read(rows, own.shape[1])):
                 factor = self.plan.schedule(number - 1 + step / self._steps)
                 for group in optimiser.param_groups:
                     group["lr"] = rate * factor * group["lr_scale"]
@@ -243,7 +252,7 @@ class Training:
         with torch.no_grad():
             tensors = (torch.from_numpy(group).to(self.team.device) for group in groups)
             images = model.network.preprocess(*tensors)  # type: ignore[operator]
-            views = self.team.share(self.plan.draw(self._batch, generator))
+            views = self.team.share(self.plan.draw(int(self.team.summed(len(targets))), generator))
             images, expected = self.plan.augment(images, torch.from_numpy(targets).to(self.team.device), views)
         terms = max(1.0, self.team.summed(float((expected != IGNORED).sum())))
         while True:
@@ -292,6 +301,11 @@ def warmed_cosine(warmup: int, epochs: int) -> Callable[[float], float]:
         return 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup)))
 
     return share
+
+
+def _last(done: Sequence[Epoch]) -> int:
+    """The number of the last epoch that is done."""
+    return done[-1].epoch if done else 0
 
 
 def _given_up(done: list[Epoch], patience: int) -> bool:

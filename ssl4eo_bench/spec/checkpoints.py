@@ -23,11 +23,19 @@ NAME_MARKS = {":": "the models of timm", "@": "another input size or precision o
 
 
 class Pretraining(Frozen):
-    """Where the weights come from; documentation only."""
+    """Where the weights come from; documentation only.
+
+    Attributes:
+        method: of the pretraining.
+        data: that it saw.
+        epochs: of it, where they are known.
+        start: what had trained the weights that it went on from; none if they were random, or nobody says.
+    """
 
     method: str
     data: str
     epochs: int | None = None
+    start: str | None = None
 
 
 def _bands(value: object) -> object:

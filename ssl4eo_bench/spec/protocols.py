@@ -186,7 +186,8 @@ def settings(name: str, task: Task, checkpoint: Checkpoint, *, drift: bool = Fal
     if name in PROTOCOLS:
         return PROTOCOLS[name].for_kind(task.kind)
     method = checkpoint.pretraining.method if checkpoint.pretraining else "none"
-    known = {recipe.method: recipe for recipe in task.recipes if recipe.name == name}
+    of_name = [recipe for recipe in task.recipes if recipe.name == name and recipe.suits(checkpoint.arch)]
+    known = {recipe.method: recipe for recipe in sorted(of_name, key=lambda recipe: len(recipe.arch or ""))}
     usual = f"--protocol {name.partition('-')[0]}"
     if not known:
         raise SpecError(f"protocol {name!r} has no recipe for task {task.name!r}; take {usual}.")

@@ -13,7 +13,7 @@ import torch
 from ssl4eo_bench.backbones.features import BackboneFeatures, feature_module
 from ssl4eo_bench.backbones.preprocess import Preprocess
 from ssl4eo_bench.backbones.runtime import Runner
-from ssl4eo_bench.metrics.batched import batch_averaged
+from ssl4eo_bench.metrics.batched import batch_averaged, shuffled
 from ssl4eo_bench.metrics.evaluation import tune_thresholds
 from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.protocols.linear import main_metric, to_probabilities
@@ -66,10 +66,20 @@ class RecipeScores(ImageScores):
         def metric(logits: np.ndarray, of: np.ndarray) -> float:
             return main_metric(kind, of)(logits)
 
+        order = shuffled(len(targets)) if recipe.shuffles_scored else np.arange(len(targets))
+
+        def averaged(logits: np.ndarray) -> float:
+            return batch_averaged(
+                metric,
+                logits[order],
+                targets[order],
+                recipe.scored_batch,
+                drop_last=bool(recipe.drops_scored),
+                weighted=bool(recipe.weighted),
+            )
+
         whole = {epoch: metric(logits, targets) for epoch, logits in self.epochs.items()}
-        batched = {
-            epoch: batch_averaged(metric, logits, targets, recipe.scored_batch) for epoch, logits in self.epochs.items()
-        }
+        batched = {epoch: averaged(logits) for epoch, logits in self.epochs.items()}
         best = max(whole, key=lambda epoch: whole[epoch])
         return Reported(
             batch=recipe.scored_batch,

@@ -10,6 +10,8 @@ from ssl4eo_bench.results.published import (
     published_numbers,
     read_published,
 )
+from ssl4eo_bench.spec.protocols import PROTOCOLS, RECIPES
+from tests.conftest import ROOT
 
 HEAD = ",".join(COLUMNS)
 ROW = "eurosat,resnet50.random,RN50,random,linear,test,accuracy,0.918,1,A paper,https://example.org,"
@@ -82,3 +84,46 @@ def test_a_directory_has_its_own_numbers_or_those_of_the_package(tmp_path: Path)
 )
 def test_a_number_compares_only_where_everything_agrees(changes: dict[str, object], expected: tuple[str, ...]) -> None:
     assert differences(number(**changes), task="eurosat", protocol="linear", metric="accuracy") == expected
+
+
+SHIPPED = read_published(ROOT / "results" / "published.csv")
+
+
+@pytest.mark.parametrize("protocol", [*PROTOCOLS, *RECIPES])
+def test_numbers_of_ssl4eo_s12_on_dfc2020_are_on_another_target(protocol: str) -> None:
+    tuned = [number for number in SHIPPED if number.task == "dfc2020" and number.model.startswith("RN50")]
+    assert [number.value for number in tuned] == [0.5483, 0.5468, 0.4968]
+    for number in tuned:
+        assert "lc maps" in number.note
+        assert f"metric {number.metric}" in differences(number, task="dfc2020", protocol=protocol, metric="miou")
+
+
+def test_torchgeo_benchs_numbers_of_the_moco_networks_say_how_inputs_were_scaled() -> None:
+    """Before its pull request 206 the option had no effect: what was called standardised was x / 10000."""
+    scaled = {
+        number.value: (number.checkpoint.rpartition("-")[2], number.protocol.rpartition(", ")[2])
+        for number in SHIPPED
+        if number.task == "eurosat-spatial" and number.checkpoint
+    }
+    divided, standardised = "inputs x / 10000", "bands standardised"
+    assert scaled == {
+        0.9037: ("s2l1c", divided),
+        0.9319: ("s2l1c", divided),
+        0.9328: ("s2rgb", divided),
+        0.9576: ("s2rgb", divided),
+        0.6828: ("s2l1c", standardised),
+        0.8376: ("s2l1c", standardised),
+        0.6976: ("s2rgb", standardised),
+        0.8544: ("s2rgb", standardised),
+    }
+
+
+@pytest.mark.parametrize("protocol", [*PROTOCOLS, *RECIPES])
+def test_no_number_of_torchgeo_bench_compares_with_a_run(protocol: str) -> None:
+    """Its heads are fitted on train and val together, and its neighbours are five."""
+    numbers = [number for number in SHIPPED if "torchgeo-bench" in number.source]
+    assert len(numbers) == 34
+    for number in numbers:
+        assert differences(number, task=number.task, protocol=protocol, metric=number.metric) == (
+            f"protocol {number.protocol}",
+        )

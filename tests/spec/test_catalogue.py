@@ -189,8 +189,8 @@ def test_architecture_feature_and_size_go_together(entry: Checkpoint) -> None:
 
 @each
 def test_scalings_are_those_of_the_pretraining(entry: Checkpoint) -> None:
-    softcon = "softcon" in entry.name
-    if entry.bands == SENTINEL_1 or softcon:
+    clipped = "softcon" in entry.name or entry.name.startswith("vit_small_patch16_224.ssl4eo_s12-decur")
+    if entry.bands == SENTINEL_1 or clipped:
         assert isinstance(entry.scaling, ClippedZScore)
         assert entry.scaling.clip_std == 2
         assert set(entry.scaling.mean) == set(entry.scaling.std) == set(entry.bands)
@@ -209,6 +209,8 @@ def test_statistics_are_those_of_ssl4eo_s12() -> None:
     assert isinstance(optical, ClippedZScore)
     assert (optical.mean["B8A"], optical.std["B8A"]) == (2560.29504086, 1345.52684884)
     assert (optical.mean["B10"], optical.std["B10"]) == (22.10351321, 51.15431158)
+    for form in ("backbone", "full"):
+        assert known.checkpoint(f"vit_small_patch16_224.ssl4eo_s12-decur-s2l1c-{form}").scaling == optical
     assert (optical.mean["B12"], optical.std["B01"]) == (1524.06546312, 786.78685367)
 
 
@@ -464,3 +466,11 @@ def test_a_scaling_without_finite_numbers_is_refused(tmp_path: Path) -> None:
     checkpoint = load_catalogue(written(tmp_path, ENTRY.replace("10000", "1.0e-320"))).checkpoint("mine.tag")
     with pytest.raises(SpecError, match="no finite numbers"):
         map_inputs(catalogue.task("so2sat").bands, checkpoint)
+
+
+@each
+def test_an_entry_says_which_weights_its_pretraining_went_on_from(entry: Checkpoint) -> None:
+    resnet = entry.arch == "resnet50"
+    start = {"DeCUR": None if resnet else "ImageNet", "SoftCon": "DINO" if resnet else "DINOv2"}
+    if entry.pretraining:
+        assert entry.pretraining.start == start.get(entry.pretraining.method)
