@@ -118,8 +118,8 @@ def plan(request: Request, progress: Progress) -> Sweep:
     require_protocols(request.protocols, drift=request.drift)
     tasks = [catalogue.task(name) for name in dict.fromkeys(request.tasks)]
     checkpoints = _checkpoints(request, known)
-    asked = product(tasks, checkpoints, dict.fromkeys(request.protocols), [request])
-    combinations = [_combination(*each) for each in asked]
+    asked = product(tasks, checkpoints, dict.fromkeys(request.protocols))
+    combinations = [_combination(task, checkpoint, protocol, request) for task, checkpoint, protocol in asked]
     left_out = _left_out(combinations, request, known, progress)
     possible = [each for each in combinations if not each.refusal]
     used = {each.task.name: each.task for each in possible}
