@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from ssl4eo_bench.errors import BenchError, UnknownNameError
+from ssl4eo_bench.metrics.evaluation import Bootstrap
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.results.compare import Comparison, compare, resamples_needed
-from ssl4eo_bench.results.files import MetricValue, RunResult, write_result
+from ssl4eo_bench.results.compare import CONFOUNDED, OF_ONE_SEED, Comparison, compare
+from ssl4eo_bench.results.files import MetricValue, Resampled, RunResult, write_result
 from ssl4eo_bench.results.forest import draw_forest
 from ssl4eo_bench.results.pairs import Choice, find_pairs
 from ssl4eo_bench.results.scores import _of_arrays
+from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.tasks import Split
 
 Make = Callable[..., RunResult]
@@ -32,19 +34,26 @@ class Desk:
         self.results.mkdir()
         (self.cache / "scores").mkdir(parents=True)
         self._make = make
+        self.keeps = True
+        """Whether results keep replicates, as those of schema 1 do not."""
 
     def leave(self, task: str, checkpoint: str, ids: list[str], arrays: dict[str, np.ndarray], **spec: Any) -> Path:
         """Store a result on these test samples; gives the file of its scores."""
         made = self._make(task, checkpoint, **spec)
         splits = made.spec.task.splits | {"test": Split.of(ids)}
         record = made.spec.model_copy(update={"task": made.spec.task.model_copy(update={"splits": splits})})
-        selection = made.selection.model_copy(update={"thresholds": (0.5,) * len(made.classes)})
+        selection = made.selection.model_copy(update={"thresholds": (0.5,) * len(made.classes), "threshold": 0.5})
         changes = {"spec": record, "digest": record.digest, "selection": selection}
         result = made.model_copy(update=changes | {"counts": made.counts | {"test": len(ids)}})
         main = result.selection.metric
-        found = _of_arrays({"ids": np.array(ids), **arrays}, result).metrics[main](np.ones((1, len(ids))))
-        test = result.metrics["test"] | {main: MetricValue(value=float(found[0]))}
-        result = result.model_copy(update={"metrics": result.metrics | {"test": test}})
+        metric = _of_arrays({"ids": np.array(ids), **arrays}, result).metrics[main]
+        test = result.metrics["test"] | {main: MetricValue(value=float(metric(np.ones((1, len(ids))))[0]))}
+        units, units_are = catalogue.task(task).units(ids)
+        drawn = [metric(weights) for weights in Bootstrap(record.bootstrap_seed, units).weights()]
+        resampled = Resampled.of(np.concatenate(drawn), int(units.max()) + 1, units_are)
+        result = result.model_copy(
+            update={"metrics": result.metrics | {"test": test}, "resampled": resampled if self.keeps else None}
+        )
         write_result(self.results, result)
         file = self.cache / "scores" / f"{result.digest}.npz"
         np.savez(file, ids=np.array(ids), **arrays)  # type: ignore[arg-type]
@@ -75,7 +84,7 @@ class Desk:
 
     def compare(self, a: str = A, b: str = B, **choice: Any) -> list[Comparison]:
         pairs = find_pairs(self.results, a, b, Choice(**choice))
-        return compare(pairs, self.results, self.cache, Silent(), resamples=200, seed=0)
+        return compare(pairs, self.results, self.cache, Silent())
 
     def refusal(self, a: str = A, b: str = B, **choice: Any) -> str:
         with pytest.raises(BenchError) as refused:
@@ -94,15 +103,15 @@ def test_a_clear_difference_is_evidence(desk: Desk) -> None:
     desk.images(B, 150)
     (found,) = desk.compare()
     assert (found.task, found.setting, found.metric) == ("eurosat-v1", "linear-v2", "accuracy")
-    assert (found.a, found.b, found.samples, found.clusters) == (0.9, 0.75, 200, None)
+    assert (found.a, found.b, found.samples, found.units, found.units_are) == (0.9, 0.75, 200, 200, "samples")
     assert found.difference == pytest.approx(0.15)
     assert 0 < found.low < 0.15 < found.high
-    assert found.p == found.p_holm == pytest.approx(2 / 201)
+    assert found.p == found.p_holm < 1e-6
     assert [(one.only_a, one.only_b, one.p) for one in found.mcnemar] == [(30, 0, 2 / 2**30)]
     assert found.verdict == "A is better"
     assert found.notes == (
-        "ids do not tell which samples are neighbours: resampled one by one, so that intervals may be too narrow and p "
-        "too small",
+        "samples are drawn one by one, since ids do not tell which are neighbours: intervals may be too narrow",
+        OF_ONE_SEED,
     )
     (swapped,) = desk.compare(B, A)
     assert swapped.verdict == "B is better"
@@ -124,7 +133,7 @@ def test_p_values_are_corrected_over_tasks(desk: Desk) -> None:
     patches, images = desk.compare()
     assert (images.task, patches.task) == ("eurosat-v1", "bigearthnet-v1")
     assert images.p_holm == pytest.approx(2 * images.p)
-    assert patches.p_holm == patches.p
+    assert patches.p_holm == patches.p > images.p_holm
     assert [one.verdict for one in desk.compare(tasks=("eurosat",))] == ["A is better"]
 
 
@@ -132,31 +141,29 @@ def test_samples_of_one_image_are_resampled_together(desk: Desk) -> None:
     desk.patches(A, 0.3, SCENES)
     desk.patches(B, 0.1, SCENES)
     (found,) = desk.compare()
-    assert (found.metric, found.clusters, found.clusters_are) == ("micro_map", 25, "Sentinel-2 images")
+    assert (found.metric, found.units, found.units_are) == ("micro_map", 25, "Sentinel-2 images")
     assert found.mcnemar == ()
     assert found.verdict == "A is better"
-    assert found.notes[0] == "resampled in 25 clusters (Sentinel-2 images)"
+    assert found.notes[0] == "drawn are 25 Sentinel-2 images"
 
 
 def test_few_clusters_are_a_warning_and_one_is_none(desk: Desk) -> None:
     desk.patches(A, 0.3, SCENES[:40])
     desk.patches(B, 0.1, SCENES[:40])
     (few,) = desk.compare()
-    assert few.clusters == 10
-    assert "that is few: intervals are too narrow" in few.notes[0]
+    assert few.units == 10
+    assert few.notes[0] == "drawn are 10 Sentinel-2 images; that is few, and little can be told"
     desk.patches(A, 0.3, SCENES[:4])
     desk.patches(B, 0.1, SCENES[:4])
     (one,) = desk.compare()
-    assert one.clusters is None
-    assert one.notes[0].startswith("the samples are of one cluster (Sentinel-2 images): resampled one by one")
+    assert (one.units, one.units_are) == (4, "samples")  # of one image
 
 
 def test_label_maps_are_compared_by_their_confusions(desk: Desk) -> None:
     desk.tiles(A, 40)
     desk.tiles(B, 20)
     (found,) = desk.compare()
-    assert (found.metric, found.samples, found.clusters) == ("miou", 100, 2)
-    assert found.clusters_are == "blocks of 64 consecutive tiles"
+    assert (found.metric, found.samples, found.units, found.units_are) == ("miou", 100, 100, "tiles")
     assert found.a > found.b
     assert "metric 'micro_map' not found" in desk.refusal(metric="micro_map")
 
@@ -172,15 +179,28 @@ def test_another_metric_is_compared_where_it_is(desk: Desk) -> None:
 
 
 def test_seeds_are_compared_pair_by_pair(desk: Desk) -> None:
+    other = "resnet50.random"
     for seed in (0, 1):
         desk.images(A, 170 + seed, seed=seed)
-        desk.images(B, 150, seed=seed)
+        desk.images(other, 150, seed=seed)
     desk.images(A, 10, seed=2)
-    (found,) = desk.compare()
+    (found,) = desk.compare(A, other)
     assert found.seeds == ((0, 0), (1, 1))
     assert found.a == pytest.approx((170 + 171) / 400)
     assert len(found.mcnemar) == 2
     assert "only A has seed 2, which is left out" in found.notes
+
+
+def test_a_run_that_no_seed_can_change_pairs_with_every_seed_of_the_other(desk: Desk) -> None:
+    for seed in (0, 1, 2):
+        desk.images(A, 170 + seed, seed=seed)
+    for seed in (0, 1):  # the second says nothing that the first does not
+        desk.images(B, 150, seed=seed)
+    (found,) = desk.compare()
+    assert found.seeds == ((0, 0), (1, 0), (2, 0))
+    desk.images("tf_efficientnet_lite0.in1k", 180)
+    (fixed,) = desk.compare("tf_efficientnet_lite0.in1k", B)
+    assert fixed.seeds == ((0, 0),)
 
 
 def test_fractions_are_compared_on_their_own(desk: Desk) -> None:
@@ -202,23 +222,24 @@ def test_marked_runs_are_compared_only_where_there_are_no_others(desk: Desk) -> 
 
 
 def test_single_results_may_differ_in_seed_and_fraction(desk: Desk) -> None:
-    desk.images(A, 180)
-    less = desk.images(A, 150, fraction=0.1, seed=1)
-    place = "eurosat-v1/linear-v2/resnet18.random/seed0"
+    desk.images(B, 180)
+    less = desk.images(B, 150, fraction=0.1, seed=1)
+    place = "eurosat-v1/linear-v2/bandstats/seed0"
     (found,) = desk.compare(place, less.stem[:10])
     assert (found.setting, found.seeds) == ("linear-v2 / linear-v2, 0.1 of train", ((0, 1),))
     assert found.verdict == "A is better"
     assert "A and B are both runs/eurosat-v1" in desk.refusal(place, f"{place}.json")
-    assert "resnet18.random is a checkpoint and the other is none" in desk.refusal(place, A)
+    assert "bandstats is a checkpoint and the other is none" in desk.refusal(place, B)
 
 
 def test_scores_of_another_run_are_told(desk: Desk) -> None:
+    desk.keeps = False
     desk.images(A, 180)
     file = desk.images(B, 150)
     file.write_bytes(desk.images("resnet50.random", 152).read_bytes())
     (found,) = desk.compare()
     assert found.b == 0.76
-    assert "the scores of B give accuracy 76.00, its results 75.00: the cache holds those of another" in found.notes[-1]
+    assert any("the scores of B give accuracy 76.00, its results 75.00: the cache" in note for note in found.notes)
     file.write_bytes(desk.images("vit_small_patch16_224.random", 180).read_bytes())
     assert "give accuracy 90.00, and the result 75.00; make them again with `ssl4eo-bench run" in desk.refusal()
 
@@ -234,6 +255,7 @@ def test_scores_of_another_run_are_told(desk: Desk) -> None:
     ids=["fewer classes", "text", "no numbers", "classes reversed"],
 )
 def test_scores_of_something_else_are_refused(desk: Desk, spoil: Callable[[np.ndarray], np.ndarray]) -> None:
+    desk.keeps = False
     desk.images(A, 180)
     file = desk.images(B, 150)
     with np.load(file) as stored:
@@ -244,11 +266,13 @@ def test_scores_of_something_else_are_refused(desk: Desk, spoil: Callable[[np.nd
 
 def test_what_cannot_be_compared_is_refused_in_one_sentence(desk: Desk) -> None:
     desk.images(A, 180)
-    desk.images(B, 150, seed=1)
+    desk.images("resnet50.random", 150, seed=1)
     assert desk.refusal(A, A) == "A and B are both resnet18.random; name two checkpoints, or two single results."
     assert "did you mean 'resnet18.random'?" in desk.refusal("resnet18.randm")
     assert "no result is called 'x'" in desk.refusal("x")
-    assert "A has eurosat-v1 linear-v2 (seed 0), B has eurosat-v1 linear-v2 (seed 1); run both" in desk.refusal()
+    assert "A has eurosat-v1 linear-v2 (seed 0), B has eurosat-v1 linear-v2 (seed 1); run both" in desk.refusal(
+        A, "resnet50.random"
+    )
     desk.images(B, 150)
     assert "A has no run of what was asked for" in desk.refusal(tasks=("so2sat",))
     desk.patches(A, 0.1, SCENES)
@@ -288,6 +312,7 @@ def test_versions_of_a_task_do_not_compare(desk: Desk, make_result: Make) -> Non
 def test_scores_that_are_no_use_are_refused_with_the_command(
     desk: Desk, spoil: Callable[[Path], None], message: str
 ) -> None:
+    desk.keeps = False
     desk.images(A, 180, fraction=0.1)
     spoil(desk.images(B, 150, fraction=0.1))
     refusal = desk.refusal()
@@ -299,6 +324,7 @@ def test_scores_that_are_no_use_are_refused_with_the_command(
 
 
 def test_other_labels_are_refused(desk: Desk) -> None:
+    desk.keeps = False
     desk.images(A, 180)
     file = desk.images(B, 150)
     arrays = dict(np.load(file))
@@ -307,10 +333,54 @@ def test_other_labels_are_refused(desk: Desk) -> None:
     assert "was scored on other labels than" in desk.refusal()
 
 
-def test_resamples_must_reach_the_level() -> None:
-    assert resamples_needed(1) == 39
-    assert 2 / (resamples_needed(1) + 1) <= 0.05 < 2 / resamples_needed(1)
-    assert 30 * 2 / (resamples_needed(30) + 1) <= 0.05
+def test_result_files_are_enough_for_the_main_metric(desk: Desk) -> None:
+    """Scores are gone, say after a clone: the difference is the same to the last digit."""
+    files = [desk.images(A, 180), desk.images(B, 150)]
+    (with_scores,) = desk.compare()
+    for file in files:
+        file.unlink()
+    (found,) = desk.compare()
+    same = ("a", "b", "difference", "low", "high", "p", "verdict", "units")
+    assert [getattr(found, name) for name in same] == [getattr(with_scores, name) for name in same]
+    assert found.mcnemar == ()
+    assert found.notes[-1].startswith("no test of McNemar's: the scores of runs/eurosat-v1/linear-v2/")
+    assert "are not in the cache" in desk.refusal(metric="macro_f1")
+
+
+def test_scores_give_what_result_files_give(desk: Desk) -> None:
+    """Results of schema 1 keep no replicates; their scores are resampled as those of today are."""
+    desk.images(A, 180)
+    desk.images(B, 150)
+    (of_files,) = desk.compare()
+    desk.keeps = False
+    desk.images(A, 180)
+    desk.images(B, 150)
+    (of_scores,) = desk.compare()
+    assert (of_scores.low, of_scores.high) == pytest.approx((of_files.low, of_files.high), abs=1e-6)
+    assert of_scores.verdict == of_files.verdict
+
+
+def test_two_subsets_of_one_checkpoint_are_no_evidence(desk: Desk) -> None:
+    """On 1 % of the labels, one checkpoint was better than itself in 8 of 28 pairs of seeds."""
+    for seed in (0, 1):
+        desk.images("tf_efficientnet_lite0.in1k", 150 + 20 * seed, fraction=0.01, seed=seed)
+    places = [f"eurosat-v1/linear-v2/tf_efficientnet_lite0.in1k/seed{seed}-fraction0.01" for seed in (0, 1)]
+    (found,) = desk.compare(*places)
+    assert found.p < 0.01  # by the test samples alone
+    assert (found.confounded, found.verdict) == (True, "no evidence of a difference")
+    assert CONFOUNDED in found.notes
+
+
+def test_the_spread_of_training_subsets_is_counted_or_said_not_to_be(desk: Desk) -> None:
+    for seed, a, b in ((0, 170, 150), (1, 150, 160), (2, 175, 152)):
+        desk.images("tf_efficientnet_lite0.in1k", a, fraction=0.01, seed=seed)
+        desk.images(B, b, fraction=0.01, seed=seed)
+        (found,) = desk.compare("tf_efficientnet_lite0.in1k", B)
+        if seed == 0:
+            assert found.verdict == "A is better"
+            assert "how far another moves the difference is not counted" in found.notes[1]
+    assert found.verdict == "no evidence of a difference"  # two of three subsets say so, one does not
+    assert "the spread of the difference over 3 seeds is counted" in found.notes
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
@@ -332,4 +402,4 @@ def test_comparisons_are_plain_json(desk: Desk) -> None:
     (found,) = desk.compare()
     assert json.loads(json.dumps(asdict(found)))["difference"] == found.difference
     numbers = [value for value in asdict(found).values() if isinstance(value, float | int)]
-    assert {type(number) for number in numbers} == {float, int}
+    assert {type(number) for number in numbers} == {float, int, bool}
