@@ -11,7 +11,7 @@ import pytest
 from ssl4eo_bench.data.checks import Fault, survey, verify
 from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.downloads import RemoteFile
+from ssl4eo_bench.spec.downloads import MadeOf, RemoteFile
 from ssl4eo_bench.spec.tasks import Task
 
 SampleOf = Callable[[str], Path]
@@ -124,6 +124,23 @@ def test_a_pack_is_made_once_and_checked(dataset: Dataset, command: Command) -> 
     flipped[-1] ^= 1
     array.write_bytes(flipped)
     assert verify(task, data_dir, Silent()) == [Fault(str(array), "not what was packed; pack again")]
+
+
+def halves(folder: Path) -> bytes:
+    return (folder / "first").read_bytes() + (folder / "second").read_bytes()
+
+
+def test_lists_are_made_before_packing(dataset: Dataset, command: Command) -> None:
+    name = "eurosat-val.txt"
+    made = RemoteFile(name=name, made=MadeOf(what="its halves", make=halves))
+    _, data_dir = dataset(files=(made,))
+    content = (data_dir / "eurosat" / name).read_bytes()
+    (data_dir / "eurosat" / "first").write_bytes(content[:100])
+    (data_dir / "eurosat" / "second").write_bytes(content[100:])
+    (data_dir / "eurosat" / name).unlink()
+    code, _, err = command("data", "prepare", "eurosat", "--data-dir", data_dir)
+    assert code == 0, err
+    assert (data_dir / "eurosat" / name).read_bytes() == content
 
 
 def test_without_a_dataset_verify_says_how_to_get_it(command: Command, tmp_path: Path) -> None:
