@@ -96,7 +96,7 @@ def test_means_and_ranks_need_every_headline_task(make_result: Make, monkeypatch
         RANDOM18: (pytest.approx(0.35), 1.75, 2),  # ranks are among those that have all tasks; ties share theirs
         RANDOM50: (None, None, None),
     }
-    assert list(board.tasks) == ["dfc2020-v1", "eurosat-v1", "eurosat-rgb-v1"]
+    assert list(board.tasks) == ["dfc2020-v2", "eurosat-v1", "eurosat-rgb-v1"]
 
 
 def test_the_mean_can_be_over_other_tasks(make_result: Make) -> None:
@@ -127,8 +127,8 @@ def test_the_floor_is_the_best_that_learnt_nothing_there(make_result: Make) -> N
 def test_another_metric_can_lead(make_result: Make) -> None:
     results = [make_result(checkpoint=LITE0), make_result("dfc2020", checkpoint=LITE0)]
     board = standings(results, metrics=["macro_f1", "accuracy"])
-    assert board.metrics == {"dfc2020-v1": ("macro_f1",), "eurosat-v1": ("macro_f1", "accuracy")}
-    assert list(standings(results, metrics=["miou"]).tasks) == ["dfc2020-v1"]
+    assert board.metrics == {"dfc2020-v2": ("macro_f1",), "eurosat-v1": ("macro_f1", "accuracy")}
+    assert list(standings(results, metrics=["miou"]).tasks) == ["dfc2020-v2"]
     with pytest.raises(ResultError, match=r"no task of these results has the metric 'f2'; there are accuracy"):
         standings(results, metrics=["macro_f1", "f2"])
     with pytest.raises(ResultError, match=r"less of 'ece' is better"):
