@@ -136,14 +136,14 @@ def published(tasks: Iterable[Task], data_dir: Path) -> list[Published]:
 
 
 def make_files(task: Task, data_dir: Path, progress: Progress) -> None:
-    """Make those files of a task that are made from others and are not there.
+    """Make those files of a task that are made from others and are not there; a copy that somebody brought stays.
 
     Raises:
         DataError: if that cannot be.
     """
     for file in task.files:
         item = Published.at(file, data_dir / task.folder)
-        if item.todo == "make":
+        if item.todo == "make" and not item.path.exists():
             item.get(progress)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ssl4eo_bench.data.checks import Fault, survey, verify
+from ssl4eo_bench.data.published import make_files
 from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.downloads import MadeOf, RemoteFile
@@ -243,13 +244,17 @@ def halves(folder: Path) -> bytes:
 def test_lists_are_made_before_packing(dataset: Dataset, command: Command) -> None:
     name = "eurosat-val.txt"
     made = RemoteFile(name=name, made=MadeOf(what="its halves", make=halves))
-    _, data_dir = dataset(files=(made,))
+    task, data_dir = dataset(files=(made,))
     content = (data_dir / "eurosat" / name).read_bytes()
     (data_dir / "eurosat" / "first").write_bytes(content[:100])
     (data_dir / "eurosat" / "second").write_bytes(content[100:])
     (data_dir / "eurosat" / name).unlink()
     code, _, err = command("data", "prepare", "eurosat", "--data-dir", data_dir)
     assert code == 0, err
+    assert (data_dir / "eurosat" / name).read_bytes() == content
+    task = task.model_copy(update={"files": (made.model_copy(update={"size": 5}),)})
+    (data_dir / "eurosat" / "first").unlink()
+    make_files(task, data_dir, Silent())  # which has nothing to do: a copy is there, if in another size
     assert (data_dir / "eurosat" / name).read_bytes() == content
 
 
