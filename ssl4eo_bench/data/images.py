@@ -68,8 +68,8 @@ def _ignore(category: type[Warning]) -> None:
     a filter away for a moment to put it in front again.
     """
     with _FILTERING:
-        actions = (action for action, _, filtered, *_ in warnings.filters if issubclass(category, filtered))
-        if next(actions, None) != "ignore":
+        whole = (one for one in warnings.filters if one[1] is one[3] is None and issubclass(category, one[2]))
+        if next((action for action, *_ in whole), None) != "ignore":  # filters of some messages or modules aside
             warnings.simplefilter("ignore", category)
 
 
