@@ -1,7 +1,6 @@
 """BigEarthNet's names: the 19 classes and the 43 they are made of, its bands, and its published files."""
 
 from ssl4eo_bench.spec.downloads import RemoteFile
-from ssl4eo_bench.spec.tasks import SPLITS
 
 CLASSES = {
     "Urban fabric": ("Continuous urban fabric", "Discontinuous urban fabric"),
@@ -67,8 +66,10 @@ EXCLUDED = "http://bigearth.net/static/documents/"
 VERSION_2 = "https://zenodo.org/records/10891137/files/"
 HOW_TO_GET_LISTS = (
     f"get train.csv, val.csv and test.csv from {LISTS}, and patches_with_seasonal_snow.csv and "
-    f"patches_with_cloud_and_shadow.csv from {EXCLUDED}, and put them into <data-dir>/bigearthnet; Google's lists "
-    "(bigearthnet-train.txt …) are not published any more, bring your own"
+    f"patches_with_cloud_and_shadow.csv from {EXCLUDED}, and put them into <data-dir>/bigearthnet"
+)
+HOW_TO_MAKE_LISTS = (
+    "run `ssl4eo-bench data download bigearthnet-google`, which makes it from the official lists once they are there"
 )
 HOW_TO_GET = {
     "official": f"unpack BigEarthNet-S2-v1.0.tar.gz (or S1) of {ARCHIVES} in <data-dir>/bigearthnet",
@@ -103,14 +104,7 @@ OFFICIAL_LISTS = tuple(
         ("test", 9_872_180, "697fb90677e30571b9ac7699b7e5b432"),
     )
 )
-GOOGLE_LISTS = (
-    *(
-        RemoteFile(
-            name=f"bigearthnet-{split}.txt",
-            instructions="Google does not publish this list any more; bring a copy, one Sentinel-2 name a line.",
-        )
-        for split in SPLITS
-    ),
+EXCLUSION_LISTS = (
     RemoteFile(
         name="patches_with_seasonal_snow.csv",
         url=f"{EXCLUDED}patches_with_seasonal_snow.csv",

@@ -4,8 +4,9 @@
   cloud or shadow and those without any of the 19 classes. `bigearthnet-s1` is its Sentinel-1 half, VV and VH in
   decibel, on the same split and under the same ids, which are the names of the Sentinel-2 patches.
 - `bigearthnet-google`: version 1.0 on the lists of Neumann et al. (arXiv:1911.06721) without patches under snow, cloud
-  or shadow, which SeCo, SSL4EO-S12 and others report on. Patches without any of the 19 classes stay in. A fifth of its
-  validation patches are official test patches: never compare numbers of the two.
+  or shadow, which SeCo, SSL4EO-S12 and others report on. Patches without any of the 19 classes stay in. Nobody
+  publishes these lists any more; they are made from the official lists and have the md5 of the published ones. A fifth
+  of the validation patches are official test patches: never compare numbers of the two.
 - `bigearthnet-v2`: reBEN, reprocessed, with a geographical split and labels of its own in `metadata.parquet`.
   `bigearthnet-v2-s1` is its Sentinel-1 half.
 
@@ -15,8 +16,6 @@ eleven of them have none and are ignored. The pixels are bottom-of-atmosphere re
 Version 1: first version.
 """
 
-import csv
-import gzip
 import hashlib
 import json
 import os
@@ -31,12 +30,13 @@ import numpy as np
 from ssl4eo_bench.data.images import Decode, geotiff_decoder
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, shortlist
 from ssl4eo_bench.spec.bands import Band
-from ssl4eo_bench.spec.tasks import SPLITS, Clusters, Sample, Split, SplitName, Task, UnlistedSplit
+from ssl4eo_bench.spec.tasks import SPLITS, Clusters, Sample, Split, SplitName, Task
+from ssl4eo_bench.tasks._bigearthnet_lists import GOOGLE_LISTS, read_rows, sentinel_1_names
 from ssl4eo_bench.tasks._bigearthnet_names import (
     CLASSES,
-    GOOGLE_LISTS,
+    EXCLUSION_LISTS,
     HOW_TO_GET,
-    HOW_TO_GET_LISTS,
+    HOW_TO_MAKE_LISTS,
     OFFICIAL_LISTS,
     RESOLUTION,
     S1_BANDS,
@@ -60,16 +60,16 @@ PATCH = {
 }
 """Names of patch folders. Some Sentinel-2 names lack the leading zero of the hour."""
 
-SPLIT_DIGESTS: dict[str, dict[SplitName, Split | UnlistedSplit]] = {
+SPLIT_DIGESTS: dict[str, dict[SplitName, Split]] = {
     "official": {
         "train": Split(count=269695, digest="aa7097119a1342cb97256283090deb8a1c0f4fa7e146eadf0f25924fd2a8c622"),
         "val": Split(count=123723, digest="45b61b66f88e954b9f855c3027d1365ae86da3d71d45cc61adbe7e96738699a8"),
         "test": Split(count=125866, digest="a276d495692b877a827fe6e1a717c923f691e95cb9d93ba858264ad92edb3f07"),
     },
-    "google": {  # the lists are not available any more; counts after leaving out snow, cloud and shadow
-        "train": UnlistedSplit(count=311667),
-        "val": UnlistedSplit(count=103944),
-        "test": UnlistedSplit(count=103728),
+    "google": {  # without snow, cloud and shadow
+        "train": Split(count=311667, digest="16d8827ac312201640367e1a3276c72d8eb87e88b080f47d1e6996f0f8993f57"),
+        "val": Split(count=103944, digest="6c62fcbcc1b22d99d0e1186c9687f0c70863a087dbe7fa98d2362c2b7cf825d6"),
+        "test": Split(count=103728, digest="3655ce9917616e58cda2cd75c0486efa03613e17658a7c0cfa8fc71fc7089b2b"),
     },
     "v2": {
         "train": Split(count=237871, digest="fda779ef0ea3f246e01d8e17361667d0d5f0deea568534048e44955cd0c914c0"),
@@ -131,15 +131,23 @@ class OfficialLists:
         return [row[0] for row in self._rows(split)]
 
     def partners(self, patches: Patches) -> dict[str, str]:
-        """The Sentinel-1 name for each Sentinel-2 name: from the lists, or else from the labels of all S1 patches."""
+        """The Sentinel-1 name for each Sentinel-2 name.
+
+        From the second column of the lists, else from the package bigearthnet-common if it is installed, else from the
+        labels of all Sentinel-1 patches, which takes long.
+        """
         rows = [row for split in SPLITS for row in self._rows(split)]
         if all(len(row) > 1 for row in rows):
             return {row[0]: row[1] for row in rows}
+        known: dict[str, str] = sentinel_1_names()
+        if known:
+            return known
         described = ((_description(patches, name).get("corresponding_s2_patch"), name) for name in patches.names)
         return {str(partner): name for partner, name in described if partner}
 
     def _rows(self, split: SplitName) -> list[list[str]]:
-        return _read_rows(self._root, f"{split}.csv")
+        rows: list[list[str]] = read_rows(self._root, f"{split}.csv")
+        return rows
 
 
 class GoogleLists:
@@ -150,12 +158,12 @@ class GoogleLists:
 
     def ids(self, split: SplitName) -> list[str]:
         """The Sentinel-2 names of a split."""
-        return [row[0] for row in _read_rows(self._root, f"bigearthnet-{split}.txt") if row[0] not in self._excluded]
+        rows = read_rows(self._root, f"bigearthnet-{split}.txt", cure=HOW_TO_MAKE_LISTS)
+        return [row[0] for row in rows if row[0] not in self._excluded]
 
     @cached_property
     def _excluded(self) -> frozenset[str]:
-        files = ("patches_with_seasonal_snow.csv", "patches_with_cloud_and_shadow.csv")
-        return frozenset(row[0] for file in files for row in _read_rows(self._root, file))
+        return frozenset(row[0] for file in EXCLUSION_LISTS for row in read_rows(self._root, file.name))
 
 
 class Metadata:
@@ -238,10 +246,7 @@ class BigEarthNet:
     def _band(self, decode: Decode, id_: str, band: str) -> np.ndarray:
         content, where = self._patches.read(self._patch(id_), f"{band}.tif")
         size = SIDE // RESOLUTION[band]
-        pixels = decode(content, shape=(1, size, size), dtype="float32" if self._radar else "uint16", where=where)
-        if self._radar and not np.isfinite(pixels).all():
-            raise DamagedFileError(f"{where} holds values that are not finite; unpack the archive again.")
-        return pixels
+        return decode(content, shape=(1, size, size), dtype="float32" if self._radar else "uint16", where=where)
 
     def _numbers(self, id_: str) -> list[int]:
         if isinstance(self._lists, Metadata):
@@ -280,21 +285,6 @@ def _description(patches: Patches, patch: str) -> dict[str, list[str]]:
     if not readable:
         raise DamagedFileError(f"{where} does not hold the labels of a patch; unpack the archive again.")
     return described
-
-
-def _read_rows(root: Path, name: str) -> list[list[str]]:
-    """The rows of a list file, packed or not; line ends may be LF or CRLF."""
-    plain, packed = root / name, root / f"{name}.gz"
-    try:
-        content = plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
-    except FileNotFoundError as error:
-        raise MissingDataError(f"the list {plain} (or {packed.name}) is absent; {HOW_TO_GET_LISTS}.") from error
-    except (OSError, EOFError) as error:
-        raise DamagedFileError(f"{packed} is not a readable gzip file; fetch it again.") from error
-    try:
-        return [row for row in csv.reader(content.decode("utf-8-sig").splitlines()) if row]
-    except UnicodeDecodeError as error:
-        raise DamagedFileError(f"{plain} is not a text in UTF-8; {HOW_TO_GET_LISTS}.") from error
 
 
 def open_bigearthnet(data_dir: Path, *, variant: str, radar: bool) -> BigEarthNet:
@@ -361,7 +351,11 @@ CLUSTERS = {
 
 def _task(name: str, title: str, *, variant: str, radar: bool = False, headline: bool = False) -> Task:
     sensor = "S1" if radar else "S2"
-    published = {"official": (V1[sensor], *OFFICIAL_LISTS), "google": (V1["S2"], *GOOGLE_LISTS), "v2": V2[sensor]}
+    published = {
+        "official": (V1[sensor], *OFFICIAL_LISTS),
+        "google": (V1["S2"], *OFFICIAL_LISTS, *EXCLUSION_LISTS, *GOOGLE_LISTS),
+        "v2": V2[sensor],
+    }
     return Task(
         name=name,
         version=1,

@@ -4,17 +4,27 @@ Four tasks: Sentinel-2 (13 bands, L1C) or Sentinel-1 (VV and VH), on the contest
 Copernicus-Bench.
 
 - `dfc2020`, `dfc2020-s1`: as SSL4EO-S12 does, the contest's large part (`ROIs0000_test`, 5,128 tiles) is fitted on and
-  its small part (`ROIs0000_validation`, 986 tiles) is the test split. Nobody published a validation split for that:
-  blocks of 64 consecutive tiles, about one in ten, are kept out of the fit. Tile numbers run along scenes, so
-  neighbours stay together; the files carry no name of their scene. Counts assume the numbers 0 to 5127.
-- `dfc2020-cobench`, `dfc2020-cobench-s1`: Copernicus-Bench's lists, 3,156 / 986 / 986 tiles of the large part alone.
-  Neighbouring tiles can lie in different splits there. Its numbers do not compare with those of the contest's parts.
+  its small part (`ROIs0000_validation`, 986 tiles) is the test split. The large part mixes tiles of six cities; the
+  small part is one more city. Nobody published a validation split for that: one tile in ten is kept out of the fit, at
+  random (`held_out`). It lies in the cities that are fitted on, so it does not show how well a choice carries to
+  another city.
+- `dfc2020-cobench`, `dfc2020-cobench-s1`: Copernicus-Bench's lists, 3,156 / 986 / 986 tiles of the large part alone, at
+  random, with all six cities in every split. Its numbers do not compare with those of the contest's parts.
+- No tile tells which others are near it. Tile numbers are shuffled: among 316 tiles whose city is known, two tiles of
+  one block of 64 numbers share their city in 23 % of all cases, and any two tiles in 19 to 20 %. The files carry
+  EPSG:4326 with an identity transform, which is no place. So there are no clusters, intervals take tiles as
+  independent, and are too narrow where neighbouring tiles are alike.
 - Labels are the `dfc` maps (10 m), never the `lc` maps (MODIS, 500 m), which have codes up to 17. Ten classes have
   codes; Savanna and Snow/Ice do not occur and are ignored like the background, so eight remain.
 - B8A stands after B08 in the files. A copy with another order is refused by the level of its eleventh band: B10 sees
   no ground and stays far below all others.
+- Labels are int32 in the official files; copies in uint8 and uint16 are read as well. Sentinel-1 is float64 decibel in
+  the official files; values that are not finite stay so.
 
 Version 1: first version.
+Version 2: 2026-11-30. `val` of the contest's parts is one tile in ten at random; before, it was whole blocks of 64
+consecutive numbers, which are no neighbours. Labels in int32 are read; before, the official files were refused.
+Copernicus-Bench's lists are compared with their digests. Sentinel-1 tiles with values that are not finite are read.
 """
 
 import hashlib
@@ -27,12 +37,13 @@ from pathlib import Path
 import numpy as np
 
 from ssl4eo_bench.data.images import decode_geotiff, require_band_10, write_geotiff
+from ssl4eo_bench.data.splits import held_out
 from ssl4eo_bench.data.synthesis import Cover, blend, mosaic, regions
 from ssl4eo_bench.data.trees import Tree, gather_files
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError, shortlist
 from ssl4eo_bench.spec.bands import SENTINEL_1, SENTINEL_2, Band
 from ssl4eo_bench.spec.downloads import RemoteFile
-from ssl4eo_bench.spec.tasks import IGNORED, SPLITS, Clusters, Sample, Split, SplitName, Task, UnlistedSplit
+from ssl4eo_bench.spec.tasks import IGNORED, SPLITS, Sample, Split, SplitName, Task
 
 CODES = {
     "Forest": 1,
@@ -48,7 +59,6 @@ CODES = {
 
 LAST_CODE = 10
 SIZE = 256
-BLOCK = 64
 FIT, TEST = "ROIs0000_test", "ROIs0000_validation"  # the contest's names; its test part is what is fitted on
 TILES = {FIT: 5128, TEST: 986}
 
@@ -56,7 +66,7 @@ _FILE = re.compile(r"(ROIs0000_(?:test|validation))_(s1|s2|dfc)_0_(p\d+)\.tif")
 SAMPLE_LIST = "sample-tiles.txt"
 _WANTED = re.compile(rf"{_FILE.pattern}|dfc-(?:train|val|test)-new\.csv|{SAMPLE_LIST}")
 
-_LABELS = np.full(256, IGNORED, dtype=np.uint8)
+_LABELS = np.full(LAST_CODE + 1, IGNORED, dtype=np.uint8)
 _LABELS[list(CODES.values())] = range(len(CODES))
 
 
@@ -112,26 +122,30 @@ class DFC2020:
         if self._sensor == "s2":
             return decode_geotiff(content, shape=(13, SIZE, SIZE), dtype="uint16", where=where)
         # The contest's files are float64; SEN12MS, whose tiles look the same, has float32.
-        decibel = decode_geotiff(content, shape=(2, SIZE, SIZE), dtype=("float32", "float64"), where=where)
-        if not np.isfinite(decibel).all():
+        stored = decode_geotiff(content, shape=(2, SIZE, SIZE), dtype=("float32", "float64"), where=where)
+        with np.errstate(over="ignore"):  # of values beyond float32, which become infinite
+            decibel = stored.astype(np.float32)
+        finite = decibel[np.isfinite(decibel)]
+        if finite.size and finite.min() >= 0:
             raise DamagedFileError(
-                f"{where} holds {np.count_nonzero(~np.isfinite(decibel)):,} values that are no decibel (NaN or "
-                "infinite), but every pixel must have one; fetch it again, or remove the tile and use --partial."
-            )
-        if (decibel >= 0).all():
-            raise DamagedFileError(
-                f"{where} holds values from {decibel.min():.3g} to {decibel.max():.3g} and none below 0: intensities, "
+                f"{where} holds values from {finite.min():.3g} to {finite.max():.3g} and none below 0: intensities, "
                 "not decibel; use the official archives."
             )
-        return decibel.astype(np.float32)
+        return decibel
 
     def _labels(self, name: str) -> np.ndarray:
         content, where = self._tree.read(name), self._tree.where(name)
-        (codes,) = decode_geotiff(content, shape=(1, SIZE, SIZE), dtype=("uint8", "uint16"), where=where)
+        # The official files are int32; copies are packed anew in fewer bytes.
+        (codes,) = decode_geotiff(content, shape=(1, SIZE, SIZE), dtype=("int32", "uint8", "uint16"), where=where)
         if codes.max() > LAST_CODE:
             raise DamagedFileError(
                 f"{where} holds code {codes.max()}, but dfc labels go from 0 to {LAST_CODE}: it is probably an lc map "
                 "(MODIS, 500 m) under another name; use the official dfc archive."
+            )
+        if codes.min() < 0:
+            raise DamagedFileError(
+                f"{where} holds code {codes.min()}, but dfc labels go from 0 to {LAST_CODE}: it is another map under "
+                "this name, or damaged; use the official dfc archive."
             )
         labels: np.ndarray = _LABELS[codes]
         return labels
@@ -159,18 +173,8 @@ def contest_ids(split: SplitName) -> list[str]:
     """The tiles of a split of the contest's parts."""
     if split == "test":
         return [f"{TEST}_p{number}" for number in range(TILES[TEST])]
-    return [f"{FIT}_p{number}" for number in range(TILES[FIT]) if (split == "val") == is_validation(number)]
-
-
-def is_validation(number: int) -> bool:
-    """Whether a tile of the fit part is kept for validation: its whole block of 64 is."""
-    return hashlib.sha256(f"block {number // BLOCK}".encode()).digest()[0] % 10 == 0
-
-
-def block_of(id_: str) -> str:
-    """Part and block of 64 consecutive tiles: neighbours in one scene, for all that ids tell."""
-    part, _, _ = id_.rpartition("_p")
-    return f"{part} {_number(id_) // BLOCK}"
+    ids = [f"{FIT}_p{number}" for number in range(TILES[FIT])]
+    return [id_ for id_ in ids if held_out(id_) == (split == "val")]
 
 
 def file_name(id_: str, kind: str) -> str:
@@ -242,11 +246,11 @@ def open_dfc2020(data_dir: Path, *, sensor: str, cobench: bool) -> DFC2020:
     return source
 
 
-SAMPLE_NUMBERS: dict[bool, dict[SplitName, range]] = {
-    False: {"train": range(28), "val": range(2 * BLOCK, 2 * BLOCK + 10), "test": range(16)},
-    True: {"train": range(16), "val": range(16, 24), "test": range(24, 32)},
-}
-"""Tiles of the sample on the contest's parts, where block 2 is kept for validation, and on Copernicus-Bench's lists."""
+SAMPLE_SIZES: dict[SplitName, int] = {"train": 28, "val": 10, "test": 16}
+"""Tiles of the sample on the contest's parts: the first ones of each split."""
+
+SAMPLE_COBENCH: dict[SplitName, range] = {"train": range(16), "val": range(16, 24), "test": range(24, 32)}
+"""Numbers of the tiles of the sample on Copernicus-Bench's lists."""
 
 # Decibel in VV and VH.
 BACKSCATTER = {
@@ -296,8 +300,9 @@ def make_sample(root: Path, *, sensor: str, cobench: bool) -> None:
 
 def sample_ids(split: SplitName, *, cobench: bool) -> list[str]:
     """The ids of a split of the sample."""
-    part = TEST if split == "test" and not cobench else FIT
-    return [f"{part}_p{number}" for number in SAMPLE_NUMBERS[cobench][split]]
+    if cobench:
+        return [f"{FIT}_p{number}" for number in SAMPLE_COBENCH[split]]
+    return contest_ids(split)[: SAMPLE_SIZES[split]]
 
 
 def _contest_folder(id_: str, kind: str) -> str:
@@ -322,7 +327,7 @@ def _write_tile(base: Path, folder: Callable[[str, str], str], sensor: str, id_:
     else:
         pixels = _radar(present, numbers, rng)
     write_geotiff(base / folder(id_, sensor) / file_name(id_, sensor), pixels)
-    write_geotiff(base / folder(id_, "dfc") / file_name(id_, "dfc"), codes[None])
+    write_geotiff(base / folder(id_, "dfc") / file_name(id_, "dfc"), codes[None].astype(np.int32))
 
 
 def _radar(present: Sequence[int], numbers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -333,29 +338,33 @@ def _radar(present: Sequence[int], numbers: np.ndarray, rng: np.random.Generator
     return decibel
 
 
-def _splits(*, cobench: bool) -> dict[SplitName, Split | UnlistedSplit]:
-    if cobench:
-        return {"train": UnlistedSplit(count=3156), "val": UnlistedSplit(count=986), "test": UnlistedSplit(count=986)}
-    return {split: Split.of(contest_ids(split)) for split in SPLITS}
+COBENCH_SPLITS: dict[SplitName, Split] = {
+    "train": Split(count=3156, digest="543c192182fc4ff5d663fd22f3886c6e8e8106911754bf3f34f95ea7e648b1fb"),
+    "val": Split(count=986, digest="aab8a82cc67fbea38d02f525dccc2a39c4fc178fe316bc40195904b75a3170e8"),
+    "test": Split(count=986, digest="7fcc460ed9f9480498b35af0a5614ff99fa35b910cf448cdd4b500c5935c9a9c"),
+}
+FIT_PIXELS = (86183010, 19916196, 34044365, 7036240, 65659277, 36050754, 8761765, 78417001)
+TEST_PIXELS = (5904112, 3353501, 7655859, 11272496, 8405224, 3517590, 1887823, 22621891)
+"""Pixels of each class in the contest's parts. There are none of another code."""
 
 
 def _task(name: str, title: str, *, sensor: str, cobench: bool, headline: bool = False) -> Task:
     return Task(
         name=name,
-        version=1,
+        version=2,
         title=title,
         kind="segmentation",
         classes=tuple(CODES),
         bands=tuple(Band(name=band, unit="dn" if sensor == "s2" else "db", resolution=10) for band in BANDS[sensor]),
         level="L1C" if sensor == "s2" else "GRD",
         image_size=SIZE,
-        splits=_splits(cobench=cobench),
+        splits=COBENCH_SPLITS if cobench else {split: Split.of(contest_ids(split)) for split in SPLITS},
+        class_counts={SPLITS: FIT_PIXELS} if cobench else {("train", "val"): FIT_PIXELS, ("test",): TEST_PIXELS},
         open=partial(open_dfc2020, sensor=sensor, cobench=cobench),
         sample=Sample(
             make=partial(make_sample, sensor=sensor, cobench=cobench),
             splits={split: Split.of(sample_ids(split, cobench=cobench)) for split in SPLITS},
         ),
-        clusters=Clusters(what=f"blocks of {BLOCK} consecutive tiles", of=block_of),
         headline=headline,
         folder="dfc2020",
         files=_published(sensor, cobench=cobench),

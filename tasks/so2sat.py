@@ -13,10 +13,10 @@ What the files hold, and what is made of it:
 
 - Samples have no names. The id is the file's and the number of the row: `training-000123`.
 - Sentinel-2 is reflectance already. Dividing it by 10,000 once more gives black images, and copies multiplied by
-  10,000 are around: one with values of ten or more is refused.
+  10,000 are around: every row that is read is checked, and one with values of ten or more is refused.
 - Sentinel-1 is linear and holds VH before VV. VV and VH are the Lee-filtered intensities (channels 5 and 4) in
   decibel, 10 · log10(max(x, 1e-6)): the floor of −60 dB lies far below the sensor's noise, and stands for zero.
-- Channels come last, and all values are 8-byte floats; what is read is float32.
+- Channels come last, and all values are 8-byte floats; what is read is float32. Values that are not finite stay so.
 
 The counts of version 2 are official, so its ids are known whatever lies on disk: rows that a file lacks are absent
 samples, and a longer file is refused. Of version 3, only the count of `culture_10/training.h5` is known.
@@ -25,7 +25,7 @@ Version 1: first version.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl4eo_bench.data.hdf5 import Hdf5File, write_hdf5
+from ssl4eo_bench.data.splits import held_out
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
 from ssl4eo_bench.spec.bands import Band
 from ssl4eo_bench.spec.downloads import RemoteFile
@@ -62,7 +63,7 @@ CLASSES = (
 SIZE = 32
 FLOOR = 1e-6  # of Sentinel-1 intensities
 REFLECTANCE_BELOW = 10.0  # the brightest roofs reach about 3; a copy in digital numbers lies at a thousand
-FIRST_ROWS = 8  # looked at when a file is opened
+INTENSITY_ABOVE = -1.0  # intensities are not negative; every scene of a copy in decibel goes far below
 
 
 @dataclass(frozen=True)
@@ -146,11 +147,6 @@ class Release:
         )
 
 
-def held_out(id_: str) -> bool:
-    """Whether a sample of a training file without a validation file beside it is for val: one in ten."""
-    return int(hashlib.sha256(id_.encode()).hexdigest(), 16) % 10 == 0
-
-
 V2 = Release(
     folder="",
     share="m1483140",
@@ -216,6 +212,26 @@ CULTURE_10_SPLITS: dict[SplitName, Split | UnlistedSplit] = {
 UNLISTED: dict[SplitName, Split | UnlistedSplit] = {split: UnlistedSplit() for split in SPLITS}
 
 
+V2_COUNTS: Mapping[tuple[SplitName, ...], tuple[int, ...]] = {
+    ("train",): (
+        *(5068, 24431, 31693, 8651, 16493, 35290, 3269, 39326, 13584, 11954),
+        *(42902, 9514, 9165, 41377, 2392, 7898, 49359),
+    ),
+    ("val",): (256, 1254, 2353, 849, 757, 1906, 474, 3395, 1914, 860, 2287, 382, 1202, 2747, 202, 672, 2609),
+    ("test",): (266, 1262, 2465, 857, 763, 1936, 503, 3496, 2013, 908, 2368, 433, 1166, 2435, 205, 572, 2540),
+}
+KNOWN_SPLITS = {
+    V2.folder: V2_SPLITS,
+    RANDOM.folder: UNLISTED,
+    BLOCK.folder: UNLISTED,
+    CULTURE_10.folder: CULTURE_10_SPLITS,
+}
+KNOWN_COUNTS: dict[str, Mapping[tuple[SplitName, ...], tuple[int, ...]]] = {
+    V2.folder: V2_COUNTS,
+    CULTURE_10.folder: {("train", "val"): V2_COUNTS["train",]},
+}
+
+
 class So2Sat:
     """One sensor in the files of one release, opened for reading."""
 
@@ -254,15 +270,10 @@ class So2Sat:
         pixels = np.empty((len(ids), len(channels), SIZE, SIZE), dtype=np.float32)
         for file, at, rows in self._by_file(ids):
             stored = file.rows(self._sensor.array, rows)
-            with np.errstate(over="ignore"):  # becomes an infinity, which is refused
+            with np.errstate(over="ignore"):  # of values beyond float32, which become infinite
                 for position, channel in enumerate(channels):
                     pixels[at, position] = stored[..., channel]
-            finite = np.isfinite(pixels[at]).all(axis=(1, 2, 3))
-            if not finite.all():
-                raise DamagedFileError(
-                    f"{file.path} holds NaN or infinity in row {rows[~finite][0]} of {self._sensor.array!r}, but every "
-                    "pixel has a value in the official file; fetch it again."
-                )
+            self._require_levels(pixels[at], file, rows)
         return (decibel(pixels) if self._sensor is RADAR else pixels,)
 
     def fingerprint(self, ids: Sequence[str]) -> str:
@@ -270,6 +281,28 @@ class So2Sat:
         names = sorted({_place(id_)[0] for id_ in ids})
         lines = [*(f"{name}:{self._files[name].stamp()}" for name in names), *ids]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def _require_levels(self, pixels: np.ndarray, file: Hdf5File, rows: np.ndarray) -> None:
+        """Refuse copies in other units, by the finite values of each row."""
+        finite, each = np.isfinite(pixels), (1, 2, 3)
+        if self._sensor is OPTICAL:
+            highest = pixels.max(axis=each, where=finite, initial=-np.inf)
+            row = int(highest.argmax())
+            if highest[row] < REFLECTANCE_BELOW:
+                return
+            raise DamagedFileError(
+                f"{file.path} has values up to {highest[row]:,.0f} in row {rows[row]} of {self._sensor.array!r}, but "
+                f"reflectance stays below {REFLECTANCE_BELOW:.0f}: this is a copy multiplied by 10,000; use the "
+                "official file."
+            )
+        lowest = pixels.min(axis=each, where=finite, initial=np.inf)
+        row = int(lowest.argmin())
+        if lowest[row] <= INTENSITY_ABOVE:
+            raise DamagedFileError(
+                f"{file.path} has values down to {lowest[row]:.1f} in row {rows[row]} of {self._sensor.array!r}, but "
+                "intensities are not negative: this is a copy in decibel, or with other channels; use the official "
+                "file."
+            )
 
     def _by_file(self, ids: Sequence[str]) -> Iterator[tuple[Hdf5File, np.ndarray, np.ndarray]]:
         """Each file that ids are in, with their positions in `ids` and their rows in the file."""
@@ -280,8 +313,9 @@ class So2Sat:
 
 
 def decibel(intensities: np.ndarray) -> np.ndarray:
-    """10 · log10 of linear intensities, float32, not below −60."""
+    """10 · log10 of linear intensities, float32, not below −60; what is not finite stays as it is."""
     levels: np.ndarray = 10 * np.log10(np.maximum(intensities, np.float32(FLOOR)))
+    levels[np.isneginf(intensities)] = -np.inf
     return levels
 
 
@@ -315,7 +349,6 @@ def open_so2sat(data_dir: Path, *, release: Release, sensor: Sensor) -> So2Sat:
         raise MissingDataError(f"{', '.join(gone)} {verb} not there; {release.how_to_get}.")
     for name, file in files.items():
         _require_layout(file, sensor)
-        _require_levels(file, sensor)
         rows, official = _length(file), release.rows.get(name)
         if official is not None and rows > official:
             raise SplitError(
@@ -335,22 +368,6 @@ def _require_layout(file: Hdf5File, sensor: Sensor) -> None:
                 f"{file.path} holds {array!r} of shape {found} for {rows:,} labels, but ({expected}) with N > 0 is "
                 "expected; this is another file, or another release of the dataset."
             )
-
-
-def _require_levels(file: Hdf5File, sensor: Sensor) -> None:
-    """Refuse copies in other units, by the level of the first rows."""
-    channels = list(sensor.bands.values())
-    values = file.rows(sensor.array, np.arange(min(FIRST_ROWS, _length(file))))[..., channels]
-    if sensor is OPTICAL and values.max() >= REFLECTANCE_BELOW:
-        raise DamagedFileError(
-            f"{file.path} has values up to {values.max():,.0f} in {sensor.array!r}, but reflectance stays below "
-            f"{REFLECTANCE_BELOW:.0f}: this is a copy multiplied by 10,000; use the official file."
-        )
-    if sensor is RADAR and values.min() < 0:
-        raise DamagedFileError(
-            f"{file.path} has values down to {values.min():.1f} in {sensor.array!r}, but intensities are not negative: "
-            "this is a copy in decibel, or with other channels; use the official file."
-        )
 
 
 SAMPLE_MARK = "embedded_sample"
@@ -395,7 +412,6 @@ def _task(
     name: str,
     title: str,
     release: Release,
-    splits: dict[SplitName, Split | UnlistedSplit],
     *,
     sensor: Sensor = OPTICAL,
     headline: bool = False,
@@ -411,7 +427,8 @@ def _task(
         ),
         level="Lee-filtered intensity" if sensor is RADAR else "not stated",
         image_size=SIZE,
-        splits=splits,
+        splits=KNOWN_SPLITS[release.folder],
+        class_counts=KNOWN_COUNTS.get(release.folder, {}),
         open=partial(open_so2sat, release=release, sensor=sensor),
         sample=Sample(
             make=partial(make_sample, release=release),
@@ -428,9 +445,9 @@ def _task(
 
 
 TASKS = (
-    _task("so2sat", "So2Sat LCZ42 v2, Sentinel-2, ten held-out cities", V2, V2_SPLITS, headline=True),
-    _task("so2sat-s1", "So2Sat LCZ42 v2, Sentinel-1, ten held-out cities", V2, V2_SPLITS, sensor=RADAR),
-    _task("so2sat-random", "So2Sat LCZ42 v3, Sentinel-2, random split", RANDOM, UNLISTED),
-    _task("so2sat-block", "So2Sat LCZ42 v3, Sentinel-2, split by place in each city", BLOCK, UNLISTED),
-    _task("so2sat-culture10", "So2Sat LCZ42 v3, Sentinel-2, ten held-out cities", CULTURE_10, CULTURE_10_SPLITS),
+    _task("so2sat", "So2Sat LCZ42 v2, Sentinel-2, ten held-out cities", V2, headline=True),
+    _task("so2sat-s1", "So2Sat LCZ42 v2, Sentinel-1, ten held-out cities", V2, sensor=RADAR),
+    _task("so2sat-random", "So2Sat LCZ42 v3, Sentinel-2, random split", RANDOM),
+    _task("so2sat-block", "So2Sat LCZ42 v3, Sentinel-2, split by place in each city", BLOCK),
+    _task("so2sat-culture10", "So2Sat LCZ42 v3, Sentinel-2, ten held-out cities", CULTURE_10),
 )

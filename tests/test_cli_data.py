@@ -12,7 +12,7 @@ import pytest
 
 from ssl4eo_bench import downloads
 from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.downloads import RemoteFile
+from ssl4eo_bench.spec.downloads import MadeOf, RemoteFile
 from tests.remote import Remote
 
 Command = Callable[..., tuple[int, str, str]]
@@ -128,6 +128,35 @@ def test_what_has_no_address_is_explained_and_the_rest_is_fetched(command: Comma
     assert files() == WHOLE
     Path("data/mine/test.h5").touch()
     assert command(*DOWNLOAD)[0] == 0
+
+
+def doubled(folder: Path) -> bytes:
+    return 2 * (folder / "train.txt").read_bytes()
+
+
+def test_a_file_that_is_made_of_others_is_made_after_them(command: Command, offer: Offer) -> None:
+    file = RemoteFile(
+        name="made/twice.txt",
+        md5=hashlib.md5(2 * LIST).hexdigest(),
+        size=2 * len(LIST),
+        made=MadeOf(what="the training list", make=doubled),
+    )
+    offer(file)
+    code, out, err = command(*DOWNLOAD, "--quiet")
+    assert (code, err) == (0, "")
+    row = next(line for line in out.splitlines() if "twice.txt" in line)
+    assert row.split()[1:] == ["36", "bytes", "missing", "make", "from", "the", "training", "list"]
+    assert "; 1 made from the training list" in out
+    assert Path("data/mine/made/twice.txt").read_bytes() == 2 * LIST
+    code, out, _ = command(*DOWNLOAD, "--quiet")
+    assert "make from" not in out
+    Path("data/mine/made/twice.txt").write_bytes(b"another")
+    Path("data/mine/train.txt").write_bytes(LIST[::-1])
+    code, out, err = command(*DOWNLOAD, "--quiet")
+    assert code == 1
+    assert "there in another size, will be replaced" in out
+    assert "error: made/twice.txt, made from the training list in data/mine, has md5" in err
+    assert Path("data/mine/made/twice.txt").read_bytes() == b"another"
 
 
 def test_a_file_that_fails_does_not_stop_the_others(command: Command, offer: Offer, remote: Remote) -> None:

@@ -14,7 +14,7 @@ from ssl4eo_bench.data.checks import Status, survey
 from ssl4eo_bench.data.checks import verify as verify_task
 from ssl4eo_bench.data.packing import damaged_chunks, pack
 from ssl4eo_bench.data.packs import is_complete, pack_folder
-from ssl4eo_bench.data.published import Published, published, require_space
+from ssl4eo_bench.data.published import Published, make_files, published, require_space
 from ssl4eo_bench.data.samples import write_sample
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.errors import DataError, DownloadError
@@ -50,7 +50,7 @@ def download(arguments: Arguments) -> int:
     """Fetch the published files of tasks."""
     data_dir = data_root(arguments.data_dir)
     items = published([catalogue.task(name) for name in arguments.task], data_dir)
-    todo = [item for item in items if item.todo in ("fetch", "unpack")]
+    todo = [item for item in items if item.todo in ("fetch", "unpack", "make")]
     _show_files(items, data_dir)
     require_space(todo, data_dir)
     if arguments.yes or _agreed(sum(item.bytes_to_fetch for item in todo)):
@@ -65,10 +65,12 @@ def download(arguments: Arguments) -> int:
 
 
 def _show_files(items: Sequence[Published], data_dir: Path) -> None:
-    verbs = {"nothing": "", "unpack": "unpack", "fetch": "fetch", "by hand": "put there by hand"}
+    verbs = {"nothing": "", "unpack": "unpack", "fetch": "fetch", "make": "make", "by hand": "put there by hand"}
     rows = []
     for item in items:
         todo = "fetch, unpack" if item.todo == "fetch" and item.file.unpack else verbs[item.todo]
+        if item.file.made and item.todo == "make":
+            todo = f"make from {item.file.made.what}"
         rows.append((item.path, item.size, item.state, todo))
     table("", ["file", "size", "on disk", "to do"], rows, right=["size"])
     line(_amounts(items, free_bytes(data_dir)))
@@ -76,7 +78,14 @@ def _show_files(items: Sequence[Published], data_dir: Path) -> None:
 
 def _amounts(items: Sequence[Published], free: int) -> str:
     fetching, writing = sum(item.bytes_to_fetch for item in items), sum(item.bytes_to_write for item in items)
-    return f"to fetch {decimal(fetching)}, to write {decimal(writing)}, free {decimal(free)}{_by_hand(items)}"
+    others = f"{_made(items)}{_by_hand(items)}"
+    return f"to fetch {decimal(fetching)}, to write {decimal(writing)}, free {decimal(free)}{others}"
+
+
+def _made(items: Sequence[Published]) -> str:
+    """How many are made from other files."""
+    made = [item.file.made.what for item in items if item.file.made and item.todo == "make"]
+    return f"; {len(made)} made from {', '.join(dict.fromkeys(made))}" if made else ""
 
 
 def _by_hand(items: Sequence[Published]) -> str:
@@ -177,6 +186,7 @@ def prepare(arguments: Arguments) -> int:
         if is_complete(folder) and not damaged_chunks(folder, progress):
             line(f"{folder} is complete already")
             continue
+        make_files(task, data_dir, progress)
         pack(task, open_splits(task, data_dir, packed=False), folder, progress)
         line(str(folder))
     return 0

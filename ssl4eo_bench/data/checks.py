@@ -1,23 +1,29 @@
 """What is there of a dataset, and whether it is whole."""
 
 import hashlib
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from ssl4eo_bench.data.packing import damaged_chunks
 from ssl4eo_bench.data.packs import is_complete, open_source, pack_folder
 from ssl4eo_bench.data.published import Published, published
 from ssl4eo_bench.data.splits import check_list
-from ssl4eo_bench.errors import DataError, MissingDataError, shortlist
+from ssl4eo_bench.errors import DataError, MissingDataError, WriteError, shortlist
 from ssl4eo_bench.progress import Advance, Progress
-from ssl4eo_bench.spec.tasks import SPLITS, Source, SplitName, Task
-from ssl4eo_bench.storage import free_bytes
+from ssl4eo_bench.spec.tasks import IGNORED, SPLITS, Source, SplitName, Task
+from ssl4eo_bench.storage import free_bytes, write_text
 
 AT_ONCE = 64
 """Samples that are read in one go; a batch that fails is read again one by one to name the bad ones."""
+
+CHANGED = "bytes changed though size and time of last change did not; fetch them again"
+"""Of samples that are read otherwise than before."""
 
 BLOCK = 1 << 22
 """Bytes of an archive that are hashed between two signs of progress."""
@@ -78,16 +84,21 @@ def survey(task: Task, data_dir: Path) -> Status:
 
 
 def verify(task: Task, data_dir: Path, progress: Progress) -> list[Fault]:
-    """Everything that is wrong with a task's dataset: lists, published files, samples, pack.
+    """Everything that is wrong with a task's dataset: lists, published files, samples, class counts, pack.
+
+    What was read is written down beside the dataset, so that a later call finds bytes that have changed since.
 
     Raises:
         MissingDataError: if there is no dataset at all.
     """
+    record: Record | None = Record(record_file(task, data_dir), progress)
     try:
         source = task.open(data_dir)  # not the pack, which would hide the published files behind it
     except MissingDataError:
-        source = open_source(task, data_dir)
-    faults = [*_list_faults(task, source), *_file_faults(task, data_dir / task.folder, progress)]
+        source, record = open_source(task, data_dir), None  # a pack has checksums of its own
+    lists = _list_faults(task, source)
+    faults = [*lists.values(), *_file_faults(task, data_dir / task.folder, progress)]
+    counts: dict[SplitName, np.ndarray] = {}
     for split in SPLITS:
         ids = source.ids(split)
         absent = set(source.absent(ids))
@@ -95,18 +106,73 @@ def verify(task: Task, data_dir: Path, progress: Progress) -> list[Fault]:
             faults.append(Fault(f"{split}", f"{len(absent):,} samples absent, such as {shortlist(sorted(absent))}"))
         there = sorted(set(ids) - absent)
         with progress.stage(f"reading {split}", total=len(there), unit="samples") as advance:
-            faults += _sample_faults(task, source, there, advance)
+            found, counted = _read_samples(task, source, there, record, advance)
+        faults += found
+        if not absent and split not in lists and counted is not None:
+            counts[split] = counted
+    if record:
+        record.write()
+    faults += _count_faults(task, counts)
     if is_complete(folder := pack_folder(task, data_dir)):
         faults += [Fault(str(file), "not what was packed; pack again") for file in damaged_chunks(folder, progress)]
     return faults
 
 
-def _list_faults(task: Task, source: Source) -> Iterator[Fault]:
+def record_file(task: Task, data_dir: Path) -> Path:
+    """Where `verify` writes down what it has read of a task."""
+    home = data_dir / task.folder if (data_dir / task.folder).is_dir() else data_dir
+    return home / f".verified-{task.name}-v{task.version}.json"
+
+
+class Record:
+    """What earlier calls of `verify` have read: the digest of each batch of samples by the batch's fingerprint.
+
+    A fingerprint of loose files consists of their sizes and times of last change. Where it is the same and what was
+    read is not, bytes have changed in a way that runs do not see.
+    """
+
+    def __init__(self, file: Path, progress: Progress) -> None:
+        self._file = file
+        self._progress = progress
+        self._before = self._read()
+        self._now: dict[str, str] = {}
+
+    def _read(self) -> dict[str, str]:
+        try:
+            digests = json.loads(self._file.read_text(encoding="utf-8"))["digests"]
+            return {str(fingerprint): str(digest) for fingerprint, digest in digests.items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            self._progress.note(f"{self._file} cannot be read, so what was read before is not compared; made anew")
+            return {}
+
+    def changed(self, fingerprint: str, digest: str | None) -> bool:
+        """Whether a batch was read otherwise before; no digest stands for one that cannot be read now.
+
+        The first digest stays until the fingerprint changes.
+        """
+        known = self._before.get(fingerprint, digest)
+        if known is not None:
+            self._now[fingerprint] = known
+        return None not in (known, digest) and known != digest
+
+    def write(self) -> None:
+        """Write down the batches that were read now, or say that this cannot be."""
+        try:
+            write_text(self._file, json.dumps({"digests": self._now}, indent=0, sort_keys=True) + "\n")
+        except WriteError as error:
+            self._progress.note(f"what was read is not written down for later calls: {error}")
+
+
+def _list_faults(task: Task, source: Source) -> dict[SplitName, Fault]:
+    faults: dict[SplitName, Fault] = {}
     for split in SPLITS:
         try:
             check_list(source.ids(split), task.splits[split], f"the {split} list")
         except DataError as error:
-            yield Fault(f"{split} list", str(error))
+            faults[split] = Fault(f"{split} list", str(error))
+    return faults
 
 
 def _file_faults(task: Task, folder: Path, progress: Progress) -> list[Fault]:
@@ -121,26 +187,70 @@ def _file_faults(task: Task, folder: Path, progress: Progress) -> list[Fault]:
     return faults
 
 
-def _sample_faults(task: Task, source: Source, ids: Sequence[str], advance: Advance) -> list[Fault]:
+def _read_samples(
+    task: Task, source: Source, ids: Sequence[str], record: Record | None, advance: Advance
+) -> tuple[list[Fault], np.ndarray | None]:
+    """What is wrong with samples, and how many samples or pixels each class has; none if a sample cannot be read."""
     bands = [band.name for band in task.bands]
 
-    def read(part: Sequence[str]) -> list[Fault]:
+    def read(part: Sequence[str]) -> tuple[list[Fault], str, str | None, np.ndarray | None]:
+        fingerprint = ""
         try:
-            source.read(part, bands)
-            source.targets(part)
+            fingerprint = source.fingerprint(part)
+            targets = source.targets(part)
+            return [], fingerprint, _digest(*source.read(part, bands), targets), _class_counts(task, targets)
         except DataError as error:
             if len(part) == 1:
-                return [Fault(part[0], str(error))]
-            return [fault for id_ in part for fault in read([id_])]
-        return []
+                return [Fault(part[0], str(error))], fingerprint, None, None
+            return [fault for id_ in part for fault in read([id_])[0]], fingerprint, None, None
 
-    faults = []
+    faults: list[Fault] = []
+    counts: np.ndarray | None = np.zeros(len(task.classes), dtype=np.int64)
     parts = [ids[start : start + AT_ONCE] for start in range(0, len(ids), AT_ONCE)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for part, found in zip(parts, pool.map(read, parts), strict=True):
+        for part, (found, fingerprint, digest, counted) in zip(parts, pool.map(read, parts), strict=True):
             faults += found
+            counts = None if counts is None or counted is None else counts + counted
+            if record and record.changed(fingerprint, digest):
+                where = part[0] if len(part) == 1 else f"{part[0]} to {part[-1]}"
+                faults.append(Fault(where, CHANGED))
             advance(len(part))
-    return faults
+    return faults, counts
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _class_counts(task: Task, targets: np.ndarray) -> np.ndarray:
+    """How many samples, or labelled pixels, each class has."""
+    if task.kind == "multilabel":
+        samples: np.ndarray = targets.sum(axis=0, dtype=np.int64)
+        return samples
+    return np.bincount(
+        targets[targets != IGNORED] if task.kind == "segmentation" else targets, minlength=len(task.classes)
+    )
+
+
+def _count_faults(task: Task, counts: Mapping[SplitName, np.ndarray]) -> Iterator[Fault]:
+    """Classes of which splits have another number than officially."""
+    unit = "pixels" if task.kind == "segmentation" else "samples"
+    for splits, official in task.class_counts.items():
+        if all(split in counts for split in splits):
+            found = sum(counts[split] for split in splits)
+            differing = [
+                f"{name!r} has {there:,} {unit}, officially {expected:,}"
+                for name, there, expected in zip(task.classes, np.asarray(found).tolist(), official, strict=True)
+                if there != expected
+            ]
+            if differing:
+                yield Fault(
+                    f"labels of {' and '.join(splits)}", f"class {'; class '.join(differing)}; fetch them again"
+                )
 
 
 def _hash(file: Path, name: str, progress: Progress) -> str:

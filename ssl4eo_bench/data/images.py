@@ -1,6 +1,7 @@
 """Decoding image files to arrays, checked against what the task expects of them."""
 
 import io
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ _GDAL = {
     "GDAL_PAM_ENABLED": "NO",
     "GDAL_GEOREF_SOURCES": "NONE",
 }
+
+_FILTERING = threading.Lock()
 
 
 class Decode(Protocol):
@@ -53,10 +56,21 @@ def geotiff_decoder() -> Iterator[Decode]:
             raise DamagedFileError(f"{where} is no GeoTIFF, or a cut-off one; fetch it again.") from error
         return pixels
 
-    # Not `catch_warnings`, which restores filters for all threads when the first of them leaves.
-    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    _ignore(NotGeoreferencedWarning)
     with rasterio.Env(**_GDAL):
         yield decode
+
+
+def _ignore(category: type[Warning]) -> None:
+    """Ignore warnings of a category from now on, in all threads.
+
+    `catch_warnings` would restore the filters for all threads when the first of them leaves, and `filterwarnings` takes
+    a filter away for a moment to put it in front again.
+    """
+    with _FILTERING:
+        whole = (one for one in warnings.filters if one[1] is one[3] is None and issubclass(category, one[2]))
+        if next((action for action, *_ in whole), None) != "ignore":  # filters of some messages or modules aside
+            warnings.simplefilter("ignore", category)
 
 
 def decode_geotiff(

@@ -1,5 +1,6 @@
 """The published files of tasks: which are there, what the others cost, and getting them."""
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,13 @@ from rich.filesize import decimal
 
 from ssl4eo_bench.data.archives import is_unpacked, unpack
 from ssl4eo_bench.downloads import begun_bytes, by_hand, fetch, is_there, needed_bytes
-from ssl4eo_bench.errors import DownloadError
+from ssl4eo_bench.errors import DamagedFileError, DownloadError
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.spec.downloads import RemoteFile
 from ssl4eo_bench.spec.tasks import Task
-from ssl4eo_bench.storage import free_bytes
+from ssl4eo_bench.storage import free_bytes, replacing
 
-Todo = Literal["nothing", "unpack", "fetch", "by hand"]
+Todo = Literal["nothing", "unpack", "fetch", "make", "by hand"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Published:
         path = folder / file.name
         unpacked = file.unpack and is_unpacked(path, path.parent)
         if not is_there(file, folder) and (path.exists() or not unpacked):
-            return cls(file, folder, "fetch" if file.url else "by hand")
+            return cls(file, folder, "fetch" if file.url else "make" if file.made else "by hand")
         return cls(file, folder, "unpack" if file.unpack and not unpacked else "nothing")
 
     def again(self) -> "Published":
@@ -61,6 +62,8 @@ class Published:
         """The disk space that getting it takes, in bytes, as far as it is known."""
         if self.todo == "unpack":
             return self.file.unpacked_bytes or 0
+        if self.todo == "make":
+            return self.file.size or 0
         return needed_bytes(self.file, self.folder) if self.todo == "fetch" else 0
 
     @property
@@ -81,7 +84,7 @@ class Published:
         if self.todo in ("nothing", "unpack"):
             return "is there, unpacked" if self.file.unpack and self.todo == "nothing" else "is there"
         if self.path.exists():
-            return "there in another size, will be replaced" if self.todo == "fetch" else "there in another size"
+            return f"there in another size{'' if self.todo == 'by hand' else ', will be replaced'}"
         begun = begun_bytes(self.file, self.folder)
         return f"begun, {decimal(begun)} there" if begun else "missing"
 
@@ -91,9 +94,29 @@ class Published:
         Raises:
             DataError: if that cannot be.
         """
+        if self.todo == "make":
+            self._make(progress)
+            return
         fetch(self.file, self.folder, progress)
         if self.file.unpack:
             unpack(self.path, self.path.parent, limit=self.file.unpacked_bytes, progress=progress)
+
+    def _make(self, progress: Progress) -> None:
+        """Make the file, and write it if it is the published one."""
+        assert self.file.made
+        with progress.stage(f"making {self.file.name}", total=1, unit="files") as advance:
+            content = self.file.made.make(self.folder)
+            advance(1)
+        for name, expected in self.file.hashes.items():
+            found = hashlib.new(name, content, usedforsecurity=False).hexdigest()
+            if not found.startswith(expected):
+                raise DamagedFileError(
+                    f"{self.file.name}, made from {self.file.made.what} in {self.folder}, has {name} {found}, but the "
+                    f"published file has {expected}, so it is not written: delete {self.file.made.what} there, and "
+                    "fetch them again."
+                )
+        with replacing(self.path) as temporary:
+            temporary.write_bytes(content)
 
 
 def published(tasks: Iterable[Task], data_dir: Path) -> list[Published]:
@@ -110,6 +133,18 @@ def published(tasks: Iterable[Task], data_dir: Path) -> list[Published]:
             item = Published.at(file, data_dir / task.folder)
             found.setdefault(item.path, item)
     return list(found.values())
+
+
+def make_files(task: Task, data_dir: Path, progress: Progress) -> None:
+    """Make those files of a task that are made from others and are not there; a copy that somebody brought stays.
+
+    Raises:
+        DataError: if that cannot be.
+    """
+    for file in task.files:
+        item = Published.at(file, data_dir / task.folder)
+        if item.todo == "make" and not item.path.exists():
+            item.get(progress)
 
 
 def require_space(items: Iterable[Published], folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Opening a split: the list on disk is checked against the official one before anything is read."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -138,6 +139,14 @@ def check_list(ids: Sequence[str], expected: Split | UnlistedSplit, where: str) 
             f"{where} has the right number of ids, but not the official ones (digest {found[:12]}…, expected "
             f"{expected.digest[:12]}…): at least one id belongs to another split or dataset; {cure}."
         )
+
+
+def held_out(id_: str) -> bool:
+    """Whether a sample is kept out of the fit for validation: one in ten is, at random, by the sha256 of its id.
+
+    For datasets without a published validation split.
+    """
+    return int(hashlib.sha256(id_.encode()).hexdigest(), 16) % 10 == 0
 
 
 def read_list(file: Path) -> list[str]:

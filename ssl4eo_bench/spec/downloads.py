@@ -1,5 +1,7 @@
 """What publishers offer for download."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -8,6 +10,18 @@ from ssl4eo_bench.spec.canonical import Frozen, Written
 
 Sha256Start = Annotated[str, Written(r"[0-9a-f]{8,64}", "a sha256 or its first 8 digits or more, in lower case")]
 """A sha256, or as much of its beginning as was published."""
+
+
+class MadeOf(Frozen):
+    """How a file that nobody publishes any more is made from others.
+
+    Attributes:
+        what: it is made from, in words, such as `the official lists`.
+        make: returns its bytes, given the folder of the task; raises MissingDataError if something is not there.
+    """
+
+    what: str
+    make: Callable[[Path], bytes]
 
 
 class RemoteFile(Frozen):
@@ -22,7 +36,8 @@ class RemoteFile(Frozen):
         about_bytes: what to expect where the exact size is not published; for questions and disk space.
         unpack: whether readers want the content of the archive, not the archive.
         unpacked_bytes: the most that unpacking may write; an archive that holds more is not the published one.
-        instructions: one sentence on getting it where there is no `url`.
+        made: how it is made from files that come before it, where there is no `url`.
+        instructions: one sentence on getting it where there is neither.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$")]
@@ -33,6 +48,7 @@ class RemoteFile(Frozen):
     about_bytes: Annotated[int | None, Field(gt=0)] = None
     unpack: bool = False
     unpacked_bytes: Annotated[int | None, Field(gt=0)] = None
+    made: MadeOf | None = None
     instructions: str = ""
 
     @property

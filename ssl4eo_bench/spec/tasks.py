@@ -132,6 +132,8 @@ class Task(Frozen):
         image_size: side of a sample in 10 m pixels.
         display: how bytes were made from digital numbers, for tasks in bytes.
         splits: the official ones.
+        class_counts: the official number of samples of each class, or of its pixels in label maps, in some splits
+            taken together, as far as it is known; `data verify` compares it.
         open: opens the dataset below a data directory; raises MissingDataError where there is none.
         sample: the embedded sample.
         clusters: of samples that depend on each other; none where ids do not tell.
@@ -154,6 +156,7 @@ class Task(Frozen):
     image_size: int
     display: DisplayStretch | None = None
     splits: Mapping[SplitName, Split | UnlistedSplit]
+    class_counts: Mapping[tuple[SplitName, ...], tuple[int, ...]] = {}
     open: Callable[[Path], Source]
     sample: Sample
     clusters: Clusters | None = None

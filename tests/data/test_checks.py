@@ -2,17 +2,20 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ssl4eo_bench.data.checks import Fault, survey, verify
+from ssl4eo_bench.data.published import make_files
 from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.downloads import RemoteFile
-from ssl4eo_bench.spec.tasks import Task
+from ssl4eo_bench.spec.downloads import MadeOf, RemoteFile
+from ssl4eo_bench.spec.tasks import SPLITS, Task
 
 SampleOf = Callable[[str], Path]
 Command = Callable[..., tuple[int, str, str]]
@@ -124,6 +127,135 @@ def test_a_pack_is_made_once_and_checked(dataset: Dataset, command: Command) -> 
     flipped[-1] ^= 1
     array.write_bytes(flipped)
     assert verify(task, data_dir, Silent()) == [Fault(str(array), "not what was packed; pack again")]
+
+
+def unwrapped(printed: str) -> str:
+    """Notes without the line breaks that a narrow terminal gets."""
+    return printed.replace("\n", "")
+
+
+def swap_bytes(file: Path) -> None:
+    """Change the end of a file, and neither its size nor its time of last change."""
+    status, content = file.stat(), bytearray(file.read_bytes())
+    content[-2:] = content[-1], content[-2]
+    assert content != file.read_bytes()
+    file.write_bytes(content)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+CHANGED = "bytes changed though size and time of last change did not; fetch them again"
+
+
+def test_bytes_that_changed_under_the_same_size_and_time_are_a_fault(dataset: Dataset, command: Command) -> None:
+    task, data_dir = dataset()
+    ids = sorted(task.open(data_dir).ids("train"))
+    file = tif(data_dir, ids[70])
+    assert verify(task, data_dir, Silent()) == []
+    assert (data_dir / "eurosat" / ".verified-eurosat-v1.json").is_file()
+    swap_bytes(file)
+    expected = Fault(f"{ids[64]} to {ids[127]}", CHANGED)
+    assert verify(task, data_dir, Silent()) == [expected]
+    code, out, _ = command("data", "verify", "eurosat", "--data-dir", data_dir)
+    assert (code, out) == (1, f"eurosat: {expected.where}: {CHANGED}\neurosat: 1 faults\n")
+    swap_bytes(file)  # as it was
+    assert verify(task, data_dir, Silent()) == []
+    swap_bytes(file)
+    os.utime(file)  # fetched again, in its new state
+    assert verify(task, data_dir, Silent()) == []
+
+
+def test_labels_that_changed_under_the_same_size_and_time_are_a_fault(dataset: Dataset) -> None:
+    name = "dfc2020-cobench-s1"
+    task, data_dir = dataset(name, class_counts={})
+    assert verify(task, data_dir, Silent()) == []
+    file = next(data_dir.rglob("ROIs0000_test_dfc_0_p17.tif"))
+    status, content = file.stat(), bytearray(file.read_bytes())
+    codes = np.frombuffer(content, dtype="<i4", offset=len(content) - 256 * 256 * 4).copy()
+    content[-256 * 256 * 4 :] = np.where(codes == 10, 9, 10).astype("<i4").tobytes()
+    file.write_bytes(content)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    (fault,) = verify(task, data_dir, Silent())
+    assert fault == Fault("ROIs0000_test_p16 to ROIs0000_test_p23", CHANGED)
+
+
+def test_what_cannot_be_read_now_is_compared_later(dataset: Dataset) -> None:
+    task, data_dir = dataset()
+    file = tif(data_dir, sorted(task.open(data_dir).ids("val"))[0])
+    status, content = file.stat(), file.read_bytes()
+    assert verify(task, data_dir, Silent()) == []
+    found = []
+    for now in (b"0" * len(content), content[:-2] + b"00", content):
+        file.write_bytes(now)
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        found.append([fault.what for fault in verify(task, data_dir, Silent())])
+    assert len(found[0]) == 1
+    assert "is no GeoTIFF" in found[0][0]
+    assert found[1:] == [[CHANGED], []]
+
+
+def test_a_record_that_cannot_be_kept_is_no_fault(dataset: Dataset, command: Command) -> None:
+    _, data_dir = dataset()
+    record = data_dir / "eurosat" / ".verified-eurosat-v1.json"
+    for content in ("{", "[]", '{"digests": 5}'):
+        record.write_text(content, encoding="utf-8")
+        code, _, err = command("data", "verify", "eurosat", "--data-dir", data_dir)
+        assert code == 0
+        assert f"{record} cannot be read, so what was read before is not compared" in unwrapped(err)
+        assert len(json.loads(record.read_text(encoding="utf-8"))["digests"]) == 10  # 240, 120 and 240 samples
+    record.unlink()
+    record.mkdir()
+    code, out, err = command("data", "verify", "eurosat", "--data-dir", data_dir)
+    assert (code, out) == (0, "eurosat: whole\n")
+    assert f"what was read is not written down for later calls: {record} cannot be written" in unwrapped(err)
+
+
+def test_class_counts_are_compared_where_all_samples_are_there(dataset: Dataset) -> None:
+    counts = {("train", "val"): (36,) * 10, ("test",): (25, *(24,) * 8, 23)}
+    task, data_dir = dataset(class_counts=counts)
+    (fault,) = verify(task, data_dir, Silent())
+    assert fault.where == "labels of test"
+    assert fault.what == (
+        "class 'AnnualCrop' has 24 samples, officially 25; class 'SeaLake' has 24 samples, officially 23; "
+        "fetch them again"
+    )
+    wrong = task.model_copy(update={"class_counts": {("train", "val"): (35,) * 10}})
+    (fault,) = verify(wrong, data_dir, Silent())
+    assert fault.where == "labels of train and val"
+    tif(data_dir, sorted(task.open(data_dir).ids("val"))[0]).unlink()
+    assert [fault.where for fault in verify(wrong, data_dir, Silent())] == ["val"]
+
+
+def test_pixels_of_label_maps_are_counted(dataset: Dataset) -> None:
+    task, data_dir = dataset("dfc2020-cobench-s1", class_counts={})
+    source = task.open(data_dir)
+    labels = np.concatenate([source.targets(source.ids(split)).ravel() for split in SPLITS])
+    counts = [int((labels == number).sum()) for number in range(8)]
+    right = task.model_copy(update={"class_counts": {SPLITS: tuple(counts)}})
+    assert verify(right, data_dir, Silent()) == []
+    wrong = task.model_copy(update={"class_counts": {SPLITS: (*counts[:7], counts[7] + 1)}})
+    (fault,) = verify(wrong, data_dir, Silent())
+    assert fault.what == f"class 'Water' has {counts[7]:,} pixels, officially {counts[7] + 1:,}; fetch them again"
+
+
+def halves(folder: Path) -> bytes:
+    return (folder / "first").read_bytes() + (folder / "second").read_bytes()
+
+
+def test_lists_are_made_before_packing(dataset: Dataset, command: Command) -> None:
+    name = "eurosat-val.txt"
+    made = RemoteFile(name=name, made=MadeOf(what="its halves", make=halves))
+    task, data_dir = dataset(files=(made,))
+    content = (data_dir / "eurosat" / name).read_bytes()
+    (data_dir / "eurosat" / "first").write_bytes(content[:100])
+    (data_dir / "eurosat" / "second").write_bytes(content[100:])
+    (data_dir / "eurosat" / name).unlink()
+    code, _, err = command("data", "prepare", "eurosat", "--data-dir", data_dir)
+    assert code == 0, err
+    assert (data_dir / "eurosat" / name).read_bytes() == content
+    task = task.model_copy(update={"files": (made.model_copy(update={"size": 5}),)})
+    (data_dir / "eurosat" / "first").unlink()
+    make_files(task, data_dir, Silent())  # which has nothing to do: a copy is there, if in another size
+    assert (data_dir / "eurosat" / name).read_bytes() == content
 
 
 def test_without_a_dataset_verify_says_how_to_get_it(command: Command, tmp_path: Path) -> None:

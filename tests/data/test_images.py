@@ -1,7 +1,13 @@
+import sys
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning
 
 from ssl4eo_bench.data.images import decode_geotiff, decode_jpeg, write_geotiff, write_jpeg
 from ssl4eo_bench.errors import DamagedFileError
@@ -85,3 +91,27 @@ def test_another_format_named_jpg_is_refused(tmp_path: Path) -> None:
     Image.fromarray(smooth()[0]).save(tmp_path / "x.png")
     with pytest.raises(DamagedFileError, match="is no JPEG"):
         decode_jpeg((tmp_path / "x.png").read_bytes(), shape=(1, 16, 16), where="x.jpg")
+
+
+@pytest.fixture
+def _restless() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("_restless")
+def test_threads_read_files_without_a_place_in_silence(tmp_path: Path) -> None:
+    file = tmp_path / "tile.tif"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(file, "w", driver="GTiff", count=1, height=4, width=4, dtype="uint8") as opened:
+            opened.write(np.ones((1, 4, 4), dtype=np.uint8))
+    content = file.read_bytes()
+    with warnings.catch_warnings(), ThreadPoolExecutor(8) as pool:
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message="another one")
+        read = pool.map(lambda _: decode_geotiff(content, shape=(1, 4, 4), dtype="uint8", where=""), range(3000))
+        assert all(pixels.all() for pixels in read)

@@ -173,7 +173,7 @@ def test_another_metric_is_compared_where_it_is(desk: Desk) -> None:
         desk.images(checkpoint, right)
         desk.tiles(checkpoint, right // 4)
     assert [one.task for one in desk.compare(metric="micro_map")] == ["eurosat-v1"]
-    assert [one.task for one in desk.compare(metric="macro_f1")] == ["dfc2020-v1", "eurosat-v1"]
+    assert [one.task for one in desk.compare(metric="macro_f1")] == ["dfc2020-v2", "eurosat-v1"]
     with pytest.raises(UnknownNameError, match=r"metric 'macro_f2' not found; did you mean 'macro_f1'"):
         desk.compare(metric="macro_f2")
 

@@ -96,9 +96,9 @@ def test_means_and_ranks_need_every_headline_task(make_result: Make, monkeypatch
         RANDOM18: (pytest.approx(0.35), (2, 2)),  # ranks are among those that have all tasks
         RANDOM50: (None, None),
     }
-    of_maps = {r.checkpoint: r.entries["dfc2020-v1"].ranks for r in board.rows if "dfc2020-v1" in r.entries}
+    of_maps = {r.checkpoint: r.entries["dfc2020-v2"].ranks for r in board.rows if "dfc2020-v2" in r.entries}
     assert of_maps == {LITE0: (1, 2), RANDOM18: (1, 2)}  # nothing tells them apart
-    assert list(board.tasks) == ["dfc2020-v1", "eurosat-v1", "eurosat-rgb-v1"]
+    assert list(board.tasks) == ["dfc2020-v2", "eurosat-v1", "eurosat-rgb-v1"]
 
 
 def test_the_mean_can_be_over_other_tasks(make_result: Make) -> None:
@@ -158,7 +158,7 @@ def test_a_protocol_that_is_not_for_label_maps_has_a_mean_without_them(
 ) -> None:
     headline(monkeypatch, "eurosat", "dfc2020")
     board = standings([make_result("eurosat", LITE0, accuracy=0.9, by=by) for by in ("knn", "linear")])
-    assert board.counted == {"knn-v3": ("eurosat-v1",), "linear-v2": ("eurosat-v1", "dfc2020-v1")}
+    assert board.counted == {"knn-v3": ("eurosat-v1",), "linear-v2": ("eurosat-v1", "dfc2020-v2")}
     assert row(board, LITE0, "knn-v3").mean == 0.9
     assert row(board, LITE0, "linear-v2").mean is None
 
@@ -181,9 +181,9 @@ def test_filled_channels_are_marked(make_result: Make) -> None:
 def test_another_metric_can_lead(make_result: Make) -> None:
     results = [make_result(checkpoint=LITE0), make_result("dfc2020", checkpoint=LITE0)]
     board = standings(results, metrics=["macro_f1", "accuracy"])
-    assert board.metrics == {"dfc2020-v1": ("macro_f1",), "eurosat-v1": ("macro_f1", "accuracy")}
+    assert board.metrics == {"dfc2020-v2": ("macro_f1",), "eurosat-v1": ("macro_f1", "accuracy")}
     assert [r.entries["eurosat-v1"].ranks for r in board.rows] == [None]  # replicates are of the main metric alone
-    assert list(standings(results, metrics=["miou"]).tasks) == ["dfc2020-v1"]
+    assert list(standings(results, metrics=["miou"]).tasks) == ["dfc2020-v2"]
     with pytest.raises(ResultError, match=r"no task of these results has the metric 'f2'; there are accuracy"):
         standings(results, metrics=["macro_f1", "f2"])
     with pytest.raises(ResultError, match=r"less of 'ece' is better"):

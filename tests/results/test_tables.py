@@ -78,7 +78,7 @@ def test_what_would_be_written_is_what_is_written(results: Path) -> None:
 def test_a_label_map_has_miou_first(results: Path, make_result: Make) -> None:
     write_result(results, make_result("dfc2020", checkpoint="bandstats", accuracy=0.25))
     generate(results)
-    (table,) = rows(results / "tables" / "dfc2020-v1.linear-v2.csv")
+    (table,) = rows(results / "tables" / "dfc2020-v2.linear-v2.csv")
     assert list(table)[4] == "miou"
 
 

@@ -52,7 +52,7 @@ def two_tasks(make_result: Make) -> Standings:
         make_result("dfc2020", checkpoint=LITE0, accuracy=0.5),
         make_result(checkpoint="bandstats", accuracy=0.3),
     ]
-    return standings(results, counted=["dfc2020-v1", "eurosat-v1"])
+    return standings(results, counted=["dfc2020-v2", "eurosat-v1"])
 
 
 def test_markdown_of_one_task_is_one_table_for_each_protocol(one_task: Standings) -> None:
@@ -80,12 +80,12 @@ def test_a_number_of_another_split_is_a_sentence_and_in_no_column(one_task: Stan
 def test_markdown_of_several_tasks_starts_with_all_of_them(two_tasks: Standings) -> None:
     text = markdown(two_tasks)
     head, _, first, second, *_ = (line for line in text.splitlines() if line.startswith("|"))
-    assert head == "| rank | checkpoint | mean | dfc2020-v1 miou | eurosat-v1 accuracy | seeds |"
+    assert head == "| rank | checkpoint | mean | dfc2020-v2 miou | eurosat-v1 accuracy | seeds |"
     assert first == f"| 1 | {LITE0} | 60.00 | 50.00 (48.00–52.00) | 70.00 (68.00–72.00) | 1 |"
     assert second == "|  | bandstats |  |  | 30.00 (28.00–32.00) | 1 |"
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
         "## linear-v2",
-        "## dfc2020-v1 · linear-v2",
+        "## dfc2020-v2 · linear-v2",
         "## eurosat-v1 · linear-v2",
     ]
     assert "over floor" in text.split("## eurosat")[1]
@@ -148,7 +148,7 @@ def test_latex_marks_what_may_be_the_best_and_is_escaped(one_task: Standings) ->
 def test_latex_of_several_tasks_has_the_leading_metrics_and_the_mean(two_tasks: Standings) -> None:
     text = latex(two_tasks)
     assert "\\begin{tabular}{clrrr}" in text
-    assert "&  &  & dfc2020-v1 & eurosat-v1 \\\\\nrank & checkpoint & mean & miou & accuracy \\\\" in text
+    assert "&  &  & dfc2020-v2 & eurosat-v1 \\\\\nrank & checkpoint & mean & miou & accuracy \\\\" in text
     assert "bandstats &  &  & 30.00" in text
 
 
@@ -175,7 +175,7 @@ def test_what_cannot_be_told_apart_shares_its_ranks_in_every_view(make_result: M
 def test_papers_with_code_has_one_line_for_each_number(two_tasks: Standings) -> None:
     lines = list(csv.reader(StringIO(papers_with_code(two_tasks))))
     assert lines[0] == ["task", "dataset", "metric", "value", "model"]
-    assert ["Semantic Segmentation", "dfc2020-v1", "miou", "0.5", f"{LITE0} (linear-v2)"] in lines
+    assert ["Semantic Segmentation", "dfc2020-v2", "miou", "0.5", f"{LITE0} (linear-v2)"] in lines
     assert len(lines) == 1 + 3 * 3
 
 

@@ -1,5 +1,6 @@
 """BigEarthNet on real patches and the official lists where they are here, and on made-up ones for every fault."""
 
+import bz2
 import gzip
 import hashlib
 import json
@@ -13,12 +14,14 @@ import pandas as pd
 import pytest
 import rasterio
 
+from ssl4eo_bench.data.published import make_files
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
 from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.tasks import SPLITS, Split, Task
-from ssl4eo_bench.tasks.bigearthnet import Metadata
+from ssl4eo_bench.tasks._bigearthnet_lists import WITHOUT_ANY_CLASS
+from ssl4eo_bench.tasks.bigearthnet import GoogleLists, Metadata
 from tests.conftest import real_data_dir
 
 SampleOf = Callable[[str], Path]
@@ -88,9 +91,23 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with tarfile.open(archive) as opened:
             opened.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.3 has none
             opened.extractall(home)
-    for name in ("train.csv.gz", "val.csv.gz", "test.csv.gz", "metadata.parquet"):
-        shutil.copy(given / name, home / name)
+    for file in (*given.glob("*.csv.gz"), given / "metadata.parquet"):
+        shutil.copy(file, home)
     return home.parent
+
+
+@pytest.fixture
+def copy(sample_of: SampleOf, tmp_path: Path) -> Callable[[str], tuple[Task, Path]]:
+    """A copy of a task's sample that a test may damage."""
+
+    def get(name: str) -> tuple[Task, Path]:
+        shutil.copytree(sample_of(name), tmp_path / name)
+        return catalogue.task(name), tmp_path / name
+
+    return get
+
+
+Copy = Callable[[str], tuple[Task, Path]]
 
 
 def patches(real: Path, folder: str = "BigEarthNet-v1.0") -> list[Path]:
@@ -176,6 +193,75 @@ def test_the_official_lists_are_those_of_the_task(real: Path) -> None:
     assert len(set().union(*ids.values())) == 519284
 
 
+def google(data_dir: Path) -> dict[str, bytes]:
+    """Google's lists, as far as they are there."""
+    return {file.name: file.read_bytes() for file in (data_dir / "bigearthnet").glob("bigearthnet-*.txt")}
+
+
+@pytest.fixture
+def official(real: Path, tmp_path: Path) -> Path:
+    """A data directory with the official lists alone."""
+    (tmp_path / "bigearthnet").mkdir()
+    for file in (real / "bigearthnet").glob("*.csv.gz"):
+        shutil.copy(file, tmp_path / "bigearthnet")
+    return tmp_path
+
+
+def test_googles_lists_follow_from_the_official_ones_to_the_byte(real: Path, official: Path) -> None:
+    task = catalogue.task("bigearthnet-google")
+    make_files(task, official, Silent())
+    made = google(official)
+    assert {name: hashlib.md5(content).hexdigest() for name, content in made.items()} == {
+        "bigearthnet-train.txt": "343f7224951da0879cabcceae7b34a64",
+        "bigearthnet-val.txt": "8fe0292aa346c0833850a322e1c1e783",
+        "bigearthnet-test.txt": "efce8d370cf5f55afc415ace88605218",
+    }
+    assert {name: content.count(b"\n") + 1 for name, content in made.items()} == {
+        "bigearthnet-train.txt": 354196,
+        "bigearthnet-val.txt": 118065,
+        "bigearthnet-test.txt": 118065,
+    }
+    lists = GoogleLists(official / "bigearthnet")
+    assert {split: Split.of(lists.ids(split)) for split in SPLITS} == dict(task.splits)
+    counts = {split: split_.count for split, split_ in task.splits.items()}
+    assert counts == {"train": 311667, "val": 103944, "test": 103728}
+    without = {f"{image}_{place}" for image, places in WITHOUT_ANY_CLASS.items() for place in places.split()}
+    assert len(without) == 57
+    assert [len(without & set(lists.ids(split))) for split in SPLITS] == [33, 12, 10]
+    given = bz2.decompress((real_data_dir() / "bigearthnet/patches_with_no_19_class_targets.csv.bz2").read_bytes())
+    assert without == set(given.decode().split())
+
+
+def test_lists_that_are_not_googles_are_not_written(official: Path) -> None:
+    file = official / "bigearthnet" / "test.csv.gz"
+    names = gzip.decompress(file.read_bytes()).decode().split()
+    file.write_bytes(gzip.compress("\n".join(names[1:]).encode()))
+    message = (
+        r"bigearthnet-train.txt, made from the official lists in .*, has md5 .* but the published file has 343f72.*"
+    )
+    with pytest.raises(DamagedFileError, match=f"{message}delete the official lists there, and fetch them again"):
+        make_files(catalogue.task("bigearthnet-google"), official, Silent())
+    assert google(official) == {}
+    file.unlink()
+    with pytest.raises(MissingDataError, match=r"test.csv \(or test.csv.gz\) is absent; get train.csv"):
+        make_files(catalogue.task("bigearthnet-google"), official, Silent())
+
+
+def test_status_says_that_googles_lists_are_made(official: Path, command: Command) -> None:
+    _, out, _ = command("data", "status", "bigearthnet-google", "--data-dir", official)
+    assert "3 made from the official lists" in out
+    assert "by hand" not in out
+
+
+def test_googles_lists_are_said_to_be_made_if_they_are_absent(copy: Copy) -> None:
+    task, home = copy("bigearthnet-google")
+    (home / "bigearthnet" / "bigearthnet-val.txt").unlink()
+    with pytest.raises(
+        MissingDataError, match=r"bigearthnet-val.txt .*run `ssl4eo-bench data download bigearthnet-goo"
+    ):
+        task.open(home).ids("val")
+
+
 def test_test_patches_are_of_a_hundred_images_and_half_as_many_tiles(real: Path) -> None:
     ids = gzip.decompress((real / "bigearthnet" / "test.csv.gz").read_bytes()).decode().split()
     images = catalogue.task("bigearthnet").clusters
@@ -233,22 +319,13 @@ def test_partial_runs_on_the_real_patches(real: Path, command: Command) -> None:
     assert outcome["result"]["counts"] == {"train": 11, "val": 5, "test": 4}
 
 
-@pytest.fixture
-def copy(sample_of: SampleOf, tmp_path: Path) -> Callable[[str], tuple[Task, Path]]:
-    """A copy of a task's sample that a test may damage."""
-
-    def get(name: str) -> tuple[Task, Path]:
-        shutil.copytree(sample_of(name), tmp_path / name)
-        return catalogue.task(name), tmp_path / name
-
-    return get
-
-
-Copy = Callable[[str], tuple[Task, Path]]
-
-
 def band_file(home: Path, band: str) -> Path:
     return min(home.rglob(f"*_{band}.tif"))
+
+
+def numbers(file: Path) -> str:
+    """Column and row of a patch of the sample, as its name ends in them."""
+    return "_".join(file.parent.name.split("_")[-2:])
 
 
 def test_native_resolutions_are_read_as_they_are_stored(sample_of: SampleOf) -> None:
@@ -297,6 +374,28 @@ def test_partners_come_from_the_radar_labels_if_the_lists_lack_them(copy: Copy) 
     source = task.open(home)
     assert source.absent(ids) == []
     np.testing.assert_array_equal(source.read(ids, ["VH"])[0], pixels)
+
+
+def test_partners_come_from_the_package_that_has_them(
+    copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, home = copy("bigearthnet-s1")
+    pairs = dict(line.split(",") for line in (home / "bigearthnet" / "test.csv").read_text().split())
+    for split in SPLITS:
+        file = home / "bigearthnet" / f"{split}.csv"
+        file.write_text("".join(line.split(",")[0] + "\n" for line in file.read_text().splitlines()))
+    package = tmp_path / "site" / "bigearthnet_common"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    first, second, *_ = pairs
+    swapped = pairs | {first: pairs[second], second: pairs[first]}  # what labels on disk would not say
+    rows = "".join(f"{radar},{optical},Finland,Fall\n" for optical, radar in swapped.items())
+    table = bz2.compress(f"s1_name,s2_name,country,season\n{rows}".encode())
+    (package / "s1_s2_name_country_season.csv.bz2").write_bytes(table)
+    (by_labels,) = task.open(home).read([first, second], ["VV", "VH"])
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    (by_package,) = task.open(home).read([first, second], ["VV", "VH"])
+    np.testing.assert_array_equal(by_package, by_labels[::-1])
 
 
 def test_google_lists_leave_snow_and_cloud_out(copy: Copy) -> None:
@@ -357,17 +456,18 @@ def test_a_faulty_band_file_is_named(copy: Copy, fault: str) -> None:
         source.read([file.parent.name], ["B05"])
 
 
-def test_radar_values_must_be_finite(copy: Copy) -> None:
+def test_radar_values_that_are_not_finite_come_as_they_are_stored(copy: Copy) -> None:
     task, home = copy("bigearthnet-s1")
     file = band_file(home, "VV")
     with rasterio.open(file, "r+") as opened:
         pixels = opened.read()
-        pixels[0, 3, 4] = np.nan
+        pixels[0, 3, 4:6] = np.nan, -np.inf
         opened.write(pixels)
     source = task.open(home)
-    ids = [id_ for split in SPLITS for id_ in source.ids(split)]
-    with pytest.raises(DamagedFileError, match=rf"{file.name}.*not finite"):
-        source.read(ids, ["VV"])
+    (id_,) = [id_ for split in SPLITS for id_ in source.ids(split) if id_.split("_", 3)[-1] == numbers(file)]
+    (read,) = source.read([id_], ["VV"])
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read[0], pixels)
 
 
 def test_a_changed_file_changes_the_fingerprint(copy: Copy) -> None:

@@ -52,6 +52,17 @@ def test_the_card_is_complete(task: Task) -> None:
     assert len({split.digest for split in listed}) == len(listed)
 
 
+def test_official_counts_are_of_all_classes_and_samples(task: Task) -> None:
+    for splits, counts in task.class_counts.items():
+        assert len(counts) == len(task.classes)
+        assert min(counts) > 0
+        assert len(set(splits)) == len(splits) > 0
+        sizes = [task.splits[split].count for split in splits]
+        if task.kind == "multiclass" and None not in sizes:
+            assert sum(counts) == sum(size or 0 for size in sizes)
+    assert len({split for splits in task.class_counts for split in splits}) == sum(map(len, task.class_counts))
+
+
 def test_ids_tell_clusters_where_the_card_says_so(task: Task, sample_of: SampleOf) -> None:
     if task.clusters is not None:
         ids = open_splits(task, sample_of(task.name), sample=True)["test"].ids

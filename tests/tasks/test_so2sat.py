@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from ssl4eo_bench.data.reader import Reader
-from ssl4eo_bench.data.splits import Samples, open_splits
+from ssl4eo_bench.data.splits import Samples, held_out, open_splits
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
+from ssl4eo_bench.metrics.evaluation import evaluate_multiclass
 from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.tasks import SPLITS, Split, SplitName, UnlistedSplit
-from ssl4eo_bench.tasks.so2sat import CLASSES, CULTURE_10, V2, held_out
+from ssl4eo_bench.tasks.so2sat import CLASSES, CULTURE_10, V2
+from tests.conftest import real_data_dir
 
 SampleOf = Callable[[str], Path]
 
@@ -177,18 +179,22 @@ def test_a_row_without_its_one_class_is_refused_by_number(small: Path, label: np
     assert len(samples.source.targets(samples.ids[:11])) == 11
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize(("stored", "read"), [(np.nan,) * 2, (np.inf,) * 2, (-np.inf,) * 2, (1e300, np.inf)])
 @pytest.mark.parametrize(("task", "array", "channel"), [("so2sat", "sen2", 2), ("so2sat-s1", "sen1", VV)])
-def test_a_pixel_without_a_value_is_refused_by_row(
-    small: Path, task: str, array: str, channel: int, value: float
+def test_values_that_are_not_finite_come_as_they_are_stored(
+    small: Path, task: str, array: str, channel: int, stored: float, read: float
 ) -> None:
-    with h5py.File(small / "so2sat" / "validation.h5", "r+") as file:
-        file[array][17, 3, 4, channel] = value
-    samples = opened(small, task)
+    shutil.copytree(small / "so2sat", small / "before" / "so2sat")
+    samples = opened(small / "before", task)
     names = [band.name for band in catalogue.task(task).bands]
-    with pytest.raises(DamagedFileError, match=rf"validation\.h5 holds NaN or infinity in row 17 of '{array}'"):
-        samples.source.read(samples.ids[10:], names)
-    samples.source.read(samples.ids[:17], names)
+    (before,) = samples.source.read(samples.ids, names)
+    with h5py.File(small / "so2sat" / "validation.h5", "r+") as file:
+        file[array][17, 3, 4, channel] = stored
+        file[array][18, ..., channel] = stored
+    (after,) = opened(small, task).source.read(samples.ids, names)
+    position = {"sen2": 2, "sen1": 0}[array]
+    before[17, position, 3, 4] = before[18, position] = read
+    np.testing.assert_array_equal(after, before)
 
 
 def test_rows_that_a_file_lacks_are_absent(small: Path) -> None:
@@ -264,17 +270,49 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_copy_in_digital_numbers_is_refused(small: Path) -> None:
     write(small / "so2sat" / "validation.h5", 30, stored=30, scale=10000.0)
+    samples = opened(small)
     with pytest.raises(
-        DamagedFileError, match=r"validation\.h5 has values up to 2.,... in 'sen2'.*multiplied by 10,000"
+        DamagedFileError, match=r"validation\.h5 has values up to 2.,... in row \d+ of 'sen2'.*multiplied by 10,000"
     ):
-        opened(small)
+        samples.source.read(samples.ids, SEN2)
+
+
+def test_digital_numbers_are_noticed_in_every_row(small: Path) -> None:
+    with h5py.File(small / "so2sat" / "validation.h5", "r+") as file:
+        file["sen2"][23] = 10000 * file["sen2"][23]
+        file["sen2"][23, 0, 0] = np.nan
+    samples = opened(small)
+    with pytest.raises(DamagedFileError, match="in row 23 of 'sen2'.*multiplied by 10,000"):
+        samples.source.read(samples.ids, ["B02"])
+    samples.source.read(samples.ids[:23], SEN2)
 
 
 def test_radar_that_is_in_decibel_already_is_refused(small: Path) -> None:
     replace(small / "so2sat" / "validation.h5", "sen1", np.full((30, 32, 32, 8), -12.0))
-    with pytest.raises(DamagedFileError, match=r"validation\.h5 has values down to -12\.0 in 'sen1'.*in decibel"):
-        opened(small, "so2sat-s1")
-    opened(small)  # the other sensor's task does not care
+    samples = opened(small, "so2sat-s1")
+    with pytest.raises(DamagedFileError, match=r"\.h5 has values down to -12\.0 in row 0 of 'sen1'.*in decibel"):
+        samples.source.read(samples.ids, ["VV"])
+    opened(small).source.read(samples.ids, SEN2)  # the other sensor's task does not care
+
+
+def real_predictions() -> tuple[np.ndarray, np.ndarray]:
+    """The labels of all 24,188 test samples, in file order, and what a real network predicts for them."""
+    file = real_data_dir() / "so2sat" / "labels_and_predictions.npz"
+    if not file.is_file():
+        pytest.skip(f"{file} is not there; set SSL4EO_BENCH_TEST_DATA to a directory that holds it")
+    with np.load(file) as stored:
+        return stored["label"].astype(np.int64), stored["pred"].astype(np.int64)
+
+
+def test_real_predictions_get_the_scores_that_their_authors_state() -> None:
+    labels, predicted = real_predictions()
+    scores = np.eye(17)[predicted]
+    found = evaluate_multiclass(scores, labels, CLASSES)
+    stated = {"accuracy": 0.6937, "balanced_accuracy": 0.5867, "macro_f1": 0.5765}
+    assert {name: round(found.metrics[name].value, 4) for name in stated} == stated
+    confusion = np.array(found.confusion)
+    chance = confusion.sum(0) @ confusion.sum(1) / confusion.sum() ** 2
+    assert (confusion.trace() / confusion.sum() - chance) / (1 - chance) == pytest.approx(0.6644, abs=5e-5)
 
 
 def test_the_data_directory_may_be_so2sat_itself(small: Path) -> None:

@@ -18,7 +18,7 @@ Make = Callable[..., RunResult]
 KINDS = {
     "multiclass": "runs/eurosat-rgb-v1/finetune-v2/timm-test_resnet.random/seed0-sample.json",
     "multilabel": "runs/bigearthnet-v1/linear-v2/bandstats/seed0-sample.json",
-    "segmentation": "runs/dfc2020-v1/linear-v2/timm-test_resnet.random/seed0-sample.json",
+    "segmentation": "runs/dfc2020-v2/linear-v2/timm-test_resnet.random/seed0-sample.json",
 }
 
 
