@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field, ValidationError
 
 import ssl4eo_bench
-from ssl4eo_bench.errors import ResultError, UnknownNameError
+from ssl4eo_bench.errors import ResultError, SpecError
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.canonical import Frozen, first_fault
 from ssl4eo_bench.spec.tasks import SPLITS
@@ -117,7 +117,7 @@ def _number(row: dict[str, Any], where: str) -> PublishedNumber:
         catalogue.task(number.task)
     except ValidationError as error:
         raise ResultError(f"{where}: {first_fault(error)}; correct the row, or remove it.") from None
-    except UnknownNameError as error:
+    except SpecError as error:
         raise ResultError(f"{where}: {error}") from None
     return number
 

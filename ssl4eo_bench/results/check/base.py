@@ -2,12 +2,16 @@
 
 import os
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results.check.tolerances import TOLERANCES
 from ssl4eo_bench.results.files import require_directory
+
+MARK = "commit "
+"""Stands before the name of a commit in a log of file names."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +22,45 @@ class Base:
         name: what they are, for people.
         runs: the bytes of every result file, by its place below the results directory.
         tolerances: the bytes of the tolerances, if there were any.
+        history: the results directory and the commit, if they are of one.
     """
 
     name: str
     runs: dict[str, bytes]
     tolerances: bytes | None
+    history: tuple[Path, str] | None = None
+
+    def first(self, places: Collection[str]) -> dict[str, bytes]:
+        """The bytes of result files as they were when they came into this history, as far as it is there.
+
+        The place of a result names the versions of its task and protocol: it comes into being when one of them rises.
+        """
+        if self.history is None or not places:
+            return {}
+        results, commit = self.history
+        log = _git(
+            results,
+            "log",
+            "--diff-filter=A",
+            "--no-renames",
+            "--relative",
+            "-z",
+            "--name-only",
+            f"--format={MARK}%H",
+            commit,
+            "--",
+            "runs",
+        )
+        added: dict[str, str] = {}
+        since = ""
+        for entry in os.fsdecode(log).split("\0"):
+            text = entry.strip("\n")
+            if text.startswith(MARK):
+                since, _, text = text.removeprefix(MARK).partition("\n")
+            if text in places:
+                added[text] = since  # older commits come later
+        contents = _blobs(results, [os.fsencode(f"{since}:./{place}") for place, since in added.items()])
+        return dict(zip(added, contents, strict=True))
 
 
 def base_of(results: Path, against: str | None) -> Base | None:
@@ -82,6 +120,7 @@ def _of_commit(results: Path, commit: str, name: str) -> Base:
         name=name,
         runs={place: content for place, content in contents.items() if place.endswith(".json")},
         tolerances=tolerances,
+        history=(results, commit),
     )
 
 

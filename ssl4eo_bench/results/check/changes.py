@@ -1,4 +1,8 @@
-"""What may not change between two states of the results: official runs stay, and so do their metrics."""
+"""What may not change between two states of the results: official runs stay, and so do their metrics.
+
+Metrics are compared with the state before, and with what was first committed under the same versions: steps that are
+each within the tolerance must not add up.
+"""
 
 from collections.abc import Iterator, Mapping, Set
 from pathlib import PurePosixPath
@@ -26,6 +30,7 @@ def changes(
         changed: the places of files that have other bytes than in `base`, or are not there any more.
         tolerances: how far metrics may move.
     """
+    first = base.first(changed & found.keys())
     for place in sorted(changed):
         was = _official(base.runs[place], place)
         if was is None or (place in stored and place not in found):
@@ -36,6 +41,8 @@ def changes(
                 yield Finding(place, f"was removed; {base.name} has it", BUMP)
         elif fault := _change(was, now, tolerances):
             yield Finding(place, fault, BUMP)
+        elif (origin := _official(first.get(place, b""), place)) and (fault := _change(origin, now, tolerances)):
+            yield Finding(place, f"{fault}, step by step since it was first committed", BUMP)
 
 
 def _official(stored: bytes, place: str) -> RunResult | None:
@@ -47,8 +54,12 @@ def _official(stored: bytes, place: str) -> RunResult | None:
 
 
 def _succeeds(result: RunResult, was: RunResult) -> bool:
-    """Whether this is the run of before in a higher version of its task or protocol, and lower in neither."""
-    if not result.enters_tables or _run(result) != _run(was):
+    """Whether this is the run of before: under another name, or in a higher version of its task or protocol."""
+    if not result.enters_tables:
+        return False
+    if result.digest == was.digest:
+        return True
+    if _run(result) != _run(was):
         return False
     new, old = _versions(result), _versions(was)
     return new != old and all(high >= low for high, low in zip(new, old, strict=True))

@@ -1,14 +1,24 @@
-"""What a single result must fulfil beyond being valid: official samples, counts that add up, metrics above chance."""
+"""What a single result must fulfil beyond being valid: official samples, numbers that agree, metrics above chance."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
-from ssl4eo_bench.errors import UnknownNameError
+import numpy as np
+
+from ssl4eo_bench.errors import SpecError
+from ssl4eo_bench.metrics.evaluation import interval
+from ssl4eo_bench.metrics.segmentation import OF_CONFUSIONS
 from ssl4eo_bench.results.files import RunResult
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.tasks import SPLITS, Split, Task
 from ssl4eo_bench.spec.weights import RandomWeights
 
 RUN_AGAIN = "run it again, or remove it"
+
+EXACT = 1e-9
+"""How far a metric may lie from what the counts beside it give."""
+
+OF_FLOAT32 = 1e-6
+"""How far an interval may lie from that of its replicates, which are stored in float32."""
 
 Fault = tuple[str, str]
 """What is wrong, and the cure."""
@@ -18,7 +28,7 @@ def known_task(result: RunResult) -> Task | None:
     """The task of a result; none for one that is not in the catalogue."""
     try:
         return catalogue.task(result.spec.task.name)
-    except UnknownNameError:
+    except SpecError:  # not there, or in a module that cannot be used
         return None
 
 
@@ -27,6 +37,7 @@ def content_faults(result: RunResult) -> Iterator[Fault]:
     if task := known_task(result):
         yield from _task_faults(result, task)
     yield from _count_faults(result)
+    yield from _interval_faults(result)
     yield from _chance_faults(result)
 
 
@@ -63,16 +74,99 @@ def _count_faults(result: RunResult) -> Iterator[Fault]:
         yield f"has classes of {sum(supports):,} samples together, but {samples:,} test samples", RUN_AGAIN
     if kind == "multilabel" and max(supports, default=0) > samples:
         yield f"has a class of {max(supports):,} samples, but {samples:,} test samples", RUN_AGAIN
+    yield from _precision_faults(result)
+    if kind == "multilabel":
+        yield from _label_faults(result)
     if result.confusion is None:
         return
     square = all(len(row) == len(supports) for row in result.confusion)
     if not square or [sum(row) for row in result.confusion] != supports:
         yield "has a confusion matrix whose rows are not its classes' samples", RUN_AGAIN
         return
-    accuracy = sum(row[number] for number, row in enumerate(result.confusion)) / max(sum(supports), 1)
-    stated = result.metrics["test"].get("accuracy")
-    if stated and abs(stated.value - accuracy) > 1e-9:
-        yield f"has an accuracy of {stated.value:.6f}, but {accuracy:.6f} in its confusion matrix", RUN_AGAIN
+    yield from _confusion_faults(result, np.array(result.confusion))
+
+
+def _confusion_faults(result: RunResult, confusion: np.ndarray) -> Iterator[Fault]:
+    """Where metrics and classes are not what the confusion matrix gives."""
+    yield from _metric_faults(result, {name: float(of(confusion)) for name, of in OF_CONFUSIONS.items()}, "confusion")
+    hits, actual, guesses = np.diagonal(confusion), confusion.sum(1), confusion.sum(0)
+    for one, hit, support, guessed in zip(result.classes, hits, actual, guesses, strict=True):
+        expected = {
+            "precision": hit / guessed if guessed else 0.0,
+            "recall": hit / support if support else None,
+            "f1": 2 * hit / (guessed + support) if guessed + support else 0.0,
+        }
+        if result.spec.task.kind == "segmentation":
+            union = guessed + support - hit
+            expected["iou"] = hit / union if union else None
+        for name, value in expected.items():
+            if not _agree(getattr(one, name), value):
+                yield f"has another {name} of class {one.name!r} than its confusion matrix gives", RUN_AGAIN
+
+
+def _label_faults(result: RunResult) -> Iterator[Fault]:
+    """Where the F1 of labels is not what the precision and the recall of the classes give.
+
+    Recall and support give the hits of a class, and precision the predictions behind them: of a class without hits,
+    these are not known, so that the micro-F1 has an upper bound only.
+    """
+    hits, guesses = [], []
+    for one in result.classes:
+        of_class = round((one.recall or 0.0) * one.support)
+        if not _agree(one.recall or 0.0, of_class / max(one.support, 1)):
+            yield f"has a recall of class {one.name!r} that no count of its {one.support:,} samples gives", RUN_AGAIN
+        guessed = round(of_class / one.precision) if of_class and one.precision else 0
+        hits.append(of_class)
+        guesses.append(guessed)
+        f1 = 2 * of_class / (guessed + one.support) if guessed + one.support else 0.0
+        if not _agree(one.f1, f1) or (of_class and not _agree(one.precision, of_class / max(guessed, 1))):
+            yield f"has an F1 of class {one.name!r} that its precision and recall do not give", RUN_AGAIN
+    yield from _metric_faults(result, {"macro_f1": sum(one.f1 for one in result.classes) / len(hits)}, "classes")
+    most = 2 * sum(hits) / max(sum(guesses) + sum(one.support for one in result.classes), 1)
+    known = all(count or not one.support for count, one in zip(hits, result.classes, strict=True))
+    stated = result.metrics["test"].get("micro_f1")
+    if stated and (stated.value > most + EXACT or (known and not _agree(stated.value, most))):
+        yield f"has a micro_f1 of {stated.value:.6f}, but its classes give {most:.6f}", RUN_AGAIN
+
+
+def _precision_faults(result: RunResult) -> Iterator[Fault]:
+    """Where the macro-averaged precision is not the mean over the classes."""
+    mean = sum(one.average_precision or 0.0 for one in result.classes) / max(len(result.classes), 1)
+    yield from _metric_faults(result, {"macro_map": mean}, "classes")
+
+
+def _metric_faults(result: RunResult, expected: Mapping[str, float], where: str) -> Iterator[Fault]:
+    for name, value in expected.items():
+        stated = result.metrics["test"].get(name)
+        if stated and not _agree(stated.value, value):
+            of = {"confusion": "in its confusion matrix", "classes": "by its classes"}[where]
+            yield f"has a test {name} of {stated.value:.6f}, but {value:.6f} {of}", RUN_AGAIN
+
+
+def _agree(stated: float | None, expected: float | None) -> bool:
+    if stated is None or expected is None:
+        return stated is expected
+    return abs(stated - expected) <= EXACT
+
+
+def _interval_faults(result: RunResult) -> Iterator[Fault]:
+    """Intervals that leave out their own value, or are not those of the replicates."""
+    for split, metrics in result.metrics.items():
+        for name, metric in metrics.items():
+            if metric.low is None or metric.high is None:
+                continue
+            if not metric.low <= metric.value <= metric.high:
+                yield f"has a {split} {name} of {metric.value:.6f} outside of its own interval", RUN_AGAIN
+    if result.resampled is None:
+        return
+    if not 0 < result.resampled.units <= result.counts["test"]:
+        yield f"draws {result.resampled.units:,} units of {result.counts['test']:,} test samples", RUN_AGAIN
+    main = result.metrics["test"][result.main_metric]
+    low, high = interval(result.resampled.values)
+    expected = min(low, main.value), max(high, main.value)
+    found = main.low, main.high
+    if None in found or max(abs(a - b) for a, b in zip(found, expected, strict=True) if a is not None) > OF_FLOAT32:
+        yield f"has an interval of {result.main_metric} that is not that of its replicates", RUN_AGAIN
 
 
 def _chance_faults(result: RunResult) -> Iterator[Fault]:

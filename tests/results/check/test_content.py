@@ -16,9 +16,9 @@ from tests.results.test_schema import FROZEN, OLD
 Make = Callable[..., RunResult]
 
 KINDS = {
-    "multiclass": "runs/eurosat-rgb-v1/finetune-v2/timm-test_resnet.random/seed0-sample.json",
-    "multilabel": "runs/bigearthnet-v1/linear-v2/bandstats/seed0-sample.json",
-    "segmentation": "runs/dfc2020-v2/linear-v2/timm-test_resnet.random/seed0-sample.json",
+    "multiclass": "runs/eurosat-rgb-v1/finetune-v1/timm-test_resnet.random/seed0-sample.json",
+    "multilabel": "runs/bigearthnet-v1/linear-v1/bandstats/seed0-sample.json",
+    "segmentation": "runs/dfc2020-v1/linear-v1/timm-test_resnet.random/seed0-sample.json",
 }
 
 

@@ -19,7 +19,7 @@ from tests.results.test_schema import FROZEN
 RUN = "runs/eurosat-rgb-v1/linear-v2/tf_efficientnet_lite0.in1k/seed0.json"
 OTHER = "runs/eurosat-rgb-v1/linear-v2/resnet18.random/seed0.json"
 TABLE = "tables/eurosat-rgb-v1.linear-v2.csv"
-SAMPLE = "runs/eurosat-rgb-v1/linear-v2/bandstats/seed0-sample.json"
+SAMPLE = "runs/eurosat-rgb-v1/linear-v1/bandstats/seed0-sample.json"
 
 
 def metric(raw: dict[str, Any], name: str) -> dict[str, Any]:
