@@ -1,3 +1,3 @@
 """How good is this pretrained Earth-observation backbone, really?"""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import timm
@@ -18,8 +19,9 @@ import yaml
 from ssl4eo_bench.data.splits import Samples
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.protocols.linear import fit_linear
-from ssl4eo_bench.results.files import RunResult, read_result
+from ssl4eo_bench.results.files import NotFinite, RunResult, read_result
 from ssl4eo_bench.spec import catalogue
+from ssl4eo_bench.spec.bands import SENTINEL_2
 from tests.remote import Remote
 
 Command = Callable[..., tuple[int, str, str]]
@@ -230,13 +232,65 @@ def test_nearest_neighbours_of_pixels_are_refused(command: Command) -> None:
     assert "protocol 'knn' is for labels of whole images" in err
 
 
-def test_missing_bands_are_filled_and_the_result_warns(command: Command) -> None:
+def test_few_missing_bands_are_filled_and_the_result_warns(command: Command, tmp_path: Path) -> None:
+    wide = checkpoints(tmp_path, bands=list(SENTINEL_2))
+    what = ("--checkpoints", wide, "--checkpoint", "wide.random", "--limit", 40)
+    _, (outcome,) = run(command, *what, task="so2sat")
+    result = result_of(outcome)
+    assert outcome["file"].endswith("wide.random/seed0-sample-limit40.json")
+    assert result.warnings[0] == "3 of 13 input bands are not in the task and were zero: B01, B09, B10"
+    assert result.counts == {"train": 40, "val": 40, "test": 40}
+
+
+def test_a_backbone_that_would_see_less_than_three_quarters_of_its_bands_is_refused(
+    command: Command, tmp_path: Path
+) -> None:
+    """With 10 of 13 channels zero it ran, and was ranked beside others."""
+    wide = checkpoints(tmp_path, bands=list(SENTINEL_2))
+    what = ("--checkpoints", wide, "--checkpoint", "wide.random", "--limit", 40)
+    code, _, err = command("run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample", *what)
+    assert code == 2
+    assert "wants 13 bands, and the task lacks 10 of them" in err
+    assert "fill them with zeros by --fill-bands" in err
+    _, (outcome,) = run(command, *what, "--fill-bands")
+    result = result_of(outcome)
+    assert outcome["file"].endswith("seed0-sample-limit40-filled-bands.json")
+    assert (result.spec.is_official, result.enters_tables) == (False, False)
+
+
+def checkpoints(folder: Path, *, bands: list[str]) -> Path:
+    """A catalogue with a small random network that wants these bands."""
+    entry = {"arch": "test_resnet", "weights": {"random": True}, "bands": bands, "image_size": 32}
+    file = folder / "wide.yaml"
+    file.write_text(yaml.safe_dump({"checkpoints": {"wide.random": entry | {"scaling": {"divide": 10000}}}}))
+    return file
+
+
+def test_random_networks_take_the_bands_of_the_task(command: Command) -> None:
     _, (outcome,) = run(command, "--checkpoint", "resnet18.random", "--image-size", 32, "--limit", 40)
     result = result_of(outcome)
-    assert outcome["file"].endswith("resnet18.random@32/seed0-sample-limit40.json")
-    assert len(result.spec.inputs.filled) == 10
-    assert result.warnings[0].startswith("10 of 13 input bands are not in the task and were zero: B01, B05")
-    assert result.counts == {"train": 40, "val": 40, "test": 40}
+    assert result.spec.inputs.bands == ("B04", "B03", "B02")
+    assert not result.spec.inputs.filled
+
+
+def test_pixels_that_are_no_numbers_are_counted_and_named_also_where_features_are_cached(
+    command: Command, tmp_path: Path
+) -> None:
+    """One NaN in a published file does not stop a run: it is zero after scaling."""
+    what = ("--checkpoint", "timm:test_resnet.random", "--limit", 40, "--cache-dir", tmp_path / "own")
+    _, (clean,) = run(command, *what, task="so2sat")
+    assert result_of(clean).not_finite == {}
+    file = next((tmp_path / "own" / "samples").rglob("testing.h5"))
+    with h5py.File(file, "r+") as opened:
+        opened["sen2"][0, 3, 4, 5] = np.nan  # of a band that the network does not see
+        opened["sen2"][0, 7, 7, :2] = np.inf, np.nan
+    for computed in (40, 0):
+        _, (outcome,) = run(command, *what, "--results", f"after{computed}", task="so2sat")
+        result = result_of(outcome)
+        assert result.not_finite == {"test": NotFinite(values=2, samples=1, names=("testing-000000",))}
+        told = "2 stored values of 1 test samples are NaN or infinite, and were zero after scaling; such as in testing-"
+        assert result.warnings[0].startswith(told)
+        assert result.provenance.features_computed == computed
 
 
 def test_another_precision_has_features_and_results_of_its_own(command: Command) -> None:

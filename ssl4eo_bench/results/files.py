@@ -364,6 +364,12 @@ def parse_result(stored: bytes, file: PurePath) -> RunResult:
     whole = _content(result) if version == schema.SCHEMA_VERSION else raw | {"checksum": checksum}
     if stored != _as_written(whole).encode():
         raise ResultFileError(file, "was formatted anew: its bytes are not those that were written", CURE)
+    if version == 1 and not result.spec.inputs.is_mostly_there:
+        filled, channels = len(result.spec.inputs.filled), len(result.spec.inputs.channels)
+        what = f"is of a backbone {filled} of whose {channels} input bands were zero, which is not official any more"
+        raise ResultFileError(
+            file, what, "remove it, or run it again with --fill-bands in a results directory of its own"
+        )
     if file.parts[-len(result.spec.path.parts) :] != result.spec.path.parts:
         taken = any(Path(parent / result.spec.path).is_file() for parent in file.parents)
         cure = "remove it, for that place is taken" if taken else "move it back"

@@ -134,7 +134,7 @@ def _detail(protocol: str, task: str, rows: Sequence[Row], standings: Standings)
 def _of_floor(floor: Floor) -> str:
     """Which floor the gaps are to, and how far it moves with its seed."""
     if floor.deviation is None:
-        return f"The floor is {floor.checkpoint}, one seed."
+        return f"The floor is {floor.checkpoint}{', one seed' if floor.seeds else ''}."
     return (
         f"The floor is {floor.checkpoint}, the mean of {floor.seeds} seeds that differ by {100 * floor.deviation:.2f} "
         "points (standard deviation)."

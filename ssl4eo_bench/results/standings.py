@@ -26,13 +26,13 @@ class Floor:
     Attributes:
         checkpoint: its name.
         value: its leading metric, mean over seeds.
-        seeds: how many there are.
+        seeds: how many there are; none where no seed matters.
         deviation: the standard deviation over seeds; none for a single one.
     """
 
     checkpoint: str
     value: float
-    seeds: int
+    seeds: int | None
     deviation: float | None
 
 
@@ -45,6 +45,7 @@ class Entry:
         metrics: means over seeds by name, the leading one first. The bounds of an interval are the means of the
             seeds' bounds; docs/results.md says what such an interval covers.
         seeds: how many runs there are that differ by their seed.
+        seed_matters: whether they can differ.
         deviation: the standard deviation of the leading metric over seeds; none for a single one.
         score: of the leading metric, for ranks.
         filled: input bands that the task lacks, and that were zero.
@@ -56,6 +57,7 @@ class Entry:
     task: TaskRecord
     metrics: dict[str, MetricValue]
     seeds: int
+    seed_matters: bool
     deviation: float | None
     score: Score
     filled: tuple[str, ...]
@@ -287,6 +289,7 @@ def _entry(runs: Sequence[RunResult], metrics: Sequence[str]) -> Entry:
         task=runs[0].spec.task,
         metrics=means,
         seeds=len(different),
+        seed_matters=runs[0].spec.seed_matters,
         deviation=stdev(values) if len(values) > 1 else None,
         score=_score(different, metrics[0]),
         filled=runs[0].spec.inputs.filled,
@@ -318,7 +321,8 @@ def _over_floors(rows: Sequence[Row]) -> list[Row]:
     floors: dict[tuple[str, str], Floor] = {}
     for row in rows:
         for task, entry in row.entries.items() if row.is_floor else ():
-            floor = Floor(row.checkpoint, entry.lead, entry.seeds, entry.deviation)
+            seeds = entry.seeds if entry.seed_matters else None
+            floor = Floor(row.checkpoint, entry.lead, seeds, entry.deviation)
             best = floors.setdefault((row.protocol, task), floor)
             if floor.value > best.value:
                 floors[row.protocol, task] = floor

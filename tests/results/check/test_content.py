@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from ssl4eo_bench.metrics.evaluation import interval
 from ssl4eo_bench.results.check.content import chance, content_faults
-from ssl4eo_bench.results.files import ClassResult, MetricValue, RunResult, parse_result, read_result
+from ssl4eo_bench.results.files import ClassResult, MetricValue, Resampled, RunResult, parse_result, read_result
 from ssl4eo_bench.spec import catalogue
 from tests.results.forging import sealed
 from tests.results.test_schema import FROZEN, OLD
@@ -78,6 +80,10 @@ def test_below_chance_is_where_the_whole_interval_is(kind: str, high: float, bel
     assert [what.partition(", which is ")[2].partition(" (")[0] for what in found] == ["below chance"] * below
 
 
+def perfect(raw: dict[str, Any], name: str) -> None:
+    raw["metrics"]["test"][name] = {"value": 1.0, "low": 1.0, "high": 1.0}
+
+
 FAULTS: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
     "has classes of 241 samples together, but 240 test samples": (
         "multiclass",
@@ -88,9 +94,25 @@ FAULTS: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
         "segmentation",
         lambda raw: raw["confusion"][0].__setitem__(0, raw["confusion"][0][0] + 1),
     ),
-    "has an accuracy of 0.123000, but": (
+    "has a test accuracy of 0.123000, but": (
         "multiclass",
-        lambda raw: raw["metrics"]["test"]["accuracy"].update(value=0.123),
+        lambda raw: raw["metrics"]["test"]["accuracy"].update(value=0.123, low=0.1),
+    ),
+    "has a test balanced_accuracy of 1.000000, but": ("multiclass", lambda raw: perfect(raw, "balanced_accuracy")),
+    "has a test micro_f1 of 1.000000, but": ("multiclass", lambda raw: perfect(raw, "micro_f1")),
+    "has a test macro_f1 of 1.000000, but": ("segmentation", lambda raw: perfect(raw, "macro_f1")),
+    "has a test miou of 1.000000, but": ("segmentation", lambda raw: perfect(raw, "miou")),
+    "has a test macro_map of 1.000000, but": ("multilabel", lambda raw: perfect(raw, "macro_map")),
+    "has another recall of class": ("multiclass", lambda raw: raw["classes"][0].update(recall=0.987)),
+    "has another precision of class": ("segmentation", lambda raw: raw["classes"][0].update(precision=0.987)),
+    "has another iou of class": ("segmentation", lambda raw: raw["classes"][0].update(iou=0.987)),
+    "has a recall of class": ("multilabel", lambda raw: raw["classes"][0].update(recall=0.98765)),
+    "has an F1 of class": ("multilabel", lambda raw: raw["classes"][0].update(f1=0.987)),
+    "has a micro_f1 of 1.000000, but": ("multilabel", lambda raw: perfect(raw, "micro_f1")),
+    "has a test macro_f1 of 1.000000, but ": ("multilabel", lambda raw: perfect(raw, "macro_f1")),
+    "has a test micro_map of 0.900000 outside of its own interval": (
+        "multiclass",
+        lambda raw: raw["metrics"]["test"]["micro_map"].update(value=0.9, low=0.95, high=0.94),
     ),
     "has other labels than task": ("multiclass", lambda raw: raw["classes"][0].update(name="Sea")),
 }
@@ -116,3 +138,21 @@ def test_the_sample_is_known_where_nobody_listed_the_split(make_result: Make) ->
     ]
     assert [what for what in whats(silent) if "embedded" in what] == told
     assert not [what for what in whats(sample) if "embedded" in what]
+
+
+def test_the_interval_is_that_of_the_replicates(make_result: Make) -> None:
+    drawn = np.random.default_rng(0).normal(0.5, 0.01, 1000)
+    resampled = Resampled.of(drawn, 5400, "samples")
+    low, high = interval(resampled.values)
+    result = make_result().model_copy(update={"resampled": resampled})
+
+    def told(**changes: float) -> list[str]:
+        main = MetricValue(value=0.5, low=low, high=high).model_copy(update=changes)
+        metrics = result.metrics | {"test": result.metrics["test"] | {"accuracy": main}}
+        return [what for what in whats(result.model_copy(update={"metrics": metrics})) if "interval" in what]
+
+    assert told() == []
+    assert told(low=low - 1e-4) == ["has an interval of accuracy that is not that of its replicates"]
+    assert told(value=low - 0.01, low=low - 0.01) == []  # it is drawn out to its value
+    result = result.model_copy(update={"resampled": Resampled.of(drawn, 5401, "samples")})
+    assert "draws 5,401 units of 5,400 test samples" in whats(result)

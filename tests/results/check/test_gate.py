@@ -56,6 +56,32 @@ def test_a_moved_metric_is_found(committed: Path) -> None:
     assert "raise the version of the task or the protocol" in finding.cure
 
 
+def test_small_steps_do_not_add_up(committed: Path, git: Git) -> None:
+    """25 steps of 0.00019 passed, each within the tolerance of 0.0002."""
+    for step in range(4):
+        forge(committed / RUN, shift("micro_map", -0.00015))
+        regenerate(committed)
+        found = report_on(committed).findings
+        if step == 0:
+            assert found == ()
+        else:
+            (finding,) = found
+            assert finding.file == RUN
+            assert "step by step since it was first committed" in finding.what
+        git("commit", "--quiet", "--all", "--message", f"step {step}")
+    assert report_on(committed).findings == ()  # what was let in is told on its way in
+
+
+def test_another_name_is_no_removal(committed: Path) -> None:
+    """Equal digests are the same experiment, whatever the checkpoint is called."""
+    there = committed / RUN
+    target = there.parent.parent / "lite0.renamed" / there.name
+    forge(there, lambda raw: raw["spec"]["checkpoint"].update(name="lite0.renamed"), to=target)
+    there.unlink()
+    regenerate(committed)
+    assert report_on(committed).findings == ()
+
+
 def test_a_removed_run_is_found(committed: Path) -> None:
     (committed / RUN).unlink()
     regenerate(committed)
