@@ -214,7 +214,20 @@ def test_real_partial_data(command: Command, real_data: Path) -> None:
 
 
 def test_a_dry_run_shows_the_mapping_and_writes_nothing(command: Command) -> None:
-    code, out, _ = command("run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample", "--dry-run")
+    code, out, _ = command(
+        "run",
+        "--task",
+        "eurosat-rgb",
+        "--protocol",
+        "linear",
+        "--sample",
+        "--dry-run",
+        "--fill-bands",
+        "--suite",
+        "offline",
+        "--checkpoint",
+        "resnet50.ssl4eo_s12-moco_v2-s2l1c",
+    )
     assert code == 0
     assert "eurosat-rgb-v1 · linear-v2 · tf_efficientnet_lite0.in1k · seed 0" in out
     assert "would run: results/runs/eurosat-rgb-v1/linear-v2/bandstats/seed0-sample.json" in out

@@ -17,6 +17,7 @@ import torch
 import yaml
 
 from ssl4eo_bench.data.splits import Samples
+from ssl4eo_bench.metrics.evaluation import interval
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.protocols.linear import fit_linear
 from ssl4eo_bench.results.files import NotFinite, RunResult, read_result
@@ -78,10 +79,16 @@ def test_a_result_says_what_produced_it(command: Command) -> None:
         "micro_f1",
         "micro_map",
     }
-    for metric in result.metrics["test"].values():
-        assert metric.low is not None
-        assert metric.high is not None
-        assert 0 <= metric.low < metric.high <= 1
+    for name, metric in result.metrics["test"].items():
+        if name != "ece":
+            assert metric.low is not None
+            assert metric.high is not None
+            assert 0 <= metric.low <= metric.value <= metric.high <= 1
+    assert result.resampled is not None
+    assert (result.resampled.units, result.resampled.units_are, len(result.resampled.values)) == (240, "samples", 1000)
+    low, high = interval(result.resampled.values)
+    accuracy = result.metrics["test"]["accuracy"]
+    assert (accuracy.low, accuracy.high) == pytest.approx((low, high), abs=1e-6)
     assert sum(map(sum, result.confusion or ())) == 240
     assert [c.support for c in result.classes] == [24] * 10
     assert result.selection.metric == "accuracy"
@@ -174,8 +181,8 @@ def test_another_seed_of_the_same_features_is_not_fitted_again(
     first, second = (result_of(run(command, "--checkpoint", "bandstats", "--seed", seed)[1][0]) for seed in (0, 1))
     assert len(fitted) == 1
     assert first.selection == second.selection
-    assert first.metrics["test"]["micro_map"].value == second.metrics["test"]["micro_map"].value
-    assert first.metrics["test"]["micro_map"].low != second.metrics["test"]["micro_map"].low  # other resamples
+    assert first.metrics == second.metrics  # no seed matters here, and the resamples are those of the task
+    assert first.resampled == second.resampled
 
 
 def test_fractions_share_the_features_and_say_what_they_used(command: Command) -> None:

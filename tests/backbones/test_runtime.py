@@ -133,7 +133,7 @@ def test_bfloat16_runs_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) ->
 def test_bfloat16_leaves_pixels_exact(bright: int) -> None:
     """In bfloat16 a pixel of 9000 and one of 9030 are the same; behind their mean they are far apart."""
     entry = load_catalogue().checkpoint("resnet18.random").at_size(96)
-    scaling = {"mean": dict.fromkeys(entry.bands, bright + 15.0), "std": dict.fromkeys(entry.bands, 10.0)}
+    scaling = {"mean": dict.fromkeys(SENTINEL_2, bright + 15.0), "std": dict.fromkeys(SENTINEL_2, 10.0)}
     module = module_of(checkpoint_from(entry.model_dump() | {"name": "bright.random", "scaling": scaling}, "here"))
     pixels = np.random.default_rng(0).integers(1, 30, (4, 4, 64, 64)) + bright
     batch = (pixels.astype(np.uint16),)

@@ -47,8 +47,8 @@ def spoilt(file: Path, old: str, new: str) -> None:
     ("old", "new", "message"),
     [
         ('"seed": 0', '"seed": 1', "was edited: its checksum is not that of its content"),
-        ('"schema_version": 1', '"schema_version": 2', "has schema 2, this version reads up to 1; upgrade"),
-        ('"schema_version": 1', '"schema_version": 1,\n "mood": "good"', "was edited: its checksum"),
+        ('"schema_version": 2', '"schema_version": 3', "has schema 3, this version reads up to 2; upgrade"),
+        ('"schema_version": 2', '"schema_version": 2,\n "mood": "good"', "was edited: its checksum"),
         ('"value": 0.5', '"value": 0.9', "was edited: its checksum"),
         ('"value": 0.5', '"value": NaN', "was edited: its checksum"),
         ('"value": 0.5', '"value": 0.50', "was formatted anew: its bytes are not those that were written"),
@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be_opened_is_refused_by_name(tmp_path: Path) -> None
 INVALID: dict[str, Change] = {
     "key 'mood' is not a known key": lambda raw: raw.update(mood="good"),
     "key 'spec' is missing": lambda raw: raw.pop("spec"),
-    "schema_version None is none from 1 to 1": lambda raw: raw.pop("schema_version"),
+    "schema_version None is none from 1 to 2": lambda raw: raw.pop("schema_version"),
     "schema_version 0 is none": lambda raw: raw.update(schema_version=0),
     "schema_version True is none": lambda raw: raw.update(schema_version=True),
     "metrics.test.accuracy.value: Input should be a valid number": lambda raw: metric(raw).update(value="0.5"),

@@ -33,6 +33,10 @@ def test_an_old_file_says_what_it_said(file: Path) -> None:
     stored = json.loads(file.read_text(encoding="utf-8"))
     result = read_result(file)
     loaded = result.model_dump(mode="json", exclude_none=True)
+    if stored["schema_version"] == 1:
+        assert result.resampled is None
+        for metrics in stored["metrics"].values():  # the interval of `ece` was of something else
+            metrics["ece"] = {"value": metrics["ece"]["value"]}
     assert {key: loaded.get(key) for key in MEASURED} == {key: stored.get(key) for key in MEASURED}
     assert result.digest == result.spec.digest == stored["digest"]  # what was run then is found by what is run now
     assert file.relative_to(FROZEN).as_posix() == str(result.spec.path)
@@ -41,16 +45,16 @@ def test_an_old_file_says_what_it_said(file: Path) -> None:
 class Next(RunResult):
     """A result of a later version: it has a mood, and `warnings` are called `remarks`."""
 
-    schema_version: Literal[3]  # type: ignore[assignment]
+    schema_version: Literal[4]  # type: ignore[assignment]
     mood: str
     remarks: tuple[str, ...]
 
 
-def update_to_2(content: dict[str, Any]) -> dict[str, Any]:
+def update_to_3(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"mood": "unknown"}
 
 
-def update_to_3(content: dict[str, Any]) -> dict[str, Any]:
+def update_to_4(content: dict[str, Any]) -> dict[str, Any]:
     assert content["mood"]  # in order
     return {key: value for key, value in content.items() if key != "warnings"} | {"remarks": content["warnings"]}
 
@@ -58,8 +62,8 @@ def update_to_3(content: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two versions later."""
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 3)
-    monkeypatch.setattr(schema, "UPDATES", {2: update_to_2, 3: update_to_3})
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", 4)
+    monkeypatch.setattr(schema, "UPDATES", schema.UPDATES | {3: update_to_3, 4: update_to_4})
     monkeypatch.setattr(files, "RunResult", Next)
 
 
@@ -69,7 +73,7 @@ def test_a_later_version_reads_files_of_all_before(file: Path) -> None:
     stored = json.loads(file.read_text(encoding="utf-8"))
     result = read_result(file)
     assert isinstance(result, Next)
-    assert (result.schema_version, result.mood, list(result.remarks)) == (3, "unknown", stored["warnings"])
+    assert (result.schema_version, result.mood, list(result.remarks)) == (4, "unknown", stored["warnings"])
     assert result.digest == stored["digest"]
 
 
@@ -81,7 +85,7 @@ def test_a_later_version_reads_files_of_all_before(file: Path) -> None:
         ('"seed": 0', '"seed":  0', "was formatted anew"),
         ('"warnings": []', '"warnings": [],\n "mood": "good"', "was edited: its checksum"),
         ('"schema_version": 1', '"schema_version": 2', "was edited: its checksum"),
-        ('"schema_version": 1', '"schema_version": 4', "has schema 4, this version reads up to 3; upgrade"),
+        ('"schema_version": 1', '"schema_version": 5', "has schema 5, this version reads up to 4; upgrade"),
     ],
 )
 def test_an_old_file_is_checked_as_it_was_written(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -102,7 +106,58 @@ def test_a_file_in_between_skips_what_is_behind_it(tmp_path: Path) -> None:
     source = OLD[-1]
     file = tmp_path / source.relative_to(FROZEN)
     file.parent.mkdir(parents=True)
-    file.write_bytes(sealed(json.loads(source.read_text(encoding="utf-8")) | {"schema_version": 2, "mood": "good"}))
+    content = schema.update_to_2(json.loads(source.read_text(encoding="utf-8")))
+    file.write_bytes(sealed(content | {"schema_version": 3, "mood": "good"}))
     result = read_result(file)
     assert isinstance(result, Next)
     assert result.mood == "good"
+
+
+def first_schema(tmp_path: Path, change: dict[str, Any], runners: list[str], name: str | None = None) -> Path:
+    """A result file of schema 1 of a network, with another checkpoint entry and other runners."""
+    source = next(file for file in OLD if "test_resnet" in file.as_posix() and "eurosat" in file.as_posix())
+    content = json.loads(source.read_text(encoding="utf-8"))
+    content["spec"]["checkpoint"] |= change
+    content["provenance"]["runners"] = runners
+    place = source.relative_to(FROZEN)
+    file = tmp_path / (place.parent.parent / name / place.name if name else place)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(sealed(content))
+    return file
+
+
+def test_schema_1_had_two_precisions_under_one_name(tmp_path: Path) -> None:
+    """On GPUs it ran in bfloat16 unasked: such a result is not what its name says today."""
+    with pytest.raises(
+        ResultFileError, match="it was run in bfloat16, as version 1 did on GPUs, under the name of a run"
+    ):
+        read_result(first_schema(tmp_path, {}, ["torch-cuda-bf16"]))
+    asked = first_schema(tmp_path / "asked", {"precision": "bfloat16"}, ["torch-cuda-bf16"])
+    assert read_result(asked).spec.checkpoint.precision == "bfloat16"
+
+
+def test_float32_that_was_asked_for_is_what_runs_anyway(tmp_path: Path) -> None:
+    """Its name and its digest are those of a run that nobody asked for a precision."""
+    plain = read_result(first_schema(tmp_path / "plain", {}, ["torch-cuda"]))
+    name = plain.spec.checkpoint.name
+    asked = first_schema(
+        tmp_path, {"name": f"{name}@float32", "precision": "float32"}, ["torch-cuda"], "timm-test_resnet"
+    )
+    with pytest.raises(ResultFileError, match=f"belongs at {plain.spec.path}"):
+        read_result(asked)
+    moved = tmp_path / plain.spec.path
+    moved.parent.mkdir(parents=True)
+    asked.rename(moved)
+    assert read_result(moved).digest == plain.digest
+
+
+def test_a_backbone_whose_bands_were_mostly_zero_is_no_official_result_any_more(tmp_path: Path) -> None:
+    source = next(file for file in OLD if "eurosat-rgb" in file.as_posix() and "test_resnet" in file.as_posix())
+    content = json.loads(source.read_text(encoding="utf-8"))
+    for channel in content["spec"]["inputs"]["channels"][1:]:
+        del channel["source"]
+    file = tmp_path / source.relative_to(FROZEN)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(sealed(content))
+    with pytest.raises(ResultFileError, match="is of a backbone 2 of whose 3 input bands were zero"):
+        read_result(file)

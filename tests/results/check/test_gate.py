@@ -201,10 +201,10 @@ def test_sample_runs_of_their_own_are_checked_too(tmp_path: Path) -> None:
 
 
 def test_a_schema_from_the_future_is_found(committed: Path) -> None:
-    forge(committed / RUN, lambda raw: raw.update(schema_version=2))
+    forge(committed / RUN, lambda raw: raw.update(schema_version=3))
     finding = only(report_on(committed))
     assert (finding.file, finding.cure) == (RUN, "upgrade ssl4eo-bench")
-    assert finding.what == "has schema 2, this version reads up to 1"
+    assert finding.what == "has schema 3, this version reads up to 2"
 
 
 def test_a_task_from_the_future_is_found(results: Path) -> None:
