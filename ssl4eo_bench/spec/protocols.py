@@ -27,9 +27,9 @@ class Linear(Frozen):
     (softmax for multiclass, one sigmoid for each class for multilabel) with an L2 penalty on all weights but the
     intercepts minimises `C · Σ loss + ½ ‖W‖²` over a grid of C, from strong to weak penalty, up to the first point that
     leaves the best main metric on `val` `patience` points behind. Only heads that explain a tenth of the training loss
-    of the best constant prediction count, unless none does. Of those within one standard error of the best main metric
-    on `val`, the one with the lowest loss on `val` is taken, the stronger penalty on ties: on a plateau the metric
-    tells nothing, and the loss tells which head is calibrated.
+    of the best constant prediction count, unless none does. The best main metric on `val` is taken; where that is
+    accuracy or mIoU, of all heads within one standard error of it the one with the lowest loss on `val`: on a plateau
+    the metric tells nothing, and the loss tells which head is calibrated. On ties, the stronger penalty.
 
     Version 1 took the best metric alone, and heads that explain nothing counted: with balanced classes these could win.
 

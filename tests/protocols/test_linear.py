@@ -33,6 +33,7 @@ def test_the_probe_predicts_and_is_chosen_on_val(family: Any) -> None:
     near = [point for point in probe.path if point.val >= best - probe.error]
     assert probe.head.C == min(near, key=lambda point: point.loss).C
     assert 0 <= probe.error < 0.1
+    assert family == "softmax" or probe.error == 0  # average precision has no plateaus
     if family == "softmax":
         np.testing.assert_allclose(probabilities.sum(1), 1.0)
         assert (probabilities.argmax(1) == targets).mean() > 0.5
@@ -128,13 +129,12 @@ def test_balanced_classes_do_not_make_the_strongest_penalty_win() -> None:
     assert mean_loss("multiclass", probe.head.logits(probe.standardisation, val[0]), val[1]) < 0.9 * np.log(10)
 
 
-@pytest.mark.parametrize("kind", ["multiclass", "multilabel", "segmentation"])
+@pytest.mark.parametrize("kind", ["multiclass", "segmentation"])
 def test_the_standard_error_is_the_spread_over_other_samples(kind: Any) -> None:
     def metric(seed: int) -> tuple[float, float]:
         rng = np.random.default_rng(seed)
-        targets = (rng.random((800, 4)) < 0.3).astype(np.uint8) if kind == "multilabel" else rng.integers(0, 4, 800)
-        signal = targets if kind == "multilabel" else np.eye(4)[targets]
-        logits = (rng.normal(size=(800, 4)) + signal).astype(np.float32)
+        targets = rng.integers(0, 4, 800)
+        logits = (rng.normal(size=(800, 4)) + np.eye(4)[targets]).astype(np.float32)
         return main_metric(kind, targets)(logits), standard_error(kind, logits, targets)
 
     values, errors = zip(*map(metric, range(40)), strict=True)
