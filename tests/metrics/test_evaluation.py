@@ -1,6 +1,9 @@
 """scikit-learn is the definition; the rest is worked by hand."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,10 +15,12 @@ from ssl4eo_bench.metrics.evaluation import (
     Thresholds,
     evaluate_multiclass,
     evaluate_multilabel,
+    multilabel_metrics,
     reliability,
     tune_thresholds,
 )
 from ssl4eo_bench.metrics.ranking import Ranking
+from ssl4eo_bench.spec import catalogue
 
 EXACT = 1e-9
 
@@ -324,3 +329,32 @@ def test_the_weighted_gaps_of_the_reliability_diagram_add_up_to_the_calibration_
         gaps = np.abs(found.confidence - found.correct) @ found.share
         assert gaps == pytest.approx(evaluated.metrics["ece"].value, abs=EXACT)
         assert found.share.sum() == pytest.approx(1)
+
+
+def test_intervals_of_single_patches_are_far_too_narrow_on_bigearthnet(
+    real_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real labels and tiles of version 2's test split, and scores that are simulated: each tile has its own bias."""
+    file = real_data / "bigearthnet" / "metadata.parquet"
+    if not file.is_file():
+        pytest.skip(f"no {file}")
+    table = pd.read_parquet(file, columns=["patch_id", "labels", "split"])
+    table = table[table["split"] == "test"]
+    task = catalogue.task("bigearthnet-v2")
+    numbers = {name: number for number, name in enumerate(task.classes)}
+    labels = np.zeros((len(table), 19), dtype=np.uint8)
+    for row, of_patch in enumerate(table["labels"]):
+        labels[row, [numbers[name] for name in of_patch]] = 1
+    units, units_are = task.units(table["patch_id"].tolist())
+    assert (int(units.max()) + 1, units_are) == (46, "Sentinel-2 tiles")
+    rng = np.random.default_rng(0)
+    share = labels.mean(0)
+    logits = np.log(share / (1 - share)) + 2.6 * (labels - share) + rng.normal(0, 1.3, labels.shape)
+    logits += rng.normal(0, 0.5, (46, 19))[units]
+    metric = multilabel_metrics(1 / (1 + np.exp(-logits)), labels, halves(labels))["micro_f1"]
+    monkeypatch.setattr(evaluation, "RESAMPLES", 60)
+    single_patches, tiles = (
+        np.std(np.concatenate([metric(weights) for weights in Bootstrap(0, of).weights()]))
+        for of in (np.arange(len(labels)), units)
+    )
+    assert tiles > 5 * single_patches
