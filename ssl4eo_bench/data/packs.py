@@ -19,7 +19,7 @@ from itertools import pairwise
 from math import prod
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -77,6 +77,14 @@ class Manifest(Frozen):
         return self.model_copy(update={"checksum": digest(self.model_dump(exclude={"checksum"}))})
 
 
+class _Layout(NamedTuple):
+    """Where the values of an array lie in its file."""
+
+    offset: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
 class PackedSource:
     """A pack opened for reading.
 
@@ -89,9 +97,7 @@ class PackedSource:
     def __init__(self, folder: Path, resolutions: dict[str, int]) -> None:
         self._folder = folder
         self._resolutions = resolutions
-        self._layouts: dict[
-            str, tuple[int, np.dtype[Any], tuple[int, ...]]
-        ] = {}  # offset, type, shape of checked files
+        self._layouts: dict[str, _Layout] = {}  # of the files that have been checked
         self._checking = Lock()
 
     def __reduce__(self) -> tuple[type["PackedSource"], tuple[Path, dict[str, int]]]:
@@ -172,20 +178,20 @@ class PackedSource:
             raise self._damaged(file)
         return read.reshape(len(rows), *shape)
 
-    def _layout(self, chunk: int, name: str) -> tuple[int, np.dtype[Any], tuple[int, ...]]:
-        """Where the rows of an array lie in its file, which has been checked."""
+    def _layout(self, chunk: int, name: str) -> _Layout:
+        """That of a file which has been checked."""
         if name not in self._layouts:
             with self._checking:
                 if name not in self._layouts:  # by another thread meanwhile
                     self._layouts[name] = self._checked(chunk, name)
         return self._layouts[name]
 
-    def _checked(self, chunk: int, name: str) -> tuple[int, np.dtype[Any], tuple[int, ...]]:
+    def _checked(self, chunk: int, name: str) -> _Layout:
         file = self._folder / name
         if sha256_of(file) != self._manifest.chunks[chunk].files.get(name):
             raise self._damaged(file)
         mapped: np.memmap[Any, Any] = np.load(file, mmap_mode="r", allow_pickle=False)
-        return mapped.offset, mapped.dtype, mapped.shape
+        return _Layout(mapped.offset, mapped.dtype, mapped.shape)
 
     def _damaged(self, file: Path) -> DamagedFileError:
         return DamagedFileError(
