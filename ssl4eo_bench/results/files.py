@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from ssl4eo_bench.errors import ResultError, ResultFileError
+from ssl4eo_bench.metrics.evaluation import RESAMPLES
 from ssl4eo_bench.results import schema
 from ssl4eo_bench.results.schema import Content
 from ssl4eo_bench.spec.canonical import Frozen, digest, first_fault
@@ -24,6 +25,11 @@ CURE = "restore it, or remove it and run again"
 FEW_UNITS = 20
 """Of what is drawn: with fewer, little can be said of how far a number would move with other test samples."""
 
+Fraction = Annotated[float, Field(ge=0, le=1)]
+"""A metric: all of them lie between 0 and 1."""
+
+Count = Annotated[int, Field(ge=0)]
+
 
 def _unpacked(replicates: str) -> np.ndarray:
     return np.frombuffer(base64.b64decode(replicates, validate=True), dtype="<f4").astype(np.float64)
@@ -31,7 +37,9 @@ def _unpacked(replicates: str) -> np.ndarray:
 
 def _readable(replicates: str) -> str:
     values = _unpacked(replicates)
-    if len(values) < 2 or not ((values >= 0) & (values <= 1)).all():
+    if len(values) != RESAMPLES:
+        raise ValueError(f"there are {len(values):,} replicates instead of {RESAMPLES:,}")
+    if not ((values >= 0) & (values <= 1)).all():
         raise ValueError("replicates are not fractions between 0 and 1")
     return replicates
 
@@ -39,9 +47,15 @@ def _readable(replicates: str) -> str:
 class MetricValue(Frozen):
     """A metric as a fraction, with its 95 % bootstrap interval on the test split."""
 
-    value: float
-    low: float | None = None
-    high: float | None = None
+    value: Fraction
+    low: Fraction | None = None
+    high: Fraction | None = None
+
+    @model_validator(mode="after")
+    def _has_both_bounds(self) -> "MetricValue":
+        if (self.low is None) != (self.high is None):
+            raise ValueError("an interval has one bound only")
+        return self
 
     @property
     def percent(self) -> str:
@@ -56,22 +70,22 @@ class ClassResult(Frozen):
     """The metrics of one class; what cannot be measured without samples is absent."""
 
     name: str
-    support: int
-    precision: float
-    recall: float | None = None
-    f1: float
-    average_precision: float | None = None
-    iou: float | None = None
+    support: Count
+    precision: Fraction
+    recall: Fraction | None = None
+    f1: Fraction
+    average_precision: Fraction | None = None
+    iou: Fraction | None = None
 
 
 class PathResult(Frozen):
     """One penalty of the path: C, main metric and mean loss on `val`, the solver's relative gradient and iterations."""
 
     C: float
-    val: float
+    val: Fraction
     loss: float | None = None
     gradient: float
-    iterations: int
+    iterations: Count
 
 
 class EpochResult(Frozen):
@@ -80,7 +94,7 @@ class EpochResult(Frozen):
     rate: float
     epoch: int
     loss: float
-    val: float
+    val: Fraction
 
 
 class Selection(Frozen):
@@ -151,8 +165,8 @@ class NotFinite(Frozen):
         names: the first of these.
     """
 
-    values: int
-    samples: int
+    values: Count
+    samples: Count
     names: tuple[str, ...]
 
 
@@ -168,10 +182,10 @@ class ReferenceResult(Frozen):
     """
 
     batch: int
-    batch_averaged: float
+    batch_averaged: Fraction
     best_test_epoch: int
-    best_test: float
-    best_test_batch_averaged: float
+    best_test: Fraction
+    best_test_batch_averaged: Fraction
 
 
 class Provenance(Frozen):
@@ -241,11 +255,14 @@ class RunResult(Frozen):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> "RunResult":
-        needed = {MAIN_METRIC[self.spec.task.kind], *SHARED_METRICS}
-        if missing := needed - set(self.metrics.get("test", {})):
+        if set(self.metrics) != {"val", "test"}:
+            raise ValueError(f"metrics are of {', '.join(self.metrics) or 'nothing'}, not of val, test")
+        if self.main_metric not in self.metrics["val"]:
+            raise ValueError(f"val has no {self.main_metric}")
+        if missing := {self.main_metric, *SHARED_METRICS} - set(self.metrics["test"]):
             raise ValueError(f"test has no {', '.join(sorted(missing))}")
-        if not all(0 <= metric.value <= 1 for metrics in self.metrics.values() for metric in metrics.values()):
-            raise ValueError("a metric is not a fraction between 0 and 1")
+        if self.selection.metric != self.main_metric:
+            raise ValueError(f"{self.selection.metric} was chosen by, not the main metric {self.main_metric}")
         if set(self.counts) != set(SPLITS):
             raise ValueError(f"counts are of {', '.join(self.counts) or 'nothing'}, not of {', '.join(SPLITS)}")
         if self.counts != {split: found.count for split, found in self.spec.task.splits.items()}:
@@ -364,6 +381,8 @@ def parse_result(stored: bytes, file: PurePath) -> RunResult:
     whole = _content(result) if version == schema.SCHEMA_VERSION else raw | {"checksum": checksum}
     if stored != _as_written(whole).encode():
         raise ResultFileError(file, "was formatted anew: its bytes are not those that were written", CURE)
+    if version != 1 and result.resampled is None:
+        raise ResultFileError(file, "has no replicates (`resampled`), which only files of schema 1 lack", CURE)
     if version == 1 and not result.spec.inputs.is_mostly_there:
         filled, channels = len(result.spec.inputs.filled), len(result.spec.inputs.channels)
         what = f"is of a backbone {filled} of whose {channels} input bands were zero, which is not official any more"

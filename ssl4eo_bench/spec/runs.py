@@ -1,6 +1,9 @@
 """A run: task × checkpoint × protocol × seed × label fraction, with the digest that tells two of them apart."""
 
 from pathlib import PurePosixPath
+from typing import Annotated
+
+from pydantic import Field
 
 from ssl4eo_bench.spec.canonical import Frozen, digest
 from ssl4eo_bench.spec.checkpoints import Checkpoint
@@ -42,7 +45,7 @@ class RunSpec(Frozen):
     checkpoint: Checkpoint
     inputs: InputMapping
     protocol: ProtocolSettings
-    seed: int
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
     fraction: float | None = None
     sample: bool = False
     partial: bool = False

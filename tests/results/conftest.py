@@ -52,7 +52,9 @@ def make_result() -> Callable[..., RunResult]:
         )
         main = chosen.main_metric
         values = {main: accuracy, "micro_map": accuracy + 0.1, "macro_f1": accuracy - 0.01}
-        metrics = {name: MetricValue(value=v, low=v - 0.02, high=v + 0.02) for name, v in values.items()}
+        metrics = {
+            name: MetricValue(value=v, low=max(v - 0.02, 0.0), high=min(v + 0.02, 1.0)) for name, v in values.items()
+        }
         shared, own = np.random.default_rng(0), np.random.default_rng(zlib.crc32(spec.digest.encode()))
         replicates = accuracy + 0.01 * shared.normal(size=1000) + 0.005 * own.normal(size=1000)
         return RunResult(

@@ -93,7 +93,24 @@ INVALID: dict[str, Change] = {
     "schema_version 0 is none": lambda raw: raw.update(schema_version=0),
     "schema_version True is none": lambda raw: raw.update(schema_version=True),
     "metrics.test.accuracy.value: Input should be a valid number": lambda raw: metric(raw).update(value="0.5"),
-    "a metric is not a fraction between 0 and 1": lambda raw: metric(raw).update(value=5.0),
+    "metrics.test.accuracy.value: Input should be less than or equal to 1": lambda raw: metric(raw).update(value=5.0),
+    "metrics.test.accuracy.low: Input should be greater than or equal to 0": lambda raw: metric(raw).update(low=-3.0),
+    "metrics.test.accuracy: an interval has one bound only": lambda raw: metric(raw).pop("high"),
+    "classes.0.average_precision: Input should be less": lambda raw: raw["classes"][0].update(average_precision=1.9),
+    "selection.path.0.val: Input should be less": lambda raw: raw["selection"]["path"][0].update(val=5.0),
+    "macro_f1 was chosen by, not the main metric accuracy": lambda raw: raw["selection"].update(metric="macro_f1"),
+    "val has no accuracy": lambda raw: raw["metrics"].update(val={}),
+    "metrics are of train, val, test, not of val, test": lambda raw: raw.update(
+        metrics={"train": raw["metrics"]["val"], **raw["metrics"]}
+    ),
+    "not_finite.test.values: Input should be greater": lambda raw: raw.update(
+        not_finite={"test": {"values": -5, "samples": 1, "names": []}}
+    ),
+    "spec.seed: Input should be greater than or equal to 0": lambda raw: raw["spec"].update(seed=-1),
+    "has no replicates (`resampled`), which only files of schema 1 lack": lambda raw: raw.pop("resampled"),
+    "resampled.replicates: there are 2 replicates instead of 1,000": lambda raw: raw["resampled"].update(
+        replicates="AAAAPwAAAD8="
+    ),
     "test has no micro_map": lambda raw: raw["metrics"]["test"].pop("micro_map"),
     "counts are not those of the splits": lambda raw: raw["counts"].update(train=16201),
     "counts are of train, test, not of train, val, test": lambda raw: (

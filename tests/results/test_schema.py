@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from ssl4eo_bench.errors import ResultFileError
 from ssl4eo_bench.results import files, schema
-from ssl4eo_bench.results.files import RunResult, read_result
+from ssl4eo_bench.results.files import Resampled, RunResult, read_result
 from tests.results.forging import sealed
 
 FROZEN = Path(__file__).parent / "frozen"
@@ -107,7 +108,8 @@ def test_a_file_in_between_skips_what_is_behind_it(tmp_path: Path) -> None:
     file = tmp_path / source.relative_to(FROZEN)
     file.parent.mkdir(parents=True)
     content = schema.update_to_2(json.loads(source.read_text(encoding="utf-8")))
-    file.write_bytes(sealed(content | {"schema_version": 3, "mood": "good"}))
+    resampled = Resampled.of(np.full(1000, 0.5), 240, "samples").model_dump()
+    file.write_bytes(sealed(content | {"schema_version": 3, "mood": "good", "resampled": resampled}))
     result = read_result(file)
     assert isinstance(result, Next)
     assert result.mood == "good"
