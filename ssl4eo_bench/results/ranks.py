@@ -40,7 +40,9 @@ def rank_ranges(scores: Sequence[Score]) -> list[Ranks]:
     above = np.zeros((count, count), dtype=bool)
     first, second = np.triu_indices(count, k=1)
     tested = np.array([all(one is not None for one in score.replicates) for score in scores])
-    pairs = tested[first] & tested[second]
+    drawn = np.array([score.units for score in scores])
+    # Replicates of other units are of other resamples: nothing pairs them.
+    pairs = tested[first] & tested[second] & (drawn[first] == drawn[second]).all(axis=1)
     first, second = first[pairs], second[pairs]
     if len(first):
         values = np.array([score.value for score in scores])
@@ -75,7 +77,8 @@ def _parts(scores: Sequence[Score]) -> list[_Part]:
         covariance = np.atleast_2d(np.cov(rows)) / tasks**2
         own = np.diag(covariance)
         between = np.maximum(own[:, None] + own[None] - 2 * covariance, 0.0)
-        parts.append(_Part(between, np.full((count, count), max(scores[0].units[task] - 1, 1))))
+        freedoms = np.array([max(score.units[task] - 1, 1) for score in scores])  # the same for both of a tested pair
+        parts.append(_Part(between, np.tile(freedoms, (count, 1))))
     variances = np.array([0.0 if score.spread is None else score.spread.value for score in scores])
     freedoms = np.array([1.0 if score.spread is None else score.spread.freedom for score in scores])
     square = np.ones((count, count))

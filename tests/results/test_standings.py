@@ -171,6 +171,18 @@ def test_what_keeps_no_replicates_is_above_and_below_none(make_result: Make) -> 
     assert [(r.checkpoint, r.ranks) for r in board.rows] == [(LITE0, (1, 3)), (RANDOM18, (1, 2)), (RANDOM50, (2, 3))]
 
 
+def test_results_that_draw_other_units_are_not_paired(make_result: Make) -> None:
+    """Nor does what is untested, with no units of its own, decide on the degrees of freedom of the others."""
+    old = make_result(checkpoint=LITE0, accuracy=0.9).model_copy(update={"resampled": None})
+    best, other = make_result(checkpoint=RANDOM18, accuracy=0.7), make_result(checkpoint=RANDOM50, accuracy=0.3)
+    assert best.resampled is not None
+    strange = best.model_copy(update={"resampled": best.resampled.model_copy(update={"units": 3})})
+    assert {r.ranks for r in standings([strange, other]).rows} == {(1, 2)}
+    noisy = make_result(checkpoint="bandstats", accuracy=0.66)
+    ranks = {r.checkpoint: r.ranks for r in standings([old, best, noisy, other]).rows}
+    assert ranks == {LITE0: (1, 4), RANDOM18: (1, 2), "bandstats": (2, 3), RANDOM50: (3, 4)}
+
+
 def test_filled_channels_are_marked(make_result: Make) -> None:
     board = standings([make_result("so2sat", checkpoint="resnet50.ssl4eo_s12-moco_v2-s2l1c", by="knn")])
     (entry,) = board.rows[0].entries.values()
