@@ -4,7 +4,7 @@ import os
 import subprocess
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results.check.tolerances import TOLERANCES
@@ -31,16 +31,24 @@ class Base:
     history: tuple[Path, str] | None = None
 
     def first(self, places: Collection[str]) -> dict[str, bytes]:
-        """The bytes of result files as they were when they came into this history, as far as it is there.
+        """The bytes of result files when they came into this history, as far as it is there; the oldest first.
 
         The place of a result names the versions of its task and protocol: it comes into being when one of them rises.
+
+        Args:
+            places: of the files. Files that differ from them in the name of the checkpoint alone are given as well,
+                since they may hold the same experiment.
         """
         if self.history is None or not places:
             return {}
+        wanted = {_setting(place) for place in places}
         results, commit = self.history
         log = _git(
             results,
             "log",
+            "--reverse",
+            "--full-history",
+            "-m",  # a merge can add files that neither side has
             "--diff-filter=A",
             "--no-renames",
             "--relative",
@@ -57,8 +65,8 @@ class Base:
             text = entry.strip("\n")
             if text.startswith(MARK):
                 since, _, text = text.removeprefix(MARK).partition("\n")
-            if text in places:
-                added[text] = since  # older commits come later
+            if _setting(text) in wanted:
+                added.setdefault(text, since)
         contents = _blobs(results, [os.fsencode(f"{since}:./{place}") for place, since in added.items()])
         return dict(zip(added, contents, strict=True))
 
@@ -94,6 +102,12 @@ def base_of(results: Path, against: str | None) -> Base | None:
     chosen = commit if fork is None else fork.decode().strip()
     where = "" if chosen == commit else ", where this history left it"
     return _of_commit(results, chosen, f"{against or 'HEAD'} ({chosen[:10]}{where})")
+
+
+def _setting(place: str) -> tuple[str, ...]:
+    """The parts of a result's place without the checkpoint's name."""
+    parts = PurePosixPath(place).parts
+    return (*parts[:-2], *parts[-1:])
 
 
 def _of_folder(folder: Path) -> Base:

@@ -1,7 +1,7 @@
 """What may not change between two states of the results: official runs stay, and so do their metrics.
 
 Metrics are compared with the state before, and with what was first committed under the same versions: steps that are
-each within the tolerance must not add up.
+each within the tolerance must not add up. A run under a new name (equal digests) is compared like any other.
 """
 
 from collections.abc import Iterator, Mapping, Set
@@ -30,19 +30,24 @@ def changes(
         changed: the places of files that have other bytes than in `base`, or are not there any more.
         tolerances: how far metrics may move.
     """
-    first = base.first(changed & found.keys())
+    by_digest = {result.digest: result for result in found.values() if result.enters_tables}
+    first = [_official(stored, place) for place, stored in base.first(changed).items()]
     for place in sorted(changed):
         was = _official(base.runs[place], place)
         if was is None or (place in stored and place not in found):
             continue  # what is wrong with an invalid file has been said
-        now = found.get(place)
+        now = found.get(place) or by_digest.get(was.digest)
         if now is None:
-            if not any(_succeeds(result, was) for result in found.values()):
+            if not any(_is_higher_version(result, was) for result in found.values()):
                 yield Finding(place, f"was removed; {base.name} has it", BUMP)
-        elif fault := _change(was, now, tolerances):
-            yield Finding(place, fault, BUMP)
-        elif (origin := _official(first.get(place, b""), place)) and (fault := _change(origin, now, tolerances)):
-            yield Finding(place, f"{fault}, step by step since it was first committed", BUMP)
+            continue
+        origin = next((one for one in first if one and (one.digest == now.digest or str(one.spec.path) == place)), was)
+        there = str(now.spec.path)
+        renamed = "" if there == place else f" (it was {place})"
+        if fault := _change(was, now, tolerances):
+            yield Finding(there, f"{fault}{renamed}", BUMP)
+        elif fault := _change(origin, now, tolerances):
+            yield Finding(there, f"{fault}, step by step since it was first committed{renamed}", BUMP)
 
 
 def _official(stored: bytes, place: str) -> RunResult | None:
@@ -53,13 +58,9 @@ def _official(stored: bytes, place: str) -> RunResult | None:
     return result if result.enters_tables else None
 
 
-def _succeeds(result: RunResult, was: RunResult) -> bool:
-    """Whether this is the run of before: under another name, or in a higher version of its task or protocol."""
-    if not result.enters_tables:
-        return False
-    if result.digest == was.digest:
-        return True
-    if _run(result) != _run(was):
+def _is_higher_version(result: RunResult, was: RunResult) -> bool:
+    """Whether this is the run of before in a higher version of its task or protocol."""
+    if not result.enters_tables or _run(result) != _run(was):
         return False
     new, old = _versions(result), _versions(was)
     return new != old and all(high >= low for high, low in zip(new, old, strict=True))
@@ -81,6 +82,18 @@ def _change(was: RunResult, now: RunResult, tolerances: Tolerances) -> str | Non
         return "was official, and comes from changed code now"
     if now.digest != was.digest:
         return "is another experiment under the same name: its specification changed"
+    moved = moved_metrics(was, now, tolerances)
+    if was.resampled and _units(now) != _units(was):
+        moved.append("its replicates are gone, or draw other units")
+    return f"moved: {shortlist(moved, at_most=3)}" if moved else None
+
+
+def _units(result: RunResult) -> tuple[int, str] | None:
+    return (result.resampled.units, result.resampled.units_are) if result.resampled else None
+
+
+def moved_metrics(was: RunResult, now: RunResult, tolerances: Tolerances) -> list[str]:
+    """The metrics that are gone or moved by more than they may, for people."""
     moved = []
     for split, metrics in was.metrics.items():
         for name, value in metrics.items():
@@ -90,7 +103,7 @@ def _change(was: RunResult, now: RunResult, tolerances: Tolerances) -> str | Non
                 moved.append(f"{split} {name} is gone")
             elif _distance(value, following) > allowed:
                 moved.append(f"{split} {name} from {_shown(value)} to {_shown(following)} (tolerance {allowed:g})")
-    return f"moved: {shortlist(moved, at_most=3)}" if moved else None
+    return moved
 
 
 def _distance(was: MetricValue, now: MetricValue) -> float:

@@ -37,6 +37,7 @@ def content_faults(result: RunResult) -> Iterator[Fault]:
     if task := known_task(result):
         yield from _task_faults(result, task)
     yield from _count_faults(result)
+    yield from _choice_faults(result)
     yield from _interval_faults(result)
     yield from _chance_faults(result)
 
@@ -68,6 +69,10 @@ def _task_faults(result: RunResult, task: Task) -> Iterator[Fault]:
 
 def _count_faults(result: RunResult) -> Iterator[Fault]:
     """Where supports, confusions and accuracy do not give the same counts."""
+    for split, found in result.not_finite.items():
+        if not 0 < found.samples <= min(found.values, result.counts[split]):
+            what = f"{found.values:,} values that are no numbers in {found.samples:,} samples"
+            yield f"has {what} of {result.counts[split]:,} on {split}", RUN_AGAIN
     supports = [one.support for one in result.classes]
     samples, kind = result.counts["test"], result.spec.task.kind
     if kind == "multiclass" and sum(supports) != samples:
@@ -78,6 +83,8 @@ def _count_faults(result: RunResult) -> Iterator[Fault]:
     if kind == "multilabel":
         yield from _label_faults(result)
     if result.confusion is None:
+        if kind != "multilabel":  # otherwise nothing would be computed again
+            yield f"has no confusion matrix, and every {kind} result has one", RUN_AGAIN
         return
     square = all(len(row) == len(supports) for row in result.confusion)
     if not square or [sum(row) for row in result.confusion] != supports:
@@ -147,6 +154,16 @@ def _agree(stated: float | None, expected: float | None) -> bool:
     if stated is None or expected is None:
         return stated is expected
     return abs(stated - expected) <= EXACT
+
+
+def _choice_faults(result: RunResult) -> Iterator[Fault]:
+    """Where something else was chosen than what was tried."""
+    chosen = result.selection
+    if chosen.C is not None and chosen.C not in [point.C for point in chosen.path]:
+        yield f"has chosen C {chosen.C:g}, which is not on its path", RUN_AGAIN
+    tried = [(one.rate, one.epoch) for one in chosen.history or ()]
+    if chosen.history and (chosen.rate, chosen.epoch) not in tried:
+        yield f"has chosen rate {chosen.rate} and epoch {chosen.epoch}, which are not in its history", RUN_AGAIN
 
 
 def _interval_faults(result: RunResult) -> Iterator[Fault]:

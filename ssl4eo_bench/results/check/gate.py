@@ -1,15 +1,15 @@
 """The check of a results directory: every rule, every finding."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssl4eo_bench.errors import ResultError, ResultFileError
+from ssl4eo_bench.errors import ResultError, ResultFileError, shortlist
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.results.check.base import Base
-from ssl4eo_bench.results.check.changes import changes
-from ssl4eo_bench.results.check.content import content_faults, known_task
+from ssl4eo_bench.results.check.changes import changes, moved_metrics
+from ssl4eo_bench.results.check.content import RUN_AGAIN, content_faults, known_task
 from ssl4eo_bench.results.check.findings import Finding, Report
 from ssl4eo_bench.results.check.generated import generated_faults, generated_texts, present
 from ssl4eo_bench.results.check.tolerances import TOLERANCES, Tolerances, parse_tolerances
@@ -52,6 +52,7 @@ def check(results: Path, base: Base | None, progress: Progress) -> Report:
     for place, result in stored.found.items():
         findings += [Finding(place, what, cure) for what, cure in content_faults(result)]
     findings += [*_strays(results), *_twins(stored.found), *_unofficial(stored.found)]
+    findings += [*_differing_seeds(stored.found, tolerances), *_differing_units(stored.found)]
     if base:
         changed = {place for place, content in base.runs.items() if stored.contents.get(place) != content}
         findings += changes(base, stored.contents.keys(), stored.found, changed, tolerances)
@@ -84,17 +85,19 @@ def _read(results: Path, progress: Progress) -> _Stored:
 
 
 def _tolerances(results: Path, base: Base | None) -> tuple[Tolerances, list[Finding]]:
-    """Those of the base, so that a change does not allow itself; those of the directory where the base has none."""
+    """Those of the base, so that a change does not allow itself; where it has none, nothing may move."""
     file = results / TOLERANCES
-    chosen, findings = Tolerances(), []
+    own, findings = Tolerances(), []
     try:
-        chosen = parse_tolerances(file.read_bytes() if file.exists() else b"")
+        own = parse_tolerances(file.read_bytes() if file.exists() else b"")
     except (ValueError, OSError) as error:
         findings.append(Finding(TOLERANCES, f"is not valid: {error}", "give each metric a number from 0 to 0.1"))
-    if base and base.tolerances is not None:
-        with suppress(ValueError):  # a change may mend what the base has
-            chosen = parse_tolerances(base.tolerances)
-    return chosen, findings
+    if base is None:
+        return own, findings
+    try:
+        return parse_tolerances(base.tolerances or b""), findings
+    except ValueError:  # a change may correct what the base has, and allows itself nothing by that
+        return Tolerances(), findings
 
 
 def _strays(results: Path) -> Iterator[Finding]:
@@ -108,6 +111,34 @@ def _twins(found: Mapping[str, RunResult]) -> Iterator[Finding]:
     for place, result in found.items():
         if (other := first.setdefault(result.digest, place)) != place:
             yield Finding(place, f"is the same experiment as {other} (equal digests)", "remove one of them")
+
+
+def _differing_seeds(found: Mapping[str, RunResult], tolerances: Tolerances) -> Iterator[Finding]:
+    """Runs that only differ in a seed that cannot matter, and have different numbers."""
+    first: dict[str, tuple[str, RunResult]] = {}
+    for place, result in found.items():
+        if result.spec.seed_matters:
+            continue
+        without_seed = result.spec.model_copy(update={"seed": 0}).digest
+        other, same = first.setdefault(without_seed, (place, result))
+        if moved := moved_metrics(same, result, tolerances):
+            what = f"differs from {other}, though no seed can change this run: {shortlist(moved, at_most=3)}"
+            yield Finding(place, what, "run both again, or remove the wrong one")
+
+
+def _differing_units(found: Mapping[str, RunResult]) -> Iterator[Finding]:
+    """Results whose replicates draw something else than those of most results on the same test samples."""
+    groups: dict[tuple[str, str], dict[str, tuple[int, str]]] = {}
+    for place, result in found.items():
+        if result.resampled:
+            samples = result.spec.task_slug, result.spec.task.splits["test"].digest
+            groups.setdefault(samples, {})[place] = result.resampled.units, result.resampled.units_are
+    for group in groups.values():
+        usual, _ = Counter(group.values()).most_common(1)[0]
+        for place, drawn in group.items():
+            if drawn != usual:
+                what = "draws {:,} {}".format(*drawn) + ", but other results of its task draw {:,} {}".format(*usual)
+                yield Finding(place, what, RUN_AGAIN)
 
 
 def _unofficial(found: Mapping[str, RunResult]) -> Iterator[Finding]:
