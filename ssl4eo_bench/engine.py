@@ -80,6 +80,8 @@ def execute(
             continue
         progress.note(f"[{number}/{len(jobs)}] {job.spec.task.name} · {job.spec.label}")
         try:
+            if force:
+                forget(job, settings)
             result = run(job, settings, progress)
             write_result(results, result)
             forget(job, settings)

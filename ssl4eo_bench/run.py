@@ -188,7 +188,7 @@ def _fit(job: Job, train: Rows, val: Rows, settings: Settings, progress: Progres
 
 
 def forget(job: Job, settings: Settings) -> None:
-    """Delete what a run kept to go on after a kill; for when its result is stored."""
+    """Delete what a run kept to go on after a kill; for when its result is stored, or it is to start anew."""
     if isinstance(job.spec.protocol, Finetune | Recipe):
         from ssl4eo_bench.stages.finetuning import state_file
 

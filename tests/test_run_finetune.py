@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.data.splits import Samples
 from ssl4eo_bench.metrics.segmentation import confusion_matrix
 from ssl4eo_bench.progress import Progress
@@ -98,6 +99,33 @@ def test_a_run_that_was_stopped_anywhere_ends_with_the_same_numbers(
     parts = run(command, "--results", tmp_path / "parts")
     assert numbers(parts) == numbers(whole)
     assert parts.provenance.weights_sha256 == whole.provenance.weights_sha256
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("force", [False, True])
+def test_a_run_on_other_pixels_does_not_go_on_from_what_was_kept(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    """`--force` starts anew even where the pixels are the same."""
+    step, steps = Training._step, 0
+
+    def interrupted(self: Training, *given: Any) -> float:
+        nonlocal steps
+        steps += 1
+        if steps == 9:  # in the second epoch
+            raise KeyboardInterrupt
+        return step(self, *given)
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(Training, "_step", interrupted)
+        assert command(*arguments("--protocol", "finetune"))[0] == 130
+    (kept,) = (tmp_path / "cache" / "finetuning").glob("*.pt")
+    kept.write_bytes(kept.read_bytes()[:-100])  # whoever read it would be refused
+    if not force:
+        fingerprint = Reader.fingerprint
+        monkeypatch.setattr(Reader, "fingerprint", lambda self, ids: fingerprint(self, ids)[::-1])
+    run(command, *(["--force"] if force else []))
+    assert kept.exists() is not force
 
 
 def test_a_killed_process_goes_on_behind_its_last_epoch(tmp_path: Path) -> None:

@@ -58,12 +58,15 @@ def run(arguments: Arguments) -> int:
         full_path=arguments.full_path,
         force=arguments.force,
     )
-    finished = any(outcome.result for outcome in outcomes)
-    generated = [*write_tables(arguments.results), *write_leaderboard(arguments.results)] if finished else []
     if arguments.json:
         print(json.dumps([_outcome_json(outcome, arguments.results) for outcome in outcomes], indent=1))
     else:
-        _show_outcomes(outcomes, generated, arguments.results, cache_dir)
+        _show_outcomes(outcomes, arguments.results, cache_dir)
+    # After what was found has been shown: a file of another run may be damaged, and then no table is written.
+    finished = any(outcome.result for outcome in outcomes)
+    for file in (*write_tables(arguments.results), *write_leaderboard(arguments.results)) if finished else ():
+        if not arguments.json:
+            line(f"{'leaderboard' if 'leaderboard' in file.name else 'table':12} {file}")
     return max(_exit_code(outcomes), _show_left_out(sweep))
 
 
@@ -89,7 +92,7 @@ def _show_left_out(sweep: Sweep) -> int:
     return 1 if sweep.left_out else 0
 
 
-def _show_outcomes(outcomes: Sequence[Outcome], generated: Sequence[Path], results: Path, cache_dir: Path) -> None:
+def _show_outcomes(outcomes: Sequence[Outcome], results: Path, cache_dir: Path) -> None:
     there = [(outcome.result, outcome.status) for outcome in outcomes if outcome.result]
     show_metrics(there)
     for result, _ in there:
@@ -99,8 +102,6 @@ def _show_outcomes(outcomes: Sequence[Outcome], generated: Sequence[Path], resul
         line(f"result       {results / result.spec.path}")
         if (picture := picture_file(cache_dir, result.digest)).is_file():
             line(f"picture      {picture}")
-    for file in generated:
-        line(f"{'leaderboard' if 'leaderboard' in file.name else 'table':12} {file}")
     for outcome in outcomes:
         if outcome.error:
             spec = outcome.job.spec

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-TIE = 1e-12
-"""Differences below this are zero: what remains of equal means over seeds is rounding."""
+ROUNDING = 1e-7
+"""A standard error below this is that of replicates' rounding, or of a single unit: it tells nothing."""
 
 
 class Variance(NamedTuple):
@@ -43,7 +43,7 @@ class Difference:
 
 
 def difference(value: float, parts: Sequence[Variance]) -> Difference:
-    """A difference, judged by the independent variances that add up to its own."""
+    """A difference, judged by the independent variances that add up to its own; p is 1 where these are rounding."""
     error, freedom = _error(np.float64(value), parts)
     reach = float(stdtrit(freedom, 0.975) * error)
     return Difference(value, value - reach, value + reach, float(p_values(np.float64(value), parts)))
@@ -52,10 +52,9 @@ def difference(value: float, parts: Sequence[Variance]) -> Difference:
 def p_values(values: np.ndarray | np.float64, parts: Sequence[Variance]) -> np.ndarray:
     """The p value, two-sided, of each difference in an array, by variances of its shape."""
     error, freedom = _error(values, parts)
-    certain = np.where(np.abs(values) < TIE, 1.0, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         tested = 2 * stdtr(freedom, -np.abs(values) / error)
-    p: np.ndarray = np.where(error > 0, np.minimum(tested, 1.0), certain)
+    p: np.ndarray = np.where(error > ROUNDING, np.minimum(tested, 1.0), 1.0)
     return p
 
 

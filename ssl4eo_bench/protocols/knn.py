@@ -18,9 +18,14 @@ QUERIES = 256
 ROWS = 8192
 """Features that are brought to length 1 at once, in float64."""
 
-TIE = 1e-6
-"""Similarities that differ by less, relative to the lengths of what was multiplied, are equal: float32 adds up the same
-products to slightly different sums in different places of a matrix."""
+DOUBT = 1e-6
+"""How far a similarity in float32 may be off, relative to the lengths of what was multiplied."""
+
+EQUAL = 1e-13
+"""Similarities in float64 that differ by less are equal."""
+
+CANDIDATES = 512
+"""So many training samples, and no more, are told apart in float64 at the last place of a query."""
 
 LEVELS = 2.0**32
 """Of a score: where all neighbours agree it is 1 whatever they weigh, and not 1 give or take the rounding of a sum, by
@@ -36,14 +41,18 @@ class Directions:
     keep their digits where all features point nearly the same way, as they do when they share a large offset.
 
     Attributes:
+        features: of the training samples, `[N, D]`.
         mean: `[D]` float64.
         relative: `[N, D]`, `t - m`.
         along: `[N]`, `m·t` without its mean.
+        lengths: `[N]`, of `relative`.
     """
 
+    features: np.ndarray
     mean: Tensor
     relative: Tensor
     along: Tensor
+    lengths: Tensor
 
     @classmethod
     def of(cls, features: np.ndarray, device: torch.device) -> "Directions":
@@ -53,13 +62,21 @@ class Directions:
         assert isinstance(mean, Tensor)  # there are training samples
         along = torch.cat([_unit(block, device) @ mean for block in blocks])
         relative = torch.cat([(_unit(block, device) - mean).float() for block in blocks])
-        return cls(mean, relative, (along - along.mean()).float())
+        return cls(features, mean, relative, (along - along.mean()).float(), relative.norm(dim=1))
 
-    def similarities(self, features: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Cosine similarities `[M, N]` of features `[M, D]`, up to a constant of each; and what is equal `[M, 1]`."""
-        queries = (_unit(features, self.mean.device) - self.mean).float()
-        lengths = queries.norm(dim=1, keepdim=True) * self.relative.norm(dim=1).max() + self.along.abs().max()
-        return torch.addmm(self.along, queries, self.relative.T), TIE * lengths
+    def similarities(self, queries: Tensor) -> Tensor:
+        """Cosine similarities `[M, N]` of queries `[M, D]` of length 1, up to a constant of each."""
+        return torch.addmm(self.along, (queries - self.mean).float(), self.relative.T)
+
+    def doubts(self, queries: Tensor, rows: Tensor | slice) -> Tensor:
+        """How far the similarities of queries `[M, D]` to training samples may be off."""
+        lengths = (queries - self.mean).float().norm(dim=1, keepdim=True)
+        doubts: Tensor = DOUBT * (lengths * self.lengths[rows] + self.along[rows].abs())
+        return doubts
+
+    def exact(self, query: Tensor, rows: Tensor) -> Tensor:
+        """The similarities of a query `[D]` to some training samples, in float64."""
+        return torch.mv(_unit(self.features[rows.cpu().numpy()], self.mean.device), query)
 
 
 @dataclass(frozen=True)
@@ -87,32 +104,44 @@ class KnnProbe:
         found = []
         with self.progress.stage("nearest neighbours", total=len(features), unit="samples") as advance:
             for start in range(0, len(features), QUERIES):
-                shares = self._shares(*self.directions.similarities(features[start : start + QUERIES]))
-                found.append(shares.cpu().numpy())
-                advance(len(shares))
+                queries = _unit(features[start : start + QUERIES], self.votes.device)
+                found.append(self._shares(queries).cpu().numpy())
+                advance(len(queries))
         return np.concatenate(found)
 
-    def _shares(self, similarities: Tensor, equal: Tensor) -> Tensor:
-        """Shares of the votes `[M, C]`, from similarities `[M, N]`; those that differ by `equal` `[M, 1]` are equal."""
+    def _shares(self, queries: Tensor) -> Tensor:
+        """Shares of the votes `[M, C]` for queries `[M, D]` of length 1."""
         count = len(self.votes)
         neighbours = min(self.protocol.k, count)
+        similarities = self.directions.similarities(queries)
         nearest, rows = similarities.topk(min(neighbours + 1, count), dim=1)
         weights = self._weights(nearest[:, :neighbours])
         shares = torch.einsum("mk,mkc->mc", weights / weights.sum(1, keepdim=True), self.votes[rows[:, :neighbours]])
         if neighbours < count:
-            tied = nearest[:, neighbours - 1] - nearest[:, neighbours] <= equal[:, 0]
-            for query in torch.nonzero(tied).flatten().tolist():
-                last = nearest[query, neighbours - 1]
-                shares[query] = self._shares_with_ties(similarities[query], last, equal[query], neighbours)
+            doubts = self.directions.doubts(queries, rows[:, neighbours - 1 :]).sum(dim=1)
+            unsure = nearest[:, neighbours - 1] - nearest[:, neighbours] <= doubts
+            for row in torch.nonzero(unsure).flatten().tolist():
+                shares[row] = self._shares_at_the_border(queries[row], similarities[row], nearest[row, neighbours - 1])
         return torch.round(shares * LEVELS) / LEVELS
 
-    def _shares_with_ties(self, similarities: Tensor, last: Tensor, equal: Tensor, neighbours: int) -> Tensor:
-        """Shares `[C]` where more samples are as near as the last neighbour than there are places: these are shared."""
-        rows = torch.nonzero(similarities >= last - equal).flatten()
-        found = similarities[rows]
+    def _shares_at_the_border(self, query: Tensor, similarities: Tensor, last: Tensor) -> Tensor:
+        """Shares `[C]` of a query `[D]` where float32 does not tell which samples are its neighbours.
+
+        Those that may be are told apart in float64; those that are as near as the last neighbour share its places.
+        """
+        doubts = self.directions.doubts(query[None], slice(None))[0]
+        reach = similarities + doubts >= last - doubts[similarities == last].max()
+        rows = torch.nonzero(reach).flatten()
+        if len(rows) <= CANDIDATES:
+            found = self.directions.exact(query, rows)
+            equal = torch.full_like(found, EQUAL)
+        else:  # a network that tells nothing apart
+            found, equal = similarities[rows].double(), doubts[rows].double()
+        last = found.topk(self.protocol.k).values[-1]
         nearer = found > last + equal
-        places = (neighbours - nearer.sum()) / (~nearer).sum()
-        weights = self._weights(found[None])[0] * torch.where(nearer, 1.0, places)
+        level = ~nearer & (found >= last - equal)
+        places = (self.protocol.k - nearer.sum()) / level.sum()
+        weights = self._weights(found[None])[0] * (nearer.double() + places * level.double())
         return (weights / weights.sum()) @ self.votes[rows]
 
     def _weights(self, similarities: Tensor) -> Tensor:

@@ -383,16 +383,13 @@ def parse_result(stored: bytes, file: PurePath) -> RunResult:
         raise ResultFileError(file, "was formatted anew: its bytes are not those that were written", CURE)
     if version != 1 and result.resampled is None:
         raise ResultFileError(file, "has no replicates (`resampled`), which only files of schema 1 lack", CURE)
-    if version == 1 and not result.spec.inputs.is_mostly_there:
-        filled, channels = len(result.spec.inputs.filled), len(result.spec.inputs.channels)
-        what = f"is of a backbone {filled} of whose {channels} input bands were zero, which is not official any more"
-        raise ResultFileError(
-            file, what, "remove it, or run it again with --fill-bands in a results directory of its own"
-        )
-    if file.parts[-len(result.spec.path.parts) :] != result.spec.path.parts:
-        taken = any(Path(parent / result.spec.path).is_file() for parent in file.parents)
+    place = result.spec.path
+    if version == 1:  # which had no such mark: what was official then keeps its place, and enters no table
+        place = place.with_stem(place.stem.removesuffix("-filled-bands"))
+    if file.parts[-len(place.parts) :] != place.parts:
+        taken = any(Path(parent / place).is_file() for parent in file.parents)
         cure = "remove it, for that place is taken" if taken else "move it back"
-        raise ResultFileError(file, f"belongs at {result.spec.path}", cure)
+        raise ResultFileError(file, f"belongs at {place}", cure)
     return result
 
 

@@ -53,9 +53,9 @@ def explanation(standings: Standings) -> str:
             "the 5 % level, corrected over all pairs of the table."
         )
     if standings.untested:
+        runs = "1 run keeps" if standings.untested == 1 else f"{standings.untested} runs keep"
         sentences.append(
-            f"{standings.untested} runs keep nothing to test by and are above or below none; run them again with "
-            "--force."
+            f"{runs} nothing to test by and is above or below none: written before version 0.2, run again."
         )
     if len(standings.tasks) > 1:
         over = dict.fromkeys(", ".join(tasks) for tasks in standings.counted.values() if tasks)

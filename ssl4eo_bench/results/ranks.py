@@ -26,24 +26,22 @@ class Score:
             none.
         units: that are drawn, of each task.
         spread: the variance of `value` over seeds, where there are several.
+        alone: of each task the seed, where it is a single one and another could give another value.
     """
 
     value: float
     replicates: tuple[np.ndarray | None, ...]
     units: tuple[int, ...]
     spread: Variance | None = None
+    alone: tuple[int | None, ...] = ()
 
 
 def rank_ranges(scores: Sequence[Score]) -> list[Ranks]:
     """The ranks of scores on the same tasks."""
     count = len(scores)
     above = np.zeros((count, count), dtype=bool)
-    first, second = np.triu_indices(count, k=1)
-    tested = np.array([all(one is not None for one in score.replicates) for score in scores])
-    drawn = np.array([score.units for score in scores])
-    # Replicates of other units are of other resamples: nothing pairs them.
-    pairs = tested[first] & tested[second] & (drawn[first] == drawn[second]).all(axis=1)
-    first, second = first[pairs], second[pairs]
+    paired = np.array([[_are_paired(one, other) for other in scores] for one in scores])
+    first, second = np.nonzero(np.triu(paired, k=1))
     if len(first):
         values = np.array([score.value for score in scores])
         differences = values[first] - values[second]
@@ -52,6 +50,17 @@ def rank_ranges(scores: Sequence[Score]) -> list[Ranks]:
         above[first, second] = better & (differences > 0)
         above[second, first] = better & (differences < 0)
     return [(1 + int(above[:, one].sum()), count - int(above[one].sum())) for one in range(count)]
+
+
+def _are_paired(one: Score, other: Score) -> bool:
+    """Whether a test can tell two scores apart.
+
+    It cannot without replicates, nor with those of other resamples, since other units were drawn; nor where both were
+    trained once, with different seeds: their difference may be that of the seeds.
+    """
+    resampled = all(found is not None for score in (one, other) for found in score.replicates)
+    confounded = any(a is not None and b is not None and a != b for a, b in zip(one.alone, other.alone, strict=True))
+    return resampled and one.units == other.units and not confounded
 
 
 @dataclass(frozen=True)

@@ -306,6 +306,7 @@ def _score(runs: Sequence[RunResult], metric: str) -> Score:
         replicates=(np.mean([one.values for one in kept], axis=0) if tested else None,),
         units=(kept[0].units if tested else 1,),
         spread=of_seeds(values) if len(values) > 1 else None,
+        alone=(runs[0].spec.seed if len(runs) == 1 and runs[0].spec.seed_matters else None,),
     )
 
 
@@ -424,6 +425,7 @@ def _joined(scores: Sequence[Score]) -> Score:
         replicates=tuple(one for score in scores for one in score.replicates),
         units=tuple(one for score in scores for one in score.units),
         spread=Variance(variance, freedom) if spreads else None,
+        alone=tuple(one for score in scores for one in score.alone),
     )
 
 

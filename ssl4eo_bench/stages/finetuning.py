@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -31,9 +31,10 @@ from ssl4eo_bench.protocols.team import Team, together
 from ssl4eo_bench.protocols.training import Plan, State, Training
 from ssl4eo_bench.protocols.tunable import Classifier, Logits, Tunable
 from ssl4eo_bench.protocols.tuned import Tuned
+from ssl4eo_bench.spec.canonical import digest
 from ssl4eo_bench.spec.protocols import Finetune
 from ssl4eo_bench.spec.tasks import IGNORED, Groups, SplitName
-from ssl4eo_bench.stages.extraction import batch_size, build_module, input_reader
+from ssl4eo_bench.stages.extraction import batch_size, build_module, feature_key, input_reader
 from ssl4eo_bench.stages.images import Images, Rows
 from ssl4eo_bench.stages.tiles import TILES, Score, Tiles, scored
 
@@ -44,8 +45,13 @@ Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 def state_file(job: Job, cache_dir: Path) -> Path:
-    """Where a run keeps what it needs to go on."""
-    return cache_dir / "finetuning" / f"{job.spec.digest}.pt"
+    """Where a run keeps what it needs to go on, named by all that decides it: other pixels or weights are another run.
+
+    Raises:
+        WeightsError: as of `feature_key`.
+    """
+    keys = [feature_key(job, split, cache_dir).digest for split in job.samples]
+    return cache_dir / "finetuning" / f"{digest([job.spec.digest, *keys])}.pt"
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,11 @@ class Tuning:
     devices: tuple[str, ...]
     cache_dir: Path
     progress: Progress
+
+    @cached_property
+    def state(self) -> Path:
+        """Where the state is kept."""
+        return state_file(self.job, self.cache_dir)
 
     @property
     def device(self) -> str:
@@ -278,7 +289,7 @@ def _training(course: Course, model: Tunable, team: Team, progress: Progress) ->
         count=len(ids),
         read=read,
         validate=lambda trained, epoch: course.validate(tuning.passing_runner(Logits(deepcopy(trained))), epoch),
-        file=state_file(tuning.job, tuning.cache_dir),
+        file=tuning.state,
         seed=tuning.job.spec.seed,
         team=team,
         progress=progress,

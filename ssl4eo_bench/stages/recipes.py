@@ -23,7 +23,7 @@ from ssl4eo_bench.protocols.training import Plan
 from ssl4eo_bench.protocols.tuned import Tuned
 from ssl4eo_bench.spec.recipes import Recipe
 from ssl4eo_bench.spec.tasks import SplitName
-from ssl4eo_bench.stages.finetuning import ComputedFeatures, ImageCourse, Tuning, state_file
+from ssl4eo_bench.stages.finetuning import ComputedFeatures, ImageCourse, Tuning
 from ssl4eo_bench.stages.images import Images, ImageScores, Rows, labelled
 from ssl4eo_bench.storage import replacing
 
@@ -173,8 +173,7 @@ def _model(tuning: Tuning) -> RecipeClassifier:
 
 def _file(tuning: Tuning, epoch: int) -> Path:
     """Where the logits of val and test at an epoch are kept."""
-    state = state_file(tuning.job, tuning.cache_dir)
-    return state.with_name(f"{state.stem}-{epoch}.npz")
+    return tuning.state.with_name(f"{tuning.state.stem}-{epoch}.npz")
 
 
 def _kept(tuning: Tuning, epoch: int) -> dict[str, np.ndarray]:

@@ -31,7 +31,8 @@ def slowly(kind: Kind, train: tuple[np.ndarray, np.ndarray], queries: np.ndarray
     votes = np.eye(4)[targets] if kind == "multiclass" else targets.astype(np.float64)
     shares = []
     for query in queries.astype(np.float64):
-        cosine = features @ query / (np.linalg.norm(features, axis=1) * np.linalg.norm(query))
+        lengths = np.linalg.norm(features, axis=1) * np.linalg.norm(query)
+        cosine = features @ query / np.maximum(lengths, 1e-300)
         nearest = np.argsort(-cosine)[:k]
         weights = np.exp(cosine[nearest] / t)
         shares.append((weights[:, None] * votes[nearest]).sum(0) / weights.sum())
@@ -74,6 +75,28 @@ def test_an_offset_that_all_features_share_costs_no_digits(kind: Kind) -> None:
     np.testing.assert_allclose(found, slowly(kind, train, queries, 20, 0.07), atol=1e-3)
     if kind == "multiclass":
         assert (found.argmax(1) == targets[400:]).mean() > 0.75
+
+
+@pytest.mark.parametrize("outlier", [-1.0, 0.0])
+@pytest.mark.parametrize("offset", [0.0, 10.0, 1000.0])
+def test_scores_are_exact_whatever_one_training_sample_is(offset: float, outlier: float) -> None:
+    """It lies far from all others, whose small differences decide."""
+    rng = np.random.default_rng(0)
+    features = (rng.normal(size=(700, 12)) + offset).astype(np.float32)
+    targets = features[:, :3].argmax(1)
+    features[0] *= outlier
+    found = fitted("multiclass", (features[:400], targets[:400])).probabilities(features[400:])
+    np.testing.assert_allclose(
+        found, slowly("multiclass", (features[:400], targets[:400]), features[400:], 20, 0.07), atol=1e-6
+    )
+
+
+def test_many_samples_at_the_last_place_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where they are too many to be told apart in float64."""
+    features, targets = np.ones((50, 12), dtype=np.float32), np.arange(50) % 4
+    monkeypatch.setattr(knn, "CANDIDATES", 30)
+    found = fitted("multiclass", (features, targets)).probabilities(np.ones((2, 12), dtype=np.float32))
+    assert found == pytest.approx(np.tile(np.bincount(targets) / 50, (2, 1)))
 
 
 def test_samples_that_are_equally_near_share_the_last_place() -> None:
