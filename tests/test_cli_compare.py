@@ -27,7 +27,7 @@ def test_a_comparison_from_runs_to_figure(compare: Command, command: Command) ->
     assert (code, err) == (0, "")
     assert re.search(r"eurosat-v1 +linear-v2, sample / knn-v3, sample +1 +240 +accuracy", out)
     assert re.search(r"^(A is better|B is better|no evidence of a difference): eurosat-v1 \(", out, re.MULTILINE)
-    assert "note  eurosat-v1: samples are drawn one by one, since ids do not tell which are neighbours" in out
+    assert "note  eurosat-v1: samples are drawn one by one, since their ids name no groups of neighbours" in out
     assert Path("forest.png").read_bytes().startswith(b"\x89PNG")
 
     code, out, _ = compare(LINEAR, KNN, "--metric", "micro_map", "--json")

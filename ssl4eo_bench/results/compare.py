@@ -225,7 +225,7 @@ def _difference(pairs: Pairs, measured: _Measured) -> tuple[Difference, bool, tu
 
 def _of_units(measured: _Measured) -> str:
     if measured.units_are == "samples":
-        return "samples are drawn one by one, since ids do not tell which are neighbours: intervals may be too narrow"
+        return "samples are drawn one by one, since their ids name no groups of neighbours: intervals may be too narrow"
     few = "; that is few, and little can be told" if measured.units < FEW_UNITS else ""
     return f"drawn are {measured.units:,} {measured.units_are}{few}"
 

@@ -116,7 +116,7 @@ def test_a_clear_difference_is_evidence(desk: Desk) -> None:
     assert [(one.only_a, one.only_b, one.p) for one in found.mcnemar] == [(30, 0, 2 / 2**30)]
     assert found.verdict == "A is better"
     assert found.notes == (
-        "samples are drawn one by one, since ids do not tell which are neighbours: intervals may be too narrow",
+        "samples are drawn one by one, since their ids name no groups of neighbours: intervals may be too narrow",
         OF_ONE_SEED,
     )
     (swapped,) = desk.compare(B, A)

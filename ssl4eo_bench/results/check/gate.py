@@ -51,7 +51,7 @@ def check(results: Path, base: Base | None, progress: Progress) -> Report:
     findings += stored.findings
     for place, result in stored.found.items():
         findings += [Finding(place, what, cure) for what, cure in content_faults(result)]
-    findings += [*_strays(results), *_twins(stored.found), *_unofficial(stored.found)]
+    findings += [*_strays(results, stored.found), *_twins(stored.found), *_unofficial(stored.found)]
     findings += [*_differing_seeds(stored.found, tolerances), *_differing_units(stored.found)]
     if base:
         changed = {place for place, content in base.runs.items() if stored.contents.get(place) != content}
@@ -100,10 +100,14 @@ def _tolerances(results: Path, base: Base | None) -> tuple[Tolerances, list[Find
         return Tolerances(), findings
 
 
-def _strays(results: Path) -> Iterator[Finding]:
+def _strays(results: Path, found: Mapping[str, RunResult]) -> Iterator[Finding]:
+    """Files that are no results, and results in folders further down than theirs."""
     for file in sorted((results / "runs").rglob("*")):
         if file.is_file() and file.suffix != ".json" and not file.name.startswith("."):
             yield Finding(file.relative_to(results).as_posix(), "is no result file", "remove it")
+    for place, result in found.items():
+        if place != str(result.spec.path):
+            yield Finding(place, f"belongs at {result.spec.path}", "move it back")
 
 
 def _twins(found: Mapping[str, RunResult]) -> Iterator[Finding]:

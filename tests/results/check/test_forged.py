@@ -113,6 +113,14 @@ def test_without_a_confusion_matrix_nothing_could_be_computed_again(board: Path)
     assert only(report_on(board)).what == "has no confusion matrix, and every multiclass result has one"
 
 
+def test_a_result_further_down_than_its_place_is_found(board: Path, honest: Make) -> None:
+    result = honest("resnet18.random", skill=0.5)
+    write_result(board / "runs" / "more", result)
+    regenerate(board)
+    finding = only(report_on(board))
+    assert (finding.file, finding.what) == (f"runs/more/{result.spec.path}", f"belongs at {result.spec.path}")
+
+
 def test_replicates_that_are_gone_are_found(board: Path) -> None:
     """Only files of schema 1 may have none."""
     forge(board / RUN, lambda raw: raw.pop("resampled"))
