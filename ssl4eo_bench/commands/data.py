@@ -126,7 +126,7 @@ def _get_files(items: Sequence[Published], progress: Progress) -> None:
 
 
 def status(arguments: Arguments) -> int:
-    """Say what is there of each task."""
+    """Say what is there of each task; exit 0, whatever is missing."""
     data_dir = data_root(arguments.data_dir)
     chosen = [catalogue.task(name) for name in arguments.task] or list(catalogue.tasks().values())
     found = {task.name: survey(task, data_dir) for task in chosen}
