@@ -1,7 +1,7 @@
 """The command line: parse, call, exit code.
 
-Exit codes: 0 all went well, 1 some runs failed or some files are missing or faulty, 2 what was asked for cannot be done
-(one sentence on stderr says why).
+Exit codes: 0 all went well, 1 some runs failed or were left out, a download is not complete or a check found something
+wrong, 2 what was asked for cannot be done (one sentence on stderr says why). What only tells exits with 0.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _call(parsed)
     except BenchError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{error.traceback}error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; what a run has finished is kept, and the same command goes on from there", file=sys.stderr)

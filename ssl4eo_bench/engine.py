@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ssl4eo_bench.errors import BenchError, JobError, ResultError
+from ssl4eo_bench.errors import BenchError, ResultError, told
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.results.files import RunResult, check_writable, read_result, write_result
@@ -86,7 +86,7 @@ def execute(
             write_result(results, result)
             forget(job, settings)
         except Exception as error:
-            outcomes.append(Outcome(job, "failed", error=_told(error)))
+            outcomes.append(Outcome(job, "failed", error=told(error)))
         else:
             outcomes.append(Outcome(job, "done", result=result))
     return outcomes
@@ -105,13 +105,6 @@ def _broken_weights(jobs: Sequence[Job], cache_dir: Path, progress: Progress) ->
             try:
                 obtain(checkpoint.weights, checkpoint.name, cache_dir, progress)
             except Exception as error:
-                broken[checkpoint.name] = _told(error)
+                broken[checkpoint.name] = told(error)
                 progress.note(f"left out: {broken[checkpoint.name]}")
     return broken
-
-
-def _told(error: Exception) -> BenchError:
-    """What is kept of an error until all jobs are done: not the frames it went through, which hold large arrays."""
-    told = error if isinstance(error, BenchError) else JobError(error)
-    told.__traceback__ = told.__context__ = told.__cause__ = None
-    return told

@@ -13,12 +13,13 @@
     ├── TrainingError         training a network cannot go on
     ├── CacheError            the cache cannot be used
     ├── WriteError            a file cannot be written
-    ├── JobError              a run was stopped by an exception that is none of these
+    ├── JobError              a run, or opening its task, was stopped by an exception that is none of these
     └── ResultError           results cannot be used
         └── ResultFileError   one file of them cannot; carries what is wrong with it
 
 Each message is one sentence that says what was found, what was expected and what to do. The command line prints it
-without a traceback and exits with status 2; every other exception is a fault of this package and keeps its traceback.
+and exits with status 2, without a traceback unless it is a JobError; every other exception is a fault of this package
+and keeps its traceback.
 """
 
 import traceback
@@ -28,7 +29,13 @@ from pathlib import PurePath
 
 
 class BenchError(Exception):
-    """An error the user can cure; `str(error)` is one sentence that tells how."""
+    """An error the user can cure; `str(error)` is one sentence that tells how.
+
+    Attributes:
+        traceback: lines to print before the sentence; none but for exceptions that nobody foresaw.
+    """
+
+    traceback = ""
 
     def __reduce__(self) -> tuple[object, ...]:
         """What restores it in another process, whatever its class takes as arguments."""
@@ -96,7 +103,7 @@ class WriteError(BenchError):
 
 
 class JobError(BenchError):
-    """A run that an unforeseen exception has stopped.
+    """A run, or the opening of its task, that an unforeseen exception has stopped.
 
     Attributes:
         traceback: of the exception, as Python prints it.
@@ -129,6 +136,13 @@ class ResultFileError(ResultError):
         self.file = file
         self.what = what
         self.cure = cure
+
+
+def told(error: Exception) -> BenchError:
+    """What is kept of an error until all else is done: not the frames it went through, which hold large arrays."""
+    kept = error if isinstance(error, BenchError) else JobError(error)
+    kept.__traceback__ = kept.__context__ = kept.__cause__ = None
+    return kept
 
 
 def shortlist(names: Iterable[str], *, at_most: int = 5) -> str:

@@ -1,13 +1,13 @@
 """From what was asked for to the runs to be done, with everything checked that can be checked without torch."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 from ssl4eo_bench.data.samples import ensure_sample
 from ssl4eo_bench.data.splits import Samples, open_splits
-from ssl4eo_bench.errors import SpecError
+from ssl4eo_bench.errors import BenchError, SpecError, told
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.catalogue import Catalogue
@@ -83,23 +83,23 @@ class Sweep:
 
     Attributes:
         jobs: in the order they are done: by task, checkpoint, protocol, seed, fraction.
-        left_out: one sentence for each task, protocol and named checkpoint that was asked for and has no run at all.
+        left_out: each task, protocol and named checkpoint that was asked for and has no run at all, and why.
     """
 
     jobs: tuple[Job, ...]
-    left_out: tuple[str, ...]
+    left_out: dict[str, BenchError]
 
 
 @dataclass(frozen=True)
 class _Combination:
-    """A task, a checkpoint and a protocol, and what follows from them, or why they do not go together."""
+    """A task, a checkpoint and a protocol, and what follows from them, or why they cannot be run together."""
 
     task: Task
     checkpoint: Checkpoint
     protocol: str
     inputs: InputMapping | None = None
     settings: ProtocolSettings | None = None
-    refusal: SpecError | None = None
+    refusal: BenchError | None = None
 
     @property
     def names(self) -> tuple[tuple[str, str], ...]:
@@ -109,7 +109,7 @@ class _Combination:
 
 
 def plan(request: Request, progress: Progress) -> Sweep:
-    """The runs of a request; what it asks for that does not go together is left out, and named with the reason.
+    """The runs of a request; what it asks for that cannot be run is left out, and named with the reason.
 
     Raises:
         BenchError: for whatever cannot be run as asked; nothing has been computed or written then but a sample.
@@ -120,10 +120,16 @@ def plan(request: Request, progress: Progress) -> Sweep:
     checkpoints = _checkpoints(request, known)
     asked = product(tasks, checkpoints, dict.fromkeys(request.protocols))
     combinations = [_combination(task, checkpoint, protocol, request) for task, checkpoint, protocol in asked]
+    samples: dict[str, dict[SplitName, Samples]] = {}
+    failed: dict[str, BenchError] = {}
+    for name, task in {each.task.name: each.task for each in combinations if not each.refusal}.items():
+        try:
+            samples[name] = _samples(task, request, progress)
+        except Exception as error:  # a reader may raise anything, and the other tasks can be run all the same
+            failed[name] = told(error)
+    combinations = [replace(each, refusal=each.refusal or failed.get(each.task.name)) for each in combinations]
     left_out = _left_out(combinations, request, known, progress)
     possible = [each for each in combinations if not each.refusal]
-    used = {each.task.name: each.task for each in possible}
-    samples = {name: _samples(task, request, progress) for name, task in used.items()}
     specs = [(each.task, spec) for each in possible for spec in _specs(each, samples[each.task.name], request)]
     needed = [(task, spec) for task, spec in specs if spec.seed_matters or spec.seed == request.seeds[0]]
     if len(needed) < len(specs):
@@ -138,10 +144,23 @@ def _combination(task: Task, checkpoint: Checkpoint, protocol: str, request: Req
     inputs = None
     try:
         inputs = map_inputs(task.bands, checkpoint, task.display, fill_bands=request.fill_bands)
+        checkpoint = _as_asked(checkpoint, request)
+        inputs = inputs.model_copy(update={"image_size": checkpoint.image_size})
         found = settings(protocol, task, checkpoint, drift=request.drift)
     except SpecError as error:
         return _Combination(task, checkpoint, protocol, inputs, refusal=error)
     return _Combination(task, checkpoint, protocol, inputs, found)
+
+
+def _as_asked(checkpoint: Checkpoint, request: Request) -> Checkpoint:
+    """The checkpoint at the size and precision asked for.
+
+    Raises:
+        SpecError: if it takes no other size.
+    """
+    if request.image_size is not None:
+        checkpoint = checkpoint.at_size(request.image_size, resize_pos_embed=request.resize_pos_embed)
+    return checkpoint.at_precision(request.precision) if request.precision else checkpoint
 
 
 def _specs(combination: _Combination, samples: dict[SplitName, Samples], request: Request) -> Iterator[RunSpec]:
@@ -165,26 +184,26 @@ def _specs(combination: _Combination, samples: dict[SplitName, Samples], request
 
 def _left_out(
     combinations: Sequence[_Combination], request: Request, known: Catalogue, progress: Progress
-) -> tuple[str, ...]:
-    """A sentence for everything asked for by name that has no run; each refusal is noted.
+) -> dict[str, BenchError]:
+    """Everything asked for by name that has no run, and why; each refusal is noted.
 
     Raises:
-        SpecError: if nothing at all can be run.
+        BenchError: if nothing at all can be run.
     """
     if all(each.refusal for each in combinations):
         raise _reason(combinations, request, known)
     refusals = [f"left out on {each.task.name}: {each.refusal}" for each in combinations if each.refusal]
     for refusal in dict.fromkeys(refusals):
         progress.note(refusal)
-    sentences = []
+    left_out = {}
     for kind, name in dict.fromkeys(name for each in combinations for name in each.names):
         of_it = [each for each in combinations if (kind, name) in each.names]
         if all(each.refusal for each in of_it) and (kind != "checkpoint" or name in _named(request)):
-            sentences.append(f"{kind} {name!r} was left out of all runs: {_reason(of_it, request, known)}")
-    return tuple(sentences)
+            left_out[f"{kind} {name!r}"] = _reason(of_it, request, known)
+    return left_out
 
 
-def _reason(refused: Sequence[_Combination], request: Request, known: Catalogue) -> SpecError:
+def _reason(refused: Sequence[_Combination], request: Request, known: Catalogue) -> BenchError:
     """Why none of these combinations can be run; of what was named first, since it was meant."""
     named = [each.refusal for each in refused if each.names[-1][1] in _named(request)]
     fitting = [each.refusal for each in refused if each.inputs]
@@ -218,17 +237,14 @@ def _suite(request: Request) -> str | None:
 
 
 def _checkpoints(request: Request, known: Catalogue) -> list[Checkpoint]:
-    """Those of the suite, those that are named, and those of no catalogue, at the size and precision asked for."""
+    """Those of the suite, those that are named, and those of no catalogue."""
     suite = _suite(request)
     names = dict.fromkeys((*(() if suite is None else known.suite(suite)), *request.checkpoints))
     if taken := [own.name for own in request.own if own.name in known.checkpoints]:
         raise SpecError(f"checkpoint {taken[0]!r} is already in the catalogue; choose another name with --name.")
-    found = [*(_checkpoint(name, known) for name in names), *request.own]
-    if request.image_size is not None:
-        found = [one.at_size(request.image_size, resize_pos_embed=request.resize_pos_embed) for one in found]
-    elif request.resize_pos_embed and not request.own:
+    if request.resize_pos_embed and request.image_size is None and not request.own:
         raise SpecError("--resize-pos-embed resizes to what --image-size N says; add that.")
-    return [one.at_precision(request.precision) for one in found] if request.precision else found
+    return [*(_checkpoint(name, known) for name in names), *request.own]
 
 
 def _checkpoint(name: str, known: Catalogue) -> Checkpoint:

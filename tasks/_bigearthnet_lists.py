@@ -140,6 +140,7 @@ GOOGLE_LISTS = tuple(
         size=size,
         md5=md5,
         made=MadeOf(what="the official lists", make=partial(google_list, split=split)),
+        accepted=(f"bigearthnet-{split}.txt.gz",),
     )
     for split, size, md5 in PUBLISHED
 )

@@ -69,7 +69,8 @@ HOW_TO_GET_LISTS = (
     f"patches_with_cloud_and_shadow.csv from {EXCLUDED}, and put them into <data-dir>/bigearthnet"
 )
 HOW_TO_MAKE_LISTS = (
-    "run `ssl4eo-bench data download bigearthnet-google`, which makes it from the official lists once they are there"
+    "run `ssl4eo-bench data prepare bigearthnet-google`, which makes it from the official lists, or `ssl4eo-bench data "
+    "download bigearthnet-google`, which fetches those first that are absent"
 )
 HOW_TO_GET = {
     "official": f"unpack BigEarthNet-S2-v1.0.tar.gz (or S1) of {ARCHIVES} in <data-dir>/bigearthnet",
@@ -97,7 +98,13 @@ V1 = {
     ),
 }
 OFFICIAL_LISTS = tuple(
-    RemoteFile(name=f"{split}.csv", url=f"{LISTS}{split}.csv?inline=false", size=size, md5=md5)
+    RemoteFile(
+        name=f"{split}.csv",
+        url=f"{LISTS}{split}.csv?inline=false",
+        size=size,
+        md5=md5,
+        accepted=(f"{split}.csv.gz",),
+    )
     for split, size, md5 in (
         ("train", 21_156_152, "623e501b38ab7b12fe44f0083c00986d"),
         ("val", 9_704_306, "22efe8ed9cbd71fa10742ff7df2b7978"),
@@ -110,12 +117,14 @@ EXCLUSION_LISTS = (
         url=f"{EXCLUDED}patches_with_seasonal_snow.csv",
         size=2_065_439,
         md5="7219803bde2ab2925ded75c5109450f5",
+        accepted=("patches_with_seasonal_snow.csv.gz",),
     ),
     RemoteFile(
         name="patches_with_cloud_and_shadow.csv",
         url=f"{EXCLUDED}patches_with_cloud_and_shadow.csv",
         size=313_331,
         md5="7388ec3bee2d519846f01ecb9f95cc4d",
+        accepted=("patches_with_cloud_and_shadow.csv.gz",),
     ),
 )
 V2 = {

@@ -60,6 +60,9 @@ SPLIT_DIGESTS: dict[str, dict[SplitName, Split]] = {
     },
 }
 
+AS_SET = ".*.txt"
+"""How a list may end instead of `.txt`, like `eurosat-test.as-set.txt`: a set in another order is the same split."""
+
 SAMPLE_SIZES: dict[SplitName, int] = {"train": 24, "val": 12, "test": 24}  # of each class
 
 
@@ -124,8 +127,7 @@ class EuroSAT:
 
     def _list_file(self, split: SplitName) -> Path:
         exact = self._lists / f"{self._prefix}-{split}.txt"
-        # The same set in another order is the same split, so a list like `eurosat-test.as-set.txt` will do.
-        found = [exact] if exact.is_file() else sorted(self._lists.glob(f"{self._prefix}-{split}.*.txt"))
+        found = [exact] if exact.is_file() else sorted(self._lists.glob(f"{self._prefix}-{split}{AS_SET}"))
         if not found:
             raise MissingDataError(f"the split list {exact} is absent; {HOW_TO_GET_LISTS}.")
         return found[0]
@@ -175,7 +177,12 @@ def _published(prefix: str, suffix: str) -> tuple[RemoteFile, ...]:
     lists = [(f"{prefix}-{split}", *LIST_FILES[f"{prefix}-{split}"]) for split in SPLITS]
     return (
         ARCHIVES[suffix],
-        *(RemoteFile(name=f"{name}.txt", url=f"{RELEASE}{name}.txt", size=size, md5=md5) for name, size, md5 in lists),
+        *(
+            RemoteFile(
+                name=f"{name}.txt", url=f"{RELEASE}{name}.txt", size=size, md5=md5, accepted=(f"{name}{AS_SET}",)
+            )
+            for name, size, md5 in lists
+        ),
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ssl4eo_bench import downloads
+from ssl4eo_bench.errors import MissingDataError
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.downloads import MadeOf, RemoteFile
 from tests.remote import Remote
@@ -131,17 +132,21 @@ def test_what_has_no_address_is_explained_and_the_rest_is_fetched(command: Comma
 
 
 def doubled(folder: Path) -> bytes:
+    if not (folder / "train.txt").is_file():
+        raise MissingDataError("train.txt is not there.")
     return 2 * (folder / "train.txt").read_bytes()
 
 
+TWICE = RemoteFile(
+    name="made/twice.txt",
+    md5=hashlib.md5(2 * LIST).hexdigest(),
+    size=2 * len(LIST),
+    made=MadeOf(what="the training list", make=doubled),
+)
+
+
 def test_a_file_that_is_made_of_others_is_made_after_them(command: Command, offer: Offer) -> None:
-    file = RemoteFile(
-        name="made/twice.txt",
-        md5=hashlib.md5(2 * LIST).hexdigest(),
-        size=2 * len(LIST),
-        made=MadeOf(what="the training list", make=doubled),
-    )
-    offer(file)
+    offer(TWICE)
     code, out, err = command(*DOWNLOAD, "--quiet")
     assert (code, err) == (0, "")
     row = next(line for line in out.splitlines() if "twice.txt" in line)
@@ -157,6 +162,38 @@ def test_a_file_that_is_made_of_others_is_made_after_them(command: Command, offe
     assert "there in another size, will be replaced" in out
     assert "error: made/twice.txt, made from the training list in data/mine, has md5" in err
     assert Path("data/mine/made/twice.txt").read_bytes() == b"another"
+
+
+def test_what_can_be_made_is_made_even_if_the_rest_does_not_fit(
+    command: Command, offer: Offer, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(TWICE)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(100, 0, 20))
+    assert command(*DOWNLOAD, "--quiet")[0] == 2  # nothing can be made yet
+    Path("data/mine").mkdir(parents=True)
+    Path("data/mine/train.txt").write_bytes(LIST)
+    code, out, err = command(*DOWNLOAD, "--quiet")
+    assert code == 1
+    assert "data/mine/made/twice.txt is made\n" in out
+    refusal, last = err.splitlines()
+    assert " are needed, but the disk of data has 20 bytes free" in refusal
+    assert last == "still missing: data/mine/set.zip"
+    assert Path("data/mine/made/twice.txt").read_bytes() == 2 * LIST
+    assert remote.seen == []
+
+
+def test_what_readers_take_under_another_name_is_there(command: Command, offer: Offer, remote: Remote) -> None:
+    offer(RemoteFile(name="val.csv", url=f"{remote.url}val.csv", size=7, accepted=("val.csv.gz", "val.*.csv")))
+    Path("data/mine").mkdir(parents=True)
+    Path("data/mine/val.as-set.csv").write_bytes(b"another size")
+    code, out, _ = command(*DOWNLOAD, "--quiet")
+    assert code == 0
+    assert "is there as val.as-set.csv" in out
+    assert len(remote.seen) == 2  # the other files
+    Path("data/mine/val.csv").write_bytes(b"readers take this one, which is damaged")
+    code, out, err = command(*DOWNLOAD, "--quiet")
+    assert (code, "still missing: data/mine/val.csv\n" in err) == (1, True)
+    assert "there in another size, will be replaced" in out
 
 
 def test_a_file_that_fails_does_not_stop_the_others(command: Command, offer: Offer, remote: Remote) -> None:

@@ -11,6 +11,7 @@ import pytest
 import ssl4eo_bench.run
 from ssl4eo_bench.errors import JobError, ResultFileError, UnknownNameError
 from ssl4eo_bench.plan import Job
+from ssl4eo_bench.tasks.eurosat import EuroSAT
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -102,6 +103,47 @@ def test_a_named_checkpoint_that_fits_nothing_is_told_and_the_others_are_run(com
     assert err.startswith("error: task 'so2sat-s1' was left out of all runs: ")
     code, found, err = planned(command, *what, "bandstats", "--task", "eurosat-rgb")
     assert (code, len(found), err) == (0, 3, "")
+
+
+def test_a_member_of_a_suite_that_takes_no_other_size_is_left_out_and_named(command: Command) -> None:
+    what = ("--task", "eurosat-rgb", "--protocol", "linear", "--image-size", 32)
+    code, found, err = planned(command, *what, "--suite", "offline")
+    names = ["tf_efficientnet_lite0.in1k@32", "resnet18.random@32", "resnet50.random@32"]
+    assert (code, [name for _, name, *_ in found], err) == (0, names, "")
+    _, _, err = command("run", "--sample", "--dry-run", *what)
+    assert err.count("left out on eurosat-rgb: checkpoint 'bandstats' works on pixels") == 1
+    code, found, err = planned(command, *what, "--checkpoint", "bandstats", "resnet18.random")
+    assert (code, len(found)) == (1, 1)
+    assert err.startswith("error: checkpoint 'bandstats' was left out of all runs: checkpoint 'bandstats' works on")
+    code, found, err = planned(command, *what, "--image-size", 5000)
+    assert (code, found) == (2, [])
+    assert err.startswith("error: --image-size 5000 cannot be: ")
+
+
+def explode(*_: object) -> None:
+    raise RuntimeError("boom\nin two lines")
+
+
+@pytest.mark.parametrize(
+    ("read", "sentence", "tracebacks"),
+    [
+        (explode, "RuntimeError: boom in two lines; unless that tells you what to cure, this is a fault of", 1),
+        (lambda *_: None, "the reader of task 'eurosat-rgb' gives NoneType for 1 samples", 0),
+    ],
+)
+def test_a_task_whose_reader_fails_is_left_out_and_the_others_are_run(
+    command: Command, monkeypatch: pytest.MonkeyPatch, read: Callable[..., None], sentence: str, tracebacks: int
+) -> None:
+    monkeypatch.setattr(EuroSAT, "read", read)
+    what = ("--protocol", "linear", "--checkpoint", "bandstats", "--task", "eurosat-rgb")
+    code, found, err = planned(command, *what, "so2sat")
+    assert (code, [task for task, *_ in found]) == (1, ["so2sat"])
+    assert err.count("Traceback (most recent call last)") == tracebacks
+    assert err.splitlines()[-1].startswith(f"error: task 'eurosat-rgb' was left out of all runs: {sentence}")
+    code, found, err = planned(command, *what)
+    assert (code, found) == (2, [])
+    assert err.count("Traceback (most recent call last)") == tracebacks
+    assert err.splitlines()[-1].startswith(f"error: {sentence}")
 
 
 def test_drift_is_of_one_protocol(command: Command) -> None:

@@ -14,7 +14,7 @@ from ssl4eo_bench.data.checks import Status, survey
 from ssl4eo_bench.data.checks import verify as verify_task
 from ssl4eo_bench.data.packing import damaged_chunks, pack
 from ssl4eo_bench.data.packs import is_complete, pack_folder
-from ssl4eo_bench.data.published import Published, make_files, published, require_space
+from ssl4eo_bench.data.published import Published, make_at_once, make_files, published, require_space
 from ssl4eo_bench.data.samples import write_sample
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.errors import DataError, DownloadError
@@ -49,12 +49,21 @@ def sample(arguments: Arguments) -> int:
 def download(arguments: Arguments) -> int:
     """Fetch the published files of tasks."""
     data_dir = data_root(arguments.data_dir)
+    progress = progress_for(quiet=arguments.quiet)
     items = published([catalogue.task(name) for name in arguments.task], data_dir)
-    todo = [item for item in items if item.todo in ("fetch", "unpack", "make")]
     _show_files(items, data_dir)
-    require_space(todo, data_dir)
-    if arguments.yes or _agreed(sum(item.bytes_to_fetch for item in todo)):
-        _get_files(todo, progress_for(quiet=arguments.quiet))
+    made = make_at_once(items, progress)
+    for item in made:
+        line(f"{item.path} is made")
+    todo = [item for item in (item.again() for item in items) if item.todo in ("fetch", "unpack", "make")]
+    try:
+        require_space(todo, data_dir)
+        if arguments.yes or _agreed(sum(item.bytes_to_fetch for item in todo)):
+            _get_files(todo, progress)
+    except DownloadError as error:
+        if not made:
+            raise
+        print(f"error: {error}", file=sys.stderr)
     missing = [item for item in (item.again() for item in items) if item.todo != "nothing"]
     for item in missing:
         if item.todo == "by hand":
@@ -117,7 +126,7 @@ def _get_files(items: Sequence[Published], progress: Progress) -> None:
 
 
 def status(arguments: Arguments) -> int:
-    """Say what is there of each task."""
+    """Say what is there of each task; exit 0, whatever is missing."""
     data_dir = data_root(arguments.data_dir)
     chosen = [catalogue.task(name) for name in arguments.task] or list(catalogue.tasks().values())
     found = {task.name: survey(task, data_dir) for task in chosen}

@@ -87,8 +87,8 @@ def _show_plan(jobs: Sequence[Job], arguments: Arguments) -> None:
 
 def _show_left_out(sweep: Sweep) -> int:
     """Say what was asked for and has no run; the exit code that goes with it."""
-    for sentence in sweep.left_out:
-        print(f"error: {sentence}", file=sys.stderr)
+    for what, reason in sweep.left_out.items():
+        print(f"{reason.traceback}error: {what} was left out of all runs: {reason}", file=sys.stderr)
     return 1 if sweep.left_out else 0
 
 
@@ -105,9 +105,8 @@ def _show_outcomes(outcomes: Sequence[Outcome], results: Path, cache_dir: Path) 
     for outcome in outcomes:
         if outcome.error:
             spec = outcome.job.spec
-            if isinstance(outcome.error, JobError):
-                print(outcome.error.traceback, end="", file=sys.stderr)
-            print(f"error: {spec.task.name} · {spec.label}: {outcome.error}", file=sys.stderr)
+            error = outcome.error
+            print(f"{error.traceback}error: {spec.task.name} · {spec.label}: {error}", file=sys.stderr)
 
 
 def _outcome_json(outcome: Outcome, results: Path) -> dict[str, Any]:

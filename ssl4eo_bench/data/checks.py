@@ -16,6 +16,7 @@ from ssl4eo_bench.data.published import Published, published
 from ssl4eo_bench.data.splits import check_list
 from ssl4eo_bench.errors import DataError, MissingDataError, WriteError, shortlist
 from ssl4eo_bench.progress import Advance, Progress
+from ssl4eo_bench.spec.canonical import ids_digest
 from ssl4eo_bench.spec.tasks import IGNORED, SPLITS, Source, SplitName, Task
 from ssl4eo_bench.storage import free_bytes, write_text
 
@@ -125,10 +126,11 @@ def record_file(task: Task, data_dir: Path) -> Path:
 
 
 class Record:
-    """What earlier calls of `verify` have read: the digest of each batch of samples by the batch's fingerprint.
+    """What earlier calls of `verify` have read: the digest of each batch of samples by its ids and fingerprint.
 
     A fingerprint of loose files consists of their sizes and times of last change. Where it is the same and what was
-    read is not, bytes have changed in a way that runs do not see.
+    read is not, bytes have changed in a way that runs do not see. The ids are there because nothing forbids a reader to
+    give several batches the same fingerprint.
     """
 
     def __init__(self, file: Path, progress: Progress) -> None:
@@ -196,7 +198,7 @@ def _read_samples(
     def read(part: Sequence[str]) -> tuple[list[Fault], str, str | None, np.ndarray | None]:
         fingerprint = ""
         try:
-            fingerprint = source.fingerprint(part)
+            fingerprint = ids_digest([*part, source.fingerprint(part)])
             targets = source.targets(part)
             return [], fingerprint, _digest(*source.read(part, bands), targets), _class_counts(task, targets)
         except DataError as error:

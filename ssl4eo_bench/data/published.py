@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,7 @@ from rich.filesize import decimal
 
 from ssl4eo_bench.data.archives import is_unpacked, unpack
 from ssl4eo_bench.downloads import begun_bytes, by_hand, fetch, is_there, needed_bytes
-from ssl4eo_bench.errors import DamagedFileError, DownloadError
+from ssl4eo_bench.errors import DamagedFileError, DataError, DownloadError
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.spec.downloads import RemoteFile
 from ssl4eo_bench.spec.tasks import Task
@@ -37,6 +38,8 @@ class Published:
     def at(cls, file: RemoteFile, folder: Path) -> "Published":
         """How it stands now. An unpacked archive may be deleted: nobody reads it any more."""
         path = folder / file.name
+        if not path.exists() and _accepted(file, folder):
+            return cls(file, folder, "nothing")
         unpacked = file.unpack and is_unpacked(path, path.parent)
         if not is_there(file, folder) and (path.exists() or not unpacked):
             return cls(file, folder, "fetch" if file.url else "make" if file.made else "by hand")
@@ -81,6 +84,8 @@ class Published:
     @property
     def state(self) -> str:
         """How it stands with it, for people."""
+        if not self.path.exists() and (other := _accepted(self.file, self.folder)):
+            return f"is there as {other.name}"
         if self.todo in ("nothing", "unpack"):
             return "is there, unpacked" if self.file.unpack and self.todo == "nothing" else "is there"
         if self.path.exists():
@@ -119,6 +124,11 @@ class Published:
             temporary.write_bytes(content)
 
 
+def _accepted(file: RemoteFile, folder: Path) -> Path | None:
+    """What readers take for a file under another name."""
+    return next((found for pattern in file.accepted for found in sorted(folder.glob(pattern))), None)
+
+
 def published(tasks: Iterable[Task], data_dir: Path) -> list[Published]:
     """The files of tasks, each once.
 
@@ -145,6 +155,17 @@ def make_files(task: Task, data_dir: Path, progress: Progress) -> None:
         item = Published.at(file, data_dir / task.folder)
         if item.todo == "make" and not item.path.exists():
             item.get(progress)
+
+
+def make_at_once(items: Iterable[Published], progress: Progress) -> list[Published]:
+    """Make those files that can be made from what is there, and return them; the others have to wait for downloads."""
+    made = []
+    for item in items:
+        if item.todo == "make":
+            with suppress(DataError):
+                item.get(progress)
+                made.append(item)
+    return made
 
 
 def require_space(items: Iterable[Published], folder: Path) -> None:

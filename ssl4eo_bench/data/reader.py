@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ssl4eo_bench.errors import DamagedFileError, DataError
-from ssl4eo_bench.spec.inputs import InputMapping
+from ssl4eo_bench.spec.inputs import LARGEST_FILLED_SHARE, InputMapping
 from ssl4eo_bench.spec.tasks import IGNORED, Groups, Source, SplitName, Task
 
 METRES = 10
@@ -43,7 +43,9 @@ class Reader:
             DataError: if they are not what the task's kind of labels is made of.
         """
         labels, classes = self._source.targets(ids), len(self._task.classes)
-        if self._task.kind == "multiclass":
+        if not isinstance(labels, np.ndarray):
+            fits = inside = False
+        elif self._task.kind == "multiclass":
             fits = labels.shape == (len(ids),) and labels.dtype.kind in "iu"
             inside = fits and bool(((labels >= 0) & (labels < classes)).all())
         elif self._task.kind == "multilabel":
@@ -55,8 +57,8 @@ class Reader:
         if not inside:
             values = f" from {labels.min()} to {labels.max()}" if fits else ""
             raise DataError(
-                f"the reader of task {self._task.name!r} gives labels {labels.dtype} {list(labels.shape)}{values} for "
-                f"{len(ids)} samples, which are no {self._task.kind} labels of {classes} classes; correct its "
+                f"the reader of task {self._task.name!r} gives labels {_described(labels)}{values} for {len(ids)} "
+                f"samples, which are no {self._task.kind} labels of {classes} classes; correct its "
                 "`targets`, as docs/tasks.md describes it."
             )
         return labels
@@ -66,10 +68,10 @@ class Reader:
 
         Raises:
             DataError: if groups, bands, size or type are not those of the task.
-            DamagedFileError: if a sample has no finite value at all.
+            DamagedFileError: if more than a quarter of the bands of a sample have no finite value at all.
         """
         groups = self._stored(ids, bands)
-        self._count(ids, groups)
+        self._count(ids, bands, groups)
         return groups
 
     def _stored(self, ids: Sequence[str], bands: Sequence[str]) -> Groups:
@@ -81,9 +83,10 @@ class Reader:
             (len(ids), len(names), side // resolution[names[0]], side // resolution[names[0]])
             for names in self._task.groups(bands)
         ]
-        found = [group.shape for group in groups]
+        given = groups if isinstance(groups, Sequence) else ()
+        found = [group.shape if isinstance(group, np.ndarray) else None for group in given]
         if found != expected or any(group.dtype.kind not in "uif" for group in groups):
-            types = ", ".join(f"{group.dtype} {list(group.shape)}" for group in groups) or "nothing"
+            types = ", ".join(map(_described, given)) or _described(groups)
             raise DataError(
                 f"the reader of task {self._task.name!r} gives {types} for {len(ids)} samples and the bands "
                 f"{', '.join(bands)}, but {', '.join(str(list(shape)) for shape in expected)} is expected; correct its "
@@ -102,30 +105,42 @@ class Reader:
             for group, names in zip(groups, self._task.groups(inputs.sources), strict=True)
         )
 
-    def require_selection(self, id_: str) -> None:
-        """Refuse a reader that does not give the bands it is asked for.
+    def require_selection(self, ids: Sequence[str]) -> None:
+        """Refuse a reader that does not give the bands or the samples it is asked for.
 
-        All bands of a sample are read at once, and then each one alone: a reader that forgets to select gives other
-        pixels than before, or too many.
+        All bands of each of these samples are read at once, and then each band of the first one alone: a reader that
+        forgets to select gives other pixels than before, or too many. Then all samples are read together, in both
+        orders: a reader that sorts or shuffles them gives those of another sample in one of the two.
 
         Raises:
-            DataError: naming the band that differs.
+            DataError: naming the band that differs, or the order in which samples were asked for.
         """
         names = [band.name for band in self._task.bands]
-        together = self._planes(id_, names)
+        alone = {id_: self._stored([id_], names) for id_ in ids}
+        together = self._planes(alone[ids[0]], names)
         for name in names if len(names) > 1 else ():
-            if not np.array_equal(self._planes(id_, [name])[name], together[name], equal_nan=True):
+            plane = self._planes(self._stored(ids[:1], [name]), [name])[name]
+            if not np.array_equal(plane, together[name], equal_nan=True):
                 raise DataError(
                     f"the reader of task {self._task.name!r} gives other pixels for band {name} alone than among all "
-                    f"bands (sample {id_}); correct its `read`, as docs/tasks.md describes it."
+                    f"bands (sample {ids[0]}); correct its `read`, as docs/tasks.md describes it."
                 )
+        for order in (ids, ids[::-1]) if len(ids) > 1 else ():
+            for position, group in enumerate(self._stored(order, names)):
+                expected = np.concatenate([alone[id_][position] for id_ in order])
+                if not np.array_equal(group, expected, equal_nan=True):
+                    raise DataError(
+                        f"the reader of task {self._task.name!r} gives other pixels for the samples "
+                        f"{', '.join(order)}, read together in this order, than for each alone; correct its `read`, "
+                        "as docs/tasks.md describes it."
+                    )
 
-    def _planes(self, id_: str, bands: Sequence[str]) -> dict[str, np.ndarray]:
-        """The pixels `[H, W]` of each of these bands of a sample."""
-        groups = zip(self._stored([id_], bands), self._task.groups(bands), strict=True)
-        return {name: plane for group, names in groups for name, plane in zip(names, group[0], strict=True)}
+    def _planes(self, groups: Groups, bands: Sequence[str]) -> dict[str, np.ndarray]:
+        """The pixels `[H, W]` of each of these bands of the first sample."""
+        named = zip(groups, self._task.groups(bands), strict=True)
+        return {name: plane for group, names in named for name, plane in zip(names, group[0], strict=True)}
 
-    def _count(self, ids: Sequence[str], groups: Groups) -> None:
+    def _count(self, ids: Sequence[str], bands: Sequence[str], groups: Groups) -> None:
         floats = [group.reshape(len(ids), -1) for group in groups if group.dtype.kind == "f"]
         if not floats:
             return
@@ -133,15 +148,21 @@ class Reader:
         with np.errstate(all="ignore"):
             suspicious = ~np.isfinite(np.sum([group.sum(axis=1, dtype=np.float64) for group in floats], axis=0))
         for row in np.flatnonzero(suspicious).tolist():
-            values = np.concatenate([group[row] for group in floats])
-            count = int(np.count_nonzero(~np.isfinite(values)))
-            if count == len(values) and len(floats) == len(groups):
+            finite = self._planes(tuple(np.isfinite(group[row : row + 1]) for group in groups), bands)
+            empty = [name for name, plane in finite.items() if not plane.any()]
+            if len(empty) > LARGEST_FILLED_SHARE * len(finite):
                 raise DamagedFileError(
-                    f"sample {ids[row]} of task {self._task.name!r} has no finite value at all; fetch it again, or "
-                    "remove it and use --partial."
+                    f"sample {ids[row]} of task {self._task.name!r} has no finite value in {len(empty)} of "
+                    f"{len(finite)} bands ({', '.join(empty)}), and more than a quarter may not be empty; fetch it "
+                    "again, or remove it and use --partial."
                 )
-            if count:
+            if count := sum(int(np.count_nonzero(~plane)) for plane in finite.values()):
                 self.not_finite[ids[row]] = count
+
+
+def _described(value: object) -> str:
+    """What a reader gives, for messages: type and shape of an array, and the class of anything else."""
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def _replaced(group: np.ndarray, names: Sequence[str], neutral: Mapping[str, float]) -> np.ndarray:

@@ -84,7 +84,8 @@ def open_splits(
     if any(absent.values()) and not (partial and all(present.values())):
         raise MissingDataError(_absence(task, listed, absent, partial=partial))
     reader = Reader(task, source)
-    reader.require_selection(present["train"][0])
+    train = present["train"]
+    reader.require_selection([train[0], *train[1:][-1:]])  # the first and the last, of which there may be one
     return {split: Samples(tuple(_thin(present[split], limit)), reader) for split in SPLITS}
 
 

@@ -37,6 +37,7 @@ class RemoteFile(Frozen):
         unpack: whether readers want the content of the archive, not the archive.
         unpacked_bytes: the most that unpacking may write; an archive that holds more is not the published one.
         made: how it is made from files that come before it, where there is no `url`.
+        accepted: patterns of the other names that readers take it under, below the same folder, such as `train.csv.gz`.
         instructions: one sentence on getting it where there is neither.
     """
 
@@ -49,6 +50,7 @@ class RemoteFile(Frozen):
     unpack: bool = False
     unpacked_bytes: Annotated[int | None, Field(gt=0)] = None
     made: MadeOf | None = None
+    accepted: tuple[str, ...] = ()
     instructions: str = ""
 
     @property

@@ -16,6 +16,7 @@ from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.spec import catalogue
 from ssl4eo_bench.spec.downloads import MadeOf, RemoteFile
 from ssl4eo_bench.spec.tasks import SPLITS, Task
+from ssl4eo_bench.tasks.eurosat import EuroSAT
 
 SampleOf = Callable[[str], Path]
 Command = Callable[..., tuple[int, str, str]]
@@ -126,6 +127,19 @@ def test_a_pack_is_made_once_and_checked(dataset: Dataset, command: Command) -> 
     flipped = bytearray(array.read_bytes())
     flipped[-1] ^= 1
     array.write_bytes(flipped)
+    assert verify(task, data_dir, Silent()) == [Fault(str(array), "not what was packed; pack again")]
+
+
+def test_batches_that_share_a_fingerprint_are_not_taken_for_changed_ones(
+    dataset: Dataset, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EuroSAT, "fingerprint", lambda *_: "always the same")
+    task, data_dir = dataset()
+    for _ in range(2):
+        assert verify(task, data_dir, Silent()) == []
+    _, out, _ = command("data", "prepare", "eurosat", "--data-dir", data_dir)
+    array = Path(out.strip()) / "00000-10m.npy"
+    array.write_bytes(array.read_bytes()[:-1] + b"?")
     assert verify(task, data_dir, Silent()) == [Fault(str(array), "not what was packed; pack again")]
 
 

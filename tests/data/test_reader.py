@@ -32,6 +32,18 @@ class Pixels(Fake):
         return (self.alter(np.tile(planes, (len(ids), 1, 64, 64)), chosen),)
 
 
+class Shuffled(Fake):
+    """Gives samples in an order of its own; each holds the number in its id."""
+
+    def __init__(self, order: Callable[[Sequence[str]], Sequence[str]]) -> None:
+        super().__init__()
+        self.order = order
+
+    def read(self, ids: Sequence[str], bands: Sequence[str]) -> Groups:
+        levels = np.array([int(id_[1:]) for id_ in self.order(ids)], dtype=np.float32)
+        return (np.tile(levels[:, None, None, None], (1, len(bands), 64, 64)),)
+
+
 class Forgetful(Pixels):
     """Reads all bands whatever it is asked for."""
 
@@ -63,6 +75,39 @@ def inputs(mean: float = 3.0) -> InputMapping:
 def test_a_reader_that_forgets_to_select_bands_is_refused_before_a_run(source: Fake, what: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=what):
         open_splits(task_of(source), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("order", "asked"),
+    [(lambda ids: ids[::-1], "t1, t4"), (sorted, "t4, t1"), (lambda ids: sorted(ids)[::-1], "t1, t4")],
+)
+def test_a_reader_that_gives_samples_in_another_order_is_refused_before_a_run(
+    order: Callable[[Sequence[str]], Sequence[str]], asked: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=rf"other pixels for the samples {asked}, read together in this order"):
+        open_splits(task_of(Shuffled(order)), tmp_path)
+
+
+def test_one_sample_is_enough_to_open_a_split(tmp_path: Path) -> None:
+    source = Shuffled(sorted)
+    source.gone = {"t1", "t2", "t4"}
+    assert open_splits(task_of(source), tmp_path, partial=True)["train"].ids == ("t3",)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (None, "NoneType"),
+        (np.zeros((2, 2, 64, 64)), r"float64 \[2, 2, 64, 64\]"),
+        ([[1.0]], "list"),
+        ((), "tuple"),
+    ],
+)
+def test_what_is_no_tuple_of_arrays_is_refused(given: Groups, found: str) -> None:
+    source = Fake()
+    source.read = lambda ids, bands: given  # type: ignore[method-assign]
+    with pytest.raises(DataError, match=rf"task 'eurosat' gives {found} for 2 samples"):
+        reader(source).read(["t1", "t2"], ["B02", "B03"])
 
 
 @pytest.mark.parametrize(
@@ -106,6 +151,13 @@ def test_labels_out_of_range_are_refused(kind: Kind, labels: object, fits: bool)
             reader(source, kind).targets(["t1", "t2"])
 
 
+def test_labels_that_are_no_array_are_refused() -> None:
+    source = Fake()
+    source.targets = lambda ids: [0, 1]  # type: ignore[method-assign,assignment,return-value]
+    with pytest.raises(DataError, match="gives labels list for 2 samples, which are no multiclass labels"):
+        reader(source).targets(["t1", "t2"])
+
+
 def holes(pixels: np.ndarray, chosen: Sequence[int]) -> np.ndarray:
     pixels[0, 0, 3, :2] = np.nan
     pixels[0, -1, 0, 0] = np.inf
@@ -124,13 +176,25 @@ def test_values_that_are_not_finite_are_counted_and_become_zero_after_scaling() 
     np.testing.assert_array_equal(given[untouched], stored[untouched])
 
 
-def test_a_sample_of_nothing_else_is_an_error() -> None:
-    def nothing(pixels: np.ndarray, chosen: Sequence[int]) -> np.ndarray:
-        pixels[1] = np.nan
-        return pixels
+FIVE = ("B02", "B03", "B04", "B05", "B06")
 
-    with pytest.raises(DamagedFileError, match="sample t2 of task 'eurosat' has no finite value at all"):
-        reader(Pixels(nothing)).read(["t1", "t2"], ["B02", "B03"])
+
+@pytest.mark.parametrize("bands", [FIVE, FIVE[:4], FIVE[:1]])
+def test_a_sample_without_more_than_a_quarter_of_its_bands_is_damaged(bands: Sequence[str]) -> None:
+    def without(count: int) -> Callable[[np.ndarray, Sequence[int]], np.ndarray]:
+        def alter(pixels: np.ndarray, _: Sequence[int]) -> np.ndarray:
+            pixels[1, :count] = np.nan
+            return pixels
+
+        return alter
+
+    allowed = len(bands) // 4
+    opened = reader(Pixels(without(allowed)))
+    opened.read(["t1", "t2"], bands)
+    assert opened.not_finite == ({"t2": 64 * 64 * allowed} if allowed else {})
+    what = f"sample t2 of task 'eurosat' has no finite value in {allowed + 1} of {len(bands)} bands"
+    with pytest.raises(DamagedFileError, match=rf"{what} \({', '.join(bands[: allowed + 1])}\)"):
+        reader(Pixels(without(allowed + 1))).read(["t1", "t2"], bands)
 
 
 def test_large_values_are_not_taken_for_infinite_ones() -> None:

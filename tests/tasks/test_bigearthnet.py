@@ -207,9 +207,17 @@ def official(real: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_googles_lists_follow_from_the_official_ones_to_the_byte(real: Path, official: Path) -> None:
+def test_googles_lists_follow_from_the_official_ones_to_the_byte(
+    real: Path, official: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = catalogue.task("bigearthnet-google")
-    make_files(task, official, Silent())
+    with monkeypatch.context() as small:  # too small a disk for the archive
+        small.setattr("ssl4eo_bench.commands.data.free_bytes", lambda _: 10**9)
+        small.setattr("ssl4eo_bench.data.published.free_bytes", lambda _: 10**9)
+        code, out, err = command("data", "download", "bigearthnet-google", "--data-dir", official, "--yes", "--quiet")
+    assert (code, out.count("is made\n"), out.count(".csv.gz")) == (1, 3, 5)
+    assert " are needed, but the disk of" in err
+    assert err.endswith(f"still missing: {official / 'bigearthnet' / 'BigEarthNet-S2-v1.0.tar.gz'}\n")
     made = google(official)
     assert {name: hashlib.md5(content).hexdigest() for name, content in made.items()} == {
         "bigearthnet-train.txt": "343f7224951da0879cabcceae7b34a64",
@@ -251,13 +259,14 @@ def test_status_says_that_googles_lists_are_made(official: Path, command: Comman
     _, out, _ = command("data", "status", "bigearthnet-google", "--data-dir", official)
     assert "3 made from the official lists" in out
     assert "by hand" not in out
+    assert ".csv" not in out  # they are there, packed
 
 
 def test_googles_lists_are_said_to_be_made_if_they_are_absent(copy: Copy) -> None:
     task, home = copy("bigearthnet-google")
     (home / "bigearthnet" / "bigearthnet-val.txt").unlink()
     with pytest.raises(
-        MissingDataError, match=r"bigearthnet-val.txt .*run `ssl4eo-bench data download bigearthnet-goo"
+        MissingDataError, match=r"bigearthnet-val.txt .*run `ssl4eo-bench data prepare bigearthnet-goog"
     ):
         task.open(home).ids("val")
 
