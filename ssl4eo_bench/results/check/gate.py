@@ -106,7 +106,7 @@ def _strays(results: Path, found: Mapping[str, RunResult]) -> Iterator[Finding]:
         if file.is_file() and file.suffix != ".json" and not file.name.startswith("."):
             yield Finding(file.relative_to(results).as_posix(), "is no result file", "remove it")
     for place, result in found.items():
-        if place != str(result.spec.path):
+        if place.count("/") > str(result.spec.path).count("/"):  # the reader compares the last parts alone
             yield Finding(place, f"belongs at {result.spec.path}", "move it back")
 
 
