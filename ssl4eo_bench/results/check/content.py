@@ -9,6 +9,8 @@ from ssl4eo_bench.metrics.evaluation import interval
 from ssl4eo_bench.metrics.segmentation import OF_CONFUSIONS
 from ssl4eo_bench.results.files import RunResult
 from ssl4eo_bench.spec import catalogue
+from ssl4eo_bench.spec.protocols import PROTOCOLS, is_for
+from ssl4eo_bench.spec.runs import RunSpec
 from ssl4eo_bench.spec.tasks import SPLITS, Split, Task
 from ssl4eo_bench.spec.weights import RandomWeights
 
@@ -36,6 +38,7 @@ def content_faults(result: RunResult) -> Iterator[Fault]:
     """All that is wrong with a valid result, whatever other results there are."""
     if task := known_task(result):
         yield from _task_faults(result, task)
+    yield from _protocol_faults(result.spec)
     yield from _count_faults(result)
     yield from _choice_faults(result)
     yield from _interval_faults(result)
@@ -65,6 +68,15 @@ def _task_faults(result: RunResult, task: Task) -> Iterator[Fault]:
             yield f"has other {name} samples than the official split (their digests differ)", RUN_AGAIN
         elif not spec.sample and found != expected and found == task.sample.splits[name]:
             yield f"has the {name} samples of the embedded sample, but does not say so", RUN_AGAIN
+
+
+def _protocol_faults(spec: RunSpec) -> Iterator[Fault]:
+    """Settings that are not those of the protocol's version; the current version alone is known, and no recipes are."""
+    name, kind, current = spec.protocol.name, spec.task.kind, PROTOCOLS.get(spec.protocol.name)
+    if current is None or current.version != spec.protocol.version:
+        return
+    if not is_for(name, kind) or spec.protocol != current.for_kind(kind):
+        yield f"has other settings than version {current.version} of protocol {name!r} on {kind} tasks", RUN_AGAIN
 
 
 def _count_faults(result: RunResult) -> Iterator[Fault]:

@@ -174,3 +174,10 @@ def test_seeds_that_matter_may_give_others(board: Path, honest: Make) -> None:
         write_result(board, honest("resnet18.random", skill=0.5, seed=seed, of=seed))
     regenerate(board)
     assert report_on(board).findings == ()
+
+
+def test_settings_are_those_of_the_protocols_version(board: Path) -> None:
+    forge(board / RUN, lambda raw: raw["spec"]["protocol"].update(tolerance=0.5))
+    regenerate(board)
+    found = [finding.what for finding in report_on(board).findings]
+    assert "has other settings than version 2 of protocol 'linear' on multiclass tasks" in found
