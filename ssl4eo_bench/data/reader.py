@@ -68,7 +68,7 @@ class Reader:
 
         Raises:
             DataError: if groups, bands, size or type are not those of the task.
-            DamagedFileError: if more than a quarter of the bands of a sample have no finite value at all.
+            DamagedFileError: if a sample has no finite value in any band, or in more than one and more than a quarter.
         """
         groups = self._stored(ids, bands)
         self._count(ids, bands, groups)
@@ -150,11 +150,11 @@ class Reader:
         for row in np.flatnonzero(suspicious).tolist():
             finite = self._planes(tuple(np.isfinite(group[row : row + 1]) for group in groups), bands)
             empty = [name for name, plane in finite.items() if not plane.any()]
-            if len(empty) > LARGEST_FILLED_SHARE * len(finite):
+            if len(empty) == len(finite) or len(empty) > max(1, LARGEST_FILLED_SHARE * len(finite)):
                 raise DamagedFileError(
                     f"sample {ids[row]} of task {self._task.name!r} has no finite value in {len(empty)} of "
-                    f"{len(finite)} bands ({', '.join(empty)}), and more than a quarter may not be empty; fetch it "
-                    "again, or remove it and use --partial."
+                    f"{len(finite)} bands ({', '.join(empty)}), and no more than one or a quarter may be empty; fetch "
+                    "it again, or remove it and use --partial."
                 )
             if count := sum(int(np.count_nonzero(~plane)) for plane in finite.values()):
                 self.not_finite[ids[row]] = count
