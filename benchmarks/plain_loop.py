@@ -81,7 +81,7 @@ def main() -> int:
 
     (archive,) = (options.data_dir / "eurosat").glob("EuroSAT*MS*.zip")
     with tempfile.TemporaryDirectory() as folder:
-        loop = torchgeo_loop(Path(folder), archive, build(checkpoint, seed=0).eval())
+        loop = torchgeo_loop(Path(folder), archive, build(checkpoint.seeing(inputs.bands), seed=0).eval())
         *own, peer = alternate(partial(ours, full), partial(ours, half), loop, rounds=3 if options.full else 1)
     print(f"{len(ids)} patches: torchgeo and plain PyTorch {len(ids) / np.median(peer):.1f} images/s")
     met = []
