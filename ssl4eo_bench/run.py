@@ -72,7 +72,7 @@ class Scores(Protocol):
 
     @property
     def origin(self) -> Computed:
-        """Of the features."""
+        """Where the features of the test split came from."""
         ...
 
     def evaluate(self, advance: Advance) -> Evaluation:
@@ -89,7 +89,7 @@ class Reporting(Protocol):
     """Scores that know what the published code would have reported."""
 
     def reported(self) -> "Reported":
-        """It."""
+        """The metrics on test as the published code would compute them."""
         ...
 
 
