@@ -16,16 +16,16 @@ import numpy as np
 import torch
 
 from benchmarks.setting import Options, alternate, arguments, describe_machine, median_ratio, report, seconds
-from ssl4eo_bench.backbones.cache import FeatureCache, FeatureKey
-from ssl4eo_bench.backbones.features import BackboneFeatures, feature_module
-from ssl4eo_bench.backbones.runtime import Runner, TorchRunner, make_runner
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.inputs import map_inputs
+from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.splits import open_splits
+from ssl4eo_bench.features.extract import BATCH
+from ssl4eo_bench.features.store import FeatureCache, FeatureKey
+from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module
+from ssl4eo_bench.models.runtime import Runner, TorchRunner, make_runner
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.inputs import map_inputs
-from ssl4eo_bench.spec.tasks import Groups
-from ssl4eo_bench.stages.extraction import BATCH
 
 IMAGES = {"tf_efficientnet_lite0.in1k": 512, "resnet50.random": 64, "vit_small_patch16_224.random": 64}
 """How many in one round, a few seconds of each network."""

@@ -20,18 +20,18 @@ from benchmarks.extraction import Compiled
 from benchmarks.scaling import BIGEARTHNET
 from benchmarks.setting import arguments, describe_machine, report, seconds
 from benchmarks.solver import synthetic
-from ssl4eo_bench.backbones.cache import FeatureCache, FeatureKey
-from ssl4eo_bench.backbones.features import BackboneFeatures, feature_module
-from ssl4eo_bench.backbones.runtime import TorchRunner, make_runner
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.inputs import InputMapping, map_inputs
+from ssl4eo_bench.config.protocols import Linear
+from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.data.batches import batches
+from ssl4eo_bench.features.extract import GPU_BATCH, threads
+from ssl4eo_bench.features.store import FeatureCache, FeatureKey
+from ssl4eo_bench.methods.linear import fit_linear
+from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module
+from ssl4eo_bench.models.runtime import TorchRunner, make_runner
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.protocols.linear import fit_linear
 from ssl4eo_bench.provenance import device_name
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.inputs import InputMapping, map_inputs
-from ssl4eo_bench.spec.protocols import Linear
-from ssl4eo_bench.spec.tasks import Groups
-from ssl4eo_bench.stages.extraction import GPU_BATCH, threads
 
 DEVICE = torch.device("cuda")
 CHECKPOINTS = ("resnet50.random", "vit_small_patch16_224.random", "tf_efficientnet_lite0.in1k")

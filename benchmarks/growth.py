@@ -13,16 +13,16 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.setting import arguments, describe_machine, report
-from ssl4eo_bench.data.samples import write_sample
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.inputs import map_inputs
+from ssl4eo_bench.config.protocols import PROTOCOLS
+from ssl4eo_bench.config.run_spec import RunSpec, TaskRecord
+from ssl4eo_bench.config.task import SPLITS, Split, SplitName, Task
+from ssl4eo_bench.data.sample_dataset import write_sample
 from ssl4eo_bench.data.splits import open_splits
-from ssl4eo_bench.engine import execute
+from ssl4eo_bench.executors.local import execute
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.inputs import map_inputs
-from ssl4eo_bench.spec.protocols import PROTOCOLS
-from ssl4eo_bench.spec.runs import RunSpec, TaskRecord
-from ssl4eo_bench.spec.tasks import SPLITS, Split, SplitName, Task
 
 SIZES = (5000, 10000, 20000)
 """A quick run takes a fifth of each."""

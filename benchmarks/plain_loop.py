@@ -19,16 +19,16 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from benchmarks.setting import alternate, arguments, describe_machine, median_ratio, report
-from ssl4eo_bench.backbones.build import build
-from ssl4eo_bench.backbones.features import feature_module
-from ssl4eo_bench.backbones.runtime import Runner, make_runner
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.checkpoint import Precision
+from ssl4eo_bench.config.inputs import map_inputs
+from ssl4eo_bench.config.task import SPLITS
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.splits import open_splits
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.checkpoints import Precision
-from ssl4eo_bench.spec.inputs import map_inputs
-from ssl4eo_bench.spec.tasks import SPLITS
-from ssl4eo_bench.stages.extraction import BATCH
+from ssl4eo_bench.features.extract import BATCH
+from ssl4eo_bench.models.build import build
+from ssl4eo_bench.models.pooled import feature_module
+from ssl4eo_bench.models.runtime import Runner, make_runner
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 

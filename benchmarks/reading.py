@@ -16,13 +16,13 @@ import numpy as np
 import rasterio
 
 from benchmarks.setting import alternate, arguments, describe_machine, median_ratio, report
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.task import Source
 from ssl4eo_bench.data.packing import pack
 from ssl4eo_bench.data.packs import open_source, pack_folder
-from ssl4eo_bench.data.samples import write_sample
+from ssl4eo_bench.data.sample_dataset import write_sample
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.tasks import Source
 
 BATCH = 32
 

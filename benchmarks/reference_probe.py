@@ -16,17 +16,17 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.setting import arguments, describe_machine, report, seconds
-from ssl4eo_bench.backbones.build import build
-from ssl4eo_bench.backbones.features import feature_module
-from ssl4eo_bench.backbones.runtime import make_runner
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.inputs import map_inputs
+from ssl4eo_bench.config.protocols import Linear
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.splits import open_splits
+from ssl4eo_bench.features.extract import BATCH
+from ssl4eo_bench.methods.linear import fit_linear
+from ssl4eo_bench.models.build import build
+from ssl4eo_bench.models.pooled import feature_module
+from ssl4eo_bench.models.runtime import make_runner
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.protocols.linear import fit_linear
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.inputs import map_inputs
-from ssl4eo_bench.spec.protocols import Linear
-from ssl4eo_bench.stages.extraction import BATCH
 
 CHECKPOINT = "tf_efficientnet_lite0.in1k"
 EPOCHS, VALIDATIONS, CLASSES = 100, 20, 10

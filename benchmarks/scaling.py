@@ -18,9 +18,9 @@ import numpy as np
 
 from benchmarks.setting import arguments, describe_machine, report
 from benchmarks.solver import synthetic
+from ssl4eo_bench.config.protocols import Linear
+from ssl4eo_bench.methods.linear import fit_linear
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.protocols.linear import fit_linear
-from ssl4eo_bench.spec.protocols import Linear
 
 BIGEARTHNET = 269_695
 PICTURE = Path("scaling.png")

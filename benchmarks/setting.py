@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl4eo_bench.config.task import SplitName
+from ssl4eo_bench.features.extract import LazyBackbone
+from ssl4eo_bench.files.storage import cache_root, data_root
+from ssl4eo_bench.labels.images import extract_features
 from ssl4eo_bench.plan import Request, plan
 from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.provenance import device_name, versions
-from ssl4eo_bench.spec.tasks import SplitName
-from ssl4eo_bench.stages.extraction import LazyBackbone
-from ssl4eo_bench.stages.images import extract_features
-from ssl4eo_bench.storage import cache_root, data_root
 
 
 @dataclass(frozen=True)

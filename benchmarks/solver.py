@@ -20,12 +20,12 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.setting import Options, arguments, describe_machine, eurosat_features, report, seconds
+from ssl4eo_bench.config.protocols import Linear
+from ssl4eo_bench.config.task import Kind
+from ssl4eo_bench.methods.linear import LinearProbe, fit_linear
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.protocols.linear import LinearProbe, fit_linear
-from ssl4eo_bench.protocols.solver import Family, Head, solve_path
-from ssl4eo_bench.protocols.standardisation import Standardisation
-from ssl4eo_bench.spec.protocols import Linear
-from ssl4eo_bench.spec.tasks import Kind
+from ssl4eo_bench.solver.path import Family, Head, solve_path
+from ssl4eo_bench.solver.standardisation import Standardisation
 
 LITE0 = "tf_efficientnet_lite0.in1k"
 CPU = torch.device("cpu")

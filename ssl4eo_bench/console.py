@@ -22,9 +22,9 @@ from rich.progress import TimeRemainingColumn as Remaining
 from rich.table import Column, Table
 from rich.text import Text
 
+from ssl4eo_bench.config.inputs import Channel, InputMapping
+from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS
 from ssl4eo_bench.progress import Advance, Progress, Silent
-from ssl4eo_bench.spec.inputs import Channel, InputMapping
-from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS
 
 if TYPE_CHECKING:  # what only lists names needs no results
     from ssl4eo_bench.results.files import MetricValue, RunResult

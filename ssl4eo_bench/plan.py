@@ -5,17 +5,17 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from ssl4eo_bench.data.samples import ensure_sample
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.catalogue import Catalogue
+from ssl4eo_bench.config.checkpoint import Checkpoint, Precision
+from ssl4eo_bench.config.inputs import InputMapping, map_inputs
+from ssl4eo_bench.config.protocols import ProtocolSettings, require_protocols, settings
+from ssl4eo_bench.config.run_spec import RunSpec, TaskRecord
+from ssl4eo_bench.config.task import SplitName, Task
+from ssl4eo_bench.data.sample_dataset import ensure_sample
 from ssl4eo_bench.data.splits import Samples, open_splits
 from ssl4eo_bench.errors import BenchError, SpecError, told
 from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.catalogue import Catalogue
-from ssl4eo_bench.spec.checkpoints import Checkpoint, Precision
-from ssl4eo_bench.spec.inputs import InputMapping, map_inputs
-from ssl4eo_bench.spec.protocols import ProtocolSettings, require_protocols, settings
-from ssl4eo_bench.spec.runs import RunSpec, TaskRecord
-from ssl4eo_bench.spec.tasks import SplitName, Task
 
 DEFAULT_SUITE = "ssl4eo-s12"
 
@@ -249,7 +249,7 @@ def _checkpoints(request: Request, known: Catalogue) -> list[Checkpoint]:
 
 def _checkpoint(name: str, known: Catalogue) -> Checkpoint:
     if name.startswith("timm:"):
-        from ssl4eo_bench.backbones.build import timm_entry  # brings torch: only timm knows its models
+        from ssl4eo_bench.models.build import timm_entry  # brings torch: only timm knows its models
 
         return timm_entry(name)
     return known.checkpoint(name)

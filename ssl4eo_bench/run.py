@@ -15,13 +15,20 @@ import numpy as np
 import torch
 
 from ssl4eo_bench import provenance
+from ssl4eo_bench.config.protocols import Finetune, Knn, linear_settings
+from ssl4eo_bench.config.recipe import Recipe
+from ssl4eo_bench.config.task import Split, SplitName
+from ssl4eo_bench.features.extract import Computed
+from ssl4eo_bench.files.storage import picture_file, replacing, scores_file
+from ssl4eo_bench.labels.images import Images, Rows
+from ssl4eo_bench.methods.knn import fit_knn
+from ssl4eo_bench.methods.linear import LinearProbe
+from ssl4eo_bench.methods.probe import Probe
+from ssl4eo_bench.methods.probe_cache import fit_once
+from ssl4eo_bench.methods.tuned import Tuned
 from ssl4eo_bench.metrics.evaluation import RESAMPLES, Advance, Evaluation
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.protocols.knn import fit_knn
-from ssl4eo_bench.protocols.linear import LinearProbe
-from ssl4eo_bench.protocols.probe import Probe
-from ssl4eo_bench.protocols.tuned import Tuned
 from ssl4eo_bench.results.files import (
     ClassResult,
     EpochResult,
@@ -35,16 +42,9 @@ from ssl4eo_bench.results.files import (
     Selection,
 )
 from ssl4eo_bench.results.schema import SCHEMA_VERSION
-from ssl4eo_bench.spec.protocols import Finetune, Knn, linear_settings
-from ssl4eo_bench.spec.recipes import Recipe
-from ssl4eo_bench.spec.tasks import Split, SplitName
-from ssl4eo_bench.stages.extraction import Computed
-from ssl4eo_bench.stages.images import Images, Rows
-from ssl4eo_bench.stages.probes import fit_once
-from ssl4eo_bench.storage import picture_file, replacing, scores_file
 
 if TYPE_CHECKING:
-    from ssl4eo_bench.stages.recipes import Reported
+    from ssl4eo_bench.methods.recipes import Reported
 
 NAMED = 5
 """Samples with pixels that are no numbers, of which a result has the names."""
@@ -153,8 +153,8 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
 def _fitted(job: Job, settings: Settings, progress: Progress, watch: "_Watch") -> tuple[Stages, Probe, Rows, Rows]:
     """The stages that score, by what, and the rows it was fitted on and chosen by."""
     if isinstance(job.spec.protocol, Recipe):
-        from ssl4eo_bench.stages.finetuning import Tuning  # these bring what builds networks
-        from ssl4eo_bench.stages.recipes import follow
+        from ssl4eo_bench.methods.finetune import Tuning  # these bring what builds networks
+        from ssl4eo_bench.methods.recipes import follow
 
         with watch.stage("fit"):
             return follow(Tuning(job, settings.devices, settings.cache_dir, progress))
@@ -190,7 +190,7 @@ def _fit(job: Job, train: Rows, val: Rows, settings: Settings, progress: Progres
 def forget(job: Job, settings: Settings) -> None:
     """Delete what a run kept to go on after a kill; for when its result is stored, or it is to start anew."""
     if isinstance(job.spec.protocol, Finetune | Recipe):
-        from ssl4eo_bench.stages.finetuning import state_file
+        from ssl4eo_bench.methods.finetune import state_file
 
         state = state_file(job, settings.cache_dir)
         for file in state.parent.glob(f"{state.stem}*"):
@@ -200,7 +200,7 @@ def forget(job: Job, settings: Settings) -> None:
 def _stages(job: Job, settings: Settings, progress: Progress) -> Stages:
     """The one place that tells kinds of labels apart."""
     if job.task.kind == "segmentation":
-        from ssl4eo_bench.stages.tiles import Tiles  # brings what builds networks: not where features are cached
+        from ssl4eo_bench.labels.pixel_maps import Tiles  # brings what builds networks: not where features are cached
 
         return Tiles(job, settings.devices, settings.cache_dir, progress, settings.renewed)
     return Images(job, settings.devices, settings.cache_dir, progress, settings.renewed)

@@ -10,9 +10,9 @@ import hypothesis
 import pytest
 
 from ssl4eo_bench import cli
-from ssl4eo_bench.data.samples import write_sample
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.data.sample_dataset import write_sample
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.spec import catalogue
 from tests.remote import Remote, serving
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ssl4eo_bench import downloads
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.remote_files import MadeOf, RemoteFile
 from ssl4eo_bench.errors import MissingDataError
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.downloads import MadeOf, RemoteFile
+from ssl4eo_bench.files import downloads
 from tests.remote import Remote
 
 Command = Callable[..., tuple[int, str, str]]

@@ -13,14 +13,14 @@ import torch
 from pyarrow import parquet
 
 from ssl4eo_bench import __version__
-from ssl4eo_bench.backbones.cache import FeatureCache
-from ssl4eo_bench.backbones.features import feature_module
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.checkpoint import Checkpoint
+from ssl4eo_bench.config.inputs import InputMapping
+from ssl4eo_bench.config.task import SplitName
 from ssl4eo_bench.data.splits import Samples, open_splits
+from ssl4eo_bench.features.store import FeatureCache
+from ssl4eo_bench.models.pooled import feature_module
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.checkpoints import Checkpoint
-from ssl4eo_bench.spec.inputs import InputMapping
-from ssl4eo_bench.spec.tasks import SplitName
 from tests.conftest import ROOT
 from tests.test_cli import refused
 
@@ -127,7 +127,7 @@ def test_a_run_finds_the_features_that_were_exported(command: Command) -> None:
 def test_what_is_missing_in_the_cache_is_computed(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssl4eo_bench.backbones.cache.SHARD_ROWS", 8)
+    monkeypatch.setattr("ssl4eo_bench.features.store.SHARD_ROWS", 8)
     export(command, "first.npz", checkpoint="bandstats")
     next((tmp_path / "cache" / "features").rglob("shard-00001.npy")).unlink()
     line = export(command, "second.npz", checkpoint="bandstats")

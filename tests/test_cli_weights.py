@@ -12,13 +12,13 @@ import torch
 import yaml
 from timm import create_model
 
-from ssl4eo_bench.backbones.build import build, create_empty
-from ssl4eo_bench.backbones.loading import classifier
-from ssl4eo_bench.backbones.sources import weights_place
+from ssl4eo_bench.config.checkpoint import Checkpoint
+from ssl4eo_bench.config.weights import DriveWeights
+from ssl4eo_bench.models.build import build, create_empty
+from ssl4eo_bench.models.state_dict import classifier
+from ssl4eo_bench.models.weight_files import weights_place
 from ssl4eo_bench.results.files import read_results
-from ssl4eo_bench.spec.checkpoints import Checkpoint
-from ssl4eo_bench.spec.weights import DriveWeights
-from tests.backbones.layouts import WRITERS, State, decur, filled, moco_v2, timm
+from tests.models.layouts import WRITERS, State, decur, filled, moco_v2, timm
 
 Command = Callable[..., tuple[int, str, str]]
 S2 = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"]

@@ -10,15 +10,15 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from ssl4eo_bench.ahead import ahead
-from ssl4eo_bench.backbones.runtime import TorchRunner, make_runner
+from ssl4eo_bench.config import protocols
+from ssl4eo_bench.config.protocols import Finetune, Knn, Linear
+from ssl4eo_bench.config.task import Kind
+from ssl4eo_bench.data.prefetch import ahead
+from ssl4eo_bench.methods.knn import fit_knn
+from ssl4eo_bench.methods.linear import fit_linear
+from ssl4eo_bench.models.runtime import TorchRunner, make_runner
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.protocols.knn import fit_knn
-from ssl4eo_bench.protocols.linear import fit_linear
 from ssl4eo_bench.results.files import RunResult, read_result
-from ssl4eo_bench.spec import protocols
-from ssl4eo_bench.spec.protocols import Finetune, Knn, Linear
-from ssl4eo_bench.spec.tasks import Kind
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl4eo_bench.spec import catalogue
+from ssl4eo_bench.config import catalogue
 from tests.conftest import ROOT
 
 REPORT = [f"results/report/page.{ending}" for ending in ("html.j2", "css", "js")]

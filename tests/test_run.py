@@ -16,13 +16,13 @@ import timm
 import torch
 import yaml
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.bands import SENTINEL_2
 from ssl4eo_bench.data.splits import Samples
+from ssl4eo_bench.methods.linear import fit_linear
 from ssl4eo_bench.metrics.evaluation import interval
 from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.protocols.linear import fit_linear
 from ssl4eo_bench.results.files import NotFinite, RunResult, read_result
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.bands import SENTINEL_2
 from tests.remote import Remote
 
 Command = Callable[..., tuple[int, str, str]]
@@ -163,7 +163,7 @@ def test_test_labels_are_opened_after_the_choice(command: Command, monkeypatch: 
         return fitted
 
     monkeypatch.setattr(Samples, "targets", logged_targets)
-    monkeypatch.setattr("ssl4eo_bench.stages.probes.fit_linear", logged_fit)
+    monkeypatch.setattr("ssl4eo_bench.methods.probe_cache.fit_linear", logged_fit)
     run(command, "--checkpoint", "bandstats")
     assert order == ["labels 240 AnnualCrop_1", "labels 120 AnnualCrop_25", "chosen", "labels 240 AnnualCrop_37"]
 
@@ -177,7 +177,7 @@ def test_another_seed_of_the_same_features_is_not_fitted_again(
         fitted.append(arguments)
         return fit_linear(*arguments, **options)
 
-    monkeypatch.setattr("ssl4eo_bench.stages.probes.fit_linear", logged_fit)
+    monkeypatch.setattr("ssl4eo_bench.methods.probe_cache.fit_linear", logged_fit)
     first, second = (result_of(run(command, "--checkpoint", "bandstats", "--seed", seed)[1][0]) for seed in (0, 1))
     assert len(fitted) == 1
     assert first.selection == second.selection

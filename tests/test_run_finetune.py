@@ -15,16 +15,16 @@ import pytest
 import torch
 from PIL import Image
 
+from ssl4eo_bench.config import protocols
+from ssl4eo_bench.config.protocols import TILES_BATCH, Finetune
+from ssl4eo_bench.config.task import IGNORED
 from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.data.splits import Samples
 from ssl4eo_bench.metrics.segmentation import confusion_matrix
 from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.protocols import training
-from ssl4eo_bench.protocols.training import Training
 from ssl4eo_bench.results.files import RunResult, read_result
-from ssl4eo_bench.spec import protocols
-from ssl4eo_bench.spec.protocols import TILES_BATCH, Finetune
-from ssl4eo_bench.spec.tasks import IGNORED
+from ssl4eo_bench.training import loop
+from ssl4eo_bench.training.loop import Training
 from tests.conftest import ROOT
 
 Command = Callable[..., tuple[int, str, str]]
@@ -145,7 +145,7 @@ def test_a_killed_process_goes_on_behind_its_last_epoch(tmp_path: Path) -> None:
             time.sleep(0.1)
         process.send_signal(signal.SIGKILL)
     (file,) = (cache / "finetuning").glob("*.pt")
-    kept = training.State.read(file).history
+    kept = loop.State.read(file).history
     assert 1 <= len(kept) < 30
     done = subprocess.run([sys.executable, "-c", code, *words], env=environment, capture_output=True, check=True)
     result = read_result(Path(json.loads(done.stdout)[0]["file"]))
@@ -183,7 +183,7 @@ def test_a_loss_that_is_no_number_is_told_and_the_last_state_is_kept(
     assert "the loss is no number in epoch 1, batch" in out + err
     assert "at learning rate 1e+30" in out + err
     (file,) = (tmp_path / "cache" / "finetuning").glob("*.pt")
-    kept = training.State.read(file)
+    kept = loop.State.read(file)
     assert [epoch.epoch for epoch in kept.history] == [1, 2, 3]
     assert all(bool(torch.isfinite(tensor).all()) for tensor in kept.best.values())
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssl4eo_bench.protocols.linear import fit_linear
+from ssl4eo_bench.config.protocols import PIXELS, Linear
+from ssl4eo_bench.methods.linear import fit_linear
 from ssl4eo_bench.results.files import RunResult, read_result
-from ssl4eo_bench.spec.protocols import PIXELS, Linear
 from ssl4eo_bench.tasks.dfc2020 import DFC2020
 
 Command = Callable[..., tuple[int, str, str]]
@@ -113,7 +113,7 @@ def test_test_labels_are_opened_after_the_choice(command: Command, monkeypatch: 
         return fitted
 
     monkeypatch.setattr(DFC2020, "targets", logged_targets)
-    monkeypatch.setattr("ssl4eo_bench.stages.probes.fit_linear", logged_fit)
+    monkeypatch.setattr("ssl4eo_bench.methods.probe_cache.fit_linear", logged_fit)
     run(command)
     assert order == [
         "labels ROIs0000_test_p0",
@@ -130,9 +130,9 @@ def test_a_fraction_is_of_the_tiles(command: Command, monkeypatch: pytest.Monkey
         rows.extend((len(train[0]), len(train[1]), len(val[1])))
         return fit_linear(protocol, kind, classes, train, val, **options)
 
-    monkeypatch.setattr("ssl4eo_bench.stages.probes.fit_linear", logged_fit)
+    monkeypatch.setattr("ssl4eo_bench.methods.probe_cache.fit_linear", logged_fit)
     monkeypatch.setattr(
-        "ssl4eo_bench.stages.tiles.nested_subset", lambda *_: np.array([1, 4])
+        "ssl4eo_bench.labels.pixel_maps.nested_subset", lambda *_: np.array([1, 4])
     )  # six tiles lack classes
     result = run(command, "--fraction", 0.4)
     assert rows == [2 * PIXELS, 2 * PIXELS, 6 * PIXELS]
@@ -162,7 +162,7 @@ def test_a_tile_without_labels_is_left_out_of_the_fit(command: Command, monkeypa
         return fit_linear(protocol, kind, classes, train, val, **options)
 
     hide(monkeypatch, "test_p0")
-    monkeypatch.setattr("ssl4eo_bench.stages.probes.fit_linear", logged_fit)
+    monkeypatch.setattr("ssl4eo_bench.methods.probe_cache.fit_linear", logged_fit)
     run(command)
     assert rows == [5 * PIXELS, 5 * PIXELS, 6 * PIXELS]
 

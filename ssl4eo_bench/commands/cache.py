@@ -3,9 +3,9 @@
 import argparse
 import json
 
-from ssl4eo_bench.backbones.cache import FeatureCache
 from ssl4eo_bench.console import table
-from ssl4eo_bench.storage import cache_root
+from ssl4eo_bench.features.store import FeatureCache
+from ssl4eo_bench.files.storage import cache_root
 
 Arguments = argparse.Namespace
 
@@ -48,7 +48,7 @@ def prune(arguments: Arguments) -> int:
     cache_dir = cache_root(arguments.cache_dir)
     freed = FeatureCache(cache_dir).prune(checkpoint=arguments.checkpoint, everything=arguments.all)
     if arguments.all:
-        from ssl4eo_bench.stages.probes import clear  # brings torch
+        from ssl4eo_bench.methods.probe_cache import clear  # brings torch
 
         freed += clear(cache_dir)
     print(f"freed {freed / 1e6:.1f} MB")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 
+from ssl4eo_bench.config.bands import SENTINEL_1, SENTINEL_2
 from ssl4eo_bench.console import line, progress_for
 from ssl4eo_bench.errors import WeightsError, shortlist
 from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.spec.bands import SENTINEL_1, SENTINEL_2
 
 if TYPE_CHECKING:
-    from ssl4eo_bench.backbones.inspection import Inspection
+    from ssl4eo_bench.models.inspection import Inspection
 
 Arguments = argparse.Namespace
 
@@ -35,7 +35,7 @@ RADAR_SCALING = "{clip_std: 2, mean: {VV: -12.55, VH: -20.19}, std: {VV: 5.26, V
 
 def inspect(arguments: Arguments) -> int:
     """Say what is in a weight file, and what of it would be loaded."""
-    from ssl4eo_bench.backbones.inspection import inspect as look_into
+    from ssl4eo_bench.models.inspection import inspect as look_into
 
     file: Path = arguments.file
     if not file.is_file():
@@ -66,7 +66,7 @@ def hashed(file: Path, progress: Progress) -> str:
 
 
 def _show(found: "Inspection", file: Path, sha256: str) -> None:
-    from ssl4eo_bench.backbones.inspection import beginnings
+    from ssl4eo_bench.models.inspection import beginnings
 
     reading = found.reading
     line("")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ssl4eo_bench.console import line, progress_for, table
 from ssl4eo_bench.errors import SpecError
+from ssl4eo_bench.files.storage import cache_root
 from ssl4eo_bench.results.compare import Comparison
 from ssl4eo_bench.results.compare import compare as compared
 from ssl4eo_bench.results.pairs import Choice, find_pairs
-from ssl4eo_bench.storage import cache_root
 
 Arguments = argparse.Namespace
 

@@ -9,19 +9,19 @@ from typing import Any
 
 from rich.filesize import decimal
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.task import SPLITS
 from ssl4eo_bench.console import line, progress_for, table
 from ssl4eo_bench.data.checks import Status, survey
 from ssl4eo_bench.data.checks import verify as verify_task
 from ssl4eo_bench.data.packing import damaged_chunks, pack
 from ssl4eo_bench.data.packs import is_complete, pack_folder
-from ssl4eo_bench.data.published import Published, make_at_once, make_files, published, require_space
-from ssl4eo_bench.data.samples import write_sample
+from ssl4eo_bench.data.releases import Published, make_at_once, make_files, published, require_space
+from ssl4eo_bench.data.sample_dataset import write_sample
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.errors import DataError, DownloadError
+from ssl4eo_bench.files.storage import data_root, free_bytes, write_text
 from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.tasks import SPLITS
-from ssl4eo_bench.storage import data_root, free_bytes, write_text
 
 Arguments = argparse.Namespace
 

@@ -2,9 +2,9 @@
 
 import argparse
 
+from ssl4eo_bench.files.storage import write_text
 from ssl4eo_bench.results.files import find_result
 from ssl4eo_bench.results.model_index import model_index
-from ssl4eo_bench.storage import write_text
 
 
 def export(arguments: argparse.Namespace) -> int:

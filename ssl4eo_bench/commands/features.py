@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from ssl4eo_bench import __version__
 from ssl4eo_bench.commands.own import own_checkpoints
+from ssl4eo_bench.config.task import SplitName
+from ssl4eo_bench.config.weights import StoredWeights
 from ssl4eo_bench.console import progress_for
 from ssl4eo_bench.data.embeddings import Embeddings, require_place, write_embeddings
 from ssl4eo_bench.errors import SpecError
+from ssl4eo_bench.files.storage import cache_root, data_root
 from ssl4eo_bench.plan import Job, Request, plan
 from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.spec.tasks import SplitName
-from ssl4eo_bench.spec.weights import StoredWeights
-from ssl4eo_bench.storage import cache_root, data_root
 
 if TYPE_CHECKING:
-    from ssl4eo_bench.stages.images import Features
+    from ssl4eo_bench.labels.images import Features
 
 Arguments = argparse.Namespace
 
@@ -63,9 +63,9 @@ def _request(arguments: Arguments, progress: Progress) -> Request:
 
 
 def _extract(job: Job, arguments: Arguments, progress: Progress) -> "Features":
-    from ssl4eo_bench.backbones.runtime import resolve_device  # brings torch: not for what is refused
-    from ssl4eo_bench.backbones.sources import obtain
-    from ssl4eo_bench.stages.images import Images
+    from ssl4eo_bench.labels.images import Images
+    from ssl4eo_bench.models.runtime import resolve_device  # brings torch: not for what is refused
+    from ssl4eo_bench.models.weight_files import obtain
 
     device, cache_dir = resolve_device(arguments.device), cache_root(arguments.cache_dir)
     checkpoint = job.spec.checkpoint

@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.bands import sensor_of
+from ssl4eo_bench.config.catalogue import Catalogue
+from ssl4eo_bench.config.checkpoint import Checkpoint
+from ssl4eo_bench.config.protocols import PROTOCOLS, RECIPES, Linear
+from ssl4eo_bench.config.recipe import Recipe
+from ssl4eo_bench.config.task import MAIN_METRIC
+from ssl4eo_bench.config.weights import FileWeights, HubWeights, PackagedWeights, RandomWeights, Weights
 from ssl4eo_bench.console import table
 from ssl4eo_bench.errors import SpecError
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.bands import sensor_of
-from ssl4eo_bench.spec.catalogue import Catalogue
-from ssl4eo_bench.spec.checkpoints import Checkpoint
-from ssl4eo_bench.spec.protocols import PROTOCOLS, RECIPES, Linear
-from ssl4eo_bench.spec.recipes import Recipe
-from ssl4eo_bench.spec.tasks import MAIN_METRIC
-from ssl4eo_bench.spec.weights import FileWeights, HubWeights, PackagedWeights, RandomWeights, Weights
-from ssl4eo_bench.storage import cache_root
+from ssl4eo_bench.files.storage import cache_root
 
 Arguments = argparse.Namespace
 Rows = list[dict[str, Any]]
@@ -103,7 +103,7 @@ def _tasks() -> Rows:
 def _checkpoints(arguments: Arguments) -> Rows:
     known, cache_dir = catalogue.load_catalogue(*arguments.checkpoints), cache_root(arguments.cache_dir)
     members = known.checkpoints if arguments.suite is None else known.suite(arguments.suite)
-    from ssl4eo_bench.backbones.sources import is_here  # brings what downloads: not for the other lists
+    from ssl4eo_bench.models.weight_files import is_here  # brings what downloads: not for the other lists
 
     entries = [entry for entry in known.checkpoints.values() if entry.name in members and _is_chosen(entry, arguments)]
     rows = []

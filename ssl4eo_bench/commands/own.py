@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 
 from ssl4eo_bench.commands.checkpoint import hashed
+from ssl4eo_bench.config.checkpoint import Checkpoint, checkpoint_from
+from ssl4eo_bench.config.weights import AUTO
+from ssl4eo_bench.config.yaml_text import parse_yaml
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.spec.checkpoints import Checkpoint, checkpoint_from
-from ssl4eo_bench.spec.weights import AUTO
-from ssl4eo_bench.spec.yaml_text import parse_yaml
 
 Arguments = argparse.Namespace
 

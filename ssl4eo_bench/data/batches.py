@@ -3,8 +3,8 @@
 import os
 from collections.abc import Callable, Generator, Sequence
 
-from ssl4eo_bench.ahead import ahead
-from ssl4eo_bench.spec.tasks import Groups
+from ssl4eo_bench.config.task import Groups
+from ssl4eo_bench.data.prefetch import ahead
 
 THREADS = max(1, (os.cpu_count() or 2) // 2)
 """Half of the processor reads. Reading is much faster than any backbone there, and more threads only disturb it."""

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl4eo_bench.config.canonical import ids_digest
+from ssl4eo_bench.config.task import IGNORED, SPLITS, Source, SplitName, Task
 from ssl4eo_bench.data.packing import damaged_chunks
 from ssl4eo_bench.data.packs import is_complete, open_source, pack_folder
-from ssl4eo_bench.data.published import Published, published
+from ssl4eo_bench.data.releases import Published, published
 from ssl4eo_bench.data.splits import check_list
 from ssl4eo_bench.errors import DataError, MissingDataError, WriteError, shortlist
+from ssl4eo_bench.files.storage import free_bytes, write_text
 from ssl4eo_bench.progress import Advance, Progress
-from ssl4eo_bench.spec.canonical import ids_digest
-from ssl4eo_bench.spec.tasks import IGNORED, SPLITS, Source, SplitName, Task
-from ssl4eo_bench.storage import free_bytes, write_text
 
 AT_ONCE = 64
 """Samples that are read in one go; a batch that fails is read again one by one to name the bad ones."""

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl4eo_bench.config.task import SPLITS, SplitName, Task
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.packs import MANIFEST, Chunk, Manifest, list_file, read_manifest, sha256_of, write_manifest
 from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.data.splits import Samples
 from ssl4eo_bench.errors import MissingDataError
+from ssl4eo_bench.files.storage import LOCK, free_bytes, locked, replacing, write_text
 from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.spec.tasks import SPLITS, SplitName, Task
-from ssl4eo_bench.storage import LOCK, free_bytes, locked, replacing, write_text
 
 BATCH = 32
 CHUNK_ROWS = 1024

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ssl4eo_bench.spec.tasks import IGNORED
+from ssl4eo_bench.config.task import IGNORED
 
 
 def choose_pixels(ids: Sequence[str], labels: np.ndarray, count: int) -> np.ndarray:

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ssl4eo_bench.config.inputs import LARGEST_FILLED_SHARE, InputMapping
+from ssl4eo_bench.config.task import IGNORED, Groups, Source, SplitName, Task
 from ssl4eo_bench.errors import DamagedFileError, DataError
-from ssl4eo_bench.spec.inputs import LARGEST_FILLED_SHARE, InputMapping
-from ssl4eo_bench.spec.tasks import IGNORED, Groups, Source, SplitName, Task
 
 METRES = 10
 """Of a pixel that `Task.image_size` counts."""

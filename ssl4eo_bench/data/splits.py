@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl4eo_bench.config.task import SPLITS, Split, SplitName, Task, UnlistedSplit
 from ssl4eo_bench.data.packs import open_source
 from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.errors import MissingDataError, SplitError, shortlist
 from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.spec.tasks import SPLITS, Split, SplitName, Task, UnlistedSplit
 
 LABELS_AT_ONCE = 1024
 """Labels can be files of their own, half a million of them: progress is shown after so many."""

@@ -15,8 +15,8 @@ from typing import Literal
 
 import numpy as np
 
-from ssl4eo_bench.spec.bands import SENTINEL_2
-from ssl4eo_bench.spec.inputs import DisplayStretch
+from ssl4eo_bench.config.bands import SENTINEL_2
+from ssl4eo_bench.config.inputs import DisplayStretch
 
 Pattern = Literal["smooth", "fields", "rows", "houses", "halls", "road", "river"]
 Rng = np.random.Generator

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.metrics.evaluation import RESAMPLES, Bootstrap, Metric
 from ssl4eo_bench.metrics.paired import Difference, Variance, difference, holm, mcnemar, of_samples, of_seeds
@@ -18,7 +19,6 @@ from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.results.files import FEW_UNITS, RunResult
 from ssl4eo_bench.results.pairs import Pairs
 from ssl4eo_bench.results.scores import StoredScores, read_scores, require_scores
-from ssl4eo_bench.spec import catalogue
 
 LEVEL = 0.05
 """Corrected p values up to this are evidence."""

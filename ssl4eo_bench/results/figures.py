@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from ssl4eo_bench.spec.tasks import IGNORED
+from ssl4eo_bench.config.task import IGNORED
 
 INK: Final = "#1b1f24"
 MUTED: Final = "#6a737d"

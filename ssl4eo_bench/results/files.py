@@ -10,15 +10,15 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from ssl4eo_bench.config.canonical import Frozen, digest, first_fault
+from ssl4eo_bench.config.recipe import Recipe
+from ssl4eo_bench.config.run_spec import RunSpec
+from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS, SPLITS, Split, SplitName
 from ssl4eo_bench.errors import ResultError, ResultFileError
+from ssl4eo_bench.files.storage import LOCK, locked, write_text
 from ssl4eo_bench.metrics.evaluation import RESAMPLES
 from ssl4eo_bench.results import schema
 from ssl4eo_bench.results.schema import Content
-from ssl4eo_bench.spec.canonical import Frozen, digest, first_fault
-from ssl4eo_bench.spec.recipes import Recipe
-from ssl4eo_bench.spec.runs import RunSpec
-from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS, SPLITS, Split, SplitName
-from ssl4eo_bench.storage import LOCK, locked, write_text
 
 CURE = "restore it, or remove it and run again"
 

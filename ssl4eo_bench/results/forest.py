@@ -6,8 +6,8 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from ssl4eo_bench.files.storage import replacing
 from ssl4eo_bench.results.compare import Comparison
-from ssl4eo_bench.storage import replacing
 
 INK, QUIET = "#1b1f24", "#6b7280"
 LINE = 0.42

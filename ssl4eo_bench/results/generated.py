@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from ssl4eo_bench.errors import ResultFileError
+from ssl4eo_bench.files.storage import write_text
 from ssl4eo_bench.results.files import RunResult
-from ssl4eo_bench.storage import write_text
 
 
 def entering(results: Sequence[RunResult], *, sample: bool) -> list[RunResult]:

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import yaml
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.task import MAIN_METRIC, Kind
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results.files import RunResult
 from ssl4eo_bench.results.generated import require_one_split
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.tasks import MAIN_METRIC, Kind
 
 TASKS: Final[dict[Kind, tuple[str, str]]] = {
     "multiclass": ("image-classification", "Image Classification"),

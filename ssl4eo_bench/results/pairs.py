@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from ssl4eo_bench.config.task import MAIN_METRIC
 from ssl4eo_bench.errors import ResultError, UnknownNameError, shortlist
 from ssl4eo_bench.results.files import RunResult, find_result, read_results
 from ssl4eo_bench.results.selection import is_of
-from ssl4eo_bench.spec.tasks import MAIN_METRIC
 
 BIASED = frozenset({"ece"})
 """A sum of absolute gaps, which grow with the noise of resampling: its intervals would not be of it."""

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Final
 from pydantic import Field, ValidationError
 
 import ssl4eo_bench
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.canonical import Frozen, first_fault
+from ssl4eo_bench.config.task import SPLITS
 from ssl4eo_bench.errors import ResultError, SpecError
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.canonical import Frozen, first_fault
-from ssl4eo_bench.spec.tasks import SPLITS
 
 FILE: Final = "published.csv"
 NUMBERS: Final = ("value", "fraction")

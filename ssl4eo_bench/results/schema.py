@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from typing import Any, Final
 
-from ssl4eo_bench.spec.runs import RunSpec
+from ssl4eo_bench.config.run_spec import RunSpec
 
 SCHEMA_VERSION: Final = 2
 

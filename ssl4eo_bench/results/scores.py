@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.canonical import ids_digest
+from ssl4eo_bench.config.task import MAIN_METRIC
+from ssl4eo_bench.config.weights import FileWeights
 from ssl4eo_bench.errors import ResultError
+from ssl4eo_bench.files.storage import scores_file
 from ssl4eo_bench.metrics.evaluation import Metric, Thresholds, multiclass_metrics, multilabel_metrics
 from ssl4eo_bench.metrics.segmentation import confusion_metrics
 from ssl4eo_bench.results.files import RunResult
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.canonical import ids_digest
-from ssl4eo_bench.spec.tasks import MAIN_METRIC
-from ssl4eo_bench.spec.weights import FileWeights
-from ssl4eo_bench.storage import scores_file
 
 ELSEWHERE = 0.02
 """How far the metric of scores from another machine or run may lie from the result's."""

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from ssl4eo_bench.config.task import MAIN_METRIC
 from ssl4eo_bench.results.files import RunResult, generating, read_results
 from ssl4eo_bench.results.generated import csv_text, distinct, entering, mark, require_one_split, write_generated
-from ssl4eo_bench.spec.tasks import MAIN_METRIC
 
 STARTS = ("checkpoint,seed,", "checkpoint,fraction,seeds,")
 

@@ -6,11 +6,11 @@ from typing import Final
 
 import pandas as pd
 
+from ssl4eo_bench.config.task import Kind
 from ssl4eo_bench.results.generated import csv_text
 from ssl4eo_bench.results.latex import latex
 from ssl4eo_bench.results.panels import Cell, Link, Panel, explanation, notes, panels
 from ssl4eo_bench.results.standings import Standings
-from ssl4eo_bench.spec.tasks import Kind
 
 HEADING: Final = "# Leaderboard\n"
 NOTES: Final = "Published numbers that do not compare"

@@ -6,10 +6,10 @@ from functools import partial
 import numpy as np
 import pytest
 
-from ssl4eo_bench.ahead import ahead
+from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.data.batches import batches
+from ssl4eo_bench.data.prefetch import ahead
 from ssl4eo_bench.errors import DamagedFileError
-from ssl4eo_bench.spec.tasks import Groups
 from tests.data.test_splits import Fake
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.remote_files import MadeOf, RemoteFile
+from ssl4eo_bench.config.task import SPLITS, Task
 from ssl4eo_bench.data.checks import Fault, survey, verify
-from ssl4eo_bench.data.published import make_files
+from ssl4eo_bench.data.releases import make_files
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.downloads import MadeOf, RemoteFile
-from ssl4eo_bench.spec.tasks import SPLITS, Task
 from ssl4eo_bench.tasks.eurosat import EuroSAT
 
 SampleOf = Callable[[str], Path]

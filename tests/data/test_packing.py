@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.task import SPLITS, Split, Task
 from ssl4eo_bench.data import packing, packs
 from ssl4eo_bench.data.checks import verify
 from ssl4eo_bench.data.packing import damaged_chunks, pack
@@ -19,8 +21,6 @@ from ssl4eo_bench.data.packs import PackedSource, open_source, pack_folder, read
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.tasks import SPLITS, Split, Task
 
 SampleOf = Callable[[str], Path]
 

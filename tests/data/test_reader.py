@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.checkpoint import checkpoint_from
+from ssl4eo_bench.config.inputs import InputMapping, map_inputs
+from ssl4eo_bench.config.task import Groups, Kind, Source
 from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.errors import DamagedFileError, DataError
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.checkpoints import checkpoint_from
-from ssl4eo_bench.spec.inputs import InputMapping, map_inputs
-from ssl4eo_bench.spec.tasks import Groups, Kind, Source
 from tests.data.test_splits import Fake
 from tests.data.test_splits import task as task_of
 

@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.task import Groups, Split, SplitName, Task, UnlistedSplit
 from ssl4eo_bench.data.splits import check_list, open_splits, read_list
 from ssl4eo_bench.errors import MissingDataError, SplitError
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.tasks import Groups, Split, SplitName, Task, UnlistedSplit
 
 LISTS: dict[SplitName, list[str]] = {"train": ["t2", "t1", "t3", "t4"], "val": ["v1", "v2"], "test": ["x1", "x2"]}
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from ssl4eo_bench import cli
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.protocols import Knn, Linear
+from ssl4eo_bench.config.task import SPLITS, SplitName
+from ssl4eo_bench.methods.knn import fit_knn
+from ssl4eo_bench.methods.linear import fit_linear
+from ssl4eo_bench.methods.probe import Probe
 from ssl4eo_bench.metrics.evaluation import Bootstrap, Estimate, evaluate_multiclass
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.protocols.knn import fit_knn
-from ssl4eo_bench.protocols.linear import fit_linear
-from ssl4eo_bench.protocols.probe import Probe
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.protocols import Knn, Linear
-from ssl4eo_bench.spec.tasks import SPLITS, SplitName
 
 TASK = "eurosat-rgb"
 CHECKPOINT = "tf_efficientnet_lite0.in1k"

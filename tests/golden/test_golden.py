@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.task import SPLITS
+from ssl4eo_bench.config.weights import PackagedWeights
 from ssl4eo_bench.metrics.evaluation import Estimate
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.tasks import SPLITS
-from ssl4eo_bench.spec.weights import PackagedWeights
 from tests.golden.make import CHECKPOINT, FIXTURE, METRICS, PROTOCOLS, TASK, extract, measure, read
 
 SHARE = 0.1

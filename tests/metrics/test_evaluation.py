@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.metrics import evaluation
 from ssl4eo_bench.metrics.evaluation import (
     Bootstrap,
@@ -20,7 +21,6 @@ from ssl4eo_bench.metrics.evaluation import (
     tune_thresholds,
 )
 from ssl4eo_bench.metrics.ranking import Ranking
-from ssl4eo_bench.spec import catalogue
 
 EXACT = 1e-9
 

@@ -5,20 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssl4eo_bench.results.files import (
-    ClassResult,
-    MetricValue,
-    PathResult,
-    Provenance,
-    Resampled,
-    RunResult,
-    Selection,
-)
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.inputs import map_inputs
-from ssl4eo_bench.spec.protocols import PROTOCOLS
-from ssl4eo_bench.spec.runs import RunSpec, TaskRecord
-from ssl4eo_bench.spec.tasks import Split
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.inputs import map_inputs
+from ssl4eo_bench.config.protocols import PROTOCOLS
+from ssl4eo_bench.config.run_spec import RunSpec, TaskRecord
+from ssl4eo_bench.config.task import Split
+from ssl4eo_bench.results.files import ClassResult, MetricValue, PathResult, Provenance, Resampled, RunResult, Selection
 
 
 @pytest.fixture

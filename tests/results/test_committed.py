@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.protocols import PROTOCOLS
 from ssl4eo_bench.results.leaderboard import write_leaderboard
 from ssl4eo_bench.results.published import differences, read_published
 from ssl4eo_bench.results.tables import write_tables
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.protocols import PROTOCOLS
 from tests.conftest import ROOT
 
 COMMITTED = ROOT / "results"

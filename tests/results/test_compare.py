@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.task import Split
 from ssl4eo_bench.errors import BenchError, UnknownNameError
 from ssl4eo_bench.metrics.evaluation import Bootstrap
 from ssl4eo_bench.progress import Silent
@@ -16,8 +18,6 @@ from ssl4eo_bench.results.files import MetricValue, Resampled, RunResult, write_
 from ssl4eo_bench.results.forest import draw_forest
 from ssl4eo_bench.results.pairs import Choice, find_pairs
 from ssl4eo_bench.results.scores import _of_arrays
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.tasks import Split
 from tests.results.forging import forge
 
 Make = Callable[..., RunResult]

@@ -6,9 +6,9 @@ from matplotlib import rcParams
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ssl4eo_bench.config.task import IGNORED
 from ssl4eo_bench.results import figures
 from ssl4eo_bench.results.figures import MUTED, PAPER, Look, Series
-from ssl4eo_bench.spec.tasks import IGNORED
 
 CLASSES = ["a field", "a wood", "a lake"]
 

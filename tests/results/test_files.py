@@ -6,14 +6,7 @@ from typing import Any
 import pytest
 
 from ssl4eo_bench.errors import ResultError, ResultFileError
-from ssl4eo_bench.results.files import (
-    RunResult,
-    check_writable,
-    find_result,
-    read_result,
-    read_results,
-    write_result,
-)
+from ssl4eo_bench.results.files import RunResult, check_writable, find_result, read_result, read_results, write_result
 from tests.results.forging import Change, forge
 
 Make = Callable[..., RunResult]

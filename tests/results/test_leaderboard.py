@@ -7,12 +7,7 @@ import pytest
 
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results.files import RunResult, read_results, write_result
-from ssl4eo_bench.results.leaderboard import (
-    leaderboard_files,
-    official_standings,
-    refuse_generated,
-    write_leaderboard,
-)
+from ssl4eo_bench.results.leaderboard import leaderboard_files, official_standings, refuse_generated, write_leaderboard
 from ssl4eo_bench.results.published import published_numbers
 
 Make = Callable[..., RunResult]

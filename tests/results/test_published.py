@@ -2,15 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from ssl4eo_bench.config.protocols import PROTOCOLS, RECIPES
 from ssl4eo_bench.errors import ResultError
-from ssl4eo_bench.results.published import (
-    COLUMNS,
-    PublishedNumber,
-    differences,
-    published_numbers,
-    read_published,
-)
-from ssl4eo_bench.spec.protocols import PROTOCOLS, RECIPES
+from ssl4eo_bench.results.published import COLUMNS, PublishedNumber, differences, published_numbers, read_published
 from tests.conftest import ROOT
 
 HEAD = ",".join(COLUMNS)

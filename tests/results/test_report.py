@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ssl4eo_bench.config.protocols import PROTOCOLS
 from ssl4eo_bench.errors import ResultError, UnknownNameError, WriteError
 from ssl4eo_bench.metrics.segmentation import mean_iou
 from ssl4eo_bench.progress import Silent
@@ -18,7 +19,6 @@ from ssl4eo_bench.results.files import ClassResult, EpochResult, RunResult, read
 from ssl4eo_bench.results.report import collect
 from ssl4eo_bench.results.report.exhibits import exhibits
 from ssl4eo_bench.results.report.render import write_report
-from ssl4eo_bench.spec.protocols import PROTOCOLS
 from tests.conftest import ROOT
 
 Make = Callable[..., RunResult]

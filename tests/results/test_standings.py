@@ -3,12 +3,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results import standings as module
 from ssl4eo_bench.results.files import MetricValue, RunResult
 from ssl4eo_bench.results.published import PublishedNumber
 from ssl4eo_bench.results.standings import Floor, Row, Standings, standings
-from ssl4eo_bench.spec import catalogue
 
 Make = Callable[..., RunResult]
 

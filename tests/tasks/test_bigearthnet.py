@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 import rasterio
 
-from ssl4eo_bench.data.published import make_files
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.task import SPLITS, Split, Task
+from ssl4eo_bench.data.releases import make_files
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.tasks import SPLITS, Split, Task
 from ssl4eo_bench.tasks._bigearthnet_lists import WITHOUT_ANY_CLASS
 from ssl4eo_bench.tasks.bigearthnet import GoogleLists, Metadata
 from tests.conftest import real_data_dir
@@ -213,7 +213,7 @@ def test_googles_lists_follow_from_the_official_ones_to_the_byte(
     task = catalogue.task("bigearthnet-google")
     with monkeypatch.context() as small:  # too small a disk for the archive
         small.setattr("ssl4eo_bench.commands.data.free_bytes", lambda _: 10**9)
-        small.setattr("ssl4eo_bench.data.published.free_bytes", lambda _: 10**9)
+        small.setattr("ssl4eo_bench.data.releases.free_bytes", lambda _: 10**9)
         code, out, err = command("data", "download", "bigearthnet-google", "--data-dir", official, "--yes", "--quiet")
     assert (code, out.count("is made\n"), out.count(".csv.gz")) == (1, 3, 5)
     assert " are needed, but the disk of" in err

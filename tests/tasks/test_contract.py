@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.bands import SENTINEL_1, SENTINEL_2
+from ssl4eo_bench.config.task import IGNORED, SPLITS, Source, Split, Task
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.errors import DamagedFileError, DataError, MissingDataError
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.bands import SENTINEL_1, SENTINEL_2
-from ssl4eo_bench.spec.tasks import IGNORED, SPLITS, Source, Split, Task
 from tests.conftest import ROOT
 
 NAMES = sorted(catalogue.tasks())

@@ -12,13 +12,13 @@ import pytest
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.bands import SENTINEL_2
+from ssl4eo_bench.config.task import IGNORED, SPLITS, Source, Split
 from ssl4eo_bench.data.images import decode_geotiff, write_geotiff
 from ssl4eo_bench.data.splits import held_out, open_splits
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.bands import SENTINEL_2
-from ssl4eo_bench.spec.tasks import IGNORED, SPLITS, Source, Split
 from ssl4eo_bench.tasks.dfc2020 import CODES, contest_ids
 from tests.conftest import real_data_dir
 

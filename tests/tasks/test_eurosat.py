@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.canonical import ids_digest
+from ssl4eo_bench.config.task import SPLITS, SplitName
 from ssl4eo_bench.data.images import write_geotiff, write_jpeg
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.data.synthesis import display_image
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
 from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.canonical import ids_digest
-from ssl4eo_bench.spec.tasks import SPLITS, SplitName
 from ssl4eo_bench.tasks.eurosat import CLASSES, DISPLAY, FILE_ORDER, RGB
 
 SampleOf = Callable[[str], Path]

@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.protocols import PROTOCOLS, is_for
+from ssl4eo_bench.config.run_spec import RunSpec
+from ssl4eo_bench.config.task import SPLITS, Split, Task
+from ssl4eo_bench.config.weights import RandomWeights
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.metrics.evaluation import interval
 from ssl4eo_bench.metrics.segmentation import OF_CONFUSIONS
 from ssl4eo_bench.results.files import RunResult
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.protocols import PROTOCOLS, is_for
-from ssl4eo_bench.spec.runs import RunSpec
-from ssl4eo_bench.spec.tasks import SPLITS, Split, Task
-from ssl4eo_bench.spec.weights import RandomWeights
 
 RUN_AGAIN = "run it again, or remove it"
 

@@ -5,6 +5,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.checkpoint import Checkpoint
+from ssl4eo_bench.config.task import MAIN_METRIC
 from ssl4eo_bench.errors import ResultError, UnknownNameError
 from ssl4eo_bench.results.figures import Look
 from ssl4eo_bench.results.files import MetricValue, Provenance, RunResult
@@ -13,9 +16,6 @@ from ssl4eo_bench.results.panels import Note, explanation, notes
 from ssl4eo_bench.results.published import PublishedNumber
 from ssl4eo_bench.results.selection import is_of
 from ssl4eo_bench.results.standings import Entry, Row, standings
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.checkpoints import Checkpoint
-from ssl4eo_bench.spec.tasks import MAIN_METRIC
 
 BEST = 6
 """Checkpoints of a task and protocol that figures show, beside the floors."""

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from ssl4eo_bench import __version__
 from ssl4eo_bench.errors import ResultError
+from ssl4eo_bench.files.storage import write_text
 from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.results.files import read_results
 from ssl4eo_bench.results.panels import ranks
@@ -18,7 +19,6 @@ from ssl4eo_bench.results.published import published_numbers
 from ssl4eo_bench.results.report import collect
 from ssl4eo_bench.results.report.exhibits import exhibits
 from ssl4eo_bench.results.report.svg import inline, write_files
-from ssl4eo_bench.storage import write_text
 
 HERE = Path(__file__).parent
 

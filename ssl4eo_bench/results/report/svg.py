@@ -12,8 +12,8 @@ from typing import Any, Final
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from ssl4eo_bench.files.storage import replacing
 from ssl4eo_bench.results.figures import GRID, HEAT, INK, MUTED, PAPER, SERIES, STYLE
-from ssl4eo_bench.storage import replacing
 
 NO_DATE: Final[dict[str, dict[str, Any]]] = {
     "png": {"Software": None},

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.task import Task
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results.files import result_files
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.tasks import Task
 from tests.conftest import Git
 from tests.results.check.conftest import only, report_on
 from tests.results.forging import forge, regenerate

@@ -1,0 +1,1 @@
+"""Backbones: weight files, networks, the input tensor, and what runs them."""
