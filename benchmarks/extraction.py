@@ -25,7 +25,6 @@ from ssl4eo_bench.features.extract import BATCH
 from ssl4eo_bench.features.store import FeatureCache, FeatureKey
 from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module
 from ssl4eo_bench.models.runtime import Runner, TorchRunner, make_runner
-from ssl4eo_bench.progress import Silent
 
 IMAGES = {"tf_efficientnet_lite0.in1k": 512, "resnet50.random": 64, "vit_small_patch16_224.random": 64}
 """How many in one round, a few seconds of each network."""
@@ -69,7 +68,7 @@ def measure(name: str, images: int, options: Options) -> bool:
             return batches(partial(samples.source.read, bands=inputs.sources), samples.ids[start:stop], size=BATCH)
 
         shutil.rmtree(cache)
-        found = FeatureCache(cache).get(key, ours, read, Silent())
+        found = FeatureCache(cache).get(key, ours, read)
         assert found.computed == images
 
     try:

@@ -30,7 +30,6 @@ from ssl4eo_bench.features.store import FeatureCache, FeatureKey
 from ssl4eo_bench.methods.linear import fit_linear
 from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module
 from ssl4eo_bench.models.runtime import TorchRunner, make_runner
-from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.provenance import device_name
 
 DEVICE = torch.device("cuda")
@@ -100,7 +99,7 @@ def extraction(name: str, rate: float, images: int) -> bool:
 
         with tempfile.TemporaryDirectory() as folder:
             cache = FeatureCache(Path(folder))
-            cache.get(key, Compiled(run), read, Silent(), threads=threads("cuda"))
+            cache.get(key, Compiled(run), read, threads=threads("cuda"))
 
     pipeline()
     ours = images / min(seconds(pipeline) for _ in range(3))
@@ -128,7 +127,7 @@ def full_size(*, full_path: bool) -> None:
         torch.cuda.reset_peak_memory_stats()
 
         def fit(full: bool = full) -> None:
-            probe = fit_linear(Linear(), "multilabel", 19, train, val, device="cuda", progress=Silent(), full_path=full)
+            probe = fit_linear(Linear(), "multilabel", 19, train, val, device="cuda", full_path=full)
             print(f"{len(probe.path)} heads, {probe.warnings or 'no warning'}, C {probe.head.C:g}")
 
         spent, peak = seconds(fit), torch.cuda.max_memory_allocated() / 1e9

@@ -22,7 +22,6 @@ from ssl4eo_bench.data.packing import pack
 from ssl4eo_bench.data.packs import open_source, pack_folder
 from ssl4eo_bench.data.sample_dataset import write_sample
 from ssl4eo_bench.data.splits import open_splits
-from ssl4eo_bench.progress import Silent
 
 BATCH = 32
 
@@ -94,10 +93,10 @@ def from_a_pack() -> bool:
     bands = [band.name for band in task.bands]
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "sample"
-        write_sample(task, home, Silent())
+        write_sample(task, home)
         samples = open_splits(task, home, sample=True)
         files = samples["train"].source
-        pack(task, samples, pack_folder(task, home), Silent())
+        pack(task, samples, pack_folder(task, home))
         packed = open_source(task, home)
         ids = samples["train"].ids
 

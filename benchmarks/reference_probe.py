@@ -26,7 +26,6 @@ from ssl4eo_bench.methods.linear import fit_linear
 from ssl4eo_bench.models.build import build
 from ssl4eo_bench.models.pooled import feature_module
 from ssl4eo_bench.models.runtime import make_runner
-from ssl4eo_bench.progress import Silent
 
 CHECKPOINT = "tf_efficientnet_lite0.in1k"
 EPOCHS, VALIDATIONS, CLASSES = 100, 20, 10
@@ -81,7 +80,7 @@ def main() -> int:
     inputs = map_inputs(task.bands, checkpoint, task.display)
     samples = open_splits(task, options.data_dir, limit=3072 if options.full else 256)
     train, val = samples["train"], samples["val"]
-    targets = [split.targets(Silent()) for split in (train, val)]
+    targets = [split.targets() for split in (train, val)]
     module = feature_module(checkpoint, inputs, task.groups(inputs.sources), [(64, 64)], seed=0)
     run = make_runner(module, train.source.read(train.ids[:BATCH], inputs.sources), "cpu", print)
 
@@ -93,7 +92,7 @@ def main() -> int:
             for split in (train, val)
         ]
         pairs = zip(features, targets, strict=True)
-        fit_linear(Linear(), "multiclass", CLASSES, *pairs, device="cpu", progress=Silent())
+        fit_linear(Linear(), "multiclass", CLASSES, *pairs, device="cpu")
 
     decoded = [split.source.read(split.ids, inputs.sources)[0] for split in (train, val)]
     images = [Images(*some) for some in zip(decoded, targets, (TRAIN, VAL), strict=True)]

@@ -20,7 +20,6 @@ from benchmarks.setting import arguments, describe_machine, report
 from benchmarks.solver import synthetic
 from ssl4eo_bench.config.protocols import Linear
 from ssl4eo_bench.methods.linear import fit_linear
-from ssl4eo_bench.progress import Silent
 
 BIGEARTHNET = 269_695
 PICTURE = Path("scaling.png")
@@ -32,9 +31,7 @@ def run_one(samples: int, classes: int, full_path: bool) -> None:
     val = synthetic(samples // 4, classes=classes, seed=1, dtype=np.float16)
     begin = time.perf_counter()
     protocol = Linear()
-    probe = fit_linear(
-        protocol, "multilabel", classes, train, val, device="cpu", progress=Silent(), full_path=full_path
-    )
+    probe = fit_linear(protocol, "multilabel", classes, train, val, device="cpu", full_path=full_path)
     found = {
         "seconds": time.perf_counter() - begin,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,

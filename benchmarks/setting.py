@@ -16,7 +16,6 @@ from ssl4eo_bench.features.extract import LazyBackbone
 from ssl4eo_bench.files.storage import cache_root, data_root
 from ssl4eo_bench.labels.images import extract_features
 from ssl4eo_bench.plan import Request, plan
-from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.provenance import device_name, versions
 
 
@@ -60,10 +59,10 @@ def eurosat_features(
         image_size=image_size,
         limit=limit,
     )
-    (job,) = plan(request, Silent()).jobs
-    backbone = LazyBackbone(job, "cpu", Silent(), cache_dir=request.cache_dir)
-    found = extract_features(job, split, backbone, request.cache_dir, Silent())
-    return found.values.astype(np.float32), job.samples[split].targets(Silent())
+    (job,) = plan(request).jobs
+    backbone = LazyBackbone(job, "cpu", cache_dir=request.cache_dir)
+    found = extract_features(job, split, backbone, request.cache_dir)
+    return found.values.astype(np.float32), job.samples[split].targets()
 
 
 def describe_machine() -> None:

@@ -23,7 +23,6 @@ from benchmarks.setting import Options, arguments, describe_machine, eurosat_fea
 from ssl4eo_bench.config.protocols import Linear
 from ssl4eo_bench.config.task import Kind
 from ssl4eo_bench.methods.linear import LinearProbe, fit_linear
-from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.solver.path import Family, Head, solve_path
 from ssl4eo_bench.solver.standardisation import Standardisation
 
@@ -137,7 +136,7 @@ def measure(case: Case) -> bool:
 
     def as_run() -> None:
         fit = (Linear(), case.kind, case.classes, case.train, case.val)
-        probes.append(fit_linear(*fit, device="cpu", progress=Silent()))
+        probes.append(fit_linear(*fit, device="cpu"))
 
     def whole_path() -> None:
         standardisation = Standardisation.of(case.train[0], CPU)

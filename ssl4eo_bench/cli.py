@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from ssl4eo_bench import __version__
 from ssl4eo_bench.errors import BenchError, SpecError
+from ssl4eo_bench.progress import Silent, shown_on
 
 DATA_DIR_HELP = "datasets (default: $SSL4EO_BENCH_DATA or ./data)"
 TASK_HELP = "see `list tasks`"
@@ -55,7 +56,11 @@ def _call(parsed: argparse.Namespace) -> int:
         os.environ["SSL4EO_BENCH_TASKS"] = str(tasks_dir.resolve())
     module, _, function = parsed.command.partition(".")  # not imported before it is needed: help is instant
     command: Callable[[argparse.Namespace], int] = getattr(import_module(f"ssl4eo_bench.commands.{module}"), function)
-    return command(parsed)
+    from ssl4eo_bench.console import ConsoleProgress  # brings rich, which help can do without
+
+    quiet = getattr(parsed, "quiet", False) or getattr(parsed, "json", False)
+    with shown_on(Silent() if quiet else ConsoleProgress()):
+        return command(parsed)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -24,7 +24,7 @@ from rich.text import Text
 
 from ssl4eo_bench.config.inputs import Channel, InputMapping
 from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS
-from ssl4eo_bench.progress import Advance, Progress, Silent
+from ssl4eo_bench.progress import Advance
 
 if TYPE_CHECKING:  # what only lists names needs no results
     from ssl4eo_bench.results.files import MetricValue, RunResult
@@ -93,11 +93,6 @@ class _Lines:
         of = f" of {amounts[1]}" if self._total else ""
         unit = "" if self._unit == "bytes" else f" {self._unit}"
         self._console.print(f"{self._what}: {amounts[0]}{of}{unit}, {amounts[2]}/s{left}", markup=False, soft_wrap=True)
-
-
-def progress_for(*, quiet: bool) -> Progress:
-    """Bars on stderr, or nothing."""
-    return Silent() if quiet else ConsoleProgress()
 
 
 class _Rate(ProgressColumn):

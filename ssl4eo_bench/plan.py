@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.catalogue import Catalogue
 from ssl4eo_bench.config.checkpoint import Checkpoint, Precision
@@ -15,7 +16,6 @@ from ssl4eo_bench.config.task import SplitName, Task
 from ssl4eo_bench.data.sample_dataset import ensure_sample
 from ssl4eo_bench.data.splits import Samples, open_splits
 from ssl4eo_bench.errors import BenchError, SpecError, told
-from ssl4eo_bench.progress import Progress
 
 DEFAULT_SUITE = "ssl4eo-s12"
 
@@ -108,7 +108,7 @@ class _Combination:
         return ("task", self.task.name), ("protocol", self.protocol), ("checkpoint", checkpoint)
 
 
-def plan(request: Request, progress: Progress) -> Sweep:
+def plan(request: Request) -> Sweep:
     """The runs of a request; what it asks for that cannot be run is left out, and named with the reason.
 
     Raises:
@@ -124,11 +124,11 @@ def plan(request: Request, progress: Progress) -> Sweep:
     failed: dict[str, BenchError] = {}
     for name, task in {each.task.name: each.task for each in combinations if not each.refusal}.items():
         try:
-            samples[name] = _samples(task, request, progress)
+            samples[name] = _samples(task, request)
         except Exception as error:  # a reader may raise anything, and the other tasks can be run all the same
             failed[name] = told(error)
     combinations = [replace(each, refusal=each.refusal or failed.get(each.task.name)) for each in combinations]
-    left_out = _left_out(combinations, request, known, progress)
+    left_out = _left_out(combinations, request, known)
     possible = [each for each in combinations if not each.refusal]
     specs = [(each.task, spec) for each in possible for spec in _specs(each, samples[each.task.name], request)]
     needed = [(task, spec) for task, spec in specs if spec.seed_matters or spec.seed == request.seeds[0]]
@@ -182,9 +182,7 @@ def _specs(combination: _Combination, samples: dict[SplitName, Samples], request
         )
 
 
-def _left_out(
-    combinations: Sequence[_Combination], request: Request, known: Catalogue, progress: Progress
-) -> dict[str, BenchError]:
+def _left_out(combinations: Sequence[_Combination], request: Request, known: Catalogue) -> dict[str, BenchError]:
     """Everything asked for by name that has no run, and why; each refusal is noted.
 
     Raises:
@@ -255,6 +253,6 @@ def _checkpoint(name: str, known: Catalogue) -> Checkpoint:
     return known.checkpoint(name)
 
 
-def _samples(task: Task, request: Request, progress: Progress) -> dict[SplitName, Samples]:
-    folder = ensure_sample(task, request.cache_dir, progress) if request.sample else request.data_dir
+def _samples(task: Task, request: Request) -> dict[SplitName, Samples]:
+    folder = ensure_sample(task, request.cache_dir) if request.sample else request.data_dir
     return open_splits(task, folder, sample=request.sample, partial=request.partial, limit=request.limit)

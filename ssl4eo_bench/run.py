@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from ssl4eo_bench import provenance
+from ssl4eo_bench import progress, provenance
 from ssl4eo_bench.config.protocols import Finetune, Knn, linear_settings
 from ssl4eo_bench.config.recipe import Recipe
 from ssl4eo_bench.config.task import Split, SplitName
@@ -28,7 +28,6 @@ from ssl4eo_bench.methods.probe_cache import fit_once
 from ssl4eo_bench.methods.tuned import Tuned
 from ssl4eo_bench.metrics.evaluation import RESAMPLES, Advance, Evaluation
 from ssl4eo_bench.plan import Job
-from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.results.files import (
     ClassResult,
     EpochResult,
@@ -113,7 +112,7 @@ class Stages(Protocol):
         ...
 
 
-def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
+def run(job: Job, settings: Settings) -> RunResult:
     """Do one run.
 
     Test labels are opened after everything has been chosen.
@@ -121,7 +120,7 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
     watch = _Watch()
     for samples in job.samples.values():
         samples.source.not_finite.clear()  # of the job before, which may have read other bands
-    stages, probe, train, val = _fitted(job, settings, progress, watch)
+    stages, probe, train, val = _fitted(job, settings, watch)
     with watch.stage("features"):
         scores = stages.score(probe)
     with watch.stage("metrics"):
@@ -150,31 +149,31 @@ def run(job: Job, settings: Settings, progress: Progress) -> RunResult:
     )
 
 
-def _fitted(job: Job, settings: Settings, progress: Progress, watch: "_Watch") -> tuple[Stages, Probe, Rows, Rows]:
+def _fitted(job: Job, settings: Settings, watch: "_Watch") -> tuple[Stages, Probe, Rows, Rows]:
     """The stages that score, by what, and the rows it was fitted on and chosen by."""
     if isinstance(job.spec.protocol, Recipe):
         from ssl4eo_bench.methods.finetune import Tuning  # these bring what builds networks
         from ssl4eo_bench.methods.recipes import follow
 
         with watch.stage("fit"):
-            return follow(Tuning(job, settings.devices, settings.cache_dir, progress))
-    stages = _stages(job, settings, progress)
+            return follow(Tuning(job, settings.devices, settings.cache_dir))
+    stages = _stages(job, settings)
     with watch.stage("features"):
         train, val = stages.rows("train"), stages.rows("val")
     with watch.stage("fit"):
-        probe = _fit(job, train, val, settings, progress)
+        probe = _fit(job, train, val, settings)
         if isinstance(job.spec.protocol, Finetune):
             stages, probe, val = stages.tune(probe, train, val)
     return stages, probe, train, val
 
 
-def _fit(job: Job, train: Rows, val: Rows, settings: Settings, progress: Progress) -> Probe:
+def _fit(job: Job, train: Rows, val: Rows, settings: Settings) -> Probe:
     """The one place that tells protocols apart."""
     kind, classes, protocol = job.task.kind, len(job.task.classes), job.spec.protocol
     assert not isinstance(protocol, Recipe)
     pairs = (train.features, train.targets), (val.features, val.targets)
     if isinstance(protocol, Knn):
-        return fit_knn(protocol, kind, classes, *pairs, device=settings.devices[0], progress=progress)
+        return fit_knn(protocol, kind, classes, *pairs, device=settings.devices[0])
     return fit_once(
         settings.cache_dir,
         linear_settings(protocol, kind),
@@ -182,7 +181,6 @@ def _fit(job: Job, train: Rows, val: Rows, settings: Settings, progress: Progres
         classes,
         *pairs,
         device=settings.devices[0],
-        progress=progress,
         full_path=settings.full_path,
     )
 
@@ -197,13 +195,13 @@ def forget(job: Job, settings: Settings) -> None:
             file.unlink()
 
 
-def _stages(job: Job, settings: Settings, progress: Progress) -> Stages:
+def _stages(job: Job, settings: Settings) -> Stages:
     """The one place that tells kinds of labels apart."""
     if job.task.kind == "segmentation":
         from ssl4eo_bench.labels.pixel_maps import Tiles  # brings what builds networks: not where features are cached
 
-        return Tiles(job, settings.devices, settings.cache_dir, progress, settings.renewed)
-    return Images(job, settings.devices, settings.cache_dir, progress, settings.renewed)
+        return Tiles(job, settings.devices, settings.cache_dir, settings.renewed)
+    return Images(job, settings.devices, settings.cache_dir, settings.renewed)
 
 
 def _store_scores(cache_dir: Path, job: Job, scores: "Scores") -> None:

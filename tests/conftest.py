@@ -12,7 +12,6 @@ import pytest
 from ssl4eo_bench import cli
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.data.sample_dataset import write_sample
-from ssl4eo_bench.progress import Silent
 from tests.remote import Remote, serving
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,7 +57,7 @@ def sample_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
     def get(name: str) -> Path:
         if name not in made:
             made[name] = tmp_path_factory.mktemp("samples") / name
-            write_sample(catalogue.task(name), made[name], Silent())
+            write_sample(catalogue.task(name), made[name])
         return made[name]
 
     return get

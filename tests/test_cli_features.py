@@ -20,7 +20,6 @@ from ssl4eo_bench.config.task import SplitName
 from ssl4eo_bench.data.splits import Samples, open_splits
 from ssl4eo_bench.features.store import FeatureCache
 from ssl4eo_bench.models.pooled import feature_module
-from ssl4eo_bench.progress import Silent
 from tests.conftest import ROOT
 from tests.test_cli import refused
 
@@ -70,7 +69,7 @@ def test_ids_and_targets_are_those_of_the_split(command: Command, samples: Of) -
         assert line == f"12 × 21 features of split {split}, computed"
         stored, expected = arrays(f"{split}.npz"), samples("eurosat-rgb", split)
         assert tuple(stored["ids"].tolist()) == expected.ids
-        np.testing.assert_array_equal(stored["targets"], expected.targets(Silent()))
+        np.testing.assert_array_equal(stored["targets"], expected.targets())
         assert stored["targets"].dtype == np.int64
         assert stored["features"].dtype == np.float32
         assert tuple(stored["classes"].tolist()) == catalogue.task("eurosat-rgb").classes
@@ -162,7 +161,7 @@ def test_both_formats_hold_the_same(command: Command, samples: Of, task: str) ->
     assert str(schema.field("features").type).startswith("fixed_size_list<")
     assert schema.metadata[b"ssl4eo_bench.about"].decode() == str(stored["about"])
     assert json.loads(schema.metadata[b"ssl4eo_bench.classes"]) == stored["classes"].tolist()
-    np.testing.assert_array_equal(stored["targets"], samples(task, "test").targets(Silent()))
+    np.testing.assert_array_equal(stored["targets"], samples(task, "test").targets())
 
 
 def test_several_labels_of_one_image_are_indicators(command: Command) -> None:

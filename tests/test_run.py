@@ -21,7 +21,6 @@ from ssl4eo_bench.config.bands import SENTINEL_2
 from ssl4eo_bench.data.splits import Samples
 from ssl4eo_bench.methods.linear import fit_linear
 from ssl4eo_bench.metrics.evaluation import interval
-from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.results.files import NotFinite, RunResult, read_result
 from tests.remote import Remote
 
@@ -153,9 +152,9 @@ def test_test_labels_are_opened_after_the_choice(command: Command, monkeypatch: 
     order: list[str] = []
     targets, fit = Samples.targets, fit_linear
 
-    def logged_targets(samples: Samples, progress: Progress) -> np.ndarray:
+    def logged_targets(samples: Samples) -> np.ndarray:
         order.append(f"labels {len(samples.ids)} {samples.ids[0]}")
-        return targets(samples, progress)
+        return targets(samples)
 
     def logged_fit(*arguments: Any, **options: Any) -> Any:
         fitted = fit(*arguments, **options)

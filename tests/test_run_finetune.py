@@ -21,7 +21,6 @@ from ssl4eo_bench.config.task import IGNORED
 from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.data.splits import Samples
 from ssl4eo_bench.metrics.segmentation import confusion_matrix
-from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.results.files import RunResult, read_result
 from ssl4eo_bench.training import loop
 from ssl4eo_bench.training.loop import Training
@@ -158,9 +157,9 @@ def test_test_labels_are_opened_after_everything_is_chosen(command: Command, mon
     order: list[str] = []
     targets, train = Samples.targets, Training.run
 
-    def logged_targets(samples: Samples, progress: Progress) -> np.ndarray:
+    def logged_targets(samples: Samples) -> np.ndarray:
         order.append(samples.ids[0])
-        return targets(samples, progress)
+        return targets(samples)
 
     def logged_run(self: Training) -> Any:
         state = train(self)

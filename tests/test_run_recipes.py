@@ -13,7 +13,6 @@ from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.protocols import PROTOCOLS, Finetune, settings
 from ssl4eo_bench.data.splits import Samples
 from ssl4eo_bench.models import pooled
-from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.results.files import RunResult, read_result
 from ssl4eo_bench.training.loop import Training
 
@@ -107,9 +106,9 @@ def test_test_labels_are_opened_when_the_training_is_over(
     order: list[str] = []
     targets, train = Samples.targets, Training.run
 
-    def logged_targets(samples: Samples, progress: Progress) -> np.ndarray:
+    def logged_targets(samples: Samples) -> np.ndarray:
         order.append(samples.ids[0])
-        return targets(samples, progress)
+        return targets(samples)
 
     def logged_run(self: Training) -> Any:
         state = train(self)

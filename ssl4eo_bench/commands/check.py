@@ -2,7 +2,7 @@
 
 import argparse
 
-from ssl4eo_bench.console import line, progress_for, table
+from ssl4eo_bench.console import line, table
 
 Arguments = argparse.Namespace
 
@@ -15,7 +15,7 @@ def check(arguments: Arguments) -> int:
     from ssl4eo_bench.results.check.gate import check
 
     base = base_of(arguments.results, arguments.against)
-    report = check(arguments.results, base, progress_for(quiet=False))
+    report = check(arguments.results, base)
     if report.findings:
         rows = [(one.file, one.what, one.cure) for one in report.findings]
         columns = ["file", "what is wrong", "cure"]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.bands import SENTINEL_1, SENTINEL_2
-from ssl4eo_bench.console import line, progress_for
+from ssl4eo_bench.console import line
 from ssl4eo_bench.errors import WeightsError, shortlist
-from ssl4eo_bench.progress import Progress
 
 if TYPE_CHECKING:
     from ssl4eo_bench.models.inspection import Inspection
@@ -41,7 +41,7 @@ def inspect(arguments: Arguments) -> int:
     if not file.is_file():
         raise WeightsError(f"{file} is not a file; name a weight file.")
     found = look_into(file, arguments.arch, arguments.layout)
-    sha256 = hashed(file, progress_for(quiet=arguments.quiet or arguments.json))
+    sha256 = hashed(file)
     if arguments.json:
         about = {"file": str(file), "bytes": file.stat().st_size, "sha256": sha256, "dicts": found[0].dicts}
         print(json.dumps(about | {"readings": [_as_json(one) for one in found]}, indent=1))
@@ -55,7 +55,7 @@ def inspect(arguments: Arguments) -> int:
     return 0 if found[0].loads else 1
 
 
-def hashed(file: Path, progress: Progress) -> str:
+def hashed(file: Path) -> str:
     """The sha256 of a file."""
     digest = hashlib.sha256()
     with file.open("rb") as opened, progress.stage("sha256", total=file.stat().st_size, unit="bytes") as advance:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ssl4eo_bench.console import line, progress_for, table
+from ssl4eo_bench.console import line, table
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.files.storage import cache_root
 from ssl4eo_bench.results.compare import Comparison
@@ -32,7 +32,6 @@ def compare(arguments: Arguments) -> int:
         pairs,
         arguments.results,
         cache_root(arguments.cache_dir),
-        progress_for(quiet=arguments.quiet or arguments.json),
     )
     if figure:
         from ssl4eo_bench.results.forest import draw_forest  # brings matplotlib

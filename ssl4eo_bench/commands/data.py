@@ -11,7 +11,7 @@ from rich.filesize import decimal
 
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.task import SPLITS
-from ssl4eo_bench.console import line, progress_for, table
+from ssl4eo_bench.console import line, table
 from ssl4eo_bench.data.checks import Status, survey
 from ssl4eo_bench.data.checks import verify as verify_task
 from ssl4eo_bench.data.packing import damaged_chunks, pack
@@ -21,7 +21,6 @@ from ssl4eo_bench.data.sample_dataset import write_sample
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.errors import DataError, DownloadError
 from ssl4eo_bench.files.storage import data_root, free_bytes, write_text
-from ssl4eo_bench.progress import Progress
 
 Arguments = argparse.Namespace
 
@@ -39,7 +38,7 @@ def sample(arguments: Arguments) -> int:
     if folder.exists():
         raise DataError(f"{folder} exists; name a new folder with --out.")
     try:
-        write_sample(chosen, folder, progress_for(quiet=arguments.quiet))
+        write_sample(chosen, folder)
     except OSError as error:
         raise DataError(f"{folder} cannot be written ({error.strerror}); name another folder with --out.") from error
     print(folder)
@@ -49,17 +48,16 @@ def sample(arguments: Arguments) -> int:
 def download(arguments: Arguments) -> int:
     """Fetch the published files of tasks."""
     data_dir = data_root(arguments.data_dir)
-    progress = progress_for(quiet=arguments.quiet)
     items = published([catalogue.task(name) for name in arguments.task], data_dir)
     _show_files(items, data_dir)
-    made = make_at_once(items, progress)
+    made = make_at_once(items)
     for item in made:
         line(f"{item.path} is made")
     todo = [item for item in (item.again() for item in items) if item.todo in ("fetch", "unpack", "make")]
     try:
         require_space(todo, data_dir)
         if arguments.yes or _agreed(sum(item.bytes_to_fetch for item in todo)):
-            _get_files(todo, progress)
+            _get_files(todo)
     except DownloadError as error:
         if not made:
             raise
@@ -117,10 +115,10 @@ def _agreed(fetching: int) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _get_files(items: Sequence[Published], progress: Progress) -> None:
+def _get_files(items: Sequence[Published]) -> None:
     for item in items:
         try:
-            item.get(progress)
+            item.get()
         except DataError as error:  # the other files can be had all the same
             print(f"error: {error}", file=sys.stderr)
 
@@ -169,11 +167,10 @@ def _counts(present: int | None, listed: int | None) -> str:
 def verify(arguments: Arguments) -> int:
     """Check lists, published files, every sample and the pack; exit 1 if anything is wrong."""
     data_dir = data_root(arguments.data_dir)
-    progress = progress_for(quiet=arguments.quiet)
     faults = 0
     report = []
     for task in [catalogue.task(name) for name in arguments.task]:
-        found = verify_task(task, data_dir, progress)
+        found = verify_task(task, data_dir)
         faults += len(found)
         report += [{"task": task.name, "where": fault.where, "what": fault.what} for fault in found]
         for fault in found[:SHOWN_FAULTS]:
@@ -189,13 +186,12 @@ def verify(arguments: Arguments) -> int:
 def prepare(arguments: Arguments) -> int:
     """Pack tasks into large arrays, which read faster than many small files."""
     data_dir = data_root(arguments.data_dir)
-    progress = progress_for(quiet=arguments.quiet)
     for task in [catalogue.task(name) for name in arguments.task]:
         folder = pack_folder(task, data_dir)
-        if is_complete(folder) and not damaged_chunks(folder, progress):
+        if is_complete(folder) and not damaged_chunks(folder):
             line(f"{folder} is complete already")
             continue
-        make_files(task, data_dir, progress)
-        pack(task, open_splits(task, data_dir, packed=False), folder, progress)
+        make_files(task, data_dir)
+        pack(task, open_splits(task, data_dir, packed=False), folder)
         line(str(folder))
     return 0

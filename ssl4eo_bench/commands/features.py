@@ -9,12 +9,10 @@ from ssl4eo_bench import __version__
 from ssl4eo_bench.commands.own import own_checkpoints
 from ssl4eo_bench.config.task import SplitName
 from ssl4eo_bench.config.weights import StoredWeights
-from ssl4eo_bench.console import progress_for
 from ssl4eo_bench.data.embeddings import Embeddings, require_place, write_embeddings
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.files.storage import cache_root, data_root
 from ssl4eo_bench.plan import Job, Request, plan
-from ssl4eo_bench.progress import Progress
 
 if TYPE_CHECKING:
     from ssl4eo_bench.labels.images import Features
@@ -26,20 +24,19 @@ def features(arguments: Arguments) -> int:
     """Write the features of a split to a file."""
     file: Path = arguments.out
     require_place(file, force=arguments.force)
-    progress = progress_for(quiet=arguments.quiet)
-    (job,) = plan(_request(arguments, progress), progress).jobs
+    (job,) = plan(_request(arguments)).jobs
     if job.task.kind == "segmentation":
         print(f"the labels of {job.task.name} are of pixels: {file} gets no targets", file=sys.stderr)
-    found = _extract(job, arguments, progress)
-    write_embeddings(file, _embeddings(job, arguments.split, found, progress))
+    found = _extract(job, arguments)
+    write_embeddings(file, _embeddings(job, arguments.split, found))
     print(file)
     count, width = found.values.shape
     print(f"{count:,} × {width:,} features of split {arguments.split}, {_origin(found.computed, count)}")
     return 0
 
 
-def _request(arguments: Arguments, progress: Progress) -> Request:
-    own = own_checkpoints(arguments, progress)
+def _request(arguments: Arguments) -> Request:
+    own = own_checkpoints(arguments)
     if bool(own) == bool(arguments.checkpoint):
         raise SpecError("features are of one network; name it with either --checkpoint NAME or --weights FILE.")
     return Request(
@@ -62,7 +59,7 @@ def _request(arguments: Arguments, progress: Progress) -> Request:
     )
 
 
-def _extract(job: Job, arguments: Arguments, progress: Progress) -> "Features":
+def _extract(job: Job, arguments: Arguments) -> "Features":
     from ssl4eo_bench.labels.images import Images
     from ssl4eo_bench.models.runtime import resolve_device  # brings torch: not for what is refused
     from ssl4eo_bench.models.weight_files import obtain
@@ -70,16 +67,16 @@ def _extract(job: Job, arguments: Arguments, progress: Progress) -> "Features":
     device, cache_dir = resolve_device(arguments.device), cache_root(arguments.cache_dir)
     checkpoint = job.spec.checkpoint
     if isinstance(checkpoint.weights, StoredWeights):
-        obtain(checkpoint.weights, checkpoint.name, cache_dir, progress)
-    return Images(job, (device,), cache_dir, progress).features(arguments.split)
+        obtain(checkpoint.weights, checkpoint.name, cache_dir)
+    return Images(job, (device,), cache_dir).features(arguments.split)
 
 
-def _embeddings(job: Job, split: SplitName, found: "Features", progress: Progress) -> Embeddings:
+def _embeddings(job: Job, split: SplitName, found: "Features") -> Embeddings:
     samples = job.samples[split]
     return Embeddings(
         ids=samples.ids,
         features=found.values.astype("float32", copy=False),
-        targets=None if job.task.kind == "segmentation" else samples.targets(progress),
+        targets=None if job.task.kind == "segmentation" else samples.targets(),
         classes=job.task.classes,
         about=_about(job, split, found),
     )

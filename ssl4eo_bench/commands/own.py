@@ -9,7 +9,6 @@ from ssl4eo_bench.config.checkpoint import Checkpoint, checkpoint_from
 from ssl4eo_bench.config.weights import AUTO
 from ssl4eo_bench.config.yaml_text import parse_yaml
 from ssl4eo_bench.errors import SpecError
-from ssl4eo_bench.progress import Progress
 
 Arguments = argparse.Namespace
 
@@ -18,7 +17,7 @@ OPTIONAL = ("layout", "feature", "name")
 DEFAULT_SIZE = 224
 
 
-def own_checkpoints(arguments: Arguments, progress: Progress) -> tuple[Checkpoint, ...]:
+def own_checkpoints(arguments: Arguments) -> tuple[Checkpoint, ...]:
     """The checkpoint that `--weights` and its companions describe, or none.
 
     Raises:
@@ -42,7 +41,7 @@ def own_checkpoints(arguments: Arguments, progress: Progress) -> tuple[Checkpoin
         "arch": arguments.arch,
         "weights": {
             "path": str(file.resolve()),
-            "sha256": hashed(file, progress),
+            "sha256": hashed(file),
             "layout": arguments.layout or AUTO,
         },
         "bands": re.split(r"[,\s]+", " ".join(arguments.bands).strip(", ")),

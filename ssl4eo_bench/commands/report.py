@@ -2,7 +2,7 @@
 
 import argparse
 
-from ssl4eo_bench.console import line, progress_for
+from ssl4eo_bench.console import line
 from ssl4eo_bench.files.storage import cache_root
 
 
@@ -13,7 +13,6 @@ def report(arguments: argparse.Namespace) -> int:
     page, *figures = write_report(
         arguments.results,
         arguments.out,
-        progress_for(quiet=arguments.quiet),
         cache_dir=cache_root(arguments.cache_dir),
         figures_dir=arguments.figures,
         tasks=arguments.task,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl4eo_bench.commands.own import own_checkpoints
-from ssl4eo_bench.console import line, progress_for, show_mapping, show_metrics, show_result
+from ssl4eo_bench.console import line, show_mapping, show_metrics, show_result
 from ssl4eo_bench.errors import JobError
 from ssl4eo_bench.executors.local import Outcome, execute, stored
 from ssl4eo_bench.files.storage import cache_root, data_root, picture_file
@@ -23,7 +23,6 @@ def run(arguments: Arguments) -> int:
     from ssl4eo_bench.results.leaderboard import write_leaderboard
     from ssl4eo_bench.results.tables import write_tables
 
-    progress = progress_for(quiet=arguments.quiet or arguments.json)
     cache_dir = cache_root(arguments.cache_dir)
     request = Request(
         tasks=tuple(arguments.task),
@@ -35,7 +34,7 @@ def run(arguments: Arguments) -> int:
         data_dir=data_root(arguments.data_dir),
         cache_dir=cache_dir,
         checkpoint_files=tuple(arguments.checkpoints),
-        own=own_checkpoints(arguments, progress),
+        own=own_checkpoints(arguments),
         image_size=arguments.image_size,
         resize_pos_embed=arguments.resize_pos_embed,
         precision=arguments.precision,
@@ -45,14 +44,13 @@ def run(arguments: Arguments) -> int:
         limit=arguments.limit,
         drift=arguments.drift,
     )
-    sweep = plan(request, progress)
+    sweep = plan(request)
     if arguments.dry_run:
         _show_plan(sweep.jobs, arguments)
         return _show_left_out(sweep)
     outcomes = execute(
         sweep.jobs,
         arguments.results,
-        progress,
         cache_dir=cache_dir,
         device=arguments.device,
         full_path=arguments.full_path,

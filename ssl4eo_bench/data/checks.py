@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.canonical import ids_digest
 from ssl4eo_bench.config.task import IGNORED, SPLITS, Source, SplitName, Task
 from ssl4eo_bench.data.packing import damaged_chunks
@@ -18,7 +19,7 @@ from ssl4eo_bench.data.releases import Published, published
 from ssl4eo_bench.data.splits import check_list
 from ssl4eo_bench.errors import DataError, MissingDataError, WriteError, shortlist
 from ssl4eo_bench.files.storage import free_bytes, write_text
-from ssl4eo_bench.progress import Advance, Progress
+from ssl4eo_bench.progress import Advance
 
 AT_ONCE = 64
 """Samples that are read in one go; a batch that fails is read again one by one to name the bad ones."""
@@ -84,7 +85,7 @@ def survey(task: Task, data_dir: Path) -> Status:
     )
 
 
-def verify(task: Task, data_dir: Path, progress: Progress) -> list[Fault]:
+def verify(task: Task, data_dir: Path) -> list[Fault]:
     """Everything that is wrong with a task's dataset: lists, published files, samples, class counts, pack.
 
     What was read is written down beside the dataset, so that a later call finds bytes that have changed since.
@@ -92,13 +93,13 @@ def verify(task: Task, data_dir: Path, progress: Progress) -> list[Fault]:
     Raises:
         MissingDataError: if there is no dataset at all.
     """
-    record: Record | None = Record(record_file(task, data_dir), progress)
+    record: Record | None = Record(record_file(task, data_dir))
     try:
         source = task.open(data_dir)  # not the pack, which would hide the published files behind it
     except MissingDataError:
         source, record = open_source(task, data_dir), None  # a pack has checksums of its own
     lists = _list_faults(task, source)
-    faults = [*lists.values(), *_file_faults(task, data_dir / task.folder, progress)]
+    faults = [*lists.values(), *_file_faults(task, data_dir / task.folder)]
     counts: dict[SplitName, np.ndarray] = {}
     for split in SPLITS:
         ids = source.ids(split)
@@ -115,7 +116,7 @@ def verify(task: Task, data_dir: Path, progress: Progress) -> list[Fault]:
         record.write()
     faults += _count_faults(task, counts)
     if is_complete(folder := pack_folder(task, data_dir)):
-        faults += [Fault(str(file), "not what was packed; pack again") for file in damaged_chunks(folder, progress)]
+        faults += [Fault(str(file), "not what was packed; pack again") for file in damaged_chunks(folder)]
     return faults
 
 
@@ -133,9 +134,8 @@ class Record:
     give several batches the same fingerprint.
     """
 
-    def __init__(self, file: Path, progress: Progress) -> None:
+    def __init__(self, file: Path) -> None:
         self._file = file
-        self._progress = progress
         self._before = self._read()
         self._now: dict[str, str] = {}
 
@@ -146,7 +146,7 @@ class Record:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            self._progress.note(f"{self._file} cannot be read, so what was read before is not compared; made anew")
+            progress.note(f"{self._file} cannot be read, so what was read before is not compared; made anew")
             return {}
 
     def changed(self, fingerprint: str, digest: str | None) -> bool:
@@ -164,7 +164,7 @@ class Record:
         try:
             write_text(self._file, json.dumps({"digests": self._now}, indent=0, sort_keys=True) + "\n")
         except WriteError as error:
-            self._progress.note(f"what was read is not written down for later calls: {error}")
+            progress.note(f"what was read is not written down for later calls: {error}")
 
 
 def _list_faults(task: Task, source: Source) -> dict[SplitName, Fault]:
@@ -177,13 +177,13 @@ def _list_faults(task: Task, source: Source) -> dict[SplitName, Fault]:
     return faults
 
 
-def _file_faults(task: Task, folder: Path, progress: Progress) -> list[Fault]:
+def _file_faults(task: Task, folder: Path) -> list[Fault]:
     """Published files that are there and are not what was published."""
     faults = []
     for file in task.files:
         place = folder / file.name
         for name, expected in file.hashes.items() if place.is_file() else ():
-            found = _hash(place, name, progress)
+            found = _hash(place, name)
             if not found.startswith(expected):
                 faults.append(Fault(str(place), f"{name} is {found}, published is {expected}; fetch it again"))
     return faults
@@ -255,7 +255,7 @@ def _count_faults(task: Task, counts: Mapping[SplitName, np.ndarray]) -> Iterato
                 )
 
 
-def _hash(file: Path, name: str, progress: Progress) -> str:
+def _hash(file: Path, name: str) -> str:
     digest = hashlib.new(name, usedforsecurity=False)
     with (
         progress.stage(f"checksum {file.name}", total=file.stat().st_size, unit="bytes") as advance,

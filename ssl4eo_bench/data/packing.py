@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.task import SPLITS, SplitName, Task
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.packs import MANIFEST, Chunk, Manifest, list_file, read_manifest, sha256_of, write_manifest
@@ -14,13 +15,12 @@ from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.data.splits import Samples
 from ssl4eo_bench.errors import MissingDataError
 from ssl4eo_bench.files.storage import LOCK, free_bytes, locked, replacing, write_text
-from ssl4eo_bench.progress import Progress
 
 BATCH = 32
 CHUNK_ROWS = 1024
 
 
-def pack(task: Task, samples: dict[SplitName, Samples], folder: Path, progress: Progress) -> Manifest:
+def pack(task: Task, samples: dict[SplitName, Samples], folder: Path) -> Manifest:
     """Write the pack of these samples, or what is missing or damaged of it.
 
     A chunk that is what its checksum says is kept, also in a pack of an earlier format, or of lists in another order.
@@ -61,7 +61,7 @@ def pack(task: Task, samples: dict[SplitName, Samples], folder: Path, progress: 
     return manifest
 
 
-def damaged_chunks(folder: Path, progress: Progress) -> list[Path]:
+def damaged_chunks(folder: Path) -> list[Path]:
     """The files of a pack that are not what its manifest says."""
     manifest = read_manifest(folder)
     damaged = [file for split in SPLITS if sha256_of(file := list_file(folder, split)) != manifest.lists.get(split)]

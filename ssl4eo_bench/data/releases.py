@@ -9,13 +9,13 @@ from typing import Literal
 
 from rich.filesize import decimal
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.remote_files import RemoteFile
 from ssl4eo_bench.config.task import Task
 from ssl4eo_bench.errors import DamagedFileError, DataError, DownloadError
 from ssl4eo_bench.files.archives import is_unpacked, unpack
 from ssl4eo_bench.files.downloads import begun_bytes, by_hand, fetch, is_there, needed_bytes
 from ssl4eo_bench.files.storage import free_bytes, replacing
-from ssl4eo_bench.progress import Progress
 
 Todo = Literal["nothing", "unpack", "fetch", "make", "by hand"]
 
@@ -93,20 +93,20 @@ class Published:
         begun = begun_bytes(self.file, self.folder)
         return f"begun, {decimal(begun)} there" if begun else "missing"
 
-    def get(self, progress: Progress) -> None:
+    def get(self) -> None:
         """Do what is to be done.
 
         Raises:
             DataError: if that cannot be.
         """
         if self.todo == "make":
-            self._make(progress)
+            self._make()
             return
-        fetch(self.file, self.folder, progress)
+        fetch(self.file, self.folder)
         if self.file.unpack:
-            unpack(self.path, self.path.parent, limit=self.file.unpacked_bytes, progress=progress)
+            unpack(self.path, self.path.parent, limit=self.file.unpacked_bytes)
 
-    def _make(self, progress: Progress) -> None:
+    def _make(self) -> None:
         """Make the file, and write it if it is the published one."""
         assert self.file.made
         with progress.stage(f"making {self.file.name}", total=1, unit="files") as advance:
@@ -145,7 +145,7 @@ def published(tasks: Iterable[Task], data_dir: Path) -> list[Published]:
     return list(found.values())
 
 
-def make_files(task: Task, data_dir: Path, progress: Progress) -> None:
+def make_files(task: Task, data_dir: Path) -> None:
     """Make those files of a task that are made from others and are not there; a copy that somebody brought stays.
 
     Raises:
@@ -154,16 +154,16 @@ def make_files(task: Task, data_dir: Path, progress: Progress) -> None:
     for file in task.files:
         item = Published.at(file, data_dir / task.folder)
         if item.todo == "make" and not item.path.exists():
-            item.get(progress)
+            item.get()
 
 
-def make_at_once(items: Iterable[Published], progress: Progress) -> list[Published]:
+def make_at_once(items: Iterable[Published]) -> list[Published]:
     """Make those files that can be made from what is there, and return them; the others have to wait for downloads."""
     made = []
     for item in items:
         if item.todo == "make":
             with suppress(DataError):
-                item.get(progress)
+                item.get()
                 made.append(item)
     return made
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.task import Task
 from ssl4eo_bench.errors import CacheError
-from ssl4eo_bench.progress import Progress
 
 
-def ensure_sample(task: Task, cache: Path, progress: Progress) -> Path:
+def ensure_sample(task: Task, cache: Path) -> Path:
     """The data directory of a task's sample below the cache, made if it is not there yet.
 
     Raises:
@@ -22,7 +22,7 @@ def ensure_sample(task: Task, cache: Path, progress: Progress) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
             if not folder.is_dir():
-                write_sample(task, folder, progress)
+                write_sample(task, folder)
     except OSError as error:
         raise CacheError(
             f"the sample of task {task.name!r} cannot be written to {folder} ({error.strerror or error}); name another "
@@ -31,7 +31,7 @@ def ensure_sample(task: Task, cache: Path, progress: Progress) -> Path:
     return folder
 
 
-def write_sample(task: Task, folder: Path, progress: Progress) -> None:
+def write_sample(task: Task, folder: Path) -> None:
     """Write a task's sample as the new folder `folder`: all of it, or none."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))

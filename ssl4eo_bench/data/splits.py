@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.task import SPLITS, Split, SplitName, Task, UnlistedSplit
 from ssl4eo_bench.data.packs import open_source
 from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.errors import MissingDataError, SplitError, shortlist
-from ssl4eo_bench.progress import Progress
 
 LABELS_AT_ONCE = 1024
 """Labels can be files of their own, half a million of them: progress is shown after so many."""
@@ -26,7 +26,7 @@ class Samples:
     ids: tuple[str, ...]
     source: Reader
 
-    def targets(self, progress: Progress) -> np.ndarray:
+    def targets(self) -> np.ndarray:
         """Labels in the order of `ids`; opened as late as possible, so that test labels cannot leak into a choice."""
         parts = []
         with progress.stage("labels", total=len(self.ids), unit="samples") as advance:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.weights import StoredWeights
 from ssl4eo_bench.errors import BenchError, ResultError, told
 from ssl4eo_bench.plan import Job
-from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.results.files import RunResult, check_writable, read_result, write_result
 
 
@@ -43,7 +43,6 @@ def stored(job: Job, results: Path) -> RunResult | None:
 def execute(
     jobs: Sequence[Job],
     results: Path,
-    progress: Progress,
     *,
     cache_dir: Path,
     device: str = "auto",
@@ -69,7 +68,7 @@ def execute(
         renewed=set() if force else None,
     )
     wanted = [job for job, found in zip(jobs, there, strict=True) if not found]
-    broken = _broken_weights(wanted, cache_dir, progress)
+    broken = _broken_weights(wanted, cache_dir)
     outcomes = []
     for number, (job, found) in enumerate(zip(jobs, there, strict=True), start=1):
         if found:
@@ -82,7 +81,7 @@ def execute(
         try:
             if force:
                 forget(job, settings)
-            result = run(job, settings, progress)
+            result = run(job, settings)
             write_result(results, result)
             forget(job, settings)
         except Exception as error:
@@ -92,7 +91,7 @@ def execute(
     return outcomes
 
 
-def _broken_weights(jobs: Sequence[Job], cache_dir: Path, progress: Progress) -> dict[str, BenchError]:
+def _broken_weights(jobs: Sequence[Job], cache_dir: Path) -> dict[str, BenchError]:
     """Fetch the weight files that are absent.
 
     What is wrong with any of them, by checkpoint, is told at once, not after hours of runs before theirs.
@@ -103,7 +102,7 @@ def _broken_weights(jobs: Sequence[Job], cache_dir: Path, progress: Progress) ->
     for checkpoint in {job.spec.checkpoint.name: job.spec.checkpoint for job in jobs}.values():
         if isinstance(checkpoint.weights, StoredWeights):
             try:
-                obtain(checkpoint.weights, checkpoint.name, cache_dir, progress)
+                obtain(checkpoint.weights, checkpoint.name, cache_dir)
             except Exception as error:
                 broken[checkpoint.name] = told(error)
                 progress.note(f"left out: {broken[checkpoint.name]}")

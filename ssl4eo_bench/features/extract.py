@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import numpy as np
 from torch import nn
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.task import Groups, SplitName
 from ssl4eo_bench.features.store import FeatureKey, backbone_digest
 from ssl4eo_bench.metrics.evaluation import Bootstrap
 from ssl4eo_bench.models.weight_files import unpinned_sha256
 from ssl4eo_bench.plan import Job
-from ssl4eo_bench.progress import Progress
 
 if TYPE_CHECKING:
     from ssl4eo_bench.models.runtime import Runner
@@ -62,7 +62,6 @@ class LazyBackbone:
         self,
         job: Job,
         device: str,
-        progress: Progress,
         *,
         make: Callable[..., nn.Module] | None = None,
         batch: int | None = None,
@@ -71,7 +70,6 @@ class LazyBackbone:
         self._job = job
         self.device = device
         self._cache_dir = cache_dir
-        self._progress = progress
         self._make = make
         self.batch = batch or batch_size(device)
         self._run: Runner | None = None
@@ -92,14 +90,14 @@ class LazyBackbone:
         from ssl4eo_bench.models.runtime import make_runner
         from ssl4eo_bench.models.weight_reader import state_sha256
 
-        module = build_module(self._job, groups, self._make or feature_module, self._cache_dir, self._progress)
+        module = build_module(self._job, groups, self._make or feature_module, self._cache_dir)
         self.weights_sha256 = state_sha256(module)
         full = tuple(np.repeat(group[:1], self.batch, axis=0) for group in groups)
         precision = self._job.spec.checkpoint.precision
-        return make_runner(module, full, self.device, self._progress.note, precision=precision)
+        return make_runner(module, full, self.device, progress.note, precision=precision)
 
 
-def build_module(job: Job, groups: Groups, make: Callable[..., Module], cache_dir: Path, progress: Progress) -> Module:
+def build_module(job: Job, groups: Groups, make: Callable[..., Module], cache_dir: Path) -> Module:
     """What `make` builds for the checkpoint of a job and stored pixels of the size of these."""
     spec = job.spec
     return make(

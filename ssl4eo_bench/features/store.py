@@ -20,13 +20,14 @@ from typing import Protocol, TypeVar
 import numpy as np
 from pydantic import Field, ValidationError
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.canonical import Frozen, digest
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.data.prefetch import ahead
 from ssl4eo_bench.errors import CacheError, WeightsError
 from ssl4eo_bench.features.half_precision import halved
 from ssl4eo_bench.files.storage import locked, replacing, write_text
-from ssl4eo_bench.progress import Advance, Progress
+from ssl4eo_bench.progress import Advance
 
 SHARD_ROWS = 1024
 """Rows of features in a shard: of one image each, or of as many pixels of each tile as a key says."""
@@ -162,7 +163,6 @@ class FeatureCache:
         key: FeatureKey,
         backbone: Backbone[Batch],
         read: Read[Batch],
-        progress: Progress,
         *,
         threads: int = 0,
         ids: Sequence[str] = (),

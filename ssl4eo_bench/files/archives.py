@@ -24,10 +24,11 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.canonical import Frozen
 from ssl4eo_bench.errors import DamagedFileError, DataError
 from ssl4eo_bench.files.storage import LOCK, locked, write_text
-from ssl4eo_bench.progress import Advance, Progress
+from ssl4eo_bench.progress import Advance
 
 CHUNK = 1 << 20
 """Bytes read at once."""
@@ -40,14 +41,13 @@ ENCRYPTED = 0x1
 _UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, ValueError)
 
 
-def unpack(archive: Path, folder: Path, *, limit: int | None, progress: Progress) -> None:
+def unpack(archive: Path, folder: Path, *, limit: int | None) -> None:
     """Unpack an archive into a folder, unless that has been done already.
 
     Args:
         archive: one of `FORMATS`.
         folder: where its content goes, into directories that are there already where names agree.
         limit: the most bytes that may be written.
-        progress: shows bytes of the archive.
 
     Raises:
         DamagedFileError: if it is cut off, or has in it what it must not have; nothing is unpacked then.
@@ -59,7 +59,7 @@ def unpack(archive: Path, folder: Path, *, limit: int | None, progress: Progress
         note = f"another process is at work in {folder}; waiting for it"
         with locked(folder / LOCK, lambda: progress.note(note)):
             if not is_unpacked(archive, folder):
-                _unpack(archive, folder, limit, progress)
+                _unpack(archive, folder, limit)
     except _UNREADABLE as error:
         raise DamagedFileError(
             f"{archive} is damaged or cut off ({error}), and nothing of it was unpacked; delete it and fetch it again."
@@ -117,7 +117,7 @@ def _yourself(folder: Path) -> str:
     return f"unpack it into {folder} with another program"
 
 
-def _unpack(archive: Path, folder: Path, limit: int | None, progress: Progress) -> None:
+def _unpack(archive: Path, folder: Path, limit: int | None) -> None:
     hidden = folder / f".{archive.name}.unpacking"
     shutil.rmtree(hidden, ignore_errors=True)  # of a process that was killed
     hidden.mkdir()

@@ -19,12 +19,11 @@ from pydantic import ValidationError
 from rich.filesize import decimal
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from ssl4eo_bench import __version__
+from ssl4eo_bench import __version__, progress
 from ssl4eo_bench.config.canonical import Frozen
 from ssl4eo_bench.config.remote_files import RemoteFile
 from ssl4eo_bench.errors import BenchError, DamagedFileError, DownloadError, MissingDataError, RefusedError
 from ssl4eo_bench.files.storage import LOCK, free_bytes, locked, write_text
-from ssl4eo_bench.progress import Progress
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds between tries. When this many in a row bring nothing new, one more is the last."""
@@ -45,7 +44,6 @@ BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 def fetch(
     file: RemoteFile,
     folder: Path,
-    progress: Progress,
     *,
     option: str = "--data-dir",
     inspect: Callable[[Path], object] = lambda _: None,
@@ -55,7 +53,6 @@ def fetch(
     Args:
         file: which.
         folder: of the task; made if it is not there.
-        progress: shows bytes.
         option: of the command line, that names another directory.
         inspect: called with what has come before its hashes are compared; if it raises one of our errors, that is
             raised, and what has come is deleted.
@@ -77,7 +74,7 @@ def fetch(
         with locked(target.parent / LOCK, lambda: progress.note(note)):
             if not is_there(file, folder):  # the other process may have fetched it
                 _require_space(file, folder, option)
-                _fetch(file, file.url, target, progress, inspect)
+                _fetch(file, file.url, target, inspect)
     return target
 
 
@@ -114,12 +111,12 @@ def _require_space(file: RemoteFile, folder: Path, option: str) -> None:
         )
 
 
-def _fetch(file: RemoteFile, url: str, target: Path, progress: Progress, inspect: Callable[[Path], object]) -> None:
-    with closing(_Part(file, url, target, progress)) as part:
+def _fetch(file: RemoteFile, url: str, target: Path, inspect: Callable[[Path], object]) -> None:
+    with closing(_Part(file, url, target)) as part:
         failures = furthest = 0
         while not part.complete:
             try:
-                _receive(part, progress)
+                _receive(part)
             except _CutError as cut:
                 failures = 1 if part.length > furthest else failures + 1
                 furthest = max(furthest, part.length)
@@ -167,7 +164,7 @@ class _Part:
         complete: nothing is missing.
     """
 
-    def __init__(self, file: RemoteFile, url: str, target: Path, progress: Progress) -> None:
+    def __init__(self, file: RemoteFile, url: str, target: Path) -> None:
         self.file, self.url, self.target = file, url, target
         self._path = _part_of(target)
         self._record = self._path.with_name(f"{self._path.name}.json")
@@ -177,9 +174,9 @@ class _Part:
         self.validator: str | None = None
         self.complete = False
         if self.length:
-            self._take_up(progress)
+            self._take_up()
 
-    def _take_up(self, progress: Progress) -> None:
+    def _take_up(self) -> None:
         """Go on from what an earlier call has left, if it is the beginning of this file."""
         origin = self._origin()
         if origin is None or origin.url != self.url or self.length > (self.file.size or self.length):
@@ -286,7 +283,7 @@ def _hashes(file: RemoteFile) -> "dict[str, hashlib._Hash]":
     return {name: hashlib.new(name, usedforsecurity=False) for name in file.hashes}
 
 
-def _receive(part: _Part, progress: Progress) -> None:
+def _receive(part: _Part) -> None:
     """Ask once for what is missing, and append what comes.
 
     Raises:
@@ -300,12 +297,12 @@ def _receive(part: _Part, progress: Progress) -> None:
             headers["If-Range"] = part.validator
     try:
         with requests.get(part.url, headers=headers, stream=True, timeout=TIMEOUTS) as response:
-            _take(response, part, progress)
+            _take(response, part)
     except (requests.RequestException, HTTPError) as error:
         raise _CutError(_reason(error), offline=any(isinstance(cause, gaierror) for cause in _causes(error))) from error
 
 
-def _take(response: requests.Response, part: _Part, progress: Progress) -> None:
+def _take(response: requests.Response, part: _Part) -> None:
     status = response.status_code
     if status == 416 and part.continues:
         _end_beyond_range(response, part)

@@ -18,7 +18,7 @@ from ssl4eo_bench.methods.linear import LinearProbe
 from ssl4eo_bench.methods.probe import Probe
 from ssl4eo_bench.metrics.evaluation import Bootstrap, Evaluation, evaluate_multiclass, evaluate_multilabel
 from ssl4eo_bench.plan import Job
-from ssl4eo_bench.progress import Advance, Progress
+from ssl4eo_bench.progress import Advance
 
 SKETCH = 12
 """Directions that the two principal ones are looked for in."""
@@ -62,7 +62,6 @@ class ImageScores:
         features: `[N, D]` that were scored.
         values: `[N, C]`.
         origin: of the features.
-        progress: shows labels being read.
     """
 
     job: Job
@@ -70,12 +69,11 @@ class ImageScores:
     features: np.ndarray
     values: np.ndarray
     origin: Computed
-    progress: Progress
 
     @cached_property
     def _targets(self) -> np.ndarray:
         """The labels, opened now that everything has been chosen."""
-        return self.job.samples["test"].targets(self.progress)
+        return self.job.samples["test"].targets()
 
     def evaluate(self, advance: Advance) -> Evaluation:
         """The metrics, with intervals."""
@@ -94,20 +92,18 @@ class Images:
         job: Job,
         devices: tuple[str, ...],
         cache_dir: Path,
-        progress: Progress,
         renewed: set[str] | None = None,
     ) -> None:
         self._job = job
         self._devices = devices
         self._cache_dir = cache_dir
         self._renewed = renewed
-        self._progress = progress
-        self._backbone = LazyBackbone(job, devices[0], progress, cache_dir=cache_dir)
+        self._backbone = LazyBackbone(job, devices[0], cache_dir=cache_dir)
 
     def rows(self, split: SplitName) -> Rows:
         """Features and labels of a split; of the training split only the fraction that may be used."""
         found, samples = self.features(split), self._job.samples[split]
-        rows, targets = labelled(self._job, split, self._progress)
+        rows, targets = labelled(self._job, split)
         if len(rows) == len(samples.ids):
             return Rows(found.values, targets, samples.ids, found)
         return Rows(found.values[rows], targets, [samples.ids[row] for row in rows], found)
@@ -115,7 +111,7 @@ class Images:
     def score(self, probe: Probe) -> ImageScores:
         """The scores of the test split; leaves its labels closed."""
         found = self.features("test")
-        return ImageScores(self._job, probe, found.values, probe.probabilities(found.values), found, self._progress)
+        return ImageScores(self._job, probe, found.values, probe.probabilities(found.values), found)
 
     def evaluate_val(self, probe: Probe, rows: Rows) -> Evaluation:
         """The metrics on the validation split."""
@@ -126,16 +122,16 @@ class Images:
         from ssl4eo_bench.methods.finetune import Tuning  # brings what builds networks
 
         assert isinstance(probe, LinearProbe)
-        return Tuning(self._job, self._devices, self._cache_dir, self._progress).images(probe, train, val)
+        return Tuning(self._job, self._devices, self._cache_dir).images(probe, train, val)
 
     def features(self, split: SplitName) -> Features:
         """The features of a split; leaves its labels closed."""
-        return extract_features(self._job, split, self._backbone, self._cache_dir, self._progress, self._renewed)
+        return extract_features(self._job, split, self._backbone, self._cache_dir, self._renewed)
 
 
-def labelled(job: Job, split: SplitName, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
+def labelled(job: Job, split: SplitName) -> tuple[np.ndarray, np.ndarray]:
     """The samples of a split that may be used, ascending, and their targets: of train those of a run's fraction."""
-    targets, spec = job.samples[split].targets(progress), job.spec
+    targets, spec = job.samples[split].targets(), job.spec
     if split != "train" or spec.fraction is None:
         return np.arange(len(targets)), targets
     rows = nested_subset(targets, spec.fraction, spec.seed, job.task.classes)
@@ -147,7 +143,6 @@ def extract_features(
     split: SplitName,
     backbone: LazyBackbone,
     cache_dir: Path,
-    progress: Progress,
     renewed: set[str] | None = None,
 ) -> CachedFeatures:
     """The features of a split, from the cache as far as they are there; `renewed` as of `FeatureCache`."""
@@ -161,7 +156,6 @@ def extract_features(
         key,
         backbone,
         read,
-        progress,
         threads=threads(backbone.device),
         ids=samples.ids,
         not_finite=samples.source.not_finite,

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.protocols import linear_settings
 from ssl4eo_bench.config.recipe import Recipe
 from ssl4eo_bench.config.task import IGNORED, Groups, SplitName
@@ -31,7 +32,7 @@ from ssl4eo_bench.metrics.evaluation import Evaluation
 from ssl4eo_bench.metrics.segmentation import SegmentationTally
 from ssl4eo_bench.models.dense import dense_module, interpolate
 from ssl4eo_bench.plan import Job
-from ssl4eo_bench.progress import Advance, Progress
+from ssl4eo_bench.progress import Advance
 
 TILES = 8
 """At once: the grids of a batch take 90 MB for ResNet-50."""
@@ -84,15 +85,13 @@ class Tiles:
         job: Job,
         devices: tuple[str, ...],
         cache_dir: Path,
-        progress: Progress,
         renewed: set[str] | None = None,
     ) -> None:
         self._job = job
         self._devices = devices
         self._cache_dir = cache_dir
         self._cache = FeatureCache(cache_dir, renewed)
-        self._progress = progress
-        self._backbone = LazyBackbone(job, devices[0], progress, make=dense_module, batch=TILES, cache_dir=cache_dir)
+        self._backbone = LazyBackbone(job, devices[0], make=dense_module, batch=TILES, cache_dir=cache_dir)
 
     def rows(self, split: SplitName) -> Rows:
         """Features and labels of the chosen pixels of a split.
@@ -121,7 +120,6 @@ class Tiles:
             key,
             backbone,
             read,
-            self._progress,
             threads=threads(self._devices[0]),
             ids=samples.ids,
             not_finite=samples.source.not_finite,
@@ -153,7 +151,7 @@ class Tiles:
         """The chosen pixels of every tile of a split and their labels, both `[N, K]`, and the side of a tile."""
         samples = self._job.samples[split]
         places, labels = [], []
-        with self._progress.stage("labels", total=len(samples.ids), unit="samples") as advance:
+        with progress.stage("labels", total=len(samples.ids), unit="samples") as advance:
             for first in range(0, len(samples.ids), TILES):
                 ids = samples.ids[first : first + TILES]
                 maps = samples.source.targets(ids)
@@ -166,7 +164,7 @@ class Tiles:
         """The tally of the test split, predicted tile by tile."""
         samples, shown = self._job.samples["test"], Examples.of(self._job)
         what = f"label maps {self._job.spec.checkpoint.name} · test"
-        with self._progress.stage(what, total=len(samples.ids), unit="images") as advance:
+        with progress.stage(what, total=len(samples.ids), unit="images") as advance:
             tally = self._tallied("test", self._scorer(probe), advance, shown)
         runner, sha256 = self._ran()
         return TileScores(self._job, tally, shown, JustComputed(len(samples.ids), (runner,), (sha256,)))
@@ -184,7 +182,7 @@ class Tiles:
         from ssl4eo_bench.methods.finetune import Tuning
 
         assert isinstance(probe, LinearProbe)
-        return Tuning(self._job, self._devices, self._cache_dir, self._progress).tiles(probe, train, val)
+        return Tuning(self._job, self._devices, self._cache_dir).tiles(probe, train, val)
 
     def _tallied(
         self, split: SplitName, score: Score, advance: Advance = lambda _: None, shown: "Examples | None" = None

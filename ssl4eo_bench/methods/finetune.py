@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.protocols import Finetune
 from ssl4eo_bench.config.task import IGNORED, Groups, SplitName
@@ -32,7 +33,7 @@ from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module
 from ssl4eo_bench.models.runtime import Runner, TorchRunner, keep_float32, make_runner
 from ssl4eo_bench.models.weight_reader import state_sha256
 from ssl4eo_bench.plan import Job
-from ssl4eo_bench.progress import Progress, Silent
+from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.training.decoders import Segmenter
 from ssl4eo_bench.training.distributed import Team, together
 from ssl4eo_bench.training.loop import Plan, State, Training
@@ -72,13 +73,11 @@ class Tuning:
         job: with the protocol `finetune`, or a recipe.
         devices: where to train: together on several, and all else on the first.
         cache_dir: where the state is kept, and fetched weights are.
-        progress: shows it.
     """
 
     job: Job
     devices: tuple[str, ...]
     cache_dir: Path
-    progress: Progress
 
     @cached_property
     def state(self) -> Path:
@@ -133,9 +132,9 @@ class Tuning:
             TrainingError: if the loss is no number.
         """
         if len(self.devices) > 1:  # the state that they leave is a finished one
-            with self.progress.stage(f"training on {len(self.devices)} devices", total=0, unit="batches") as advance:
+            with progress.stage(f"training on {len(self.devices)} devices", total=0, unit="batches") as advance:
                 together(self.devices, partial(_train_along, course, model), advance)
-        state = _training(course, model, Team.alone(self.device), self.progress).run()
+        state = _training(course, model, Team.alone(self.device)).run()
         model.load_state_dict(state.best)
         return state
 
@@ -155,7 +154,7 @@ class Tuning:
         """Logits `[N, C]` of a split of images; leaves its labels closed."""
         samples, found = self.job.samples[split], []
         what = f"logits {self.job.spec.checkpoint.name}, tuned · {split}"
-        with self.progress.stage(what, total=len(samples.ids), unit="images") as advance:
+        with progress.stage(what, total=len(samples.ids), unit="images") as advance:
             for groups in batches(input_reader(self.job, split), samples.ids, size=self._batch):
                 found.append(run(groups))
                 advance(len(found[-1]))
@@ -167,7 +166,7 @@ class Tuning:
         Raises:
             SpecError: if it has none.
         """
-        module = build_module(self.job, self.example(), make, self.cache_dir, self.progress)
+        module = build_module(self.job, self.example(), make, self.cache_dir)
         if not isinstance(module, wanted):
             raise SpecError(
                 f"checkpoint {self.job.spec.checkpoint.name!r} has no network to fine-tune; use --protocol linear for "
@@ -273,7 +272,7 @@ def _plan(job: Job) -> Plan:
     return finetune_plan(job.spec.protocol)
 
 
-def _training(course: Course, model: Tunable, team: Team, progress: Progress) -> Training:
+def _training(course: Course, model: Tunable, team: Team) -> Training:
     """The training of a model on a course."""
     tuning, ids = course.tuning, course.ids
     keep_float32()
@@ -292,7 +291,6 @@ def _training(course: Course, model: Tunable, team: Team, progress: Progress) ->
         file=tuning.state,
         seed=tuning.job.spec.seed,
         team=team,
-        progress=progress,
         bfloat16=tuning.bfloat16,
     )
 
@@ -319,10 +317,10 @@ class TunedImages(Images):
     """The stages behind a fine-tuning on labels of images: features are the logits of the tuned network."""
 
     def __init__(self, tuning: Tuning, module: Logits) -> None:
-        super().__init__(tuning.job, tuning.devices, tuning.cache_dir, tuning.progress)
+        super().__init__(tuning.job, tuning.devices, tuning.cache_dir)
         self._tuning = tuning
         self._sha256 = state_sha256(module)
-        self._run = tuning.runner(module, tuning.progress.note)
+        self._run = tuning.runner(module, progress.note)
 
     def features(self, split: SplitName) -> ComputedFeatures:
         """The logits of a split; leaves its labels closed."""
@@ -335,9 +333,9 @@ class TunedTiles(Tiles):
     """The stages behind a fine-tuning on label maps."""
 
     def __init__(self, tuning: Tuning, module: Logits) -> None:
-        super().__init__(tuning.job, tuning.devices, tuning.cache_dir, tuning.progress)
+        super().__init__(tuning.job, tuning.devices, tuning.cache_dir)
         self._sha256 = state_sha256(module)
-        self._run = tuning.runner(module, tuning.progress.note)
+        self._run = tuning.runner(module, progress.note)
 
     def evaluate_val(self, probe: Probe, rows: Rows) -> Evaluation:  # noqa: ARG002
         """The metrics on all tiles of the validation split."""

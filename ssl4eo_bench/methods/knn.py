@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.protocols import Knn
 from ssl4eo_bench.config.task import Kind
 from ssl4eo_bench.metrics.evaluation import Thresholds, tune_thresholds
-from ssl4eo_bench.progress import Progress
 
 QUERIES = 256
 """Samples compared at once; their similarities to 270,000 training samples take 280 MB."""
@@ -87,7 +87,6 @@ class KnnProbe:
         protocol: its settings.
         directions: of the training features.
         votes: what each of them votes for, `[N, C]` float64.
-        progress: shows samples being compared.
         thresholds: for multilabel, chosen on `val`.
         warnings: what a reader of the result should know.
     """
@@ -95,14 +94,13 @@ class KnnProbe:
     protocol: Knn
     directions: Directions
     votes: Tensor
-    progress: Progress
     thresholds: Thresholds | None = None
     warnings: tuple[str, ...] = ()
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Each class's share of the votes, `[M, C]` float64, for features `[M, D]`."""
         found = []
-        with self.progress.stage("nearest neighbours", total=len(features), unit="samples") as advance:
+        with progress.stage("nearest neighbours", total=len(features), unit="samples") as advance:
             for start in range(0, len(features), QUERIES):
                 queries = _unit(features[start : start + QUERIES], self.votes.device)
                 found.append(self._shares(queries).cpu().numpy())
@@ -158,7 +156,6 @@ def fit_knn(
     val: tuple[np.ndarray, np.ndarray],
     *,
     device: str,
-    progress: Progress,
 ) -> KnnProbe:
     """Keep the training samples.
 
@@ -169,12 +166,11 @@ def fit_knn(
         train: features `[N, D]`, float32 or float16, and targets, `[N]` or `[N, C]`.
         val: the same of the validation split, on which thresholds are tuned.
         device: where to compare.
-        progress: shows samples being compared.
     """
     indicators = train[1] if kind == "multilabel" else np.eye(classes)[train[1]]
     place = torch.device(device)
     votes = torch.from_numpy(indicators).to(place).double()
-    probe = KnnProbe(protocol, Directions.of(train[0], place), votes, progress)
+    probe = KnnProbe(protocol, Directions.of(train[0], place), votes)
     if kind != "multilabel":
         return probe
     return replace(probe, thresholds=tune_thresholds(probe.probabilities(val[0]), val[1]))

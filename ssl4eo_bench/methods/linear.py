@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.protocols import Linear
 from ssl4eo_bench.config.task import MAIN_METRIC, Kind
 from ssl4eo_bench.metrics.evaluation import Thresholds, tune_thresholds
 from ssl4eo_bench.metrics.ranking import Ranking
 from ssl4eo_bench.metrics.segmentation import confusion_matrix, mean_iou
-from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.solver.path import Head, solve_path
 from ssl4eo_bench.solver.standardisation import Standardisation
 
@@ -74,7 +74,6 @@ def fit_linear(
     val: tuple[np.ndarray, np.ndarray],
     *,
     device: str,
-    progress: Progress,
     full_path: bool = False,
 ) -> LinearProbe:
     """Fit the probe.
@@ -86,7 +85,6 @@ def fit_linear(
         train: features `[N, D]`, float32 or float16, and targets, `[N]` or `[N, C]`.
         val: the same of the validation split, on which C is chosen.
         device: where to solve.
-        progress: shows the path.
         full_path: solve the points behind the stop, too. They cannot be chosen, so no number depends on it.
     """
     with _threads_for(train[0]):

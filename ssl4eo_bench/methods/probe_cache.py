@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ssl4eo_bench import __version__
+from ssl4eo_bench import __version__, progress
 from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.protocols import Linear
 from ssl4eo_bench.config.task import Kind
 from ssl4eo_bench.files.storage import replacing
 from ssl4eo_bench.methods.linear import FIT_VERSION, LinearProbe, PathPoint, fit_linear
 from ssl4eo_bench.metrics.evaluation import Thresholds
-from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.solver.path import Head
 from ssl4eo_bench.solver.standardisation import Standardisation
 
@@ -36,7 +35,6 @@ def fit_once(
     val: tuple[np.ndarray, np.ndarray],
     *,
     device: str,
-    progress: Progress,
     full_path: bool = False,
 ) -> LinearProbe:
     """What `fit_linear` gives for the same arguments, from `cache_dir` if it was fitted before."""
@@ -48,7 +46,7 @@ def fit_once(
     if found is not None:
         progress.note("linear probe: fitted before on the same features, read from the cache")
         return found
-    fitted = fit_linear(protocol, kind, classes, train, val, device=device, progress=progress, full_path=full_path)
+    fitted = fit_linear(protocol, kind, classes, train, val, device=device, full_path=full_path)
     _write(file, fitted)
     return fitted
 

@@ -94,7 +94,7 @@ class RecipeImages(Images):
     """The stages behind a recipe: features are the logits that were kept at the chosen epoch."""
 
     def __init__(self, tuning: Tuning, chosen: int) -> None:
-        super().__init__(tuning.job, tuning.devices, tuning.cache_dir, tuning.progress)
+        super().__init__(tuning.job, tuning.devices, tuning.cache_dir)
         self._tuning = tuning
         self._chosen = chosen
 
@@ -109,7 +109,7 @@ class RecipeImages(Images):
         found = self.features("test")
         epochs = {epoch.epoch: _kept(self._tuning, epoch.epoch)["test"] for epoch in probe.history}
         scores = probe.probabilities(found.values)
-        return RecipeScores(self._job, probe, found.values, scores, found, self._progress, epochs)
+        return RecipeScores(self._job, probe, found.values, scores, found, epochs)
 
 
 @dataclass(frozen=True)
@@ -143,10 +143,10 @@ def follow(tuning: Tuning) -> tuple[RecipeImages, Tuned, Rows, Rows]:
         TrainingError: if the loss is no number.
     """
     job, kind = tuning.job, tuning.job.task.kind
-    train, targets = labelled(job, "train", tuning.progress)
+    train, targets = labelled(job, "train")
     ids = [job.samples["train"].ids[row] for row in train]
     silent = replace(tuning, progress=Silent())
-    course = RecipeCourse(silent, ids, targets, job.samples["val"].targets(tuning.progress))
+    course = RecipeCourse(silent, ids, targets, job.samples["val"].targets())
     tuned = Tuned(kind, None, tuple(tuning.train(course, _model(tuning)).history))
     stages = RecipeImages(tuning, tuned.chosen.epoch)
     val = stages.rows("val")

@@ -12,12 +12,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.remote_files import RemoteFile
 from ssl4eo_bench.config.weights import DriveWeights, HubFileWeights, RemoteWeights, UrlWeights
 from ssl4eo_bench.errors import DataError, RefusedError, WeightsError
 from ssl4eo_bench.files.downloads import fetch
 from ssl4eo_bench.models.containers import examine, is_web_page
-from ssl4eo_bench.progress import Progress
 
 DRIVE = "https://drive.usercontent.google.com/download"
 """Where Google Drive gives files to programs."""
@@ -38,7 +38,7 @@ def address(weights: RemoteWeights) -> str:
     return f"https://huggingface.co/{weights.repository}/resolve/{weights.revision}/{weights.file}"
 
 
-def fetch_weights(weights: RemoteWeights, checkpoint: str, folder: Path, progress: Progress) -> None:
+def fetch_weights(weights: RemoteWeights, checkpoint: str, folder: Path) -> None:
     """Put a file that is not there at its place below `folder`.
 
     Raises:
@@ -47,11 +47,11 @@ def fetch_weights(weights: RemoteWeights, checkpoint: str, folder: Path, progres
     target = folder / weights.place
     try:
         if isinstance(weights, UrlWeights):
-            _from_web(weights, folder, progress)
+            _from_web(weights, folder)
         elif isinstance(weights, DriveWeights):
-            _from_drive(weights, folder, progress)
+            _from_drive(weights, folder)
         else:
-            _from_hub(weights, target, progress)
+            _from_hub(weights, target)
     except RefusedError as error:
         if not isinstance(weights, DriveWeights):
             raise _absent(checkpoint, str(error)) from error
@@ -72,13 +72,13 @@ def _look_into(file: Path, weights: RemoteWeights, target: Path) -> None:
     examine(file, name=f"{target}, as it came from {address(weights)},")
 
 
-def _from_web(weights: UrlWeights, folder: Path, progress: Progress) -> None:
+def _from_web(weights: UrlWeights, folder: Path) -> None:
     file = RemoteFile(name=str(weights.place), url=weights.url, md5=weights.md5, sha256=weights.sha256)
     target = folder / weights.place
-    fetch(file, folder, progress, option="--cache-dir", inspect=lambda part: _look_into(part, weights, target))
+    fetch(file, folder, option="--cache-dir", inspect=lambda part: _look_into(part, weights, target))
 
 
-def _from_drive(weights: DriveWeights, folder: Path, progress: Progress) -> None:
+def _from_drive(weights: DriveWeights, folder: Path) -> None:
     url = f"{DRIVE}?id={weights.drive}&export=download&confirm=t"
     file = RemoteFile(name=str(weights.place), url=url, sha256=weights.sha256)
 
@@ -87,19 +87,19 @@ def _from_drive(weights: DriveWeights, folder: Path, progress: Progress) -> None
             raise RefusedError(f"{url} answers with a web page instead of the file.")
         _look_into(part, weights, folder / weights.place)
 
-    fetch(file, folder, progress, option="--cache-dir", inspect=inspect)
+    fetch(file, folder, option="--cache-dir", inspect=inspect)
 
 
 class _HubError(Exception):
     """Why the hub does not give a file: one sentence."""
 
 
-def _from_hub(weights: HubFileWeights, target: Path, progress: Progress) -> None:
+def _from_hub(weights: HubFileWeights, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     for old in target.parent.glob(f"{INCOMING}*"):  # of a process that was killed: we are alone here
         shutil.rmtree(old, ignore_errors=True)
     with TemporaryDirectory(prefix=INCOMING, dir=target.parent, ignore_cleanup_errors=True) as incoming:
-        came, published = _download(weights, Path(incoming), target, progress)
+        came, published = _download(weights, Path(incoming), target)
         _look_into(came, weights, target)
         with came.open("rb") as opened:
             found = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -111,7 +111,7 @@ def _from_hub(weights: HubFileWeights, target: Path, progress: Progress) -> None
         came.replace(target)
 
 
-def _download(weights: HubFileWeights, incoming: Path, target: Path, progress: Progress) -> tuple[Path, str | None]:
+def _download(weights: HubFileWeights, incoming: Path, target: Path) -> tuple[Path, str | None]:
     """The file below `incoming`, and the sha256 that the hub says it has; it says so of large files only."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url  # slow
 
@@ -120,7 +120,7 @@ def _download(weights: HubFileWeights, incoming: Path, target: Path, progress: P
         told = get_hf_file_metadata(url)
         published = told.etag if told.etag and re.fullmatch("[0-9a-f]{64}", told.etag) else None
         if not published or published.startswith(weights.sha256 or ""):
-            with _quiet(), _growing(incoming, str(weights.place), told.size or 0, progress):
+            with _quiet(), _growing(incoming, str(weights.place), told.size or 0):
                 came = hf_hub_download(
                     weights.repository,
                     weights.file,
@@ -172,7 +172,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _growing(folder: Path, what: str, total: int, progress: Progress) -> Iterator[None]:
+def _growing(folder: Path, what: str, total: int) -> Iterator[None]:
     """Show how a folder fills, whoever fills it and however."""
     over = threading.Event()
     with progress.stage(what, total=total, unit="bytes") as advance:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.weights import (
     FileWeights,
     HubWeights,
@@ -22,7 +23,6 @@ from ssl4eo_bench.errors import WeightsError
 from ssl4eo_bench.files.storage import LOCK, locked, write_text
 from ssl4eo_bench.models.containers import examine
 from ssl4eo_bench.models.fetching import address, fetch_weights
-from ssl4eo_bench.progress import Progress
 
 FOLDER = "weights"
 """Of a cache: every remote file at the place of its source."""
@@ -98,7 +98,7 @@ def unpinned_sha256(weights: Weights | None, cache_dir: Path) -> str | None:
         raise _unreadable(file, error) from error
 
 
-def obtain(weights: StoredWeights, checkpoint: str, cache_dir: Path, progress: Progress) -> Path:
+def obtain(weights: StoredWeights, checkpoint: str, cache_dir: Path) -> Path:
     """The place of a weight file that is the right one; a remote one that is absent is fetched.
 
     What is fetched and refused is deleted; a file that was there before stays.
@@ -112,11 +112,11 @@ def obtain(weights: StoredWeights, checkpoint: str, cache_dir: Path, progress: P
     place = weights_place(weights, cache_dir)
     if not isinstance(weights, RemoteWeights) or place.is_file():
         return checked_file(weights, checkpoint, cache_dir)
-    with _alone(cache_dir, progress):
+    with _alone(cache_dir):
         if place.is_file():  # another process has fetched it
             return checked_file(weights, checkpoint, cache_dir)
         try:
-            fetch_weights(weights, checkpoint, cache_dir / FOLDER, progress)
+            fetch_weights(weights, checkpoint, cache_dir / FOLDER)
             read_weights(place)
             return checked_file(weights, checkpoint, cache_dir)
         except WeightsError:
@@ -185,7 +185,7 @@ def _require_the_first(file: Path, checkpoint: str, found: str) -> None:
 
 
 @contextmanager
-def _alone(cache_dir: Path, progress: Progress) -> Iterator[None]:
+def _alone(cache_dir: Path) -> Iterator[None]:
     """Keep other processes from fetching weights into this cache."""
     note = f"another process is fetching weights into {cache_dir / FOLDER}; waiting for it"
     try:

@@ -11,11 +11,11 @@ from typing import Literal
 
 import numpy as np
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.metrics.evaluation import RESAMPLES, Bootstrap, Metric
 from ssl4eo_bench.metrics.paired import Difference, Variance, difference, holm, mcnemar, of_samples, of_seeds
-from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.results.files import FEW_UNITS, RunResult
 from ssl4eo_bench.results.pairs import Pairs
 from ssl4eo_bench.results.scores import StoredScores, read_scores, require_scores
@@ -106,14 +106,13 @@ class _Measured:
     notes: tuple[str, ...] = ()
 
 
-def compare(pairs: Sequence[Pairs], results: Path, cache_dir: Path, progress: Progress) -> list[Comparison]:
+def compare(pairs: Sequence[Pairs], results: Path, cache_dir: Path) -> list[Comparison]:
     """Compare, and correct the p values for the number of comparisons.
 
     Args:
         pairs: of runs, as `find_pairs` gives them.
         results: directory that they are from.
         cache_dir: that holds their scores, as far as these are needed.
-        progress: shows the resampling.
 
     Raises:
         ResultError: if scores are needed and absent, cannot be read or do not belong together.

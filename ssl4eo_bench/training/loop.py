@@ -20,11 +20,12 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim import Optimizer
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.task import IGNORED, Groups
 from ssl4eo_bench.errors import CacheError, TrainingError
 from ssl4eo_bench.files.storage import replacing
-from ssl4eo_bench.progress import Advance, Progress
+from ssl4eo_bench.progress import Advance
 from ssl4eo_bench.training.distributed import Team
 from ssl4eo_bench.training.tunable import Tunable
 
@@ -144,7 +145,6 @@ class Training:
         file: where the state is kept.
         seed: of order and augmentation.
         team: that this process belongs to; the first one looks at `val` and writes the state.
-        progress: shows batches.
         bfloat16: whether convolutions and matrix products round their inputs to it.
         at_once: images of a batch that go through the network together; halved when they do not fit into memory, with
             the gradients of the parts added up.
@@ -158,7 +158,6 @@ class Training:
     file: Path
     seed: int
     team: Team
-    progress: Progress
     bfloat16: bool = False
     at_once: int = 1 << 30
 
@@ -170,7 +169,7 @@ class Training:
         """
         state = State.read(self.file)
         total = len(self.plan.rates) * self._looks[-1] * self._steps
-        with self.progress.stage("training", total=total, unit="batches") as advance:
+        with progress.stage("training", total=total, unit="batches") as advance:
             for rate in self.plan.rates:
                 done = [epoch for epoch in state.history if epoch.rate == rate]
                 advance(_last(done) * self._steps)

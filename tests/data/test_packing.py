@@ -20,7 +20,6 @@ from ssl4eo_bench.data.packing import damaged_chunks, pack
 from ssl4eo_bench.data.packs import PackedSource, open_source, pack_folder, read_manifest, write_manifest
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError
-from ssl4eo_bench.progress import Silent
 
 SampleOf = Callable[[str], Path]
 
@@ -35,7 +34,7 @@ def dataset(sample_of: SampleOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def packed(task: Task, data_dir: Path) -> Path:
     folder = pack_folder(task, data_dir)
-    pack(task, open_splits(task, data_dir, sample=True), folder, Silent())
+    pack(task, open_splits(task, data_dir, sample=True), folder)
     return folder
 
 
@@ -125,14 +124,14 @@ def test_the_fingerprint_follows_the_content(dataset: tuple[Task, Path]) -> None
 def test_damage_is_found(dataset: tuple[Task, Path]) -> None:
     task, data_dir = dataset
     folder = packed(task, data_dir)
-    assert damaged_chunks(folder, Silent()) == []
+    assert damaged_chunks(folder) == []
     flipped, cut, gone = folder / "00000-10m.npy", folder / "00001-20m.npy", folder / "00002-60m.npy"
     content = bytearray(flipped.read_bytes())
     content[-1] ^= 1
     flipped.write_bytes(content)
     cut.write_bytes(cut.read_bytes()[:-100])
     gone.unlink()
-    assert damaged_chunks(folder, Silent()) == [flipped, cut, gone]
+    assert damaged_chunks(folder) == [flipped, cut, gone]
     source = open_source(task, data_dir)
     rows = sorted(source.ids("train"))
     for number, band in enumerate(("B02", "B05", "B01")):
@@ -197,8 +196,8 @@ def test_only_damaged_chunks_are_written_again(dataset: tuple[Task, Path]) -> No
     folder = packed(task, data_dir)
     before = {file.name: file.stat().st_mtime_ns for file in folder.glob("*.npy")}
     (folder / "00002-20m.npy").write_bytes(b"junk")
-    pack(task, open_splits(task, data_dir, sample=True, packed=False), folder, Silent())
-    assert damaged_chunks(folder, Silent()) == []
+    pack(task, open_splits(task, data_dir, sample=True, packed=False), folder)
+    assert damaged_chunks(folder) == []
     changed = {file.name for file in folder.glob("*.npy") if file.stat().st_mtime_ns != before[file.name]}
     assert changed == {f"00002-{what}.npy" for what in ("10m", "20m", "60m", "labels")}
 
@@ -239,11 +238,11 @@ def test_a_list_that_is_not_what_was_packed_is_refused(dataset: tuple[Task, Path
         file.write_text("".join(changed[damage]))
     with pytest.raises(DamagedFileError, match=r"val.txt is not what was packed; run `ssl4eo-bench data prepare bige"):
         open_splits(task, data_dir, sample=True)
-    assert damaged_chunks(folder, Silent()) == [file]
+    assert damaged_chunks(folder) == [file]
     if damage == "edited":
-        assert str(file) in [fault.where for fault in verify(task, data_dir, Silent())]
+        assert str(file) in [fault.where for fault in verify(task, data_dir)]
     before = {array.name: array.stat().st_mtime_ns for array in folder.glob("*.npy")}
-    pack(task, open_splits(task, data_dir, sample=True, packed=False), folder, Silent())
+    pack(task, open_splits(task, data_dir, sample=True, packed=False), folder)
     assert file.read_text() == whole
     assert before == {array.name: array.stat().st_mtime_ns for array in folder.glob("*.npy")}
 

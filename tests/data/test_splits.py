@@ -8,7 +8,6 @@ from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.task import Groups, Split, SplitName, Task, UnlistedSplit
 from ssl4eo_bench.data.splits import check_list, open_splits, read_list
 from ssl4eo_bench.errors import MissingDataError, SplitError
-from ssl4eo_bench.progress import Silent
 
 LISTS: dict[SplitName, list[str]] = {"train": ["t2", "t1", "t3", "t4"], "val": ["v1", "v2"], "test": ["x1", "x2"]}
 
@@ -46,7 +45,7 @@ def test_splits_are_sorted_and_labels_are_not_opened_yet(tmp_path: Path) -> None
     assert opened["train"].ids == ("t1", "t2", "t3", "t4")
     assert opened["train"].record == Split.of(LISTS["train"])
     assert source.labels_read == []
-    assert len(opened["val"].targets(Silent())) == 2
+    assert len(opened["val"].targets()) == 2
     assert source.labels_read == ["v1", "v2"]
 
 

@@ -62,8 +62,8 @@ EXPECTED = 2.0 * np.arange(ROWS, dtype=np.float32).reshape(-1, 1)
 
 def test_features_are_computed_once_and_come_back_bit_for_bit(tmp_path: Path) -> None:
     backbone = Doubler()
-    first = FeatureCache(tmp_path).get(key(), backbone, read, Silent())
-    again = FeatureCache(tmp_path).get(key(), backbone, read, Silent())
+    first = FeatureCache(tmp_path).get(key(), backbone, read)
+    again = FeatureCache(tmp_path).get(key(), backbone, read)
     assert backbone.seen == list(range(ROWS))
     np.testing.assert_array_equal(first.values, EXPECTED)
     assert first.values.tobytes() == again.values.tobytes()
@@ -76,21 +76,21 @@ def test_entries_are_computed_anew_once_where_that_is_asked_for(tmp_path: Path) 
     def damaged(start: int, stop: int) -> Iterator[Groups]:
         yield from ((groups[0] + 1,) for groups in read(start, stop))
 
-    FeatureCache(tmp_path).get(key(), Doubler(), damaged, Silent())
+    FeatureCache(tmp_path).get(key(), Doubler(), damaged)
     renewed: set[str] = set()
-    found = [FeatureCache(tmp_path, renewed).get(key(), Doubler(), read, Silent()) for _ in range(2)]
-    found.append(FeatureCache(tmp_path).get(key(), Doubler(), read, Silent()))
+    found = [FeatureCache(tmp_path, renewed).get(key(), Doubler(), read) for _ in range(2)]
+    found.append(FeatureCache(tmp_path).get(key(), Doubler(), read))
     assert [one.computed for one in found] == [ROWS, 0, 0]
     for one in found:
         np.testing.assert_array_equal(one.values, EXPECTED)
-    assert FeatureCache(tmp_path, renewed).get(key(ids="other"), Doubler(), read, Silent()).computed == ROWS
+    assert FeatureCache(tmp_path, renewed).get(key(ids="other"), Doubler(), read).computed == ROWS
 
 
 def test_half_precision_is_taken_where_it_does_no_harm(tmp_path: Path) -> None:
-    found = FeatureCache(tmp_path).get(key(), Doubler(), read, Silent())
+    found = FeatureCache(tmp_path).get(key(), Doubler(), read)
     assert found.values.dtype == np.float16
     for expected_computed in (ROWS, 0):
-        mixed = FeatureCache(tmp_path).get(key(backbone="mixed"), Mixed(), read, Silent())
+        mixed = FeatureCache(tmp_path).get(key(backbone="mixed"), Mixed(), read)
         np.testing.assert_array_equal(mixed.values[SHARD:], 1e5 + EXPECTED[SHARD:])
         np.testing.assert_array_equal(mixed.values[:SHARD], EXPECTED[:SHARD])
         assert mixed.values.dtype == np.float32
@@ -105,9 +105,9 @@ def test_half_precision_is_taken_where_it_does_no_harm(tmp_path: Path) -> None:
     ],
 )
 def test_whatever_decides_the_features_has_its_own_entry(tmp_path: Path, change: dict[str, object]) -> None:
-    FeatureCache(tmp_path).get(key(), Doubler(), read, Silent())
-    assert FeatureCache(tmp_path).get(key(**change), Doubler(), read, Silent()).computed == ROWS
-    assert FeatureCache(tmp_path).get(key(checkpoint="same by another name"), Doubler(), read, Silent()).computed == 0
+    FeatureCache(tmp_path).get(key(), Doubler(), read)
+    assert FeatureCache(tmp_path).get(key(**change), Doubler(), read).computed == ROWS
+    assert FeatureCache(tmp_path).get(key(checkpoint="same by another name"), Doubler(), read).computed == 0
 
 
 @pytest.mark.parametrize("threads", [0, 2])
@@ -119,17 +119,17 @@ def test_an_error_keeps_finished_shards_and_leaves_nothing_half_written(tmp_path
             yield groups
 
     with pytest.raises(DamagedFileError):
-        FeatureCache(tmp_path).get(key(), Doubler(), breaks, Silent(), threads=threads)
+        FeatureCache(tmp_path).get(key(), Doubler(), breaks, threads=threads)
     (entry,) = (tmp_path / "features").iterdir()
     assert {file.name for file in entry.iterdir()} == {"lock", "manifest.json", "shard-00000.npy", "shard-00001.npy"}
-    resumed = FeatureCache(tmp_path).get(key(), Doubler(), read, Silent(), threads=threads)
+    resumed = FeatureCache(tmp_path).get(key(), Doubler(), read, threads=threads)
     assert resumed.computed == ROWS - 2 * SHARD
     np.testing.assert_array_equal(resumed.values, EXPECTED)
 
 
 @pytest.mark.parametrize("damage", ["torn", "edited", "deleted"])
 def test_a_damaged_shard_is_computed_again(tmp_path: Path, damage: str) -> None:
-    FeatureCache(tmp_path).get(key(), Doubler(), read, Silent())
+    FeatureCache(tmp_path).get(key(), Doubler(), read)
     (shard,) = tmp_path.rglob("shard-00002.npy")
     content = shard.read_bytes()
     if damage == "deleted":
@@ -139,17 +139,17 @@ def test_a_damaged_shard_is_computed_again(tmp_path: Path, damage: str) -> None:
     cache = FeatureCache(tmp_path)
     ((manifest, folder),) = cache.entries()
     assert cache.damaged(manifest, folder) == ["shard-00002.npy"]
-    repaired = cache.get(key(), Doubler(), read, Silent())
+    repaired = cache.get(key(), Doubler(), read)
     assert (repaired.computed, repaired.repaired) == (SHARD, 1)
     np.testing.assert_array_equal(repaired.values, EXPECTED)
     assert cache.damaged(manifest, folder) == []
 
 
 def test_a_damaged_manifest_starts_over(tmp_path: Path) -> None:
-    FeatureCache(tmp_path).get(key(), Doubler(), read, Silent())
+    FeatureCache(tmp_path).get(key(), Doubler(), read)
     (manifest,) = tmp_path.rglob("manifest.json")
     manifest.write_text(manifest.read_text()[:50])
-    assert FeatureCache(tmp_path).get(key(), Doubler(), read, Silent()).computed == ROWS
+    assert FeatureCache(tmp_path).get(key(), Doubler(), read).computed == ROWS
 
 
 def _slow_fill(root: Path, started: str) -> None:
@@ -161,7 +161,7 @@ def _slow_fill(root: Path, started: str) -> None:
             Path(started).touch()
             yield groups
 
-    FeatureCache(root).get(key(), Doubler(), slow, Silent())
+    FeatureCache(root).get(key(), Doubler(), slow)
 
 
 def test_a_killed_process_is_resumed_and_its_lock_is_free(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_killed_process_is_resumed_and_its_lock_is_free(tmp_path: Path) -> Non
     process.join()
     (manifest.parent / ".shard-00002.npy.x1y2").write_bytes(b"half")  # what a kill in the middle of a write leaves
     backbone = Doubler()
-    resumed = FeatureCache(tmp_path).get(key(), backbone, read, Silent())
+    resumed = FeatureCache(tmp_path).get(key(), backbone, read)
     np.testing.assert_array_equal(resumed.values, EXPECTED)
     assert 0 < len(backbone.seen) <= ROWS - 2 * SHARD
     assert not list(manifest.parent.glob(".*"))
@@ -212,20 +212,20 @@ def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
             return super().__call__(groups) * np.float32(np.nan)
 
     with pytest.raises(WeightsError, match="checkpoint 'c' gives features that are not finite on task 't-v1'"):
-        FeatureCache(tmp_path).get(key(), Broken(), read, Silent())
+        FeatureCache(tmp_path).get(key(), Broken(), read)
 
 
 def test_a_cache_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "features").write_text("in the way")
     with pytest.raises(CacheError, match="cannot be written .* name another with --cache-dir"):
-        FeatureCache(tmp_path).get(key(), Doubler(), read, Silent())
+        FeatureCache(tmp_path).get(key(), Doubler(), read)
 
 
 def test_pruning_keeps_what_is_of_use(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
-    cache.get(key(), Doubler(), read, Silent())
-    cache.get(key(extraction=0), Doubler(), read, Silent())
-    cache.get(key(data="other", checkpoint="second"), Doubler(), read, Silent())
+    cache.get(key(), Doubler(), read)
+    cache.get(key(extraction=0), Doubler(), read)
+    cache.get(key(data="other", checkpoint="second"), Doubler(), read)
     assert cache.prune() > 0
     assert sorted(manifest.key.checkpoint for manifest, _ in cache.entries()) == ["c", "second"]
     cache.prune(checkpoint="second")
@@ -243,12 +243,12 @@ class Tripler(Doubler):
 
 def test_features_of_pixels_have_shards_of_as_many_rows(tmp_path: Path) -> None:
     of_pixels = key(pixels=3, places="p")
-    found = FeatureCache(tmp_path).get(of_pixels, Tripler(), read, Silent())
+    found = FeatureCache(tmp_path).get(of_pixels, Tripler(), read)
     np.testing.assert_array_equal(found.values, EXPECTED[:, :, None] + np.arange(3)[:, None])
     assert found.values.shape == (ROWS, 3, 1)
     ((manifest, _),) = FeatureCache(tmp_path).entries()
     assert {shard.rows for shard in list(manifest.shards.values())[:-1]} == {SHARD // 3}
-    again = FeatureCache(tmp_path).get(of_pixels, Tripler(), read, Silent())
+    again = FeatureCache(tmp_path).get(of_pixels, Tripler(), read)
     assert again.values.tobytes() == found.values.tobytes()
     assert again.computed == 0
 
@@ -260,10 +260,10 @@ def test_other_pixels_have_their_own_entry(tmp_path: Path) -> None:
 
 def test_an_entry_that_was_copied_from_another_is_not_believed(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
-    cache.get(key(), Doubler(), read, Silent())
+    cache.get(key(), Doubler(), read)
     other = key(backbone="other")
     shutil.copytree(tmp_path / "features" / key().digest, tmp_path / "features" / other.digest)
-    assert cache.get(other, Doubler(), read, Silent()).computed == ROWS
+    assert cache.get(other, Doubler(), read).computed == ROWS
 
 
 def test_pruning_touches_nothing_that_is_not_an_entry(tmp_path: Path) -> None:

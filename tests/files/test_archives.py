@@ -18,7 +18,6 @@ from filelock import FileLock
 from ssl4eo_bench.errors import DamagedFileError, DataError
 from ssl4eo_bench.files import archives
 from ssl4eo_bench.files.archives import is_unpacked, unpack
-from ssl4eo_bench.progress import Silent
 from tests.test_downloads import Recorder
 
 FILES = {"Set/a/one.tif": b"one" * 1000, "Set/b/two.tif": b"two" * 1000, "list.csv": b"a,b\n"}
@@ -65,7 +64,7 @@ def hardlink(name: str, target: str) -> tarfile.TarInfo:
 
 def unpacked(archive: Path, *, limit: int | None = SIZE) -> Path:
     folder = archive.parent / "data"
-    unpack(archive, folder, limit=limit, progress=Silent())
+    unpack(archive, folder, limit=limit)
     return folder
 
 
@@ -95,7 +94,7 @@ def everything(folder: Path) -> set[str]:
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_an_archive_is_unpacked_once(tmp_path: Path, suffix: str) -> None:
     archive, folder, progress = packed(tmp_path / f"set{suffix}"), tmp_path / "data", Recorder()
-    unpack(archive, folder, limit=SIZE, progress=progress)
+    unpack(archive, folder, limit=SIZE)
     assert content_of(folder) == FILES
     assert is_unpacked(archive, folder)
     assert everything(folder) - {".lock", f".unpacked-set{suffix}.json"} == {"Set", "Set/a", "Set/b", *FILES}
@@ -104,7 +103,7 @@ def test_an_archive_is_unpacked_once(tmp_path: Path, suffix: str) -> None:
     assert (what, total) == (f"unpacking set{suffix}", size)
     assert 0.5 * size < told <= size
     (folder / "list.csv").write_text("mine")
-    unpack(archive, folder, limit=SIZE, progress=progress)
+    unpack(archive, folder, limit=SIZE)
     assert (folder / "list.csv").read_text() == "mine"
 
 

@@ -19,7 +19,7 @@ from ssl4eo_bench.config.remote_files import RemoteFile
 from ssl4eo_bench.errors import DamagedFileError, DownloadError, MissingDataError, RefusedError, WeightsError
 from ssl4eo_bench.files import downloads
 from ssl4eo_bench.files.downloads import fetch, is_there
-from ssl4eo_bench.progress import Advance, Silent
+from ssl4eo_bench.progress import Advance
 from tests.remote import Remote
 
 CONTENT = random.Random(1).randbytes(500_000)
@@ -85,16 +85,16 @@ def test_a_machine_without_a_network_does_not_wait(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("nothing will come"))
     file = RemoteFile(name="data.bin", url="http://nowhere.invalid/data.bin")
     with pytest.raises(DownloadError, match=r"data\.bin cannot be fetched \([^,]+\); check network and proxy"):
-        fetch(file, tmp_path, Silent())
+        fetch(file, tmp_path)
 
 
 def test_a_file_is_fetched_once_and_told_in_bytes(remote: Remote, tmp_path: Path) -> None:
     file, progress = offered(remote), Recorder()
-    assert fetch(file, tmp_path, progress) == tmp_path / NAME
+    assert fetch(file, tmp_path) == tmp_path / NAME
     check(file, tmp_path)
     assert progress.stages == [[NAME, len(CONTENT), len(CONTENT)]]
     assert remote.seen[0]["Accept-Encoding"] == "identity"
-    fetch(file, tmp_path, progress)
+    fetch(file, tmp_path)
     assert remote.asked == [None]
 
 
@@ -103,7 +103,7 @@ def test_a_transfer_that_is_cut_off_goes_on(remote: Remote, tmp_path: Path, mark
     remote.marks = marks
     remote.cuts = [200_000, 0, 200_000]
     file, progress = offered(remote), Recorder()
-    fetch(file, tmp_path, progress)
+    fetch(file, tmp_path)
     check(file, tmp_path)
     starts = [int(asked.removeprefix("bytes=").removesuffix("-")) for asked in remote.asked if asked]
     assert len(starts) == 3
@@ -117,11 +117,11 @@ def test_a_later_call_goes_on_too(remote: Remote, tmp_path: Path) -> None:
     remote.cuts = [300_000, 0, 0, 0, 0]
     file, progress = offered(remote), Recorder()
     with pytest.raises(DownloadError, match=r"data\.bin cannot be fetched \(the connection was cut, 5 times in a row"):
-        fetch(file, tmp_path, progress)
+        fetch(file, tmp_path)
     assert left(tmp_path) == ["data.bin.part", "data.bin.part.json"]
     begun = (tmp_path / f"{NAME}.part").stat().st_size
     assert 200_000 < begun <= 300_000
-    fetch(file, tmp_path, progress)
+    fetch(file, tmp_path)
     check(file, tmp_path)
     assert remote.asked[-1] == f"bytes={begun}-"
     assert ["checking data.bin.part", begun, begun] in progress.stages
@@ -131,7 +131,7 @@ def test_a_later_call_goes_on_too(remote: Remote, tmp_path: Path) -> None:
 def test_tries_that_bring_something_do_not_count(remote: Remote, tmp_path: Path) -> None:
     remote.cuts = [70_000] * 7
     file = offered(remote)
-    fetch(file, tmp_path, Silent())
+    fetch(file, tmp_path)
     check(file, tmp_path)
 
 
@@ -143,7 +143,7 @@ def test_a_file_that_changes_between_two_tries_is_not_glued(remote: Remote, tmp_
 
     remote.cuts, remote.compares, remote.before = [300_000], compares, change
     file = offered(remote, content=OTHER, md5=False)
-    fetch(file, tmp_path, Silent())
+    fetch(file, tmp_path)
     check(file, tmp_path)
     assert remote.seen[1]["If-Range"] == '"one"'
 
@@ -151,7 +151,7 @@ def test_a_file_that_changes_between_two_tries_is_not_glued(remote: Remote, tmp_
 def test_without_mark_and_checksum_a_file_is_started_again(remote: Remote, tmp_path: Path) -> None:
     remote.marks, remote.cuts = {"ETag": 'W/"one"'}, [300_000]
     file = offered(remote, md5=False)
-    fetch(file, tmp_path, Silent())
+    fetch(file, tmp_path)
     check(file, tmp_path)
     assert remote.asked == [None, None]
 
@@ -161,9 +161,9 @@ def test_a_part_of_another_address_is_not_continued(remote: Remote, tmp_path: Pa
     file = offered(remote)
     remote.files["moved.bin"] = CONTENT
     with pytest.raises(DownloadError):
-        fetch(file, tmp_path, Silent())
+        fetch(file, tmp_path)
     moved = file.model_copy(update={"url": f"{remote.url}moved.bin"})
-    fetch(moved, tmp_path, Silent())
+    fetch(moved, tmp_path)
     check(moved, tmp_path)
     assert remote.asked[-1] is None
 
@@ -176,7 +176,7 @@ def test_a_part_of_unknown_origin_is_not_continued(remote: Remote, tmp_path: Pat
     part.write_bytes(OTHER[:1000])
     if note:
         part.with_name("data.bin.part.json").write_text(note)
-    fetch(file, tmp_path, Silent())
+    fetch(file, tmp_path)
     check(file, tmp_path)
     assert remote.asked == [None]
 
@@ -192,7 +192,7 @@ def begin(remote: Remote, folder: Path, content: bytes) -> None:
 def test_a_server_without_ranges_starts_again(remote: Remote, tmp_path: Path) -> None:
     remote.ranges, remote.cuts = False, [300_000]
     file = offered(remote)
-    fetch(file, tmp_path, Silent())
+    fetch(file, tmp_path)
     check(file, tmp_path)
     assert remote.asked[0] is None
     assert remote.asked[1] is not None
@@ -201,14 +201,14 @@ def test_a_server_without_ranges_starts_again(remote: Remote, tmp_path: Path) ->
 def test_a_server_without_ranges_that_always_cuts_is_given_up(remote: Remote, tmp_path: Path) -> None:
     remote.ranges, remote.cuts = False, [300_000] * 100
     with pytest.raises(DownloadError, match="5 times in a row"):
-        fetch(offered(remote), tmp_path, Silent())
+        fetch(offered(remote), tmp_path)
     assert len(remote.seen) == 5
 
 
 def test_a_range_that_starts_elsewhere_is_not_appended(remote: Remote, tmp_path: Path) -> None:
     remote.honest_ranges, remote.cuts = False, [300_000]
     file = offered(remote, md5=False)
-    fetch(file, tmp_path, Silent())
+    fetch(file, tmp_path)
     check(file, tmp_path)
     assert remote.asked[2] is None
 
@@ -216,7 +216,7 @@ def test_a_range_that_starts_elsewhere_is_not_appended(remote: Remote, tmp_path:
 def test_a_part_that_is_whole_needs_no_server(remote: Remote, tmp_path: Path) -> None:
     file = offered(remote)
     begin(remote, tmp_path, CONTENT)
-    fetch(file, tmp_path, Silent())
+    fetch(file, tmp_path)
     check(file, tmp_path)
     assert remote.seen == []
 
@@ -224,7 +224,7 @@ def test_a_part_that_is_whole_needs_no_server(remote: Remote, tmp_path: Path) ->
 def test_a_whole_part_of_unpublished_size_is_what_416_says(remote: Remote, tmp_path: Path) -> None:
     file = offered(remote, size=False)
     begin(remote, tmp_path, CONTENT)
-    fetch(file, tmp_path, Silent())
+    fetch(file, tmp_path)
     check(file, tmp_path)
     assert remote.asked == [f"bytes={len(CONTENT)}-"]
 
@@ -232,7 +232,7 @@ def test_a_whole_part_of_unpublished_size_is_what_416_says(remote: Remote, tmp_p
 def test_a_part_longer_than_what_the_server_has_is_started_again(remote: Remote, tmp_path: Path) -> None:
     file = offered(remote, size=False)
     begin(remote, tmp_path, CONTENT + b"more")
-    fetch(file, tmp_path, Silent())
+    fetch(file, tmp_path)
     check(file, tmp_path)
     assert remote.asked == [f"bytes={len(CONTENT) + 4}-", None]
 
@@ -240,7 +240,7 @@ def test_a_part_longer_than_what_the_server_has_is_started_again(remote: Remote,
 def test_a_part_longer_than_the_file_is_started_again(remote: Remote, tmp_path: Path) -> None:
     file = offered(remote)
     begin(remote, tmp_path, CONTENT + b"more")
-    fetch(file, tmp_path, Silent())
+    fetch(file, tmp_path)
     check(file, tmp_path)
     assert remote.asked == [None]
 
@@ -255,12 +255,12 @@ def test_one_wrong_byte_is_refused_and_nothing_is_left(
     remote.cuts = cuts
     file = offered(remote, content=bytes(wrong), size=size)
     with pytest.raises(DamagedFileError) as refusal:
-        fetch(file, tmp_path, Silent())
+        fetch(file, tmp_path)
     assert hashlib.md5(wrong).hexdigest() in str(refusal.value)
     assert str(file.md5) in str(refusal.value)
     assert left(tmp_path) == []
     remote.files["data.bin"] = CONTENT
-    fetch(file, tmp_path, Silent())
+    fetch(file, tmp_path)
     check(file, tmp_path)
 
 
@@ -274,10 +274,10 @@ def test_a_sha256_or_its_beginning_is_compared_too(
     file = offered(remote, content=OTHER, md5=False, sha256=start)
     found = hashlib.sha256(OTHER).hexdigest()
     with pytest.raises(DamagedFileError, match=f"came with sha256 {found}, but the published file has {start};"):
-        fetch(file, tmp_path, Silent())
+        fetch(file, tmp_path)
     assert left(tmp_path) == []
     remote.files["data.bin"], remote.cuts = CONTENT, list(cuts)
-    fetch(file, tmp_path, Silent())
+    fetch(file, tmp_path)
     check(file, tmp_path)
     assert len(remote.asked) == 2 + 2 * len(cuts)
     assert (remote.asked[-1] is None) == (not cuts)  # a hash is enough to go on with
@@ -297,14 +297,14 @@ def test_what_an_inspection_refuses_is_deleted_before_it_has_a_name(remote: Remo
 
     file = offered(remote)
     with pytest.raises(WeightsError, match="no weights"):
-        fetch(file, tmp_path, Silent(), inspect=inspect)
+        fetch(file, tmp_path, inspect=inspect)
     assert left(tmp_path) == []
 
 
 def test_a_damaged_part_is_noticed(remote: Remote, tmp_path: Path) -> None:
     begin(remote, tmp_path, OTHER[:1000])
     with pytest.raises(DamagedFileError, match="md5"):
-        fetch(offered(remote), tmp_path, Silent())
+        fetch(offered(remote), tmp_path)
     assert left(tmp_path) == []
 
 
@@ -314,7 +314,7 @@ def test_another_size_is_refused(remote: Remote, tmp_path: Path, content: bytes,
     remote.announces = announces
     file, progress = offered(remote, content=content, md5=False), Recorder()
     with pytest.raises(DamagedFileError, match=r"bytes, but the published file has 500,000"):
-        fetch(file, tmp_path, progress)
+        fetch(file, tmp_path)
     assert left(tmp_path) == []
     assert sum(told for _, _, told in progress.stages) < 1_200_000  # the disk is not filled with what has no end
 
@@ -323,7 +323,7 @@ def test_another_size_is_refused(remote: Remote, tmp_path: Path, content: bytes,
 def test_an_unannounced_size_is_no_hindrance(remote: Remote, tmp_path: Path, cuts: list[int]) -> None:
     remote.announces, remote.cuts = False, cuts
     file = offered(remote)
-    fetch(file, tmp_path, Silent())
+    fetch(file, tmp_path)
     check(file, tmp_path)
 
 
@@ -331,7 +331,7 @@ def test_an_unannounced_size_is_no_hindrance(remote: Remote, tmp_path: Path, cut
 def test_an_answer_that_will_not_change_is_one_sentence(remote: Remote, tmp_path: Path, status: int) -> None:
     remote.statuses = [status]
     with pytest.raises(RefusedError, match=rf"data\.bin answers {status} .*put it at .*lists/data\.bin\.$"):
-        fetch(offered(remote), tmp_path, Silent())
+        fetch(offered(remote), tmp_path)
     assert len(remote.seen) == 1
     assert left(tmp_path) == []
 
@@ -340,7 +340,7 @@ def test_an_answer_that_will_not_change_is_one_sentence(remote: Remote, tmp_path
 def test_a_busy_server_is_asked_again(remote: Remote, tmp_path: Path, status: int) -> None:
     remote.statuses = [status, status]
     file = offered(remote)
-    fetch(file, tmp_path, Silent())
+    fetch(file, tmp_path)
     check(file, tmp_path)
     assert len(remote.seen) == 3
 
@@ -348,14 +348,14 @@ def test_a_busy_server_is_asked_again(remote: Remote, tmp_path: Path, status: in
 def test_a_web_page_is_no_file(remote: Remote, tmp_path: Path) -> None:
     remote.headers = {"Content-Type": "text/html; charset=utf-8"}
     with pytest.raises(RefusedError, match="answers with a web page instead of the file"):
-        fetch(offered(remote, size=False, md5=False), tmp_path, Silent())
+        fetch(offered(remote, size=False, md5=False), tmp_path)
     assert not (tmp_path / NAME).exists()
 
 
 def test_a_server_that_is_not_there_is_one_sentence(remote: Remote, tmp_path: Path) -> None:
     file = offered(remote).model_copy(update={"url": "http://127.0.0.1:9/data.bin"})
     with pytest.raises(DownloadError, match=r"data\.bin cannot be fetched \(Connection refused, 5 times in a row\)"):
-        fetch(file, tmp_path, Silent())
+        fetch(file, tmp_path)
 
 
 def test_a_file_in_another_size_is_replaced_when_the_whole_is_there(remote: Remote, tmp_path: Path) -> None:
@@ -364,19 +364,19 @@ def test_a_file_in_another_size_is_replaced_when_the_whole_is_there(remote: Remo
     (tmp_path / NAME).write_bytes(b"old")
     remote.statuses = [404]
     with pytest.raises(DownloadError):
-        fetch(file, tmp_path, Silent())
+        fetch(file, tmp_path)
     assert (tmp_path / NAME).read_bytes() == b"old"
-    fetch(file, tmp_path, Silent())
+    fetch(file, tmp_path)
     check(file, tmp_path)
 
 
 def test_a_file_without_address_is_refused_with_its_instructions(tmp_path: Path) -> None:
     file = RemoteFile(name=NAME, instructions="log in at https://example.org and take data.bin")
     with pytest.raises(MissingDataError, match=r"lists/data\.bin has to be put there by hand: log in .* data\.bin\.$"):
-        fetch(file, tmp_path, Silent())
+        fetch(file, tmp_path)
     (tmp_path / "lists").mkdir()
     (tmp_path / NAME).touch()
-    assert fetch(file, tmp_path, Silent()) == tmp_path / NAME
+    assert fetch(file, tmp_path) == tmp_path / NAME
 
 
 @pytest.mark.parametrize(
@@ -394,10 +394,10 @@ def test_a_disk_too_small_is_noticed_before_anything_is_fetched(
     file = offered(remote).model_copy(update=update)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**6, 0, needed - 1))
     with pytest.raises(DownloadError, match=r"takes .* but the disk of .* has .* free"):
-        fetch(file, tmp_path, Silent())
+        fetch(file, tmp_path)
     assert remote.seen == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**6, 0, needed))
-    fetch(file, tmp_path, Silent())
+    fetch(file, tmp_path)
 
 
 def test_what_is_there_of_a_file_needs_no_more_space(
@@ -406,7 +406,7 @@ def test_what_is_there_of_a_file_needs_no_more_space(
     begin(remote, tmp_path, CONTENT[:400_000])
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**6, 0, 100_000))
     file = offered(remote)
-    fetch(file, tmp_path, Silent())
+    fetch(file, tmp_path)
     check(file, tmp_path)
 
 
@@ -418,25 +418,25 @@ def test_a_disk_that_fills_up_is_one_sentence(remote: Remote, tmp_path: Path, mo
     with monkeypatch.context() as patched:
         patched.setattr(downloads._Part, "write", full)
         with pytest.raises(DownloadError, match="no space is left for .*No space left on device"):
-            fetch(file, tmp_path, Silent())
+            fetch(file, tmp_path)
     assert not (tmp_path / NAME).exists()
-    fetch(file, tmp_path, Silent())
+    fetch(file, tmp_path)
     check(file, tmp_path)
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(remote: Remote, tmp_path: Path) -> None:
     (tmp_path / "lists").touch()
     with pytest.raises(DownloadError, match=r"cannot be written \(.*\); name another directory with --data-dir"):
-        fetch(offered(remote), tmp_path, Silent())
+        fetch(offered(remote), tmp_path)
     with pytest.raises(DownloadError, match=r"name another directory with --cache-dir\.$"):
-        fetch(offered(remote), tmp_path, Silent(), option="--cache-dir")
+        fetch(offered(remote), tmp_path, option="--cache-dir")
 
 
 def test_two_processes_do_not_write_one_part(remote: Remote, tmp_path: Path) -> None:
     file, progress = offered(remote), Recorder()
     (tmp_path / "lists").mkdir()
     with FileLock(tmp_path / "lists" / ".lock"):
-        thread = threading.Thread(target=fetch, args=(file, tmp_path, progress))
+        thread = threading.Thread(target=fetch, args=(file, tmp_path))
         thread.start()
         while not progress.notes:
             time.sleep(0.01)

@@ -22,7 +22,6 @@ from ssl4eo_bench.methods.knn import fit_knn
 from ssl4eo_bench.methods.linear import fit_linear
 from ssl4eo_bench.methods.probe import Probe
 from ssl4eo_bench.metrics.evaluation import Bootstrap, Estimate, evaluate_multiclass
-from ssl4eo_bench.progress import Silent
 
 TASK = "eurosat-rgb"
 CHECKPOINT = "tf_efficientnet_lite0.in1k"
@@ -63,8 +62,8 @@ def measure(protocol: str, arrays: Arrays) -> dict[str, Estimate]:
 
 def _fit(protocol: str, classes: int, train: Rows, val: Rows) -> Probe:
     if protocol == "knn":
-        return fit_knn(Knn(), "multiclass", classes, train, val, device="cpu", progress=Silent())
-    return fit_linear(Linear(), "multiclass", classes, train, val, device="cpu", progress=Silent())
+        return fit_knn(Knn(), "multiclass", classes, train, val, device="cpu")
+    return fit_linear(Linear(), "multiclass", classes, train, val, device="cpu")
 
 
 def read() -> Arrays:

@@ -10,7 +10,6 @@ from ssl4eo_bench.config.protocols import Linear
 from ssl4eo_bench.labels.dense_head import DenseHead, one_against_rest
 from ssl4eo_bench.methods.linear import LinearProbe, fit_linear
 from ssl4eo_bench.models.dense import interpolate
-from ssl4eo_bench.progress import Silent
 
 SIDE = 32
 
@@ -26,7 +25,7 @@ def problem() -> tuple[Any, Any, LinearProbe]:
     features = interpolate(grid, places, SIDE)
     labels = np.take_along_axis(truth.reshape(6, -1), places, axis=1)
     train, val = ((features[s].reshape(-1, 12), labels[s].ravel()) for s in (slice(4), slice(4, None)))
-    probe = fit_linear(Linear(points=12, patience=3), "segmentation", 3, train, val, device="cpu", progress=Silent())
+    probe = fit_linear(Linear(points=12, patience=3), "segmentation", 3, train, val, device="cpu")
     return grid, (full, truth, val), probe
 
 

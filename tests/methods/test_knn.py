@@ -8,7 +8,6 @@ from ssl4eo_bench.config.task import Kind
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.methods import knn
 from ssl4eo_bench.methods.knn import KnnProbe, fit_knn
-from ssl4eo_bench.progress import Silent
 
 
 def data(count: int, seed: int, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
@@ -22,7 +21,7 @@ def data(count: int, seed: int, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
 
 def fitted(kind: Kind, train: tuple[np.ndarray, np.ndarray], **settings: float) -> KnnProbe:
     protocol = Knn().model_copy(update=settings)
-    return fit_knn(protocol, kind, 4, train, data(90, 1, kind), device="cpu", progress=Silent())
+    return fit_knn(protocol, kind, 4, train, data(90, 1, kind), device="cpu")
 
 
 def slowly(kind: Kind, train: tuple[np.ndarray, np.ndarray], queries: np.ndarray, k: int, t: float) -> np.ndarray:

@@ -7,7 +7,6 @@ from ssl4eo_bench.config.protocols import Linear
 from ssl4eo_bench.methods import linear as linear_module
 from ssl4eo_bench.methods.linear import LinearProbe, fit_linear, main_metric, mean_loss, standard_error
 from ssl4eo_bench.methods.tuned import Tuned
-from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.solver.path import Head
 from ssl4eo_bench.training.loop import Epoch
 from tests.protocols.test_solver import data
@@ -19,7 +18,7 @@ def fit(family: Any = "softmax", *, protocol: Linear | None = None, **options: A
     features, targets = data(family, samples=600)
     train, val, test = ((features[s], targets[s]) for s in (slice(300), slice(300, 450), slice(450, None)))
     protocol = protocol or Linear()
-    probe = fit_linear(protocol, KIND[family], 4, train, val, device="cpu", progress=Silent(), **options)
+    probe = fit_linear(protocol, KIND[family], 4, train, val, device="cpu", **options)
     return probe, test
 
 
@@ -75,9 +74,7 @@ class Scripted:
     def fit(self, **options: Any) -> LinearProbe:
         features, targets = np.random.default_rng(0).random((100, 3), dtype=np.float32), np.zeros(100, dtype=np.int64)
         split = (features, targets)
-        return fit_linear(
-            Linear(points=12, patience=3), "multiclass", 2, split, split, device="cpu", progress=Silent(), **options
-        )
+        return fit_linear(Linear(points=12, patience=3), "multiclass", 2, split, split, device="cpu", **options)
 
 
 def test_ties_go_to_the_stronger_penalty(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +120,6 @@ def test_balanced_classes_do_not_make_the_strongest_penalty_win() -> None:
         (train[0].astype(np.float32), train[1]),
         (val[0].astype(np.float32), val[1]),
         device="cpu",
-        progress=Silent(),
     )
     assert probe.head.explained >= linear_module.LEARNT
     assert mean_loss("multiclass", probe.head.logits(probe.standardisation, val[0]), val[1]) < 0.9 * np.log(10)

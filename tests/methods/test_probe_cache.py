@@ -9,7 +9,6 @@ import pytest
 from ssl4eo_bench.config.protocols import Linear
 from ssl4eo_bench.methods import probe_cache
 from ssl4eo_bench.methods.linear import LinearProbe, fit_linear
-from ssl4eo_bench.progress import Silent
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -30,9 +29,7 @@ def pairs(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], Pair, Pair]:
 
 
 def fit(folder: Path, train: Pair, val: Pair, **options: Any) -> LinearProbe:
-    return probe_cache.fit_once(
-        folder, Linear(points=9), "multilabel", 3, train, val, device="cpu", progress=Silent(), **options
-    )
+    return probe_cache.fit_once(folder, Linear(points=9), "multilabel", 3, train, val, device="cpu", **options)
 
 
 def test_the_same_fit_is_read_and_is_the_same_to_the_last_bit(

@@ -34,7 +34,6 @@ from ssl4eo_bench.files import downloads
 from ssl4eo_bench.models import fetching
 from ssl4eo_bench.models.weight_files import checked_file, is_here, obtain, unpinned_sha256, weights_place
 from ssl4eo_bench.models.weight_reader import read_weights
-from ssl4eo_bench.progress import Silent
 from tests.remote import Remote
 from tests.test_downloads import Recorder
 
@@ -108,9 +107,8 @@ def left(cache: Path) -> list[str]:
 
 
 def refused(weights: RemoteWeights | FileWeights, cache: Path, how: Callable[..., object] = obtain) -> str:
-    arguments = (weights, "mine", cache, Silent()) if how is obtain else (weights, "mine", cache)
     with pytest.raises(WeightsError) as refusal:
-        how(*arguments)
+        how(weights, "mine", cache)
     assert "\n" not in str(refusal.value)
     assert str(refusal.value).endswith(".")
     return str(refusal.value)
@@ -121,7 +119,7 @@ def refused(weights: RemoteWeights | FileWeights, cache: Path, how: Callable[...
 def test_a_file_is_fetched_once_and_shown(remote: Remote, tmp_path: Path, offer: Offer, kind: str, digits: int) -> None:
     weights, progress = offer(kind, given=sha256(CONTENT)[:digits]), Recorder()
     assert not is_here(weights, tmp_path)
-    file = obtain(weights, "mine", tmp_path, progress)
+    file = obtain(weights, "mine", tmp_path)
     assert file == weights_place(weights, tmp_path) == tmp_path / "weights" / weights.place
     assert file.read_bytes() == CONTENT
     assert is_here(weights, tmp_path)
@@ -129,7 +127,7 @@ def test_a_file_is_fetched_once_and_shown(remote: Remote, tmp_path: Path, offer:
     files = {path.name for path in (tmp_path / "weights").rglob("*") if path.is_file()}
     assert files == ({"w.pth"} if digits == 64 else {"w.pth", "w.pth.sha256"})
     asked = len(remote.seen)
-    assert obtain(weights, "mine", tmp_path, progress) == file
+    assert obtain(weights, "mine", tmp_path) == file
     assert checked_file(weights, "mine", tmp_path) == file
     assert torch.equal(read_weights(checked_file(weights, "mine", tmp_path))[""]["conv.weight"], STATE["conv.weight"])
     assert len(remote.seen) == asked
@@ -138,7 +136,7 @@ def test_a_file_is_fetched_once_and_shown(remote: Remote, tmp_path: Path, offer:
 @pytest.mark.parametrize("content", [torch_file(legacy=True), save(STATE)], ids=["legacy", "safetensors"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_files_of_the_other_formats_come_too(tmp_path: Path, offer: Offer, kind: str, content: bytes) -> None:
-    assert obtain(offer(kind, content), "mine", tmp_path, Silent()).read_bytes() == content
+    assert obtain(offer(kind, content), "mine", tmp_path).read_bytes() == content
 
 
 @pytest.mark.parametrize("kind", ["url", "drive"])
@@ -148,7 +146,7 @@ def test_a_transfer_that_is_cut_off_goes_on(remote: Remote, tmp_path: Path, offe
     sentence = refused(weights, tmp_path)
     assert "the weights of checkpoint 'mine' are not here: " in sentence
     assert sentence.endswith(f"put it at {weights_place(weights, tmp_path)}.")
-    obtain(weights, "mine", tmp_path, Silent())
+    obtain(weights, "mine", tmp_path)
     assert str(remote.asked[-1]).startswith("bytes=")
     assert [name for name in left(tmp_path) if ".part" in name] == []
 
@@ -166,7 +164,7 @@ def test_a_file_with_another_md5_is_refused(tmp_path: Path, offer: Offer) -> Non
     assert "came with md5" in refused(offer("url", given=None, md5="0" * 32), tmp_path)
     assert left(tmp_path) == []
     weights = offer("url", given=None, md5=hashlib.md5(CONTENT).hexdigest())
-    file = obtain(weights, "mine", tmp_path, Silent())
+    file = obtain(weights, "mine", tmp_path)
     file.write_bytes(OTHER)
     assert "has md5" in refused(weights, tmp_path, checked_file)
 
@@ -254,7 +252,7 @@ def test_what_a_killed_process_left_of_a_hub_file_is_cleared(tmp_path: Path, off
     old = weights_place(weights, tmp_path).with_name(".incoming-old")
     old.mkdir(parents=True)
     (old / "w.pth").write_bytes(CONTENT[:1000])
-    file = obtain(weights, "mine", tmp_path, Silent())
+    file = obtain(weights, "mine", tmp_path)
     assert list(file.parent.iterdir()) == [file]
 
 
@@ -279,7 +277,7 @@ def test_without_network_a_file_may_be_put_there_by_hand(
     assert left(tmp_path) == []
     place.parent.mkdir(parents=True)
     place.write_bytes(CONTENT)
-    assert obtain(weights, "mine", tmp_path, Silent()) == place
+    assert obtain(weights, "mine", tmp_path) == place
     place.write_bytes(PAGE)
     assert "is a web page" in refused(weights, tmp_path)
     assert place.read_bytes() == PAGE, "a file of the user's is never deleted"
@@ -290,7 +288,7 @@ def test_a_file_without_published_hash_stays_the_one_that_was_first(
     remote: Remote, tmp_path: Path, offer: Offer, kind: str
 ) -> None:
     weights = offer(kind, given=None)
-    file = obtain(weights, "mine", tmp_path, Silent())
+    file = obtain(weights, "mine", tmp_path)
     note = file.with_name("w.pth.sha256")
     assert note.read_text() == f"{sha256(CONTENT)}  w.pth\n"
     file.write_bytes(OTHER)
@@ -303,7 +301,7 @@ def test_a_file_without_published_hash_stays_the_one_that_was_first(
     assert "is not the file that was there first" in refused(weights, tmp_path)
     assert [path.name for path in file.parent.iterdir()] == ["w.pth.sha256"], "what came is deleted, the note stays"
     note.unlink()
-    assert obtain(weights, "mine", tmp_path, Silent()).read_bytes() == OTHER
+    assert obtain(weights, "mine", tmp_path).read_bytes() == OTHER
 
 
 class Code:
@@ -332,7 +330,7 @@ def test_a_file_of_the_users_stays_though_it_is_refused(tmp_path: Path) -> None:
 def test_two_processes_do_not_fetch_at_once(remote: Remote, tmp_path: Path, offer: Offer) -> None:
     weights, progress = offer("url"), Recorder()
     with FileLock(tmp_path / "weights.lock"):
-        thread = threading.Thread(target=obtain, args=(weights, "mine", tmp_path, progress))
+        thread = threading.Thread(target=obtain, args=(weights, "mine", tmp_path))
         thread.start()
         while not progress.notes:
             time.sleep(0.01)
@@ -450,4 +448,4 @@ def test_files_of_google_drive_have_places_of_their_own(remote: Remote, tmp_path
     remote.files[f"download?id=-{DRIVE_ID}&export=download&confirm=t"] = CONTENT
     offer("drive", OTHER)
     signed = DriveWeights(drive=f"-{DRIVE_ID}", file="w.pth")
-    assert obtain(signed, "mine", tmp_path, Silent()).read_bytes() == CONTENT
+    assert obtain(signed, "mine", tmp_path).read_bytes() == CONTENT

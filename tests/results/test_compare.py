@@ -12,7 +12,6 @@ from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.task import Split
 from ssl4eo_bench.errors import BenchError, UnknownNameError
 from ssl4eo_bench.metrics.evaluation import Bootstrap
-from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.results.compare import CONFOUNDED, OF_ONE_SEED, Comparison, compare
 from ssl4eo_bench.results.files import MetricValue, Resampled, RunResult, write_result
 from ssl4eo_bench.results.forest import draw_forest
@@ -90,7 +89,7 @@ class Desk:
 
     def compare(self, a: str = A, b: str = B, **choice: Any) -> list[Comparison]:
         pairs = find_pairs(self.results, a, b, Choice(**choice))
-        return compare(pairs, self.results, self.cache, Silent())
+        return compare(pairs, self.results, self.cache)
 
     def refusal(self, a: str = A, b: str = B, **choice: Any) -> str:
         with pytest.raises(BenchError) as refused:

@@ -13,7 +13,6 @@ import pytest
 from ssl4eo_bench.config.protocols import PROTOCOLS
 from ssl4eo_bench.errors import ResultError, UnknownNameError, WriteError
 from ssl4eo_bench.metrics.segmentation import mean_iou
-from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.results import scores as scores_module
 from ssl4eo_bench.results.files import ClassResult, EpochResult, RunResult, read_results, write_result
 from ssl4eo_bench.results.report import collect
@@ -53,7 +52,7 @@ class Page(HTMLParser):
 
 def report(results: Path, **options: Any) -> Page:
     file = results.parent / "report.html"
-    write_report(results, file, Silent(), **{"cache_dir": results.parent / "cache", **options})
+    write_report(results, file, **{"cache_dir": results.parent / "cache", **options})
     return Page(file.read_text(encoding="utf-8"))
 
 
@@ -105,7 +104,7 @@ def test_the_page_needs_nothing_else(results: Path) -> None:
 
 
 def test_every_link_and_reference_leads_somewhere(results: Path) -> None:
-    write_report(results, results.parent / "report.html", Silent(), cache_dir=results.parent)
+    write_report(results, results.parent / "report.html", cache_dir=results.parent)
     text = (results.parent / "report.html").read_text(encoding="utf-8")
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
@@ -126,7 +125,7 @@ def test_figures_have_words_tables_captions_and_controls_labels(results: Path) -
 
 
 def test_colours_are_those_of_the_theme(results: Path) -> None:
-    write_report(results, results.parent / "report.html", Silent(), cache_dir=results.parent)
+    write_report(results, results.parent / "report.html", cache_dir=results.parent)
     text = (results.parent / "report.html").read_text(encoding="utf-8")
     drawn = "".join(re.findall(r'<svg class="plot".*?</svg>', text, re.DOTALL))
     assert "var(--ink)" in drawn
@@ -141,7 +140,7 @@ def test_colours_are_those_of_the_theme(results: Path) -> None:
 def test_the_same_results_give_the_same_bytes(results: Path, tmp_path: Path) -> None:
     def made(name: str) -> dict[str, bytes]:
         files = write_report(
-            results, tmp_path / name / "r.html", Silent(), cache_dir=tmp_path, figures_dir=tmp_path / name / "figures"
+            results, tmp_path / name / "r.html", cache_dir=tmp_path, figures_dir=tmp_path / name / "figures"
         )
         return {file.name: file.read_bytes() for file in files}
 
@@ -226,11 +225,11 @@ def test_without_results_there_is_no_report(tmp_path: Path, make_result: Make) -
 def test_a_page_that_cannot_be_written_is_refused(results: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ResultError, match="is a directory; name a file with --out"):
-        write_report(results, tmp_path, Silent(), cache_dir=tmp_path)
+        write_report(results, tmp_path, cache_dir=tmp_path)
     with pytest.raises(WriteError, match="cannot be written"):
-        write_report(results, tmp_path / "file" / "report.html", Silent(), cache_dir=tmp_path)
+        write_report(results, tmp_path / "file" / "report.html", cache_dir=tmp_path)
     with pytest.raises(WriteError, match="cannot be written"):
-        write_report(results, tmp_path / "r.html", Silent(), cache_dir=tmp_path, figures_dir=tmp_path / "file")
+        write_report(results, tmp_path / "r.html", cache_dir=tmp_path, figures_dir=tmp_path / "file")
     assert not (tmp_path / "r.html").exists()
 
 
@@ -421,5 +420,5 @@ def test_it_works_where_torch_cannot_be_imported(results: Path, tmp_path: Path) 
 def test_the_committed_results_make_a_light_page(tmp_path: Path) -> None:
     if not (ROOT / "results").is_dir():
         pytest.skip("the repository's results are not here")
-    (page,) = write_report(ROOT / "results", tmp_path / "report.html", Silent(), cache_dir=tmp_path)
+    (page,) = write_report(ROOT / "results", tmp_path / "report.html", cache_dir=tmp_path)
     assert page.stat().st_size < 5_000_000

@@ -19,7 +19,6 @@ from ssl4eo_bench.config.task import SPLITS, Split, Task
 from ssl4eo_bench.data.releases import make_files
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
-from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.tasks._bigearthnet_lists import WITHOUT_ANY_CLASS
 from ssl4eo_bench.tasks.bigearthnet import GoogleLists, Metadata
 from tests.conftest import real_data_dir
@@ -137,7 +136,7 @@ def test_real_patches_are_read_as_rasterio_and_json_read_them(real: Path) -> Non
     assert {split: len(samples.ids) for split, samples in opened.items()} == {"train": 11, "val": 5, "test": 4}
     for split, samples in opened.items():
         groups = samples.source.read(samples.ids, names)
-        labels = samples.targets(Silent())
+        labels = samples.targets()
         for row, id_ in enumerate(samples.ids):
             assert id_ in official[split]
             folder = real / "bigearthnet" / "BigEarthNet-v1.0" / id_
@@ -160,7 +159,7 @@ def test_labels_of_real_patches_agree_with_version_2(real: Path) -> None:
     table = pd.read_parquet(real / "bigearthnet" / "metadata.parquet").set_index("s2v1_name")
     shared = found = 0
     for samples in opened.values():
-        for id_, row in zip(samples.ids, samples.targets(Silent()), strict=True):
+        for id_, row in zip(samples.ids, samples.targets(), strict=True):
             if id_ in table.index and id_ != WRONG_LABEL:
                 ours = {task.classes[number] for number in np.flatnonzero(row)}
                 shared += len(ours & set(table["labels"][id_]))
@@ -248,11 +247,11 @@ def test_lists_that_are_not_googles_are_not_written(official: Path) -> None:
         r"bigearthnet-train.txt, made from the official lists in .*, has md5 .* but the published file has 343f72.*"
     )
     with pytest.raises(DamagedFileError, match=f"{message}delete the official lists there, and fetch them again"):
-        make_files(catalogue.task("bigearthnet-google"), official, Silent())
+        make_files(catalogue.task("bigearthnet-google"), official)
     assert google(official) == {}
     file.unlink()
     with pytest.raises(MissingDataError, match=r"test.csv \(or test.csv.gz\) is absent; get train.csv"):
-        make_files(catalogue.task("bigearthnet-google"), official, Silent())
+        make_files(catalogue.task("bigearthnet-google"), official)
 
 
 def test_status_says_that_googles_lists_are_made(official: Path, command: Command) -> None:

@@ -15,7 +15,6 @@ from ssl4eo_bench.config.bands import SENTINEL_1, SENTINEL_2
 from ssl4eo_bench.config.task import IGNORED, SPLITS, Source, Split, Task
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.errors import DamagedFileError, DataError, MissingDataError
-from ssl4eo_bench.progress import Silent
 from tests.conftest import ROOT
 
 NAMES = sorted(catalogue.tasks())
@@ -78,7 +77,7 @@ def test_sample_splits_open_are_disjoint_and_hold_every_class(task: Task, sample
     for split, samples in opened.items():
         assert list(samples.ids) == sorted(samples.ids)
         assert samples.record == task.sample.splits[split]
-        targets = samples.targets(Silent())
+        targets = samples.targets()
         if task.kind == "multiclass":
             assert targets.dtype == np.int64
             assert targets.shape == (len(samples.ids),)

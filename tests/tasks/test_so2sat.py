@@ -15,7 +15,6 @@ from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.data.splits import Samples, held_out, open_splits
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
 from ssl4eo_bench.metrics.evaluation import evaluate_multiclass
-from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.tasks.so2sat import CLASSES, CULTURE_10, V2
 from tests.conftest import real_data_dir
 
@@ -162,7 +161,7 @@ def test_radar_is_the_filtered_intensity_in_decibel(small: Path) -> None:
 def test_labels_are_read_whatever_their_type(small: Path, dtype: str) -> None:
     classes = np.arange(30) % 17
     replace(small / "so2sat" / "validation.h5", "label", np.eye(17)[classes].astype(dtype))
-    targets = opened(small).targets(Silent())
+    targets = opened(small).targets()
     assert targets.dtype == np.int64
     np.testing.assert_array_equal(targets, classes)
 
@@ -175,7 +174,7 @@ def test_a_row_without_its_one_class_is_refused_by_number(small: Path, label: np
     alter(small / "so2sat" / "validation.h5", "label", 11, label)
     samples = opened(small)
     with pytest.raises(DamagedFileError, match=rf"validation\.h5 has labels of sum {total} in row 11"):
-        samples.targets(Silent())
+        samples.targets()
     assert len(samples.source.targets(samples.ids[:11])) == 11
 
 

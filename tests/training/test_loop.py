@@ -18,7 +18,6 @@ from ssl4eo_bench.errors import CacheError, WriteError
 from ssl4eo_bench.files.storage import replacing
 from ssl4eo_bench.methods.finetune_plan import finetune_plan
 from ssl4eo_bench.methods.linear import LinearProbe
-from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.training import loop
 from ssl4eo_bench.training.distributed import Team
 from ssl4eo_bench.training.loop import Epoch, State, Training
@@ -73,7 +72,6 @@ def tuning(file: Path, protocol: Finetune = SETTINGS, values: tuple[float, ...] 
         file=file,
         seed=0,
         team=Team.alone("cpu"),
-        progress=Silent(),
         **options,
     )
 

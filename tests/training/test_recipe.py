@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.protocols import settings
 from ssl4eo_bench.config.recipe import Recipe
-from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.training.augmentation import draw_crops, seen
 from ssl4eo_bench.training.distributed import Team
 from ssl4eo_bench.training.loop import Training
@@ -159,7 +158,6 @@ def course(tmp_path: Path, count: int, looks: list[int], **changes: Any) -> tupl
         file=tmp_path / "state.pt",
         seed=0,
         team=Team.alone("cpu"),
-        progress=Silent(),
     )
     return training, sizes
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.errors import ResultError, ResultFileError, shortlist
-from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.results.check.base import Base
 from ssl4eo_bench.results.check.changes import changes, moved_metrics
 from ssl4eo_bench.results.check.content import RUN_AGAIN, content_faults, known_task
@@ -33,18 +33,17 @@ class _Stored:
     findings: list[Finding]
 
 
-def check(results: Path, base: Base | None, progress: Progress) -> Report:
+def check(results: Path, base: Base | None) -> Report:
     """Everything that is wrong in a results directory, by itself and compared with what it was.
 
     Args:
         results: the directory.
         base: the results as they were; nothing is compared without.
-        progress: shows files being read.
 
     Raises:
         ResultError: if there are no results, now or before.
     """
-    stored = _read(results, progress)
+    stored = _read(results)
     if not stored.contents and not (base and base.runs):
         raise ResultError(f"{results} holds no result files (runs/**/*.json); name yours with --results.")
     tolerances, findings = _tolerances(results, base)
@@ -68,7 +67,7 @@ def check(results: Path, base: Base | None, progress: Progress) -> Report:
     )
 
 
-def _read(results: Path, progress: Progress) -> _Stored:
+def _read(results: Path) -> _Stored:
     files = result_files(results)
     stored = _Stored({}, {}, [])
     with progress.stage("result files", total=len(files), unit="files") as advance:

@@ -9,10 +9,9 @@ from jinja2 import Environment as Templates
 from jinja2 import FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from ssl4eo_bench import __version__
+from ssl4eo_bench import __version__, progress
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.files.storage import write_text
-from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.results.files import read_results
 from ssl4eo_bench.results.panels import ranks
 from ssl4eo_bench.results.published import published_numbers
@@ -29,7 +28,6 @@ OPEN_UP_TO = 4
 def write_report(
     results: Path,
     file: Path,
-    progress: Progress,
     *,
     cache_dir: Path,
     figures_dir: Path | None = None,
@@ -42,7 +40,6 @@ def write_report(
     Args:
         results: the directory.
         file: the page.
-        progress: shows the drawing of figures.
         cache_dir: where the scores of single samples are kept; what needs them is left out where they are not there.
         figures_dir: where each figure is written as PNG, SVG and PDF, too.
         tasks: those to report, with or without version; empty for all. The mean is then over these.

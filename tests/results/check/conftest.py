@@ -8,7 +8,6 @@ import pytest
 from scipy.special import softmax
 
 from ssl4eo_bench.metrics.evaluation import evaluate_multiclass, interval
-from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.results.check.base import base_of
 from ssl4eo_bench.results.check.findings import Finding, Report
 from ssl4eo_bench.results.check.gate import check
@@ -18,7 +17,7 @@ from tests.results.forging import regenerate
 
 
 def report_on(results: Path, against: str | None = None) -> Report:
-    return check(results, base_of(results, against), Silent())
+    return check(results, base_of(results, against))
 
 
 def only(report: Report) -> Finding:
