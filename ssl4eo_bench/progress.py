@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 Advance = Callable[[int], None]
 """Called with the number of units just done."""
@@ -33,16 +33,18 @@ class Silent:
         """Show nothing of a note."""
 
 
+Shown = TypeVar("Shown", bound=Display)
+
 _display: Display = Silent()
 
 
 @contextmanager
-def shown_on(display: Display) -> Iterator[None]:
+def shown_on(display: Shown) -> Iterator[Shown]:
     """Show all progress of this process, of all its threads, on a display; on leaving, on the one before."""
     global _display
     before, _display = _display, display
     try:
-        yield
+        yield display
     finally:
         _display = before
 

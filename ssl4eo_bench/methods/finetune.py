@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -33,7 +33,7 @@ from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module
 from ssl4eo_bench.models.runtime import Runner, TorchRunner, keep_float32, make_runner
 from ssl4eo_bench.models.weight_reader import state_sha256
 from ssl4eo_bench.plan import Job
-from ssl4eo_bench.progress import Silent
+from ssl4eo_bench.progress import Silent, shown_on
 from ssl4eo_bench.training.decoders import Segmenter
 from ssl4eo_bench.training.distributed import Team, together
 from ssl4eo_bench.training.loop import Plan, State, Training
@@ -111,7 +111,7 @@ class Tuning:
         """
         kind = self.job.task.kind
         model = Classifier(self.network(feature_module, BackboneFeatures), start)
-        state = self.train(ImageCourse(self._silent, train.ids, train.targets, val.targets), model)
+        state = self.train(ImageCourse(self, train.ids, train.targets, val.targets), model)
         stages = TunedImages(self, Logits(model))
         rows = stages.rows("val")
         thresholds = (
@@ -122,7 +122,7 @@ class Tuning:
     def tiles(self, start: LinearProbe, train: Rows, val: Rows) -> tuple["TunedTiles", Tuned, Rows]:
         """Train on label maps; arguments and errors as of `images`, and the rows of `val` come back as they are."""
         model = Segmenter(self.network(dense_module, DenseFeatures), start)
-        state = self.train(TileCourse(self._silent, train.ids), model)
+        state = self.train(TileCourse(self, train.ids), model)
         return TunedTiles(self, Logits(model)), Tuned(self.job.task.kind, start, tuple(state.history)), val
 
     def train(self, course: "Course", model: Tunable) -> State:
@@ -182,11 +182,6 @@ class Tuning:
     def _batch(self) -> int:
         """Samples that a runner takes at once."""
         return TILES if self.job.task.kind == "segmentation" else batch_size(self.device)
-
-    @property
-    def _silent(self) -> "Tuning":
-        """The same, for other processes and for what is shown by something else."""
-        return replace(self, progress=Silent())
 
 
 class Course(Protocol):
@@ -282,12 +277,16 @@ def _training(course: Course, model: Tunable, team: Team) -> Training:
         for first, groups in zip(range(0, len(rows), size), pixels, strict=True):
             yield groups, course.targets(rows[first : first + size])
 
+    def validate(trained: Tunable, epoch: int) -> float:
+        with shown_on(Silent()):  # the training shows itself
+            return course.validate(tuning.passing_runner(Logits(deepcopy(trained))), epoch)
+
     return Training(
         plan=course.plan,
         start=model,
         count=len(ids),
         read=read,
-        validate=lambda trained, epoch: course.validate(tuning.passing_runner(Logits(deepcopy(trained))), epoch),
+        validate=validate,
         file=tuning.state,
         seed=tuning.job.spec.seed,
         team=team,
@@ -297,7 +296,8 @@ def _training(course: Course, model: Tunable, team: Team) -> Training:
 
 def _train_along(course: Course, model: Tunable, team: Team, advance: Callable[[int], None]) -> None:
     """What each of several processes does."""
-    _training(course, model, team, _Told(advance)).run()
+    with shown_on(_Told(advance)):
+        _training(course, model, team).run()
 
 
 class _Told(Silent):

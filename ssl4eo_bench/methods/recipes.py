@@ -23,7 +23,6 @@ from ssl4eo_bench.metrics.evaluation import tune_thresholds
 from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module
 from ssl4eo_bench.models.preprocess import Preprocess
 from ssl4eo_bench.models.runtime import Runner
-from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.training.loop import Plan
 from ssl4eo_bench.training.recipe import WHOLE, RecipeClassifier, recipe_plan
 
@@ -145,8 +144,7 @@ def follow(tuning: Tuning) -> tuple[RecipeImages, Tuned, Rows, Rows]:
     job, kind = tuning.job, tuning.job.task.kind
     train, targets = labelled(job, "train")
     ids = [job.samples["train"].ids[row] for row in train]
-    silent = replace(tuning, progress=Silent())
-    course = RecipeCourse(silent, ids, targets, job.samples["val"].targets())
+    course = RecipeCourse(tuning, ids, targets, job.samples["val"].targets())
     tuned = Tuned(kind, None, tuple(tuning.train(course, _model(tuning)).history))
     stages = RecipeImages(tuning, tuned.chosen.epoch)
     val = stages.rows("val")

@@ -15,7 +15,7 @@ from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.errors import CacheError, DamagedFileError, WeightsError
 from ssl4eo_bench.features import store as cache_module
 from ssl4eo_bench.features.store import FeatureCache, FeatureKey
-from ssl4eo_bench.progress import Silent
+from ssl4eo_bench.progress import Silent, shown_on
 
 ROWS, SHARD = 70, 16
 
@@ -198,7 +198,8 @@ def test_two_processes_share_one_entry(tmp_path: Path) -> None:
         def note(self, message: str) -> None:
             notes.append(message)
 
-    found = FeatureCache(tmp_path).get(key(), Doubler(), read, Noting())
+    with shown_on(Noting()):
+        found = FeatureCache(tmp_path).get(key(), Doubler(), read)
     process.join()
     assert process.exitcode == 0
     np.testing.assert_array_equal(found.values, EXPECTED)

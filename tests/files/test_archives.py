@@ -18,7 +18,7 @@ from filelock import FileLock
 from ssl4eo_bench.errors import DamagedFileError, DataError
 from ssl4eo_bench.files import archives
 from ssl4eo_bench.files.archives import is_unpacked, unpack
-from tests.test_downloads import Recorder
+from tests.conftest import Recorder
 
 FILES = {"Set/a/one.tif": b"one" * 1000, "Set/b/two.tif": b"two" * 1000, "list.csv": b"a,b\n"}
 SIZE = sum(map(len, FILES.values()))
@@ -92,8 +92,8 @@ def everything(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_an_archive_is_unpacked_once(tmp_path: Path, suffix: str) -> None:
-    archive, folder, progress = packed(tmp_path / f"set{suffix}"), tmp_path / "data", Recorder()
+def test_an_archive_is_unpacked_once(progress: Recorder, tmp_path: Path, suffix: str) -> None:
+    archive, folder = packed(tmp_path / f"set{suffix}"), tmp_path / "data"
     unpack(archive, folder, limit=SIZE)
     assert content_of(folder) == FILES
     assert is_unpacked(archive, folder)
@@ -410,8 +410,8 @@ def test_other_formats_are_refused_with_the_way_out(tmp_path: Path, name: str, m
         unpacked(tmp_path / name)
 
 
-def test_two_processes_do_not_unpack_at_once(tmp_path: Path) -> None:
-    archive, folder, progress = packed(tmp_path / "set.zip"), tmp_path / "data", Recorder()
+def test_two_processes_do_not_unpack_at_once(progress: Recorder, tmp_path: Path) -> None:
+    archive, folder = packed(tmp_path / "set.zip"), tmp_path / "data"
     folder.mkdir()
     call = {"limit": SIZE, "progress": progress}
     with FileLock(folder / ".lock"):

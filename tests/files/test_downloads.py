@@ -6,8 +6,6 @@ import shutil
 import threading
 import time
 from collections import namedtuple
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from ssl4eo_bench.config.remote_files import RemoteFile
 from ssl4eo_bench.errors import DamagedFileError, DownloadError, MissingDataError, RefusedError, WeightsError
 from ssl4eo_bench.files import downloads
 from ssl4eo_bench.files.downloads import fetch, is_there
-from ssl4eo_bench.progress import Advance
+from tests.conftest import Recorder
 from tests.remote import Remote
 
 CONTENT = random.Random(1).randbytes(500_000)
@@ -27,27 +25,6 @@ OTHER = random.Random(2).randbytes(500_000)
 NAME = "lists/data.bin"
 
 Usage = namedtuple("Usage", "total used free")
-
-
-class Recorder:
-    """Progress that remembers: notes, and the bytes told in each stage."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.stages: list[list[Any]] = []
-
-    @contextmanager
-    def stage(self, what: str, *, total: int, unit: str) -> Iterator[Advance]:
-        assert unit == "bytes"
-        self.stages.append([what, total, 0])
-
-        def advance(count: int) -> None:
-            self.stages[-1][2] += count
-
-        yield advance
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
 
 
 @pytest.fixture(autouse=True)
@@ -88,8 +65,8 @@ def test_a_machine_without_a_network_does_not_wait(tmp_path: Path, monkeypatch: 
         fetch(file, tmp_path)
 
 
-def test_a_file_is_fetched_once_and_told_in_bytes(remote: Remote, tmp_path: Path) -> None:
-    file, progress = offered(remote), Recorder()
+def test_a_file_is_fetched_once_and_told_in_bytes(progress: Recorder, remote: Remote, tmp_path: Path) -> None:
+    file = offered(remote)
     assert fetch(file, tmp_path) == tmp_path / NAME
     check(file, tmp_path)
     assert progress.stages == [[NAME, len(CONTENT), len(CONTENT)]]
@@ -99,10 +76,12 @@ def test_a_file_is_fetched_once_and_told_in_bytes(remote: Remote, tmp_path: Path
 
 
 @pytest.mark.parametrize("marks", [{"ETag": '"one"'}, {"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}, {}])
-def test_a_transfer_that_is_cut_off_goes_on(remote: Remote, tmp_path: Path, marks: dict[str, str]) -> None:
+def test_a_transfer_that_is_cut_off_goes_on(
+    progress: Recorder, remote: Remote, tmp_path: Path, marks: dict[str, str]
+) -> None:
     remote.marks = marks
     remote.cuts = [200_000, 0, 200_000]
-    file, progress = offered(remote), Recorder()
+    file = offered(remote)
     fetch(file, tmp_path)
     check(file, tmp_path)
     starts = [int(asked.removeprefix("bytes=").removesuffix("-")) for asked in remote.asked if asked]
@@ -113,9 +92,9 @@ def test_a_transfer_that_is_cut_off_goes_on(remote: Remote, tmp_path: Path, mark
     assert "data.bin: the connection was cut after" in progress.notes[0]
 
 
-def test_a_later_call_goes_on_too(remote: Remote, tmp_path: Path) -> None:
+def test_a_later_call_goes_on_too(progress: Recorder, remote: Remote, tmp_path: Path) -> None:
     remote.cuts = [300_000, 0, 0, 0, 0]
-    file, progress = offered(remote), Recorder()
+    file = offered(remote)
     with pytest.raises(DownloadError, match=r"data\.bin cannot be fetched \(the connection was cut, 5 times in a row"):
         fetch(file, tmp_path)
     assert left(tmp_path) == ["data.bin.part", "data.bin.part.json"]
@@ -310,9 +289,11 @@ def test_a_damaged_part_is_noticed(remote: Remote, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("announces", [True, False])
 @pytest.mark.parametrize("content", [CONTENT[:-1], CONTENT + bytes(5_000_000)], ids=["short", "long"])
-def test_another_size_is_refused(remote: Remote, tmp_path: Path, content: bytes, announces: bool) -> None:
+def test_another_size_is_refused(
+    progress: Recorder, remote: Remote, tmp_path: Path, content: bytes, announces: bool
+) -> None:
     remote.announces = announces
-    file, progress = offered(remote, content=content, md5=False), Recorder()
+    file = offered(remote, content=content, md5=False)
     with pytest.raises(DamagedFileError, match=r"bytes, but the published file has 500,000"):
         fetch(file, tmp_path)
     assert left(tmp_path) == []
@@ -432,8 +413,8 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(remote: Remote, tmp_path: 
         fetch(offered(remote), tmp_path, option="--cache-dir")
 
 
-def test_two_processes_do_not_write_one_part(remote: Remote, tmp_path: Path) -> None:
-    file, progress = offered(remote), Recorder()
+def test_two_processes_do_not_write_one_part(progress: Recorder, remote: Remote, tmp_path: Path) -> None:
+    file = offered(remote)
     (tmp_path / "lists").mkdir()
     with FileLock(tmp_path / "lists" / ".lock"):
         thread = threading.Thread(target=fetch, args=(file, tmp_path))

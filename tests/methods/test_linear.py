@@ -9,7 +9,7 @@ from ssl4eo_bench.methods.linear import LinearProbe, fit_linear, main_metric, me
 from ssl4eo_bench.methods.tuned import Tuned
 from ssl4eo_bench.solver.path import Head
 from ssl4eo_bench.training.loop import Epoch
-from tests.protocols.test_solver import data
+from tests.solver.test_path import data
 
 KIND: dict[str, Any] = {"softmax": "multiclass", "sigmoid": "multilabel"}
 

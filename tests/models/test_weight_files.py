@@ -34,8 +34,8 @@ from ssl4eo_bench.files import downloads
 from ssl4eo_bench.models import fetching
 from ssl4eo_bench.models.weight_files import checked_file, is_here, obtain, unpinned_sha256, weights_place
 from ssl4eo_bench.models.weight_reader import read_weights
+from tests.conftest import Recorder
 from tests.remote import Remote
-from tests.test_downloads import Recorder
 
 STATE = {"conv.weight": torch.arange(100_000.0), "conv.bias": torch.zeros(3)}
 DRIVE_ID = "1aB2_cD3-eF4gH5iJ6kL7mN8oP9"
@@ -116,8 +116,10 @@ def refused(weights: RemoteWeights | FileWeights, cache: Path, how: Callable[...
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("digits", [64, 8])
-def test_a_file_is_fetched_once_and_shown(remote: Remote, tmp_path: Path, offer: Offer, kind: str, digits: int) -> None:
-    weights, progress = offer(kind, given=sha256(CONTENT)[:digits]), Recorder()
+def test_a_file_is_fetched_once_and_shown(
+    progress: Recorder, remote: Remote, tmp_path: Path, offer: Offer, kind: str, digits: int
+) -> None:
+    weights = offer(kind, given=sha256(CONTENT)[:digits])
     assert not is_here(weights, tmp_path)
     file = obtain(weights, "mine", tmp_path)
     assert file == weights_place(weights, tmp_path) == tmp_path / "weights" / weights.place
@@ -327,8 +329,8 @@ def test_a_file_of_the_users_stays_though_it_is_refused(tmp_path: Path) -> None:
     assert file.is_file()
 
 
-def test_two_processes_do_not_fetch_at_once(remote: Remote, tmp_path: Path, offer: Offer) -> None:
-    weights, progress = offer("url"), Recorder()
+def test_two_processes_do_not_fetch_at_once(progress: Recorder, remote: Remote, tmp_path: Path, offer: Offer) -> None:
+    weights = offer("url")
     with FileLock(tmp_path / "weights.lock"):
         thread = threading.Thread(target=obtain, args=(weights, "mine", tmp_path))
         thread.start()
