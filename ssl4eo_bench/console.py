@@ -27,7 +27,8 @@ from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS
 from ssl4eo_bench.progress import Advance
 
 if TYPE_CHECKING:  # what only lists names needs no results
-    from ssl4eo_bench.results.files import MetricValue, RunResult
+    from ssl4eo_bench.config.records import MetricValue
+    from ssl4eo_bench.results.files import RunResult
 
 SPARKS = "▁▂▃▄▅▆▇█"
 

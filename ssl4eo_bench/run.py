@@ -17,6 +17,15 @@ import torch
 from ssl4eo_bench import progress, provenance
 from ssl4eo_bench.config.protocols import Finetune, Knn, linear_settings
 from ssl4eo_bench.config.recipe import Recipe
+from ssl4eo_bench.config.records import (
+    RESAMPLES,
+    Epoch,
+    NotFinite,
+    PathPoint,
+    ReferenceResult,
+    Resampled,
+    Selection,
+)
 from ssl4eo_bench.config.task import Split, SplitName
 from ssl4eo_bench.features.extract import Computed
 from ssl4eo_bench.files.storage import picture_file, replacing, scores_file
@@ -26,20 +35,9 @@ from ssl4eo_bench.methods.linear import LinearProbe
 from ssl4eo_bench.methods.probe import Probe
 from ssl4eo_bench.methods.probe_cache import fit_once
 from ssl4eo_bench.methods.tuned import Tuned
-from ssl4eo_bench.metrics.evaluation import RESAMPLES, Advance, Evaluation
+from ssl4eo_bench.metrics.evaluation import Advance, Evaluation
 from ssl4eo_bench.plan import Job
-from ssl4eo_bench.results.files import (
-    ClassResult,
-    EpochResult,
-    MetricValue,
-    NotFinite,
-    PathResult,
-    Provenance,
-    ReferenceResult,
-    Resampled,
-    RunResult,
-    Selection,
-)
+from ssl4eo_bench.results.files import Provenance, RunResult
 from ssl4eo_bench.results.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -138,9 +136,9 @@ def run(job: Job, settings: Settings) -> RunResult:
         counts={split: len(samples.ids) for split, samples in job.samples.items()},
         subset=None if job.spec.fraction is None else Split.of(train.ids),
         not_finite=not_finite,
-        metrics={"val": _metrics(on_val), "test": _metrics(on_test)},
+        metrics={"val": on_val.metrics, "test": on_test.metrics},
         resampled=resampled,
-        classes=tuple(ClassResult(**asdict(values)) for values in on_test.classes),
+        classes=on_test.classes,
         confusion=on_test.confusion,
         selection=_selection(job, probe),
         reference=ReferenceResult(**asdict(scores.reported())) if isinstance(scores, Reporting) else None,
@@ -219,21 +217,17 @@ def _store_scores(cache_dir: Path, job: Job, scores: "Scores") -> None:
             )
 
 
-def _metrics(evaluation: Evaluation) -> dict[str, MetricValue]:
-    return {name: MetricValue(**asdict(estimate)) for name, estimate in evaluation.metrics.items()}
-
-
 def _selection(job: Job, probe: Probe) -> Selection:
     linear = probe if isinstance(probe, LinearProbe) else probe.start if isinstance(probe, Tuned) else None
     tuned = probe if isinstance(probe, Tuned) else None
     return Selection(
         metric=job.task.main_metric,
         C=linear.head.C if linear else None,
-        path=tuple(PathResult(**asdict(point)) for point in linear.path) if linear else (),
+        path=tuple(PathPoint(**asdict(point)) for point in linear.path) if linear else (),
         error=linear.error if linear else None,
         rate=tuned.chosen.rate if tuned else None,
         epoch=tuned.chosen.epoch if tuned else None,
-        history=tuple(EpochResult(**asdict(epoch)) for epoch in tuned.history) if tuned else None,
+        history=tuple(Epoch(**asdict(epoch)) for epoch in tuned.history) if tuned else None,
         thresholds=tuple(probe.thresholds.each.tolist()) if probe.thresholds else None,
         threshold=probe.thresholds.common if probe.thresholds else None,
     )

@@ -18,10 +18,11 @@ import yaml
 
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.bands import SENTINEL_2
+from ssl4eo_bench.config.records import NotFinite
 from ssl4eo_bench.data.splits import Samples
 from ssl4eo_bench.methods.linear import fit_linear
 from ssl4eo_bench.metrics.evaluation import interval
-from ssl4eo_bench.results.files import NotFinite, RunResult, read_result
+from ssl4eo_bench.results.files import RunResult, read_result
 from tests.remote import Remote
 
 Command = Callable[..., tuple[int, str, str]]

@@ -13,9 +13,9 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from ssl4eo_bench.config.records import RESAMPLES, ClassResult, MetricValue
 from ssl4eo_bench.metrics.ranking import Ranking
 
-RESAMPLES = 1000
 CALIBRATION_BINS = 15
 Advance = Callable[[int], None]
 """Is told how many resamples were just done."""
@@ -56,31 +56,6 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A metric's value, with its 95 % percentile bootstrap interval if one was asked for."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True)
-class ClassValues:
-    """The metrics of one class; `average_precision` and `recall` are none for a class without samples.
-
-    `iou` is there for segmentation, unless the class is neither in the labels nor predicted.
-    """
-
-    name: str
-    support: int
-    precision: float
-    recall: float | None
-    f1: float
-    average_precision: float | None
-    iou: float | None = None
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """Everything measured on one split.
 
@@ -91,8 +66,8 @@ class Evaluation:
         replicates: of each metric with an interval, its values `[RESAMPLES]`; nothing without a bootstrap.
     """
 
-    metrics: dict[str, Estimate]
-    classes: list[ClassValues]
+    metrics: dict[str, MetricValue]
+    classes: tuple[ClassResult, ...]
     confusion: tuple[tuple[int, ...], ...] | None = None
     replicates: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -124,7 +99,7 @@ def evaluate_multiclass(
     np.add.at(confusion, (labels, scores.argmax(axis=1)), 1)
     replicates = replicated(measure, bootstrap, advance)
     return Evaluation(
-        metrics=estimates(measure(np.ones((1, len(labels)))), replicates) | {"ece": Estimate(measure.ece())},
+        metrics=estimates(measure(np.ones((1, len(labels)))), replicates) | {"ece": MetricValue(value=measure.ece())},
         classes=measure.class_values(names),
         confusion=tuple(map(tuple, confusion.tolist())),
         replicates=replicates,
@@ -157,7 +132,7 @@ def evaluate_multilabel(
     measure = _multilabel(scores, labels, thresholds)
     replicates = replicated(measure, bootstrap, advance)
     return Evaluation(
-        metrics=estimates(measure(np.ones((1, len(labels)))), replicates) | {"ece": Estimate(measure.ece())},
+        metrics=estimates(measure(np.ones((1, len(labels)))), replicates) | {"ece": MetricValue(value=measure.ece())},
         classes=measure.class_values(names),
         replicates=replicates,
     )
@@ -303,19 +278,20 @@ class _Measure:
     def _one_of_counts(self, name: str, weights: np.ndarray) -> np.ndarray:
         return _OF_COUNTS[name](self._counts(self._predicted[name], weights))
 
-    def class_values(self, names: tuple[str, ...]) -> list[ClassValues]:
+    def class_values(self, names: tuple[str, ...]) -> tuple[ClassResult, ...]:
         """The metrics of each class; a multilabel class is predicted from 0.5 on."""
         ones = np.ones((1, len(self._truth)))
         predicted = self._predicted["macro_f1"]
         actual, guesses = self._truth.sum(0), predicted.sum(0)
         hits = (self._truth * predicted).sum(0)
         precisions = [ranking.average_precision(ones)[0] for ranking in self._each]
-        return [class_values(name, *of) for name, *of in zip(names, hits, actual, guesses, precisions, strict=True)]
+        each = zip(names, hits, actual, guesses, precisions, strict=True)
+        return tuple(class_values(name, *of) for name, *of in each)
 
 
-def class_values(name: str, hits: float, actual: float, guesses: float, average_precision: float) -> ClassValues:
+def class_values(name: str, hits: float, actual: float, guesses: float, average_precision: float) -> ClassResult:
     """The metrics of a class with `actual` samples, predicted for `guesses`, rightly for `hits` of them."""
-    return ClassValues(
+    return ClassResult(
         name=name,
         support=int(actual),
         precision=float(hits / guesses) if guesses else 0.0,
@@ -342,7 +318,7 @@ def replicated(
     return {name: np.concatenate([block[name] for block in blocks]) for name in (blocks[0] if blocks else ())}
 
 
-def estimates(point: dict[str, np.ndarray], replicates: dict[str, np.ndarray]) -> dict[str, Estimate]:
+def estimates(point: dict[str, np.ndarray], replicates: dict[str, np.ndarray]) -> dict[str, MetricValue]:
     """Metrics `[1]` with the intervals that replicates give them.
 
     Resampling can move a metric to one side, for duplicates are easy to rank: an interval is drawn out as far as its
@@ -352,9 +328,9 @@ def estimates(point: dict[str, np.ndarray], replicates: dict[str, np.ndarray]) -
     for name, (value,) in point.items():
         if name in replicates:
             low, high = interval(replicates[name])
-            found[name] = Estimate(float(value), min(low, float(value)), max(high, float(value)))
+            found[name] = MetricValue(value=float(value), low=min(low, float(value)), high=max(high, float(value)))
         else:
-            found[name] = Estimate(float(value))
+            found[name] = MetricValue(value=float(value))
     return found
 
 

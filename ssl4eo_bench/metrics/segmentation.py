@@ -15,17 +15,16 @@ come from 2^10 levels, moved by the difference that the coarser levels make to t
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
+from ssl4eo_bench.config.records import ClassResult, MetricValue
 from ssl4eo_bench.metrics.evaluation import (
     CALIBRATION_BINS,
     Advance,
     Bootstrap,
-    ClassValues,
-    Estimate,
     Evaluation,
     Metric,
     class_values,
@@ -110,7 +109,7 @@ class SegmentationTally:
         return Evaluation(
             metrics=metrics
             | {name: _moved(metrics[name], float(value)) for name, value in exact.items()}
-            | {"ece": Estimate(float(ece))},
+            | {"ece": MetricValue(value=float(ece))},
             classes=_class_values(confusion, precisions, names),
             confusion=tuple(map(tuple, confusion.tolist())),
             replicates=replicates,
@@ -237,18 +236,19 @@ def _calibration(scores: np.ndarray, correct: np.ndarray) -> np.ndarray:
     return gaps
 
 
-def _class_values(confusion: np.ndarray, precisions: np.ndarray, names: tuple[str, ...]) -> list[ClassValues]:
+def _class_values(confusion: np.ndarray, precisions: np.ndarray, names: tuple[str, ...]) -> tuple[ClassResult, ...]:
     hits, union = _hits_and_union(confusion)
     actual, guesses = confusion.sum(1), confusion.sum(0)
     each = zip(names, hits, actual, guesses, precisions, union, strict=True)
-    return [
-        replace(class_values(name, *of), iou=float(of[0] / covered) if covered else None) for name, *of, covered in each
-    ]
+    return tuple(
+        class_values(name, *of).model_copy(update={"iou": float(of[0] / covered) if covered else None})
+        for name, *of, covered in each
+    )
 
 
-def _moved(coarse: Estimate, value: float) -> Estimate:
+def _moved(coarse: MetricValue, value: float) -> MetricValue:
     """The estimate of coarse levels at the value of fine ones."""
     if coarse.low is None or coarse.high is None:
-        return Estimate(value)
+        return MetricValue(value=value)
     shift = value - coarse.value
-    return Estimate(value, max(coarse.low + shift, 0.0), min(coarse.high + shift, 1.0))
+    return MetricValue(value=value, low=max(coarse.low + shift, 0.0), high=min(coarse.high + shift, 1.0))

@@ -13,10 +13,11 @@ import numpy as np
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.records import FEW_UNITS, RESAMPLES
 from ssl4eo_bench.errors import ResultError
-from ssl4eo_bench.metrics.evaluation import RESAMPLES, Bootstrap, Metric
+from ssl4eo_bench.metrics.evaluation import Bootstrap, Metric
 from ssl4eo_bench.metrics.paired import Difference, Variance, difference, holm, mcnemar, of_samples, of_seeds
-from ssl4eo_bench.results.files import FEW_UNITS, RunResult
+from ssl4eo_bench.results.files import RunResult
 from ssl4eo_bench.results.pairs import Pairs
 from ssl4eo_bench.results.scores import StoredScores, read_scores, require_scores
 

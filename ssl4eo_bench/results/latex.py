@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ssl4eo_bench.results.files import MetricValue
+from ssl4eo_bench.config.records import MetricValue
 from ssl4eo_bench.results.panels import ranks
 from ssl4eo_bench.results.ranks import Ranks
 from ssl4eo_bench.results.standings import Row, Standings

@@ -9,11 +9,12 @@ import pandas as pd
 
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.protocols import is_for
+from ssl4eo_bench.config.records import MetricValue
 from ssl4eo_bench.config.run_spec import TaskRecord
 from ssl4eo_bench.config.task import LESS_IS_BETTER, MAIN_METRIC, SHARED_METRICS
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.metrics.paired import Variance, of_seeds
-from ssl4eo_bench.results.files import MetricValue, RunResult
+from ssl4eo_bench.results.files import RunResult
 from ssl4eo_bench.results.generated import distinct, require_one_split
 from ssl4eo_bench.results.published import PublishedNumber, differences
 from ssl4eo_bench.results.ranks import Ranks, Score, rank_ranges

@@ -17,11 +17,12 @@ import numpy as np
 from ssl4eo_bench import cli
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.protocols import Knn, Linear
+from ssl4eo_bench.config.records import MetricValue
 from ssl4eo_bench.config.task import SPLITS, SplitName
 from ssl4eo_bench.methods.knn import fit_knn
 from ssl4eo_bench.methods.linear import fit_linear
 from ssl4eo_bench.methods.probe import Probe
-from ssl4eo_bench.metrics.evaluation import Bootstrap, Estimate, evaluate_multiclass
+from ssl4eo_bench.metrics.evaluation import Bootstrap, evaluate_multiclass
 
 TASK = "eurosat-rgb"
 CHECKPOINT = "tf_efficientnet_lite0.in1k"
@@ -50,7 +51,7 @@ def extract(*splits: SplitName, folder: Path) -> Arrays:
     return {name: array.astype(np.uint8) if name.endswith("_targets") else array for name, array in arrays.items()}
 
 
-def measure(protocol: str, arrays: Arrays) -> dict[str, Estimate]:
+def measure(protocol: str, arrays: Arrays) -> dict[str, MetricValue]:
     """The test metrics of a protocol on these features, with intervals."""
     classes = catalogue.task(TASK).classes
     train, val, test = (

@@ -8,9 +8,10 @@ import pytest
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.inputs import map_inputs
 from ssl4eo_bench.config.protocols import PROTOCOLS
+from ssl4eo_bench.config.records import ClassResult, MetricValue, PathPoint, Resampled, Selection
 from ssl4eo_bench.config.run_spec import RunSpec, TaskRecord
 from ssl4eo_bench.config.task import Split
-from ssl4eo_bench.results.files import ClassResult, MetricValue, PathResult, Provenance, Resampled, RunResult, Selection
+from ssl4eo_bench.results.files import Provenance, RunResult
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def make_result() -> Callable[..., RunResult]:
             metrics={"val": {main: MetricValue(value=0.1 + 0.2)}, "test": metrics},
             resampled=Resampled.of(np.clip(replicates, 0, 1), splits["test"].count, "samples"),
             classes=tuple(ClassResult(name=name, support=1, precision=1 / 3, f1=0.1) for name in chosen.classes),
-            selection=Selection(metric=main, C=0.01, path=(PathResult(C=0.01, val=0.3, gradient=1e-6, iterations=5),)),
+            selection=Selection(metric=main, C=0.01, path=(PathPoint(C=0.01, val=0.3, gradient=1e-6, iterations=5),)),
             provenance=Provenance(
                 versions={"python": "3.11"},
                 dirty=dirty,

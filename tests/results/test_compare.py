@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.records import MetricValue, Resampled
 from ssl4eo_bench.config.task import Split
 from ssl4eo_bench.errors import BenchError, UnknownNameError
 from ssl4eo_bench.metrics.evaluation import Bootstrap
 from ssl4eo_bench.results.compare import CONFOUNDED, OF_ONE_SEED, Comparison, compare
-from ssl4eo_bench.results.files import MetricValue, Resampled, RunResult, write_result
+from ssl4eo_bench.results.files import RunResult, write_result
 from ssl4eo_bench.results.forest import draw_forest
 from ssl4eo_bench.results.pairs import Choice, find_pairs
 from ssl4eo_bench.results.scores import _of_arrays

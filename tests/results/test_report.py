@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from ssl4eo_bench.config.protocols import PROTOCOLS
+from ssl4eo_bench.config.records import ClassResult, Epoch
 from ssl4eo_bench.errors import ResultError, UnknownNameError, WriteError
 from ssl4eo_bench.metrics.segmentation import mean_iou
 from ssl4eo_bench.results import scores as scores_module
-from ssl4eo_bench.results.files import ClassResult, EpochResult, RunResult, read_results, write_result
+from ssl4eo_bench.results.files import RunResult, read_results, write_result
 from ssl4eo_bench.results.report import collect
 from ssl4eo_bench.results.report.exhibits import exhibits
 from ssl4eo_bench.results.report.render import write_report
@@ -67,7 +68,7 @@ def keep(results: Path, result: RunResult, **arrays: np.ndarray) -> None:
 def finetuned(result: RunResult) -> RunResult:
     """As if the whole network had been trained on, with one rate."""
     spec = result.spec.model_copy(update={"protocol": PROTOCOLS["finetune"]})
-    history = tuple(EpochResult(rate=1e-3, epoch=n, loss=1 / n, val=0.3 + n / 10) for n in (1, 2, 3))
+    history = tuple(Epoch(rate=1e-3, epoch=n, loss=1 / n, val=0.3 + n / 10) for n in (1, 2, 3))
     selection = result.selection.model_copy(update={"rate": 1e-3, "epoch": 3, "history": history})
     return result.model_copy(update={"spec": spec, "digest": spec.digest, "selection": selection})
 

@@ -4,9 +4,10 @@ from types import SimpleNamespace
 import pytest
 
 from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.records import MetricValue
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results import standings as module
-from ssl4eo_bench.results.files import MetricValue, RunResult
+from ssl4eo_bench.results.files import RunResult
 from ssl4eo_bench.results.published import PublishedNumber
 from ssl4eo_bench.results.standings import Floor, Row, Standings, standings
 

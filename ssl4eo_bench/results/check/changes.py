@@ -7,11 +7,12 @@ each within the tolerance must not add up. A run under a new name (equal digests
 from collections.abc import Iterator, Mapping, Set
 from pathlib import PurePosixPath
 
+from ssl4eo_bench.config.records import MetricValue
 from ssl4eo_bench.errors import ResultFileError, shortlist
 from ssl4eo_bench.results.check.base import Base
 from ssl4eo_bench.results.check.findings import Finding
 from ssl4eo_bench.results.check.tolerances import Tolerances
-from ssl4eo_bench.results.files import MetricValue, RunResult, parse_result
+from ssl4eo_bench.results.files import RunResult, parse_result
 
 BUMP = "restore it, or raise the version of the task or the protocol and run again"
 

@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from ssl4eo_bench.config.canonical import Frozen, first_fault
+from ssl4eo_bench.config.records import MetricValue
 from ssl4eo_bench.config.yaml_text import parse_yaml
-from ssl4eo_bench.results.files import MetricValue
 
 TOLERANCES = "tolerances.yaml"
 """In a results directory."""

@@ -7,10 +7,11 @@ from statistics import fmean
 
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.checkpoint import Checkpoint
+from ssl4eo_bench.config.records import MetricValue
 from ssl4eo_bench.config.task import MAIN_METRIC
 from ssl4eo_bench.errors import ResultError, UnknownNameError
 from ssl4eo_bench.results.figures import Look
-from ssl4eo_bench.results.files import MetricValue, Provenance, RunResult
+from ssl4eo_bench.results.files import Provenance, RunResult
 from ssl4eo_bench.results.generated import entering, on_all_samples
 from ssl4eo_bench.results.panels import Note, explanation, notes
 from ssl4eo_bench.results.published import PublishedNumber

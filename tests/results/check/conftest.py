@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from ssl4eo_bench.config.records import ClassResult, MetricValue, Resampled
 from ssl4eo_bench.metrics.evaluation import evaluate_multiclass, interval
 from ssl4eo_bench.results.check.base import base_of
 from ssl4eo_bench.results.check.findings import Finding, Report
 from ssl4eo_bench.results.check.gate import check
-from ssl4eo_bench.results.files import ClassResult, MetricValue, Resampled, RunResult, write_result
+from ssl4eo_bench.results.files import RunResult, write_result
 from tests.conftest import Git
 from tests.results.forging import regenerate
 
