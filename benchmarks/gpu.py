@@ -27,10 +27,12 @@ from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.features.extract import GPU_BATCH, threads
 from ssl4eo_bench.features.store import FeatureCache, FeatureKey
-from ssl4eo_bench.methods.linear import fit_linear
+from ssl4eo_bench.labels import labels_of
+from ssl4eo_bench.methods.linear import fit_probe
 from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module
 from ssl4eo_bench.models.runtime import TorchRunner, make_runner
 from ssl4eo_bench.provenance import device_name
+from ssl4eo_bench.solver.path import Data
 
 DEVICE = torch.device("cuda")
 CHECKPOINTS = ("resnet50.random", "vit_small_patch16_224.random", "tf_efficientnet_lite0.in1k")
@@ -127,7 +129,7 @@ def full_size(*, full_path: bool) -> None:
         torch.cuda.reset_peak_memory_stats()
 
         def fit(full: bool = full) -> None:
-            probe = fit_linear(Linear(), "multilabel", 19, train, val, device="cuda", full_path=full)
+            probe = fit_probe(Linear(), labels_of("multilabel"), Data(*train, 19), val, device="cuda", full_path=full)
             print(f"{len(probe.path)} heads, {probe.warnings or 'no warning'}, C {probe.head.C:g}")
 
         spent, peak = seconds(fit), torch.cuda.max_memory_allocated() / 1e9

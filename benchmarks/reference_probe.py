@@ -22,10 +22,12 @@ from ssl4eo_bench.config.protocols import Linear
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.features.extract import BATCH
-from ssl4eo_bench.methods.linear import fit_linear
+from ssl4eo_bench.labels import labels_of
+from ssl4eo_bench.methods.linear import fit_probe
 from ssl4eo_bench.models.build import build
 from ssl4eo_bench.models.pooled import feature_module
 from ssl4eo_bench.models.runtime import make_runner
+from ssl4eo_bench.solver.path import Data
 
 CHECKPOINT = "tf_efficientnet_lite0.in1k"
 EPOCHS, VALIDATIONS, CLASSES = 100, 20, 10
@@ -91,8 +93,8 @@ def main() -> int:
             )
             for split in (train, val)
         ]
-        pairs = zip(features, targets, strict=True)
-        fit_linear(Linear(), "multiclass", CLASSES, *pairs, device="cpu")
+        data, val_pair = Data(features[0], targets[0], CLASSES), (features[1], targets[1])
+        fit_probe(Linear(), labels_of("multiclass"), data, val_pair, device="cpu")
 
     decoded = [split.source.read(split.ids, inputs.sources)[0] for split in (train, val)]
     images = [Images(*some) for some in zip(decoded, targets, (TRAIN, VAL), strict=True)]

@@ -14,10 +14,9 @@ from ssl4eo_bench.config import protocols
 from ssl4eo_bench.config.protocols import Finetune, Knn, Linear
 from ssl4eo_bench.config.task import Kind
 from ssl4eo_bench.data.prefetch import ahead
-from ssl4eo_bench.methods.knn import fit_knn
-from ssl4eo_bench.methods.linear import fit_linear
 from ssl4eo_bench.models.runtime import TorchRunner, make_runner
 from ssl4eo_bench.results.files import RunResult, read_result
+from tests import probes
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -87,11 +86,12 @@ def problem(kind: Kind, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
 def test_the_probes_are_those_of_the_processor(kind: Kind) -> None:
     train, val = problem(kind, 3000, 0), problem(kind, 1000, 1)
-    here, there = (fit_linear(Linear(), kind, 6, train, val, device=device) for device in ("cpu", "cuda"))
+    here, there = (probes.linear(Linear(), kind, 6, train, val, device=device) for device in ("cpu", "cuda"))
     assert here.head.C == there.head.C
     assert [point.C for point in here.path] == [point.C for point in there.path]
-    np.testing.assert_allclose(there.probabilities(val[0]), here.probabilities(val[0]), atol=2e-4)
-    voted = [fit_knn(Knn(), kind, 6, train, val, device=device) for device in ("cpu", "cuda")]
+    found = [probes.probabilities(kind, probe, val[0]) for probe in (here, there)]
+    np.testing.assert_allclose(found[1], found[0], atol=2e-4)
+    voted = [probes.knn(Knn(), kind, 6, train, device) for device in ("cpu", "cuda")]
     np.testing.assert_allclose(voted[1].probabilities(val[0]), voted[0].probabilities(val[0]), atol=2e-3)
 
 

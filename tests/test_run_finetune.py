@@ -20,7 +20,7 @@ from ssl4eo_bench.config.protocols import TILES_BATCH, Finetune
 from ssl4eo_bench.config.task import IGNORED
 from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.data.splits import Samples
-from ssl4eo_bench.metrics.segmentation import confusion_matrix
+from ssl4eo_bench.metrics.counts import confusion_matrix
 from ssl4eo_bench.results.files import RunResult, read_result
 from ssl4eo_bench.training import loop
 from ssl4eo_bench.training.loop import Training

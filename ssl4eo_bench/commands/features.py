@@ -15,7 +15,7 @@ from ssl4eo_bench.files.storage import cache_root, data_root
 from ssl4eo_bench.plan import Job, Request, plan
 
 if TYPE_CHECKING:
-    from ssl4eo_bench.labels.images import Features
+    from ssl4eo_bench.features.extract import Features
 
 Arguments = argparse.Namespace
 
@@ -31,7 +31,7 @@ def features(arguments: Arguments) -> int:
     write_embeddings(file, _embeddings(job, arguments.split, found))
     print(file)
     count, width = found.values.shape
-    print(f"{count:,} × {width:,} features of split {arguments.split}, {_origin(found.computed, count)}")
+    print(f"{count:,} × {width:,} features of split {arguments.split}, {_origin(found.origin.computed, count)}")
     return 0
 
 
@@ -60,7 +60,8 @@ def _request(arguments: Arguments) -> Request:
 
 
 def _extract(job: Job, arguments: Arguments) -> "Features":
-    from ssl4eo_bench.labels.images import Images
+    from ssl4eo_bench.features.extract import pooled_features
+    from ssl4eo_bench.features.problem import Context, Problem
     from ssl4eo_bench.models.runtime import resolve_device  # brings torch: not for what is refused
     from ssl4eo_bench.models.weight_files import obtain
 
@@ -68,7 +69,7 @@ def _extract(job: Job, arguments: Arguments) -> "Features":
     checkpoint = job.spec.checkpoint
     if isinstance(checkpoint.weights, StoredWeights):
         obtain(checkpoint.weights, checkpoint.name, cache_dir)
-    return Images(job, (device,), cache_dir).features(arguments.split)
+    return pooled_features(Problem(job, Context(cache_dir, (device,))), arguments.split)
 
 
 def _embeddings(job: Job, split: SplitName, found: "Features") -> Embeddings:
@@ -95,8 +96,8 @@ def _about(job: Job, split: SplitName, found: "Features") -> dict[str, Any]:
         "sample": spec.sample,
         "partial": spec.partial,
         "limit": spec.limit,
-        "weights_sha256": found.weights_sha256,
-        "runners": found.runners,
+        "weights_sha256": found.origin.weights_sha256,
+        "runners": found.origin.runners,
         "version": __version__,
     }
 

@@ -58,10 +58,11 @@ def execute(
     there = [None if force else stored(job, results) for job in jobs]
     if all(there):
         return [Outcome(job, "skipped", result=found) for job, found in zip(jobs, there, strict=True)]
+    from ssl4eo_bench.features.problem import Context  # these import torch: not for what is there already
     from ssl4eo_bench.models.runtime import resolve_devices
-    from ssl4eo_bench.run import Settings, forget, run  # brings torch: not for what is there already
+    from ssl4eo_bench.run import discard_state, run
 
-    settings = Settings(
+    context = Context(
         cache_dir=cache_dir,
         devices=resolve_devices(device),
         full_path=full_path,
@@ -80,10 +81,10 @@ def execute(
         progress.note(f"[{number}/{len(jobs)}] {job.spec.task.name} · {job.spec.label}")
         try:
             if force:
-                forget(job, settings)
-            result = run(job, settings)
+                discard_state(job, context)
+            result = run(job, context)
             write_result(results, result)
-            forget(job, settings)
+            discard_state(job, context)
         except Exception as error:
             outcomes.append(Outcome(job, "failed", error=told(error)))
         else:

@@ -16,11 +16,11 @@ PERCENTILES = (2, 98)
 
 
 @dataclass
-class Examples:
+class ExampleTiles:
     """Tiles spread evenly over the test split, filled in as they are scored.
 
     Attributes:
-        job: whose.
+        job: with the test split.
         wanted: their ids.
         maps: truth and prediction of each, `[S, S]` class numbers.
     """
@@ -30,20 +30,20 @@ class Examples:
     maps: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, job: Job) -> "Examples":
-        """Those of a job, still empty."""
+    def of(cls, job: Job) -> "ExampleTiles":
+        """Return those of a job, still without predictions."""
         ids = job.samples["test"].ids
         places = np.linspace(0, len(ids) - 1, min(TILES_SHOWN, len(ids))).astype(int)
         return cls(job, [ids[place] for place in places])
 
     def add(self, ids: Sequence[str], labels: np.ndarray, scores: np.ndarray) -> None:
-        """Keep what is wanted of scored tiles: labels `[N, S, S]` and scores of the classes `[N, C, S, S]`."""
+        """Keep those of scored tiles: labels `[N, S, S]` and scores of the classes `[N, C, S, S]`."""
         for id_, truth, of_tile in zip(ids, labels, scores, strict=True):
             if id_ in self.wanted:
                 self.maps[id_] = truth, of_tile.argmax(axis=0)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Ids `[K]`, colour images `[K, H, W, 3]` uint8, truth and prediction `[K, S, S]` uint8."""
+        """Return ids `[K]`, colour images `[K, H, W, 3]` uint8, truth and prediction `[K, S, S]` uint8."""
         truth, predicted = (np.stack([self.maps[id_][side] for id_ in self.wanted]) for side in (0, 1))
         return {
             "examples": np.array(self.wanted),
@@ -53,7 +53,7 @@ class Examples:
         }
 
     def _colours(self, id_: str) -> np.ndarray:
-        """The colour image of a tile."""
+        """Return the colour image of a tile, `[H, W, 3]` uint8."""
         known = {band.name for band in self.job.task.bands}
         bands = next(wanted for wanted in COLOURS if set(wanted) <= known)
         groups: Groups = self.job.samples["test"].source.read([id_], bands)

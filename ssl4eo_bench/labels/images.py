@@ -1,172 +1,187 @@
-"""Runs on labels of whole images: one feature and one score vector for each sample."""
+"""Labels of whole images: one feature and one score vector for each sample."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Protocol
+from functools import cached_property, partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from ssl4eo_bench.config.task import Groups, SplitName
-from ssl4eo_bench.data.batches import batches
+from ssl4eo_bench import progress
+from ssl4eo_bench.config.task import SplitName
 from ssl4eo_bench.data.subsets import nested_subset
-from ssl4eo_bench.features.extract import Computed, LazyBackbone, bootstrap_of, feature_key, input_reader, threads
-from ssl4eo_bench.features.store import CachedFeatures, FeatureCache
-from ssl4eo_bench.methods.linear import LinearProbe
-from ssl4eo_bench.methods.probe import Probe
-from ssl4eo_bench.metrics.evaluation import Bootstrap, Evaluation, evaluate_multiclass, evaluate_multilabel
-from ssl4eo_bench.plan import Job
-from ssl4eo_bench.progress import Advance
+from ssl4eo_bench.features.extract import Features, pooled_features
+from ssl4eo_bench.features.problem import Origin, Problem, batch_size
+from ssl4eo_bench.features.store import require_finite
+from ssl4eo_bench.labels.base import Labels, Rows, Scorer
+from ssl4eo_bench.metrics.bootstrap import Bootstrap
+from ssl4eo_bench.metrics.classification import Evaluation, Thresholds
+from ssl4eo_bench.models.runtime import Runner
+from ssl4eo_bench.solver.path import Head
+from ssl4eo_bench.training.trainable import Classifier, Trainable
 
 SKETCH = 12
-"""Directions that the two principal ones are looked for in."""
+"""Directions in which the two principal ones are looked for."""
 PLANE_ROWS = 10_000
-"""That the principal components are fitted on at most, and computed for at once."""
+"""The most rows that principal components are fitted on and computed for at once."""
+
+Scores = Callable[[np.ndarray], np.ndarray]
+"""Returns class probabilities `[N, C]` float64 of features `[N, D]`."""
+
+Source = Callable[[SplitName], Features]
+"""Returns the features, or the logits, of a split; labels stay closed."""
 
 
-class Features(Computed, Protocol):
-    """Features `[N, D]` of a split, and where they came from."""
+class ImageLabels(Labels):
+    """Labels of whole images."""
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Return class probabilities float64 of logits, both `[N, C]`."""
+        found: np.ndarray = self.loss.probabilities(torch.from_numpy(logits).double()).numpy()
+        return found
+
+    def thresholds(self, scores: np.ndarray, targets: np.ndarray) -> Thresholds | None:
+        """Return the thresholds of probabilities `[N, C]` that are best on targets; none where they are not needed."""
+        del scores, targets
+        return None
+
+    def evaluate(
+        self,
+        scores: np.ndarray,
+        targets: np.ndarray,
+        names: tuple[str, ...],
+        thresholds: Thresholds | None,
+        bootstrap: Bootstrap | None = None,
+    ) -> Evaluation:
+        """Return the metrics of probabilities `[N, C]`."""
+        raise NotImplementedError
+
+    def augmented(self, targets: Tensor, views: Tensor) -> Tensor:
+        """Return the targets: labels of whole images do not change."""
+        del views
+        return targets
+
+    def labelled(self, problem: Problem, split: SplitName) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers of the samples that may be used, ascending, and their targets; of `train` a fraction."""
+        targets, spec = problem.job.samples[split].targets(), problem.job.spec
+        if split != "train" or spec.fraction is None:
+            return np.arange(len(targets)), targets
+        rows = nested_subset(targets, spec.fraction, spec.seed, problem.job.task.classes)
+        return rows, targets[rows]
+
+    def rows(self, problem: Problem, split: SplitName) -> Rows:
+        """Return the features and labels of a split."""
+        found, ids = pooled_features(problem, split), problem.job.samples[split].ids
+        rows, targets = self.labelled(problem, split)
+        if len(rows) == len(ids):
+            return Rows(found.values, targets, ids, found.origin)
+        return Rows(found.values[rows], targets, [ids[row] for row in rows], found.origin)
+
+    def scorer(self, problem: Problem, source: Source, scores: Scores, val: Rows) -> Scorer:
+        """Return a scorer of features or logits, with thresholds chosen on `val`."""
+        on_val = scores(val.features)
+        thresholds = self.thresholds(on_val, val.targets)
+
+        def predict() -> ImagePredictions:
+            found = source("test")
+            return ImagePredictions(self, problem, thresholds, found, scores(found.values))
+
+        return Scorer(thresholds, self.evaluate(on_val, val.targets, problem.job.task.classes, thresholds), predict)
+
+    def head_scorer(self, problem: Problem, head: Head, val: Rows) -> Scorer:
+        """Return the scorer of a linear head on frozen features."""
+        return self.scorer(
+            problem, partial(pooled_features, problem), lambda x: self.probabilities(head.logits(x)), val
+        )
+
+    def trainable(self, problem: Problem, start: Head) -> Trainable:
+        """Return the network with the linear head."""
+        from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module  # imports timm: not for frozen features
+
+        return Classifier(problem.network(feature_module, BackboneFeatures), *start.unstandardised())
+
+    def target_reader(self, problem: Problem, train: Rows) -> Callable[[np.ndarray], np.ndarray]:
+        """Return a look-up of the targets in memory."""
+        del problem
+        return partial(np.take, train.targets, axis=0)
+
+    def batch(self, problem: Problem) -> int:
+        """Return the usual batch of images."""
+        return batch_size(problem.context.device)
+
+    def validate(self, problem: Problem, val: np.ndarray, run: Runner) -> float:
+        """Return the main metric on all samples of `val`."""
+        return self.main_metric(network_logits(problem, "val", run), val)
+
+    def network_scorer(self, problem: Problem, val: Rows, run: Runner, weights_sha256: str) -> Scorer:
+        """Return the scorer of a trained network: its logits take the place of features."""
+
+        def source(split: SplitName) -> Features:
+            found = network_logits(problem, split, run)
+            require_finite(found, problem.job.spec.checkpoint.name, problem.job.spec.task_slug)
+            return Features(found, Origin(len(found), (run.name,), (weights_sha256,)))
+
+        on_val = source("val")
+        return self.scorer(
+            problem, source, self.probabilities, Rows(on_val.values, val.targets, val.ids, on_val.origin)
+        )
+
+
+@dataclass(frozen=True)
+class ImagePredictions:
+    """The predictions for the test split.
+
+    Attributes:
+        labels: their kind.
+        problem: with the samples.
+        thresholds: chosen on `val`.
+        features: that were scored: features or logits.
+        scores: probabilities `[N, C]`.
+    """
+
+    labels: ImageLabels
+    problem: Problem
+    thresholds: Thresholds | None
+    features: Features
+    scores: np.ndarray
 
     @property
-    def values(self) -> np.ndarray:
-        """The features."""
-        ...
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What a head is fitted on or chosen by.
-
-    Attributes:
-        features: `[R, D]`.
-        targets: `[R]`, or `[R, C]` for multilabel.
-        ids: of the samples they are of.
-        origin: of the features.
-    """
-
-    features: np.ndarray
-    targets: np.ndarray
-    ids: Sequence[str]
-    origin: Computed
-
-
-@dataclass(frozen=True)
-class ImageScores:
-    """The scores of the test split.
-
-    Attributes:
-        job: whose.
-        probe: that gave them.
-        features: `[N, D]` that were scored.
-        values: `[N, C]`.
-        origin: of the features.
-    """
-
-    job: Job
-    probe: Probe
-    features: np.ndarray
-    values: np.ndarray
-    origin: Computed
+    def origin(self) -> Origin:
+        """Of the features."""
+        return self.features.origin
 
     @cached_property
-    def _targets(self) -> np.ndarray:
+    def targets(self) -> np.ndarray:
         """The labels, opened now that everything has been chosen."""
-        return self.job.samples["test"].targets()
+        return self.problem.job.samples["test"].targets()
 
-    def evaluate(self, advance: Advance) -> Evaluation:
-        """The metrics, with intervals."""
-        return _evaluate(self.job, self.probe, self.values, self._targets, bootstrap_of(self.job), advance)
+    def evaluate(self, bootstrap: Bootstrap) -> Evaluation:
+        """Return the metrics with intervals."""
+        names = self.problem.job.task.classes
+        return self.labels.evaluate(self.scores, self.targets, names, self.thresholds, bootstrap)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What paired comparisons need of each sample, and where it lies on a map of the features."""
-        return {"scores": self.values, "targets": self._targets, "embedding": plane(self.features)}
+        """Return scores and targets for paired comparisons, and the place of each sample on a map of the features."""
+        return {"scores": self.scores, "targets": self.targets, "embedding": plane(self.features.values)}
 
 
-class Images:
-    """The stages of one run; `renewed` as of `FeatureCache`."""
-
-    def __init__(
-        self,
-        job: Job,
-        devices: tuple[str, ...],
-        cache_dir: Path,
-        renewed: set[str] | None = None,
-    ) -> None:
-        self._job = job
-        self._devices = devices
-        self._cache_dir = cache_dir
-        self._renewed = renewed
-        self._backbone = LazyBackbone(job, devices[0], cache_dir=cache_dir)
-
-    def rows(self, split: SplitName) -> Rows:
-        """Features and labels of a split; of the training split only the fraction that may be used."""
-        found, samples = self.features(split), self._job.samples[split]
-        rows, targets = labelled(self._job, split)
-        if len(rows) == len(samples.ids):
-            return Rows(found.values, targets, samples.ids, found)
-        return Rows(found.values[rows], targets, [samples.ids[row] for row in rows], found)
-
-    def score(self, probe: Probe) -> ImageScores:
-        """The scores of the test split; leaves its labels closed."""
-        found = self.features("test")
-        return ImageScores(self._job, probe, found.values, probe.probabilities(found.values), found)
-
-    def evaluate_val(self, probe: Probe, rows: Rows) -> Evaluation:
-        """The metrics on the validation split."""
-        return _evaluate(self._job, probe, probe.probabilities(rows.features), rows.targets)
-
-    def tune(self, probe: Probe, train: Rows, val: Rows) -> "tuple[Images, Probe, Rows]":
-        """Fine-tune from a linear probe; the stages behind it, and what to evaluate `val` by."""
-        from ssl4eo_bench.methods.finetune import Tuning  # brings what builds networks
-
-        assert isinstance(probe, LinearProbe)
-        return Tuning(self._job, self._devices, self._cache_dir).images(probe, train, val)
-
-    def features(self, split: SplitName) -> Features:
-        """The features of a split; leaves its labels closed."""
-        return extract_features(self._job, split, self._backbone, self._cache_dir, self._renewed)
-
-
-def labelled(job: Job, split: SplitName) -> tuple[np.ndarray, np.ndarray]:
-    """The samples of a split that may be used, ascending, and their targets: of train those of a run's fraction."""
-    targets, spec = job.samples[split].targets(), job.spec
-    if split != "train" or spec.fraction is None:
-        return np.arange(len(targets)), targets
-    rows = nested_subset(targets, spec.fraction, spec.seed, job.task.classes)
-    return rows, targets[rows]
-
-
-def extract_features(
-    job: Job,
-    split: SplitName,
-    backbone: LazyBackbone,
-    cache_dir: Path,
-    renewed: set[str] | None = None,
-) -> CachedFeatures:
-    """The features of a split, from the cache as far as they are there; `renewed` as of `FeatureCache`."""
-    samples = job.samples[split]
-
-    def read(start: int, stop: int) -> Iterator[Groups]:
-        return batches(input_reader(job, split), samples.ids[start:stop], size=backbone.batch)
-
-    key = feature_key(job, split, cache_dir)
-    return FeatureCache(cache_dir, renewed).get(
-        key,
-        backbone,
-        read,
-        threads=threads(backbone.device),
-        ids=samples.ids,
-        not_finite=samples.source.not_finite,
-    )
+def network_logits(problem: Problem, split: SplitName, run: Runner) -> np.ndarray:
+    """Return logits `[N, C]` of a trained network for a split; labels stay closed."""
+    ids, found = problem.job.samples[split].ids, []
+    what = f"logits {problem.job.spec.checkpoint.name}, tuned · {split}"
+    with progress.stage(what, total=len(ids), unit="images") as advance:
+        for groups in problem.batches(split, ids, size=batch_size(problem.context.device)):
+            found.append(run(groups))
+            advance(len(found[-1]))
+    return np.concatenate(found)
 
 
 def plane(features: np.ndarray) -> np.ndarray:
-    """The first two principal components `[N, 2]` float32 of features `[N, D]`; zero where there are fewer.
+    """Return the first two principal components `[N, 2]` float32 of features `[N, D]`; zero where there are fewer.
 
-    The axes are those of evenly spaced rows, `PLANE_ROWS` at most: a plane needs no more of them. Each points to where
-    its largest entry is positive.
+    The axes are fitted on evenly spaced rows, at most `PLANE_ROWS`: a plane needs no more. Each points to where its
+    largest entry is positive.
     """
     found = np.zeros((len(features), 2), dtype=np.float32)
     some = torch.from_numpy(features[:: -(-len(features) // PLANE_ROWS)]).float()
@@ -182,17 +197,3 @@ def plane(features: np.ndarray) -> np.ndarray:
             rows = torch.from_numpy(features[start : start + PLANE_ROWS]).float()
             found[start : start + PLANE_ROWS, :count] = ((rows - mean) @ axes).numpy()
     return found
-
-
-def _evaluate(
-    job: Job,
-    probe: Probe,
-    scores: np.ndarray,
-    targets: np.ndarray,
-    bootstrap: Bootstrap | None = None,
-    advance: Advance = lambda _: None,
-) -> Evaluation:
-    names = job.task.classes
-    if probe.thresholds is None:
-        return evaluate_multiclass(scores, targets, names, bootstrap=bootstrap, advance=advance)
-    return evaluate_multilabel(scores, targets, names, probe.thresholds, bootstrap=bootstrap, advance=advance)

@@ -1,6 +1,7 @@
 """Classification by the nearest training samples; exact, in blocks of queries."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,27 +10,31 @@ from torch.nn import functional
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.protocols import Knn
-from ssl4eo_bench.config.task import Kind
-from ssl4eo_bench.metrics.evaluation import Thresholds, tune_thresholds
+from ssl4eo_bench.config.records import Selection
+from ssl4eo_bench.features.extract import pooled_features
+from ssl4eo_bench.features.problem import Problem
+from ssl4eo_bench.labels import labels_of
+from ssl4eo_bench.labels.images import ImageLabels
+from ssl4eo_bench.methods.predictor import Predictor
 
 QUERIES = 256
-"""Samples compared at once; their similarities to 270,000 training samples take 280 MB."""
+"""Samples that are compared at once; their similarities to 270,000 training samples take 280 MB."""
 
 ROWS = 8192
-"""Features that are brought to length 1 at once, in float64."""
+"""Features that are scaled to length 1 at once, in float64."""
 
 DOUBT = 1e-6
-"""How far a similarity in float32 may be off, relative to the lengths of what was multiplied."""
+"""The error of a similarity in float32, relative to the lengths of the factors."""
 
 EQUAL = 1e-13
 """Similarities in float64 that differ by less are equal."""
 
 CANDIDATES = 512
-"""So many training samples, and no more, are told apart in float64 at the last place of a query."""
+"""The most training samples that are compared in float64 for the last place of a query."""
 
 LEVELS = 2.0**32
-"""Of a score: where all neighbours agree it is 1 whatever they weigh, and not 1 give or take the rounding of a sum, by
-which average precision would order samples."""
+"""Steps of a score. Where all neighbours agree it is 1 whatever they weigh; the rounding of a sum would move it, and
+average precision would order samples by that."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,8 @@ class Directions:
     """Features of length 1, relative to the mean direction of the training samples, in float32.
 
     With m for the mean, the cosine of q and t is `(q - m)·(t - m) + m·t + m·q - m·m`. The last two terms are the same
-    for all neighbours of a query and leave both their order and their weights alone, so they are left out. The others
-    keep their digits where all features point nearly the same way, as they do when they share a large offset.
+    for all neighbours of a query and change neither their order nor their weights, so they are left out. The others
+    keep their digits where all features have nearly the same direction, as they do when they share a large offset.
 
     Attributes:
         features: of the training samples, `[N, D]`.
@@ -56,7 +61,7 @@ class Directions:
 
     @classmethod
     def of(cls, features: np.ndarray, device: torch.device) -> "Directions":
-        """Those of training features `[N, D]`."""
+        """Return the directions of training features `[N, D]`."""
         blocks = [features[start : start + ROWS] for start in range(0, len(features), ROWS)]
         mean = sum(_unit(block, device).sum(0) for block in blocks) / len(features)
         assert isinstance(mean, Tensor)  # there are training samples
@@ -65,40 +70,36 @@ class Directions:
         return cls(features, mean, relative, (along - along.mean()).float(), relative.norm(dim=1))
 
     def similarities(self, queries: Tensor) -> Tensor:
-        """Cosine similarities `[M, N]` of queries `[M, D]` of length 1, up to a constant of each."""
+        """Return cosine similarities `[M, N]` of queries `[M, D]` of length 1, up to a constant for each query."""
         return torch.addmm(self.along, (queries - self.mean).float(), self.relative.T)
 
     def doubts(self, queries: Tensor, rows: Tensor | slice) -> Tensor:
-        """How far the similarities of queries `[M, D]` to training samples may be off."""
+        """Return how far the similarities of queries `[M, D]` to training samples may be off."""
         lengths = (queries - self.mean).float().norm(dim=1, keepdim=True)
         doubts: Tensor = DOUBT * (lengths * self.lengths[rows] + self.along[rows].abs())
         return doubts
 
     def exact(self, query: Tensor, rows: Tensor) -> Tensor:
-        """The similarities of a query `[D]` to some training samples, in float64."""
+        """Return the similarities of a query `[D]` to some training samples, in float64."""
         return torch.mv(_unit(self.features[rows.cpu().numpy()], self.mean.device), query)
 
 
 @dataclass(frozen=True)
 class KnnProbe:
-    """Training samples that vote.
+    """Training samples that vote for classes.
 
     Attributes:
         protocol: its settings.
         directions: of the training features.
         votes: what each of them votes for, `[N, C]` float64.
-        thresholds: for multilabel, chosen on `val`.
-        warnings: what a reader of the result should know.
     """
 
     protocol: Knn
     directions: Directions
     votes: Tensor
-    thresholds: Thresholds | None = None
-    warnings: tuple[str, ...] = ()
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """Each class's share of the votes, `[M, C]` float64, for features `[M, D]`."""
+        """Return the share of the votes for each class, `[M, C]` float64, of features `[M, D]`."""
         found = []
         with progress.stage("nearest neighbours", total=len(features), unit="samples") as advance:
             for start in range(0, len(features), QUERIES):
@@ -108,7 +109,7 @@ class KnnProbe:
         return np.concatenate(found)
 
     def _shares(self, queries: Tensor) -> Tensor:
-        """Shares of the votes `[M, C]` for queries `[M, D]` of length 1."""
+        """Return shares of the votes `[M, C]` for queries `[M, D]` of length 1."""
         count = len(self.votes)
         neighbours = min(self.protocol.k, count)
         similarities = self.directions.similarities(queries)
@@ -123,9 +124,9 @@ class KnnProbe:
         return torch.round(shares * LEVELS) / LEVELS
 
     def _shares_at_the_border(self, query: Tensor, similarities: Tensor, last: Tensor) -> Tensor:
-        """Shares `[C]` of a query `[D]` where float32 does not tell which samples are its neighbours.
+        """Return shares `[C]` for a query `[D]` where float32 does not decide which samples are its neighbours.
 
-        Those that may be are told apart in float64; those that are as near as the last neighbour share its places.
+        Float64 decides among those that may be; samples that are as near as the last neighbour share its places.
         """
         doubts = self.directions.doubts(query[None], slice(None))[0]
         reach = similarities + doubts >= last - doubts[similarities == last].max()
@@ -133,7 +134,7 @@ class KnnProbe:
         if len(rows) <= CANDIDATES:
             found = self.directions.exact(query, rows)
             equal = torch.full_like(found, EQUAL)
-        else:  # a network that tells nothing apart
+        else:  # a network that gives all samples the same features
             found, equal = similarities[rows].double(), doubts[rows].double()
         last = found.topk(self.protocol.k).values[-1]
         nearer = found > last + equal
@@ -143,38 +144,36 @@ class KnnProbe:
         return (weights / weights.sum()) @ self.votes[rows]
 
     def _weights(self, similarities: Tensor) -> Tensor:
-        """The weights of votes, relative to that of the nearest, so that none overflows: `[M, K]` float64."""
+        """Return the weights of votes `[M, K]` float64, relative to that of the nearest, so that none overflows."""
         nearest = similarities.max(dim=1, keepdim=True).values
         return ((similarities - nearest).double() / self.protocol.temperature).exp()
 
 
-def fit_knn(
-    protocol: Knn,
-    kind: Kind,
-    classes: int,
-    train: tuple[np.ndarray, np.ndarray],
-    val: tuple[np.ndarray, np.ndarray],
-    *,
-    device: str,
-) -> KnnProbe:
-    """Keep the training samples.
+def fit_knn(problem: Problem, protocol: Knn) -> Predictor:
+    """Keep the training samples of a problem; thresholds of multilabel tasks are chosen on `val`."""
+    labels = labels_of(problem.job.task.kind)
+    assert isinstance(labels, ImageLabels)  # the settings are refused for label maps
+    train, val = labels.rows(problem, "train"), labels.rows(problem, "val")
+    indicators = labels.loss.indicators(train.targets, len(problem.job.task.classes))
+    probe = knn_probe(protocol, indicators, train.features, problem.context.device)
+    scorer = labels.scorer(problem, partial(pooled_features, problem), probe.probabilities, val)
+    choice = Selection(metric=problem.job.task.main_metric)
+    return Predictor(scorer, choice, (), train.ids, (train.origin, val.origin))
+
+
+def knn_probe(protocol: Knn, indicators: np.ndarray, features: np.ndarray, device: str) -> KnnProbe:
+    """Return the probe of training samples.
 
     Args:
         protocol: its settings.
-        kind: multilabel or multiclass.
-        classes: number of classes, also those without training samples.
-        train: features `[N, D]`, float32 or float16, and targets, `[N]` or `[N, C]`.
-        val: the same of the validation split, on which thresholds are tuned.
+        indicators: the classes `[N, C]` that each sample votes for.
+        features: `[N, D]`, float32 or float16.
         device: where to compare.
     """
-    indicators = train[1] if kind == "multilabel" else np.eye(classes)[train[1]]
     place = torch.device(device)
-    votes = torch.from_numpy(indicators).to(place).double()
-    probe = KnnProbe(protocol, Directions.of(train[0], place), votes)
-    if kind != "multilabel":
-        return probe
-    return replace(probe, thresholds=tune_thresholds(probe.probabilities(val[0]), val[1]))
+    return KnnProbe(protocol, Directions.of(features, place), torch.from_numpy(indicators).to(place).double())
 
 
 def _unit(features: np.ndarray, device: torch.device) -> Tensor:
+    """Return features of any number type, of length 1 in float64."""
     return functional.normalize(torch.from_numpy(features).to(device).double(), dim=1)

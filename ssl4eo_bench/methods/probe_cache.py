@@ -1,54 +1,68 @@
-"""The probe cache: a fit is a function of its arrays and settings alone, so one that was done is not done again.
+"""The probe cache: a fit depends on its arrays and settings alone, so it is done once.
 
-Another seed of the same features finds it on disk. A file is named by the digest of all that the fit was given, and
-one that cannot be read is written anew.
+Another seed on the same features finds the probe on disk. The name of a file is the digest of everything that the fit
+was given. A file that cannot be read is written again.
 """
 
 import hashlib
 import json
 import zipfile
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from ssl4eo_bench import __version__, progress
+from ssl4eo_bench import __version__
 from ssl4eo_bench.config.canonical import digest
-from ssl4eo_bench.config.protocols import Linear
-from ssl4eo_bench.config.task import Kind
+from ssl4eo_bench.config.records import PathPoint
 from ssl4eo_bench.files.storage import replacing
-from ssl4eo_bench.methods.linear import FIT_VERSION, LinearProbe, PathPoint, fit_linear
-from ssl4eo_bench.metrics.evaluation import Thresholds
 from ssl4eo_bench.solver.path import Head
 from ssl4eo_bench.solver.standardisation import Standardisation
 
 FOLDER = "probes"
+NUMBERS = ("C", "gradient", "iterations", "converged", "explained")
+"""Of a head."""
 
 
-def fit_once(
-    cache_dir: Path,
-    protocol: Linear,
-    kind: Kind,
-    classes: int,
-    train: tuple[np.ndarray, np.ndarray],
-    val: tuple[np.ndarray, np.ndarray],
-    *,
-    device: str,
-    full_path: bool = False,
-) -> LinearProbe:
-    """What `fit_linear` gives for the same arguments, from `cache_dir` if it was fitted before."""
-    given = {"protocol": protocol.model_dump(), "kind": kind, "classes": classes, "full_path": full_path}
-    arrays = [_sha256(array) for array in (*train, *val)]
-    code = {"fit": FIT_VERSION, "package": __version__, "torch": str(torch.__version__), "device": device}
-    file = cache_dir / FOLDER / f"{digest(given | code | {'arrays': arrays})}.npz"
-    found = _read(file, kind, torch.device(device))
-    if found is not None:
-        progress.note("linear probe: fitted before on the same features, read from the cache")
-        return found
-    fitted = fit_linear(protocol, kind, classes, train, val, device=device, full_path=full_path)
-    _write(file, fitted)
-    return fitted
+def place(cache_dir: Path, given: dict[str, object], arrays: Sequence[np.ndarray]) -> Path:
+    """Return the file of the probe that is fitted to arrays with these settings, by this code."""
+    code = {"package": __version__, "torch": str(torch.__version__)}
+    return cache_dir / FOLDER / f"{digest(given | code | {'arrays': [_identity(array) for array in arrays]})}.npz"
+
+
+def write(file: Path, head: Head, path: Sequence[PathPoint], error: float, warnings: Sequence[str]) -> None:
+    """Write the parts of a linear probe."""
+    about = {
+        "head": {name: getattr(head, name) for name in NUMBERS},
+        "path": [point.model_dump() for point in path],
+        "error": error,
+        "warnings": list(warnings),
+    }
+    tensors = {"weights": head.weights, "mean": head.standardisation.mean, "scale": head.standardisation.scale}
+    arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+    with replacing(file) as temporary, temporary.open("wb") as opened:
+        np.savez(opened, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
+
+
+def read(file: Path, device: str) -> dict[str, Any] | None:
+    """Return the parts of a linear probe, by name; none if the file is absent or damaged.
+
+    The archive has a checksum for each array.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            about = json.loads(str(stored["about"]))
+            weights, mean, scale = (torch.from_numpy(stored[name]).to(device) for name in ("weights", "mean", "scale"))
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+    return {
+        "head": Head(Standardisation(mean, scale), weights=weights, **about["head"]),
+        "path": tuple(PathPoint(**point) for point in about["path"]),
+        "error": about["error"],
+        "warnings": tuple(about["warnings"]),
+    }
 
 
 def clear(cache_dir: Path) -> int:
@@ -60,40 +74,5 @@ def clear(cache_dir: Path) -> int:
     return freed
 
 
-def _sha256(array: np.ndarray) -> list[str]:
+def _identity(array: np.ndarray) -> list[str]:
     return [str(array.dtype), str(array.shape), hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()]
-
-
-def _write(file: Path, probe: LinearProbe) -> None:
-    head, standardisation = probe.head, probe.standardisation
-    about = {
-        "head": {name: getattr(head, name) for name in ("C", "gradient", "iterations", "converged", "explained")},
-        "path": [asdict(point) for point in probe.path],
-        "error": probe.error,
-        "thresholds": probe.thresholds and {"each": probe.thresholds.each.tolist(), "common": probe.thresholds.common},
-        "warnings": probe.warnings,
-    }
-    tensors = {"weights": head.weights, "mean": standardisation.mean, "scale": standardisation.scale}
-    arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-    with replacing(file) as temporary, temporary.open("wb") as opened:
-        np.savez(opened, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
-
-
-def _read(file: Path, kind: Kind, device: torch.device) -> LinearProbe | None:
-    """The probe in a file, or nothing if that is absent or damaged; the archive has a checksum for each array."""
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            about = json.loads(str(stored["about"]))
-            weights, mean, scale = (torch.from_numpy(stored[name]).to(device) for name in ("weights", "mean", "scale"))
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-        return None
-    thresholds = about["thresholds"]
-    return LinearProbe(
-        kind=kind,
-        standardisation=Standardisation(mean, scale),
-        head=Head(weights=weights, **about["head"]),
-        path=tuple(PathPoint(**point) for point in about["path"]),
-        error=about["error"],
-        thresholds=thresholds and Thresholds(np.array(thresholds["each"]), thresholds["common"]),
-        warnings=tuple(about["warnings"]),
-    )

@@ -15,7 +15,7 @@ from ssl4eo_bench import progress
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.records import FEW_UNITS, RESAMPLES
 from ssl4eo_bench.errors import ResultError
-from ssl4eo_bench.metrics.evaluation import Bootstrap, Metric
+from ssl4eo_bench.metrics.bootstrap import Bootstrap, Metric
 from ssl4eo_bench.metrics.paired import Difference, Variance, difference, holm, mcnemar, of_samples, of_seeds
 from ssl4eo_bench.results.files import RunResult
 from ssl4eo_bench.results.pairs import Pairs

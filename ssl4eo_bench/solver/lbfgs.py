@@ -1,8 +1,8 @@
-"""What L-BFGS remembers: the last steps of many problems at once, and how their gradients changed.
+"""The history of L-BFGS for many problems at once: the last steps, and how the gradients changed over them.
 
-The two loops of Nocedal & Wright (Numerical Optimization, algorithm 7.4) run over pairs one by one. Written with the
-matrix of the products of steps and changes they are two triangular systems (Byrd, Nocedal & Schnabel, Math. Program.
-63, 1994), so that a direction costs a few matrix products however many pairs there are.
+The two loops of Nocedal & Wright (Numerical Optimization, algorithm 7.4) run over pairs one by one. With the matrix of
+the products of steps and changes they become two triangular systems (Byrd, Nocedal & Schnabel, Math. Program. 63,
+1994), so that a direction costs a few matrix products however many pairs there are.
 """
 
 from collections.abc import Callable
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 PAIRS = 40
-"""Remembered of each problem; 20 take a fifth more iterations, 90 save none."""
+"""Kept for each problem; 20 take a fifth more iterations, 90 save none."""
 
 
-class Memory:
-    """Pairs of steps and gradient changes of problems with vectors `[problems, length]`.
+class History:
+    """Pairs of steps and gradient changes for problems with vectors `[problems, length]`.
 
-    A place that holds no pair has a step and a change of zero and a product of one, and adds nothing to a direction.
+    A place without a pair has a step and a change of zero and a product of one, and adds nothing to a direction.
     """
 
     def __init__(self, problems: int, length: int, device: torch.device) -> None:
@@ -27,7 +27,7 @@ class Memory:
         self._order = torch.arange(PAIRS, device=device)  # of places, oldest pair first
 
     def add(self, step: Tensor, change: Tensor) -> None:
-        """Remember a step and the change of the gradient over it, both `[problems, length]`, for the oldest pair."""
+        """Replace the oldest pair by a step and the change of the gradient over it, both `[problems, length]`."""
         product, lengths = (step * change).sum(1, dtype=torch.float64), step.norm(dim=1) * change.norm(dim=1)
         sound = product > 1e-8 * lengths  # rounding can leave a pair without curvature
         self._order = self._order.roll(-1)
@@ -39,7 +39,7 @@ class Memory:
         self._products[:, place, place] = torch.where(sound, product, 1.0)
 
     def add_curvature(self, curvature: Tensor) -> None:
-        """The Hessian of every problem changed by a diagonal `[length]`: so did the gradient over each step."""
+        """Add a diagonal `[length]` to the Hessian of every problem: the gradient over each step changes by it."""
         self._changes += curvature * self._steps
         self._products = (self._steps @ self._changes.mT).double()
         exact = (self._steps * self._changes).sum(-1, dtype=torch.float64)
@@ -48,17 +48,17 @@ class Memory:
         self._products[unsound] = self._products.mT[unsound] = 0.0
         self._products.diagonal(dim1=1, dim2=2).copy_(torch.where(unsound, 1.0, exact))
 
-    def forget(self, problems: Tensor) -> None:
-        """Drop all pairs of the problems marked in `[problems]`."""
+    def clear(self, problems: Tensor) -> None:
+        """Drop all pairs of the problems that are marked in `[problems]`."""
         self._steps[problems] = self._changes[problems] = 0.0
         self._products[problems] = torch.eye(PAIRS, dtype=torch.float64, device=problems.device)
 
     def direction(self, gradient: Tensor, solve: Callable[[Tensor], Tensor]) -> Tensor:
-        """Minus the product of the approximate inverse Hessian with gradients.
+        """Return minus the product of the approximate inverse Hessian with gradients.
 
         Args:
-            gradient: of all problems, in the shape that `solve` takes; a row each once seen as `[problems, length]`.
-            solve: multiplies with the inverse Hessian that is assumed without any pair.
+            gradient: of all problems, in the shape that `solve` takes; reshaped, it is `[problems, length]`.
+            solve: multiplies with the inverse Hessian that is assumed without pairs.
         """
         flat = gradient.reshape(self._steps.shape[0], -1)
         ordered = self._products[:, self._order][:, :, self._order]
@@ -71,9 +71,9 @@ class Memory:
         return -(vector + self._combined(self._steps, second)).view_as(gradient)
 
     def _scale(self, like: Tensor, solve: Callable[[Tensor], Tensor]) -> Tensor:
-        """How much smaller the inverse Hessian was over the last step than `solve` takes it to be, `[problems, 1]`.
+        """Return how much smaller the inverse Hessian was over the last step than `solve` assumes, `[problems, 1]`.
 
-        Not larger: one direction that `solve` is wrong about would lengthen the steps in all others.
+        At most 1: otherwise one direction that `solve` is wrong about would lengthen the steps in all others.
         """
         last = self._order[-1]
         change = self._changes[:, last]
@@ -91,5 +91,5 @@ class Memory:
 
 
 def _times(pairs: Tensor, vector: Tensor) -> Tensor:
-    """Products `[problems, PAIRS]` float64 of remembered vectors with one of each problem."""
+    """Return products `[problems, PAIRS]` in float64 of the kept vectors with one vector of each problem."""
     return (pairs @ vector[..., None])[..., 0].double()

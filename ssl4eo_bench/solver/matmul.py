@@ -1,7 +1,7 @@
-"""Products of blocks of features with as many vectors as there are classes, which the solver spends its time in.
+"""Products of blocks of features with one vector for each class: the solver spends its time in them.
 
-Libraries for matrix products are made for square ones. Thin ones are convolutions of a single pixel, too, and as such
-PyTorch hands them to oneDNN, which takes half to two thirds of the time for 10 to 43 classes on an AMD EPYC (AVX-512).
+Libraries are tuned for square matrix products. A thin product is also a convolution of single pixels, and PyTorch gives
+convolutions to oneDNN, which takes half to two thirds of the time for 10 to 43 classes on an AMD EPYC (AVX-512).
 """
 
 import torch
@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.nn import functional
 
 MANY = 16
-"""Blocks from which PyTorch gives oneDNN the convolutions of a single thread, too."""
+"""From so many blocks on, PyTorch gives oneDNN the convolutions of a single thread, too."""
 AT_ONCE = 64
-"""Blocks of one convolution: what comes of them stays in the cache until it is used."""
+"""Blocks in one convolution: its output stays in the cache until it is used."""
 
 
 def logits(weights: Tensor, blocks: Tensor) -> Tensor:
-    """Products of weights `[C, D + 1]`, intercept last, with features `[blocks, rows, D]`: `[blocks, C, rows]`."""
+    """Return logits `[blocks, C, rows]` of weights `[C, D + 1]` (intercept last) and features `[blocks, rows, D]`."""
     columns, intercepts = weights[:, :-1], weights[:, -1]
     if not _convolve(blocks):
         return (columns @ blocks.mT).add_(intercepts[:, None])
@@ -27,7 +27,7 @@ def logits(weights: Tensor, blocks: Tensor) -> Tensor:
 
 
 def sums(residuals: Tensor, blocks: Tensor) -> Tensor:
-    """Features `[blocks, rows, D]`, weighted by residuals `[blocks, C, rows]` and summed over all rows: `[C, D]`."""
+    """Return the sum `[C, D]` over rows of features `[blocks, rows, D]` weighted by residuals `[blocks, C, rows]`."""
     if not _convolve(blocks):
         return (residuals @ blocks).sum(0)
     rows, width = blocks.shape[1:]
@@ -43,7 +43,7 @@ def sums(residuals: Tensor, blocks: Tensor) -> Tensor:
 
 
 def _convolve(blocks: Tensor) -> bool:
-    """Whether PyTorch would give convolutions to oneDNN; on GPUs they may be of less than float32."""
+    """Return whether PyTorch gives convolutions to oneDNN; on GPUs they may be of less than float32."""
     parallel = torch.get_num_threads() > 1 or len(blocks) >= MANY
     there: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return blocks.device.type == "cpu" and there and parallel and blocks.numel() > 0

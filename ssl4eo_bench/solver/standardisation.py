@@ -1,4 +1,4 @@
-"""Features of any split, standardised by those of the training split."""
+"""Standardisation of features by mean and standard deviation of the training split."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Standardisation:
 
     @classmethod
     def of(cls, features: np.ndarray, device: torch.device) -> "Standardisation":
-        """Of training features `[N, D]`, with sums in float64."""
+        """Return the standardisation by training features `[N, D]`, with sums in float64."""
         blocks = [slice(start, start + ROWS) for start in range(0, len(features), ROWS)]
         mean = sum(features[rows].sum(axis=0, dtype=np.float64) for rows in blocks) / len(features)
         variance = sum(np.square(features[rows] - mean).sum(axis=0) for rows in blocks) / len(features)
@@ -34,7 +34,7 @@ class Standardisation:
         return cls(*(torch.from_numpy(array).float().to(device) for array in (mean, scale)))
 
     def stream(self, features: np.ndarray, rows: int = ROWS) -> Iterator[Tensor]:
-        """Features `[N, D]` of any float type as standardised float32 `[≤ rows, D]` on the device, in order."""
+        """Yield features `[N, D]` of any float type as standardised float32 `[≤ rows, D]` on the device, in order."""
         for start in range(0, len(features), rows):
             some = torch.from_numpy(features[start : start + rows]).to(self.mean.device)
             yield (some - self.mean).div_(self.scale).float()

@@ -1,4 +1,4 @@
-"""Random crops, flips and quarter turns of inputs and label maps: the symmetries of a picture from above."""
+"""Random crops, flips and quarter turns of inputs and label maps: the symmetries of an image from above."""
 
 import torch
 from torch import Tensor
@@ -6,14 +6,14 @@ from torch.nn import functional
 
 
 def draw_views(count: int, smallest: float, generator: torch.Generator) -> Tensor:
-    """Transforms `[N, 2, 3]` that show a random square of each image, flipped and turned by quarters at random.
+    """Return transforms `[N, 2, 3]` that show a random square of each image, randomly flipped and turned by quarters.
 
     Numbers are drawn on the processor, so that they are the same on every device.
 
     Args:
-        count: of images.
-        smallest: share of the area that a crop keeps at least.
-        generator: draws.
+        count: number of images.
+        smallest: least share of the area that a crop keeps.
+        generator: draws the numbers.
     """
     area, x, y = (torch.rand(count, generator=generator) for _ in range(3))
     side = (smallest + (1 - smallest) * area).sqrt()
@@ -26,15 +26,15 @@ def draw_views(count: int, smallest: float, generator: torch.Generator) -> Tenso
 
 
 def draw_crops(count: int, smallest: float, generator: torch.Generator) -> Tensor:
-    """Transforms `[N, 2, 3]` that show a random rectangle of each image, mirrored at random.
+    """Return transforms `[N, 2, 3]` that show a random rectangle of each image, randomly mirrored.
 
-    Its area is drawn evenly, its ratio of sides evenly in the logarithm from 3/4 to 4/3 (Szegedy et al., CVPR 2015); a
-    side that would be longer than the image's is as long.
+    Its area is uniform, and its ratio of sides is uniform in the logarithm from 3/4 to 4/3 (Szegedy et al., CVPR 2015).
+    No side is longer than that of the image.
 
     Args:
-        count: of images.
-        smallest: share of the area that a crop keeps at least.
-        generator: draws.
+        count: number of images.
+        smallest: least share of the area that a crop keeps.
+        generator: draws the numbers.
     """
     area, ratio, x, y = (torch.rand(count, generator=generator) for _ in range(4))
     mirror = 1.0 - 2.0 * torch.randint(2, (count,), generator=generator)
@@ -45,13 +45,13 @@ def draw_crops(count: int, smallest: float, generator: torch.Generator) -> Tenso
     return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
 
 
-def seen(images: Tensor, views: Tensor, side: int | None = None) -> Tensor:
-    """Images `[N, C, S, S]` as the views show them, at the same size or another, by one bilinear sampling."""
+def augmented(images: Tensor, views: Tensor, side: int | None = None) -> Tensor:
+    """Return images `[N, C, S, S]` as the views show them, at the same size or another, by one bilinear sampling."""
     return _sampled(images, views, "bilinear", side or int(images.shape[-1]))
 
 
-def seen_labels(labels: Tensor, views: Tensor) -> Tensor:
-    """Label maps `[N, S, S]` as the views show them: each place has the label of the pixel that is nearest to it."""
+def augmented_labels(labels: Tensor, views: Tensor) -> Tensor:
+    """Return label maps `[N, S, S]` as the views show them: each place has the label of the nearest pixel."""
     return _sampled(labels[:, None].float(), views, "nearest", int(labels.shape[-1]))[:, 0].to(labels.dtype)
 
 

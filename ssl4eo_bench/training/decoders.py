@@ -1,18 +1,18 @@
-"""Label maps by a network with a decoder, to be fine-tuned.
+"""Networks with a decoder for label maps.
 
-The logits are those of the linear head on dense features, plus those of a decoder whose last layer starts at zero: so
-training begins at the solution of the linear probe (LP-FT: Kumar et al., ICLR 2022). Networks whose stages shrink the
-image get the decoder of DeepLabV3+ (Chen et al., ECCV 2018), ViTs that of DPT (Ranftl et al., ICCV 2021), both as
-segmentation_models_pytorch builds them, but for their BatchNorm: GroupNorm stands in its place, so that no number
-depends on the size of a batch or on the parts it goes through in.
+The logits are those of the linear head on dense features plus those of a decoder. The last layer of the decoder starts
+at zero, so training begins at the solution of the linear probe (LP-FT: Kumar et al., ICLR 2022).
+
+Networks with stages of several strides get the decoder of DeepLabV3+ (Chen et al., ECCV 2018), ViTs that of DPT (Ranftl
+et al., ICCV 2021), both as segmentation_models_pytorch builds them, but with GroupNorm instead of BatchNorm: so no
+number depends on the size of a batch, or of the parts in which it goes through the network.
 """
 
 import torch
 from torch import Tensor, nn
 
-from ssl4eo_bench.methods.linear import LinearProbe
 from ssl4eo_bench.models.dense import DenseFeatures, resize
-from ssl4eo_bench.training.tunable import Tunable, folded
+from ssl4eo_bench.training.trainable import Trainable
 
 WIDTH = 256
 """Channels of a decoder's maps, as published for both."""
@@ -20,13 +20,18 @@ NORM_GROUPS = 16
 """Divides the number of channels of every norm in both decoders: 48 and 256."""
 
 
-class Segmenter(Tunable):
-    """Logits `[N, C, g, g]` of scaled inputs `[N, B, S, S]`, at a quarter of the input's size or finer."""
+class Segmenter(Trainable):
+    """A module from scaled inputs `[N, B, S, S]` to logits `[N, C, g, g]` at a quarter of the input's size or finer.
 
-    def __init__(self, network: DenseFeatures, probe: LinearProbe) -> None:
+    Args:
+        network: gives dense features.
+        weights: of the linear head, `[C, D]`.
+        intercept: of the linear head, `[C]`.
+    """
+
+    def __init__(self, network: DenseFeatures, weights: Tensor, intercept: Tensor) -> None:
         super().__init__()
         self.network: DenseFeatures = network
-        weights, intercept = folded(probe)
         self.head = nn.Conv2d(weights.shape[1], len(weights), 1)
         self.decoder: _DeepLab | _Dpt = (_Dpt if network.one_stride else _DeepLab)(network)
         self.out = nn.Conv2d(WIDTH, len(weights), 1)
@@ -38,7 +43,7 @@ class Segmenter(Tunable):
         self.requires_grad_(requires_grad=True)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The logits of scaled inputs."""
+        """Return the logits of scaled inputs."""
         maps = self.network.maps(images, {*self.network.last, *self.decoder.indices})
         grid = self.network.joined([maps[index] for index in self.network.last], int(images.shape[-1]))
         decoded: Tensor = self.out(self.decoder([maps[index] for index in self.decoder.indices]))
@@ -68,7 +73,7 @@ class _DeepLab(nn.Module):
         )
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """A map `[N, 256, g, g]` of those of the two stages, the last one at a quarter of the finer one's size."""
+        """Return a map `[N, 256, g, g]` of the two stages; the last one is resized to a quarter of the finer one."""
         fine, deep = maps
         quarter = -(-int(fine.shape[-1]) // 4)
         found: Tensor = self.decoder([None, None, resize(fine, 4 * quarter), resize(deep, quarter)])
@@ -96,7 +101,7 @@ class _Dpt(nn.Module):
         )
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """A map `[N, 256, 8 g, 8 g]` of four maps `[N, D, g, g]`; an odd g is raised by one, for it is halved once."""
+        """Return a map `[N, 256, 8 g, 8 g]` of four maps `[N, D, g, g]`; an odd g is raised by one."""
         side = int(maps[0].shape[-1])
         even = [resize(found, side + side % 2) for found in maps]
         decoded: Tensor = self.decoder(even, [None] * len(even))
@@ -104,7 +109,7 @@ class _Dpt(nn.Module):
 
 
 def _group_norms(module: nn.Module) -> nn.Module:
-    """The module with a GroupNorm in place of every BatchNorm."""
+    """Return the module with a GroupNorm in place of every BatchNorm."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             setattr(module, name, nn.GroupNorm(NORM_GROUPS, child.num_features))

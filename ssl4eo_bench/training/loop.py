@@ -1,7 +1,7 @@
-"""Training by gradient steps, with every rate of a plan; rate and epoch are chosen on val.
+"""Training by gradient steps with every learning rate of a configuration; rate and epoch are chosen on val.
 
-After every epoch the state is written whole, and a killed run goes on behind the last one with the same numbers:
-whatever is random is drawn anew for each epoch, from the seed, the rate and the epoch's number.
+The state is written after every epoch, whole, and a killed run goes on behind the last epoch with the same numbers:
+everything random is drawn anew for each epoch, from the seed, the learning rate and the number of the epoch.
 """
 
 import hashlib
@@ -9,53 +9,44 @@ import io
 import math
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor
-from torch.nn import functional
 from torch.optim import Optimizer
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.canonical import digest
+from ssl4eo_bench.config.records import Epoch
 from ssl4eo_bench.config.task import IGNORED, Groups
 from ssl4eo_bench.errors import CacheError, TrainingError
 from ssl4eo_bench.files.storage import replacing
-from ssl4eo_bench.progress import Advance
-from ssl4eo_bench.training.distributed import Team
-from ssl4eo_bench.training.tunable import Tunable
+from ssl4eo_bench.progress import Advance, Silent, shown_on
+from ssl4eo_bench.training.distributed import ProcessGroup
+from ssl4eo_bench.training.trainable import Trainable
 
 SHA256_BYTES = 32
 
 Read = Callable[[np.ndarray, int], Iterable[tuple[Groups, np.ndarray]]]
-"""Gives stored pixels and targets of these rows of the training samples, in batches of so many.
+"""Yields stored pixels and targets of these training samples, by their numbers, in batches of a size.
 
 Targets are `[N]` for multiclass, `[N, C]` for multilabel, and label maps `[N, S, S]` for segmentation.
 """
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """One epoch: its rate, its number from 1, the mean training loss, and the main metric on `val` after it."""
-
-    rate: float
-    epoch: int
-    loss: float
-    val: float
-
-
 def best_of(history: Sequence[Epoch]) -> Epoch:
-    """The epoch with the best `val`, the first of them on ties."""
+    """Return the epoch with the best `val`, the first of them on ties."""
     return max(history, key=lambda epoch: epoch.val)
 
 
 @dataclass
 class State:
-    """Everything a run needs to go on after an epoch.
+    """What a training needs to go on after an epoch.
 
     Attributes:
         history: the epochs that are done.
@@ -70,8 +61,8 @@ class State:
     optimiser: dict[str, Any] = field(default_factory=dict)
 
     def write(self, file: Path) -> None:
-        """Write it whole, its sha256 behind it, or leave the last one."""
-        content = vars(self) | {"history": [asdict(epoch) for epoch in self.history]}
+        """Write the state with its sha256 behind it, whole, or leave the file as it was."""
+        content = vars(self) | {"history": [epoch.model_dump() for epoch in self.history]}
         # Into an opened file: for one that PyTorch opens, a full disk would be a RuntimeError.
         with replacing(file) as temporary, temporary.open("w+b") as opened:
             torch.save(content, opened)
@@ -80,7 +71,7 @@ class State:
 
     @classmethod
     def read(cls, file: Path) -> "State":
-        """What was written, or a fresh state.
+        """Return the state in a file, or a new one where there is no file.
 
         Raises:
             CacheError: if the file is not what was written; nothing of it has been loaded then.
@@ -98,37 +89,39 @@ class State:
                 raise foreign
             content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
             return cls(**content | {"history": [Epoch(**epoch) for epoch in content["history"]]})
-        except (RuntimeError, OSError, EOFError, UnpicklingError, TypeError, KeyError) as error:
+        except (RuntimeError, OSError, EOFError, UnpicklingError, TypeError, KeyError, ValidationError) as error:
             raise foreign from error
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingConfig:
     """How to train.
 
     Attributes:
-        rates: learning rates, ascending; each trains anew from the start.
-        epochs: at most, of each rate.
+        learning_rates: ascending; each trains from the start.
+        epochs: at most, for each learning rate.
         batch: images of one step.
-        optimiser: made for a model, whose groups of parameters have a `lr_scale`.
-        schedule: the share of the rate at a point in time, in epochs.
-        draw: transforms `[N, 2, 3]` for a batch of N images.
-        augment: makes of scaled inputs and targets and their transforms what is trained on.
-        patience: epochs without improvement on `val` after which a rate is given up.
-        looks: the epochs after which `val` is looked at, ascending, up to the last that is trained; none for all.
-        keep_last: what is left of an epoch is a smaller batch, if there is an image of it for each process; otherwise
-            it is left out.
+        optimiser: returns the optimiser of a model; its groups of parameters have a `lr_scale`.
+        schedule: returns the share of the learning rate at a point in time, in epochs.
+        draw: returns transforms `[N, 2, 3]` for a batch of N images.
+        augment: returns what is trained on, from scaled inputs, targets and their transforms.
+        loss: returns the sum of the losses of logits and targets.
+        patience: epochs without improvement on `val` after which a learning rate is given up.
+        evaluated_epochs: the epochs after which `val` is evaluated, ascending, up to the last one; empty for all.
+        keep_last: whether the rest of an epoch is a smaller batch, if it has an image for each process; otherwise it
+            is left out.
     """
 
-    rates: tuple[float, ...]
+    learning_rates: tuple[float, ...]
     epochs: int
     batch: int
-    optimiser: Callable[[Tunable], Optimizer]
+    optimiser: Callable[[Trainable], Optimizer]
     schedule: Callable[[float], float]
     draw: Callable[[int, torch.Generator], Tensor]
     augment: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+    loss: Callable[[Tensor, Tensor], Tensor]
     patience: int = 1 << 30
-    looks: tuple[int, ...] = ()
+    evaluated_epochs: tuple[int, ...] = ()
     keep_last: bool = False
 
 
@@ -137,95 +130,100 @@ class Training:
     """One training.
 
     Attributes:
-        plan: how to train.
-        start: what is trained, before the first step.
-        count: of training samples.
-        read: gives them.
-        validate: gives the main metric on `val` of what has been trained for so many epochs.
+        config: how to train.
+        start: the model before the first step.
+        count: number of training samples.
+        read: yields them.
+        validate: returns the main metric on `val` of a model after so many epochs.
         file: where the state is kept.
         seed: of order and augmentation.
-        team: that this process belongs to; the first one looks at `val` and writes the state.
+        group: of processes; the first one evaluates `val` and writes the state.
         bfloat16: whether convolutions and matrix products round their inputs to it.
-        at_once: images of a batch that go through the network together; halved when they do not fit into memory, with
-            the gradients of the parts added up.
+        at_once: images of a batch that go through the network together. It is halved when they do not fit into memory;
+            the gradients of the parts are added up.
     """
 
-    plan: Plan
-    start: Tunable
+    config: TrainingConfig
+    start: Trainable
     count: int
     read: Read
-    validate: Callable[[Tunable, int], float]
+    validate: Callable[[Trainable, int], float]
     file: Path
     seed: int
-    team: Team
+    group: ProcessGroup
     bfloat16: bool = False
     at_once: int = 1 << 30
 
     def run(self) -> State:
-        """Train with every rate, from where a killed run was, and return the last state.
+        """Train with every learning rate, from where a killed run stopped, and return the last state.
 
         Raises:
-            TrainingError: if the loss is no number; the state after the epoch before is kept.
+            TrainingError: if the loss is not finite; the state after the epoch before is kept.
         """
         state = State.read(self.file)
-        total = len(self.plan.rates) * self._looks[-1] * self._steps
+        last = self._evaluated[-1]
+        total = len(self.config.learning_rates) * last * self._steps
         with progress.stage("training", total=total, unit="batches") as advance:
-            for rate in self.plan.rates:
+            for rate in self.config.learning_rates:
                 done = [epoch for epoch in state.history if epoch.rate == rate]
                 advance(_last(done) * self._steps)
                 if not state.history or state.history[-1].rate <= rate:
                     self._train(rate, done, state, advance)
-                advance((self._looks[-1] - _last(done)) * self._steps)  # those it stopped before
+                advance((last - _last(done)) * self._steps)  # the epochs that were given up
         return state
 
     @property
-    def _looks(self) -> tuple[int, ...]:
-        """The epochs after which `val` is looked at."""
-        return self.plan.looks or tuple(range(1, self.plan.epochs + 1))
+    def _evaluated(self) -> tuple[int, ...]:
+        """The epochs after which `val` is evaluated."""
+        return self.config.evaluated_epochs or tuple(range(1, self.config.epochs + 1))
 
     @property
     def _steps(self) -> int:
-        """Batches of an epoch; one that is not full is left out, unless it is to be kept or there is no other."""
+        """Batches of an epoch."""
         full, rest = divmod(self.count, self._batch)
-        return full + (self.plan.keep_last and rest >= self.team.size)
+        return full + (self.config.keep_last and rest >= self.group.size)
 
     @property
     def _batch(self) -> int:
         """Samples of a batch, of all processes together."""
-        return min(self.count, self.plan.batch)
+        return min(self.count, self.config.batch)
 
     def _train(self, rate: float, done: list[Epoch], state: State, advance: Advance) -> None:
-        """Train with one rate, behind the epochs that are done."""
-        model = deepcopy(self.start).to(self.team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimiser = self.plan.optimiser(model)
+        """Train with one learning rate, behind the epochs that are done."""
+        model = deepcopy(self.start).to(self.group.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimiser = self.config.optimiser(model)
         if done:
             model.load_state_dict(state.model)
             optimiser.load_state_dict(state.optimiser)
-        while len(done) < len(self._looks) and not _given_up(done, self.plan.patience):
-            numbers = range(_last(done) + 1, self._looks[len(done)] + 1)
+        while len(done) < len(self._evaluated) and not _given_up(done, self.config.patience):
+            numbers = range(_last(done) + 1, self._evaluated[len(done)] + 1)
             losses = [self._epoch(model.train(), optimiser, rate, number, advance) for number in numbers]
-            value = self.team.told(lambda last=numbers[-1]: self.validate(model.eval(), last))  # type: ignore[misc]
-            done.append(Epoch(rate, numbers[-1], float(np.mean(losses)), value))
+            val = self.group.broadcast(lambda last=numbers[-1]: self._validated(model.eval(), last))  # type: ignore[misc]
+            done.append(Epoch(rate=rate, epoch=numbers[-1], loss=float(np.mean(losses)), val=val))
             state.history.append(done[-1])
             state.model, state.optimiser = model.state_dict(), optimiser.state_dict()
             if best_of(state.history) is done[-1]:
                 state.best = {name: tensor.detach().cpu().clone() for name, tensor in state.model.items()}
-            if self.team.rank == 0:
+            if self.group.rank == 0:
                 state.write(self.file)
 
-    def _epoch(self, model: Tunable, optimiser: Optimizer, rate: float, number: int, advance: Advance) -> float:
-        """One pass over the training samples in random order; the mean loss."""
+    def _validated(self, model: Trainable, epoch: int) -> float:
+        with shown_on(Silent()):  # the stage of the training is shown
+            return self.validate(model, epoch)
+
+    def _epoch(self, model: Trainable, optimiser: Optimizer, rate: float, number: int, advance: Advance) -> float:
+        """Pass over the training samples in random order and return the mean loss."""
         drawn = int(digest([self.seed, rate, number])[:15], 16)
         generator = torch.Generator().manual_seed(drawn)
         order = torch.randperm(self.count, generator=generator).numpy()[: self._steps * self._batch]
         losses = []
         with torch.random.fork_rng():
-            torch.manual_seed(drawn)  # dropout and the like
+            torch.manual_seed(drawn)  # for dropout and the like
             full = len(order) // self._batch
-            own = self.team.share(order[: full * self._batch].reshape(full, -1).T).T  # its part of each batch
-            rows = np.concatenate([own.ravel(), self.team.share(order[full * self._batch :])])
-            for step, (groups, targets) in enumerate(self.read(rows, own.shape[1])):
-                factor = self.plan.schedule(number - 1 + step / self._steps)
+            shares = self.group.shard(order[: full * self._batch].reshape(full, -1).T).T  # of each full batch
+            rows = np.concatenate([shares.ravel(), self.group.shard(order[full * self._batch :])])
+            for step, (groups, targets) in enumerate(self.read(rows, shares.shape[1])):
+                factor = self.config.schedule(number - 1 + step / self._steps)
                 for group in optimiser.param_groups:
                     group["lr"] = rate * factor * group["lr_scale"]
                 loss = self._step(model, optimiser, groups, targets, generator)
@@ -241,19 +239,19 @@ class Training:
 
     def _step(
         self,
-        model: Tunable,
+        model: Trainable,
         optimiser: Optimizer,
         groups: Groups,
         targets: np.ndarray,
         generator: torch.Generator,
     ) -> float:
-        """One update; the loss before it. Nothing is updated where that is no number."""
+        """Update once and return the loss before; nothing is updated where that is not finite."""
         with torch.no_grad():
-            tensors = (torch.from_numpy(group).to(self.team.device) for group in groups)
+            tensors = (torch.from_numpy(group).to(self.group.device) for group in groups)
             images = model.network.preprocess(*tensors)  # type: ignore[operator]
-            views = self.team.share(self.plan.draw(int(self.team.summed(len(targets))), generator))
-            images, expected = self.plan.augment(images, torch.from_numpy(targets).to(self.team.device), views)
-        terms = max(1.0, self.team.summed(float((expected != IGNORED).sum())))
+            views = self.group.shard(self.config.draw(int(self.group.all_reduce(len(targets))), generator))
+            images, expected = self.config.augment(images, torch.from_numpy(targets).to(self.group.device), views)
+        terms = max(1.0, self.group.all_reduce(float((expected != IGNORED).sum())))
         while True:
             optimiser.zero_grad()
             try:
@@ -267,32 +265,23 @@ class Training:
                 self.at_once = min(self.at_once, len(images)) // 2
             else:
                 break
-        loss = self.team.summed(loss)
+        loss = self.group.all_reduce(loss)
         if math.isfinite(loss):
-            self.team.add_gradients(model)
+            self.group.all_reduce_gradients(model)
             optimiser.step()
         return loss
 
-    def _backward(self, model: Tunable, images: Tensor, targets: Tensor, terms: float) -> float:
-        """Add the gradient of a part of a batch whose loss is a mean of so many terms; the part's share of it."""
-        with torch.autocast(self.team.device.type, torch.bfloat16, enabled=self.bfloat16):
+    def _backward(self, model: Trainable, images: Tensor, targets: Tensor, terms: float) -> float:
+        """Add the gradient of a part of a batch with so many loss terms in all; return the part's share of the loss."""
+        with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.bfloat16):
             logits = model(images.contiguous(memory_format=torch.channels_last)).float()
-        loss = _summed_loss(logits, targets) / terms
+        loss = self.config.loss(logits, targets) / terms
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
 
-def _summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """The sum of cross-entropies over samples `[N]`, sample–class pairs `[N, C]` or labelled pixels `[N, S, S]`."""
-    if targets.ndim == 2:
-        return functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="sum")
-    if targets.ndim == 3:
-        logits = functional.interpolate(logits, size=targets.shape[-2:], mode="bilinear", align_corners=False)
-    return functional.cross_entropy(logits, targets.long(), ignore_index=IGNORED, reduction="sum")
-
-
 def warmed_cosine(warmup: int, epochs: int) -> Callable[[float], float]:
-    """A linear rise over the first epochs, then half a cosine to zero."""
+    """Return a schedule: a linear rise over the first epochs, then half a cosine to zero."""
 
     def share(epoch: float) -> float:
         if epoch < warmup:
@@ -303,7 +292,7 @@ def warmed_cosine(warmup: int, epochs: int) -> Callable[[float], float]:
 
 
 def _last(done: Sequence[Epoch]) -> int:
-    """The number of the last epoch that is done."""
+    """Return the number of the last epoch that is done."""
     return done[-1].epoch if done else 0
 
 

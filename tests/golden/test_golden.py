@@ -51,7 +51,7 @@ def test_features_give_the_metrics_they_always_gave(protocol: str) -> None:
 def test_three_more_wrong_samples_would_be_seen() -> None:
     expected = golden()["knn"]
     accuracy = expected["accuracy"]
-    other = expected | {"accuracy": MetricValue(accuracy.value - 3 / 240, accuracy.low, accuracy.high)}
+    other = expected | {"accuracy": accuracy.model_copy(update={"value": accuracy.value - 3 / 240})}
     assert moved(other, expected) == ["accuracy"]
     assert moved({**other, "mood": accuracy}, other) == ["mood"]
     assert all(0 < value.value < 1 for metrics in golden().values() for value in metrics.values())  # room to move

@@ -7,7 +7,8 @@ from ssl4eo_bench.config.protocols import Knn
 from ssl4eo_bench.config.task import Kind
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.methods import knn
-from ssl4eo_bench.methods.knn import KnnProbe, fit_knn
+from ssl4eo_bench.methods.knn import KnnProbe
+from tests import probes
 
 
 def data(count: int, seed: int, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
@@ -21,7 +22,7 @@ def data(count: int, seed: int, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
 
 def fitted(kind: Kind, train: tuple[np.ndarray, np.ndarray], **settings: float) -> KnnProbe:
     protocol = Knn().model_copy(update=settings)
-    return fit_knn(protocol, kind, 4, train, data(90, 1, kind), device="cpu")
+    return probes.knn(protocol, kind, 4, train)
 
 
 def slowly(kind: Kind, train: tuple[np.ndarray, np.ndarray], queries: np.ndarray, k: int, t: float) -> np.ndarray:
@@ -52,14 +53,10 @@ def test_scores_are_those_of_the_definition(
         np.testing.assert_allclose(found.sum(1), 1)
 
 
-def test_it_predicts_and_tunes_thresholds() -> None:
+def test_it_predicts() -> None:
     train, (queries, targets) = data(2000, 0, "multiclass"), data(300, 2, "multiclass")
     probe = fitted("multiclass", train)
     assert (probe.probabilities(queries).argmax(1) == targets).mean() > 0.8
-    assert probe.thresholds is None
-    thresholds = fitted("multilabel", data(300, 0, "multilabel")).thresholds
-    assert thresholds is not None
-    assert thresholds.each.shape == (4,)
 
 
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel"])

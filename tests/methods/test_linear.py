@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from ssl4eo_bench.config.protocols import Linear
+from ssl4eo_bench.labels import labels_of
 from ssl4eo_bench.methods import linear as linear_module
-from ssl4eo_bench.methods.linear import LinearProbe, fit_linear, main_metric, mean_loss, standard_error
-from ssl4eo_bench.methods.tuned import Tuned
+from ssl4eo_bench.methods.linear import LinearProbe
 from ssl4eo_bench.solver.path import Head
-from ssl4eo_bench.training.loop import Epoch
+from tests import probes
 from tests.solver.test_path import data
 
 KIND: dict[str, Any] = {"softmax": "multiclass", "sigmoid": "multilabel"}
@@ -18,14 +18,13 @@ def fit(family: Any = "softmax", *, protocol: Linear | None = None, **options: A
     features, targets = data(family, samples=600)
     train, val, test = ((features[s], targets[s]) for s in (slice(300), slice(300, 450), slice(450, None)))
     protocol = protocol or Linear()
-    probe = fit_linear(protocol, KIND[family], 4, train, val, device="cpu", **options)
-    return probe, test
+    return probes.linear(protocol, KIND[family], 4, train, val, **options), test
 
 
 @pytest.mark.parametrize("family", ["softmax", "sigmoid"])
 def test_the_probe_predicts_and_is_chosen_on_val(family: Any) -> None:
     probe, (features, targets) = fit(family)
-    probabilities = probe.probabilities(features)
+    probabilities = probes.probabilities(KIND[family], probe, features)
     assert probabilities.dtype == np.float64
     assert probabilities.shape == (150, 4)
     best = max(point.val for point in probe.path)
@@ -36,10 +35,6 @@ def test_the_probe_predicts_and_is_chosen_on_val(family: Any) -> None:
     if family == "softmax":
         np.testing.assert_allclose(probabilities.sum(1), 1.0)
         assert (probabilities.argmax(1) == targets).mean() > 0.5
-        assert probe.thresholds is None
-    else:
-        assert probe.thresholds is not None
-        assert probe.thresholds.each.shape == (4,)
 
 
 class Scripted:
@@ -58,13 +53,13 @@ class Scripted:
         self.solved = 0
         confidence = dict(zip(Linear(points=12).grid(), sure, strict=False))
 
-        def path(standardisation: Any, features: Any, targets: Any, family: Any, grid: Any, **options: Any) -> Any:
+        def path(loss: Any, data: Any, grid: Any, **options: Any) -> Any:
             for penalty, accuracy in zip(grid, accuracies, strict=False):
                 self.solved += 1
                 explained = 0.01 if self.solved <= flat else 0.5
-                yield Head(penalty, accuracy, 0.0, 1, converged, explained)  # type: ignore[arg-type]
+                yield Head(None, penalty, accuracy, 0.0, 1, converged, explained)  # type: ignore[arg-type]
 
-        def logits(head: Head, standardisation: Any, features: Any) -> np.ndarray:
+        def logits(head: Head, features: Any) -> np.ndarray:
             right = round(float(head.weights) * 100)
             return np.repeat([[1.0, 0.0], [0.0, 1.0]], [right, 100 - right], axis=0) * confidence.get(head.C, 1.0)
 
@@ -74,7 +69,7 @@ class Scripted:
     def fit(self, **options: Any) -> LinearProbe:
         features, targets = np.random.default_rng(0).random((100, 3), dtype=np.float32), np.zeros(100, dtype=np.int64)
         split = (features, targets)
-        return fit_linear(Linear(points=12, patience=3), "multiclass", 2, split, split, device="cpu", **options)
+        return probes.linear(Linear(points=12, patience=3), "multiclass", 2, split, split, **options)
 
 
 def test_ties_go_to_the_stronger_penalty(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,8 +98,6 @@ def test_where_nothing_is_learnt_there_is_a_warning(monkeypatch: pytest.MonkeyPa
     probe = Scripted(monkeypatch, [0.3, 0.6, 0.5, 0.4], flat=4).fit()
     assert probe.head.C == Linear(points=12).grid()[1]
     assert "no penalty lets the linear head explain a tenth of the training loss" in probe.warnings[0]
-    epoch = Epoch(rate=0.1, epoch=1, loss=1.0, val=0.5)
-    assert Tuned("multiclass", probe, (epoch,)).warnings == probe.warnings  # fine-tuning starts from it
 
 
 def test_balanced_classes_do_not_make_the_strongest_penalty_win() -> None:
@@ -113,16 +106,10 @@ def test_balanced_classes_do_not_make_the_strongest_penalty_win() -> None:
     centres = rng.normal(size=(10, 64))
     train_labels, val_labels = np.repeat(np.arange(10), 5), rng.integers(0, 10, 400)
     train, val = ((centres[of] + 2 * rng.normal(size=(len(of), 64)), of) for of in (train_labels, val_labels))
-    probe = fit_linear(
-        Linear(),
-        "multiclass",
-        10,
-        (train[0].astype(np.float32), train[1]),
-        (val[0].astype(np.float32), val[1]),
-        device="cpu",
-    )
+    floats = [(features.astype(np.float32), of) for features, of in (train, val)]
+    probe = probes.linear(Linear(), "multiclass", 10, *floats)
     assert probe.head.explained >= linear_module.LEARNT
-    assert mean_loss("multiclass", probe.head.logits(probe.standardisation, val[0]), val[1]) < 0.9 * np.log(10)
+    assert labels_of("multiclass").mean_loss(probe.head.logits(val[0]), val[1]) < 0.9 * np.log(10)
 
 
 @pytest.mark.parametrize("kind", ["multiclass", "segmentation"])
@@ -131,7 +118,8 @@ def test_the_standard_error_is_the_spread_over_other_samples(kind: Any) -> None:
         rng = np.random.default_rng(seed)
         targets = rng.integers(0, 4, 800)
         logits = (rng.normal(size=(800, 4)) + np.eye(4)[targets]).astype(np.float32)
-        return main_metric(kind, targets)(logits), standard_error(kind, logits, targets)
+        labels = labels_of(kind)
+        return labels.main_metric(logits, targets), labels.standard_error(logits, targets)
 
     values, errors = zip(*map(metric, range(40)), strict=True)
     assert np.mean(errors) == pytest.approx(np.std(values), rel=0.35)
@@ -174,4 +162,4 @@ def test_penalties_that_did_not_converge_are_a_warning(monkeypatch: pytest.Monke
 def test_two_fits_give_the_same_bits() -> None:
     (one, (features, _)), (other, _) = fit(), fit()
     assert one.path == other.path
-    assert one.probabilities(features).tobytes() == other.probabilities(features).tobytes()
+    assert one.head.logits(features).tobytes() == other.head.logits(features).tobytes()

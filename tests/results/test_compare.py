@@ -12,7 +12,7 @@ from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.records import MetricValue, Resampled
 from ssl4eo_bench.config.task import Split
 from ssl4eo_bench.errors import BenchError, UnknownNameError
-from ssl4eo_bench.metrics.evaluation import Bootstrap
+from ssl4eo_bench.metrics.bootstrap import Bootstrap
 from ssl4eo_bench.results.compare import CONFOUNDED, OF_ONE_SEED, Comparison, compare
 from ssl4eo_bench.results.files import RunResult, write_result
 from ssl4eo_bench.results.forest import draw_forest

@@ -13,7 +13,7 @@ import pytest
 from ssl4eo_bench.config.protocols import PROTOCOLS
 from ssl4eo_bench.config.records import ClassResult, Epoch
 from ssl4eo_bench.errors import ResultError, UnknownNameError, WriteError
-from ssl4eo_bench.metrics.segmentation import mean_iou
+from ssl4eo_bench.metrics.counts import Counts
 from ssl4eo_bench.results import scores as scores_module
 from ssl4eo_bench.results.files import RunResult, read_results, write_result
 from ssl4eo_bench.results.report import collect
@@ -275,7 +275,9 @@ def test_label_maps_are_shown_where_examples_are_kept(
 ) -> None:
     count = make_result("dfc2020").counts["test"]
     confusions = np.tile(np.eye(8, dtype=int) + 1, (count, 1, 1))
-    result = make_result("dfc2020", checkpoint="bandstats", accuracy=float(mean_iou(confusions.sum(0))))
+    result = make_result(
+        "dfc2020", checkpoint="bandstats", accuracy=float(Counts.of_confusion(confusions.sum(0)).miou())
+    )
     write_result(tmp_path / "results", result)
     assert "Label maps: left out" in report(tmp_path / "results").text
     monkeypatch.setattr(scores_module, "ids_digest", lambda _: result.spec.task.splits["test"].digest)

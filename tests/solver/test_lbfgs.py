@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl4eo_bench.solver.lbfgs import PAIRS, Memory
+from ssl4eo_bench.solver.lbfgs import PAIRS, History
 
 PROBLEMS, LENGTH = 3, 30
 
@@ -37,9 +37,9 @@ class Quadratic:
         self.gradient = torch.randn(PROBLEMS, LENGTH, generator=drawn, dtype=torch.float64)
         self.steps = torch.randn(PAIRS + 5, PROBLEMS, LENGTH, generator=drawn, dtype=torch.float64)
 
-    def fill(self, memory: Memory, count: int) -> None:
+    def fill(self, history: History, count: int) -> None:
         for step in self.steps[:count]:
-            memory.add(step.float(), self.change(step).float())
+            history.add(step.float(), self.change(step).float())
 
     def change(self, step: Tensor) -> Tensor:
         return (self.hessians @ step[..., None])[..., 0]
@@ -48,52 +48,52 @@ class Quadratic:
         known = [(step[problem], self.change(step)[problem]) for step in pairs]
         return two_loops(known, self.gradient[problem], lambda vector: vector / self.diagonal[problem])
 
-    def direction(self, memory: Memory) -> Tensor:
-        return memory.direction(self.gradient.float(), lambda vector: vector / self.diagonal.float()).double()
+    def direction(self, history: History) -> Tensor:
+        return history.direction(self.gradient.float(), lambda vector: vector / self.diagonal.float()).double()
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 9, PAIRS, PAIRS + 5])
 def test_directions_are_those_of_the_two_loops(count: int) -> None:
-    quadratic, memory = Quadratic(), Memory(PROBLEMS, LENGTH, torch.device("cpu"))
-    quadratic.fill(memory, count)
-    for problem, found in enumerate(quadratic.direction(memory)):
+    quadratic, history = Quadratic(), History(PROBLEMS, LENGTH, torch.device("cpu"))
+    quadratic.fill(history, count)
+    for problem, found in enumerate(quadratic.direction(history)):
         expected = quadratic.expected(problem, list(quadratic.steps[max(0, count - PAIRS) : count]))
         error = float((found - expected).norm() / expected.norm())
         assert error < (1e-2 if count > LENGTH else 1e-4)
 
 
 def test_a_forgotten_problem_starts_anew_and_the_others_do_not() -> None:
-    quadratic, memory = Quadratic(), Memory(PROBLEMS, LENGTH, torch.device("cpu"))
-    quadratic.fill(memory, 6)
-    before = quadratic.direction(memory)
-    memory.forget(torch.tensor([False, True, False]))
-    after = quadratic.direction(memory)
+    quadratic, history = Quadratic(), History(PROBLEMS, LENGTH, torch.device("cpu"))
+    quadratic.fill(history, 6)
+    before = quadratic.direction(history)
+    history.clear(torch.tensor([False, True, False]))
+    after = quadratic.direction(history)
     torch.testing.assert_close(after[[0, 2]], before[[0, 2]])
     torch.testing.assert_close(after[1], quadratic.expected(1, []), rtol=1e-5, atol=1e-5)
 
 
 def test_added_curvature_is_as_if_it_had_been_there() -> None:
-    quadratic, memory = Quadratic(), Memory(PROBLEMS, LENGTH, torch.device("cpu"))
-    quadratic.fill(memory, 6)
+    quadratic, history = Quadratic(), History(PROBLEMS, LENGTH, torch.device("cpu"))
+    quadratic.fill(history, 6)
     added = torch.linspace(0, 2, LENGTH, dtype=torch.float64)
-    memory.add_curvature(added.float())
+    history.add_curvature(added.float())
     quadratic.hessians = quadratic.hessians + torch.diag(added)
-    for problem, found in enumerate(quadratic.direction(memory)):
+    for problem, found in enumerate(quadratic.direction(history)):
         expected = quadratic.expected(problem, list(quadratic.steps[:6]))
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_pairs_without_curvature_do_no_harm() -> None:
-    quadratic, memory = Quadratic(), Memory(PROBLEMS, LENGTH, torch.device("cpu"))
-    quadratic.fill(memory, 4)
-    before = quadratic.direction(memory)
-    memory.add(torch.ones(PROBLEMS, LENGTH), -torch.ones(PROBLEMS, LENGTH))
-    after = quadratic.direction(memory)
+    quadratic, history = Quadratic(), History(PROBLEMS, LENGTH, torch.device("cpu"))
+    quadratic.fill(history, 4)
+    before = quadratic.direction(history)
+    history.add(torch.ones(PROBLEMS, LENGTH), -torch.ones(PROBLEMS, LENGTH))
+    after = quadratic.direction(history)
     # Only the scale of what is assumed without any pair is now that of no pair.
     assert torch.isfinite(after).all()
     assert ((after * quadratic.gradient).sum(1) < 0).all()
     assert not torch.equal(after, before)
-    memory.add_curvature(torch.full((LENGTH,), -1e6))  # takes the curvature of all
+    history.add_curvature(torch.full((LENGTH,), -1e6))  # takes the curvature of all
     torch.testing.assert_close(
-        quadratic.direction(memory), -quadratic.gradient / quadratic.diagonal, rtol=1e-5, atol=1e-5
+        quadratic.direction(history), -quadratic.gradient / quadratic.diagonal, rtol=1e-5, atol=1e-5
     )

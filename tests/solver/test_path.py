@@ -1,6 +1,6 @@
 """The solver against scikit-learn's, solved far, and against plain calculus."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -8,9 +8,11 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from ssl4eo_bench.config.protocols import Linear
-from ssl4eo_bench.solver.path import Family, Head, solve_path
-from ssl4eo_bench.solver.standardisation import Standardisation
+from ssl4eo_bench.solver.losses import Loss, Sigmoid, Softmax
+from ssl4eo_bench.solver.path import Data, Head, solve_path
 
+Family = Literal["softmax", "sigmoid"]
+LOSSES: dict[str, Loss] = {"softmax": Softmax(), "sigmoid": Sigmoid()}
 PENALTIES = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0]
 
 
@@ -31,13 +33,9 @@ def data(
 
 def solve(
     features: np.ndarray, targets: np.ndarray, family: Family, penalties: list[float], *, classes: int, **options: Any
-) -> tuple[Standardisation, list[Head]]:
-    standardisation = Standardisation.of(features, torch.device("cpu"))
-    tolerance = options.get("tolerance", 1e-5)
-    heads = list(
-        solve_path(standardisation, features, targets, family, penalties, classes=classes, tolerance=tolerance)
-    )
-    return standardisation, heads
+) -> list[Head]:
+    given, tolerance = Data(features, targets, classes), options.get("tolerance", 1e-5)
+    return list(solve_path(LOSSES[family], given, penalties, tolerance=tolerance, device="cpu"))
 
 
 def standardise(features: np.ndarray) -> np.ndarray:
@@ -75,12 +73,12 @@ def by_scikit_learn(
 @pytest.mark.parametrize("family", ["softmax", "sigmoid"])
 def test_heads_are_those_of_scikit_learn_at_every_penalty(family: Family) -> None:
     features, targets = data(family)
-    standardisation, heads = solve(features, targets, family, PENALTIES, classes=4)
+    heads = solve(features, targets, family, PENALTIES, classes=4)
     standardised = standardise(features)
     for head in heads:
         weights, intercepts = by_scikit_learn(standardised, targets, family, head.C)
         expected = standardised @ weights.T + intercepts
-        found = head.logits(standardisation, features)
+        found = head.logits(features)
         if family == "softmax":  # a constant for all classes means nothing
             found, expected = (z - z.mean(1, keepdims=True) for z in (found, expected))
         np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
@@ -92,7 +90,7 @@ def test_heads_are_those_of_scikit_learn_at_every_penalty(family: Family) -> Non
 @pytest.mark.parametrize("family", ["softmax", "sigmoid"])
 def test_the_gradient_vanishes_where_it_stops(family: Family) -> None:
     features, targets = data(family, samples=600)
-    _, heads = solve(features, targets, family, list(Linear().grid()), classes=4)
+    heads = solve(features, targets, family, list(Linear().grid()), classes=4)
     standardised = torch.from_numpy(standardise(features))
     truth = torch.eye(4, dtype=torch.float64)[targets] if family == "softmax" else torch.from_numpy(targets).double()
     for head in heads:
@@ -119,10 +117,10 @@ def test_the_gradient_vanishes_where_it_stops(family: Family) -> None:
 @pytest.mark.parametrize("family", ["softmax", "sigmoid"])
 def test_a_path_gives_the_heads_that_single_solves_give(family: Family) -> None:
     features, targets = data(family)
-    _, path = solve(features, targets, family, PENALTIES, classes=4)
+    path = solve(features, targets, family, PENALTIES, classes=4)
     standardised = standardise(features)
     for head in path:
-        _, (alone,) = solve(features, targets, family, [head.C], classes=4)
+        (alone,) = solve(features, targets, family, [head.C], classes=4)
         one, other = (objective_of(h, standardised, targets, family) for h in (head, alone))
         assert one == pytest.approx(other, rel=1e-5)
 
@@ -152,8 +150,8 @@ def test_awkward_data_converge(case: str, family: Family) -> None:
         features *= 1e-6
     else:
         features *= 1e6
-    standardisation, heads = solve(features, targets, family, PENALTIES, classes=classes)
-    assert all(np.isfinite(head.logits(standardisation, features)).all() for head in heads)
+    heads = solve(features, targets, family, PENALTIES, classes=classes)
+    assert all(np.isfinite(head.logits(features)).all() for head in heads)
     assert all(head.converged for head in heads), [head.gradient for head in heads]
     standardised, there = standardise(features), targets if family == "softmax" else targets[:, :4]
     for head in heads[2:5:2]:
@@ -165,18 +163,18 @@ def test_awkward_data_converge(case: str, family: Family) -> None:
 
 def test_a_class_without_samples_has_no_part_in_a_softmax() -> None:
     features, targets = data("softmax")
-    standardisation, few = solve(features, targets, "softmax", PENALTIES, classes=4)
-    _, more = solve(features, np.array([0, 2, 3, 5])[targets], "softmax", PENALTIES, classes=6)
+    few = solve(features, targets, "softmax", PENALTIES, classes=4)
+    more = solve(features, np.array([0, 2, 3, 5])[targets], "softmax", PENALTIES, classes=6)
     for head, other in zip(few, more, strict=True):
         assert torch.equal(other.weights[[0, 2, 3, 5]], head.weights)
         assert not other.weights[[1, 4], :-1].any()
-        probabilities = torch.softmax(torch.from_numpy(other.logits(standardisation, features)), dim=1)
+        probabilities = torch.softmax(torch.from_numpy(other.logits(features)), dim=1)
         assert not probabilities[:, [1, 4]].any()
 
 
 def test_samples_of_one_class_leave_nothing_to_solve() -> None:
     features, targets = data("softmax")
-    _, (head,) = solve(features, np.full_like(targets, 2), "softmax", [1.0], classes=4)
+    (head,) = solve(features, np.full_like(targets, 2), "softmax", [1.0], classes=4)
     assert head.converged
     assert head.iterations == 0
     assert int(head.weights[:, -1].argmax()) == 2
@@ -185,10 +183,10 @@ def test_samples_of_one_class_leave_nothing_to_solve() -> None:
 @pytest.mark.parametrize("family", ["softmax", "sigmoid"])
 def test_features_that_are_all_constant_leave_the_intercepts(family: Family) -> None:
     features, targets = data(family)
-    standardisation, (head,) = solve(np.ones_like(features), targets, family, [1.0], classes=4)
+    (head,) = solve(np.ones_like(features), targets, family, [1.0], classes=4)
     assert head.converged
     assert not head.weights[:, :-1].any()
-    logits = torch.from_numpy(head.logits(standardisation, np.ones_like(features[:1])))
+    logits = torch.from_numpy(head.logits(np.ones_like(features[:1])))
     shares = np.bincount(targets) / len(targets) if family == "softmax" else targets.mean(0)
     found = logits.softmax(1) if family == "softmax" else logits.sigmoid()
     np.testing.assert_allclose(found[0].numpy(), shares, rtol=1e-4)
@@ -198,7 +196,7 @@ def test_no_constant_is_added_to_the_logits_of_all_classes() -> None:
     # It would change no probability, but take digits away from what does.
     features, targets = data("softmax")
     targets[5:] = 0
-    _, heads = solve(features, targets, "softmax", list(Linear().grid()), classes=4)
+    heads = solve(features, targets, "softmax", list(Linear().grid()), classes=4)
     for head in heads:
         present = head.weights[np.unique(targets)]
         assert float(present.mean(0).abs().max()) <= 1e-4 * float(present.abs().max())
@@ -206,11 +204,11 @@ def test_no_constant_is_added_to_the_logits_of_all_classes() -> None:
 
 def test_constant_features_take_no_part_and_no_time() -> None:
     features, targets = data("softmax")
-    _, alone = solve(features, targets, "softmax", PENALTIES, classes=4)
+    alone = solve(features, targets, "softmax", PENALTIES, classes=4)
     wider = np.zeros((len(features), 23), np.float32)
     varying = [column for column in range(23) if column not in (0, 8, 22)]
     wider[:, varying], wider[:, 0], wider[:, 22] = features, 3.5, 1e4
-    _, heads = solve(wider, targets, "softmax", PENALTIES, classes=4)
+    heads = solve(wider, targets, "softmax", PENALTIES, classes=4)
     for head, other in zip(alone, heads, strict=True):
         assert not other.weights[:, [0, 8, 22]].any()
         assert torch.equal(other.weights[:, [*varying, 23]], head.weights)
@@ -218,15 +216,15 @@ def test_constant_features_take_no_part_and_no_time() -> None:
 
 def test_a_head_that_cannot_converge_says_so_and_keeps_its_best_weights() -> None:
     features, targets = data("softmax")
-    standardisation, heads = solve(features, targets, "softmax", [1.0], classes=4, tolerance=1e-12)
+    heads = solve(features, targets, "softmax", [1.0], classes=4, tolerance=1e-12)
     assert not heads[0].converged
     assert heads[0].gradient < 1e-5
-    assert np.isfinite(heads[0].logits(standardisation, features)).all()
+    assert np.isfinite(heads[0].logits(features)).all()
 
 
 def test_the_same_problem_gives_the_same_bits() -> None:
     features, targets = data("softmax")
-    runs = [solve(features, targets, "softmax", PENALTIES, classes=4)[1] for _ in range(2)]
+    runs = [solve(features, targets, "softmax", PENALTIES, classes=4) for _ in range(2)]
     for one, other in zip(*runs, strict=True):
         assert torch.equal(one.weights, other.weights)
 
@@ -234,7 +232,7 @@ def test_the_same_problem_gives_the_same_bits() -> None:
 @pytest.mark.parametrize("family", ["softmax", "sigmoid"])
 def test_what_a_head_explains_is_relative_to_the_best_constant(family: Family) -> None:
     features, targets = data(family)
-    _, heads = solve(features, targets, family, PENALTIES, classes=4)
+    heads = solve(features, targets, family, PENALTIES, classes=4)
     standardised = standardise(features)
     for head in heads:
         logits = standardised @ head.weights[:, :-1].double().numpy().T + head.weights[:, -1].double().numpy()

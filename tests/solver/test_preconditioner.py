@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl4eo_bench.solver.preconditioner import LEADING, Preconditioner
+from ssl4eo_bench.solver.losses import LEADING, Sigmoid, Softmax
+from ssl4eo_bench.solver.preconditioner import Preconditioner
 
 SAMPLES, WIDTH, CLASSES = 200, 6, 3
 
@@ -20,7 +21,7 @@ def problem(width: int, *, softmax: bool, seed: int = 0) -> tuple[Tensor, Tensor
     penalised = torch.ones(CLASSES, width + 1)
     penalised[:, -1] = 0
     spectrum = torch.cat([eigenvalues, torch.tensor([float(SAMPLES)])])
-    return blocks, probabilities, Preconditioner(blocks, spectrum, penalised, softmax=softmax)
+    return blocks, probabilities, Preconditioner(Softmax() if softmax else Sigmoid(), blocks, spectrum, penalised)
 
 
 def hessian_times(weights: Tensor, blocks: Tensor, probabilities: Tensor, penalty: float, *, softmax: bool) -> Tensor:
@@ -64,7 +65,7 @@ def test_many_samples_are_thinned_and_many_classes_leave_fewer_axes() -> None:
     blocks = torch.randn(32, 512, 20, generator=generator)
     probabilities = torch.full((32, 700, 512), 1 / 700)
     spectrum = torch.cat([blocks.square().sum((0, 1)), torch.tensor([32 * 512.0])])
-    preconditioner = Preconditioner(blocks, spectrum, torch.ones(700, 21), softmax=True)
+    preconditioner = Preconditioner(Softmax(), blocks, spectrum, torch.ones(700, 21))
     weights = torch.randn(700, 21, generator=generator)
     found, expected = preconditioner.at(probabilities, 1.0)(weights), weights / (spectrum / 700 + 1)
     torch.testing.assert_close(found - found.mean(0), expected - expected.mean(0), rtol=0.02, atol=1e-4)

@@ -14,7 +14,7 @@ from ssl4eo_bench.config.task import SPLITS, Split, SplitName, UnlistedSplit
 from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.data.splits import Samples, held_out, open_splits
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
-from ssl4eo_bench.metrics.evaluation import evaluate_multiclass
+from ssl4eo_bench.metrics.classification import evaluate_multiclass
 from ssl4eo_bench.tasks.so2sat import CLASSES, CULTURE_10, V2
 from tests.conftest import real_data_dir
 

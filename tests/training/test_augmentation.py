@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl4eo_bench.training.augmentation import draw_views, seen, seen_labels
+from ssl4eo_bench.training.augmentation import augmented, augmented_labels, draw_views
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -12,7 +12,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def augment(images: Tensor, smallest: float, draw: torch.Generator) -> Tensor:
-    return seen(images, draw_views(len(images), smallest, draw))
+    return augmented(images, draw_views(len(images), smallest, draw))
 
 
 def test_without_crops_an_image_is_one_of_its_eight_symmetries_and_all_occur() -> None:
@@ -51,10 +51,10 @@ def test_label_maps_are_seen_as_their_images_are() -> None:
     labels = torch.randint(0, 5, (50, 32, 32), generator=generator(), dtype=torch.uint8)
     labels[:, :4] = 255  # no class: nearest neighbours never mix it with others
     views = draw_views(50, 0.5, generator())
-    found = seen_labels(labels, views)
+    found = augmented_labels(labels, views)
     assert found.dtype == torch.uint8
     assert set(found.flatten().tolist()) == {0, 1, 2, 3, 4, 255}
     coarse = torch.arange(16.0).view(1, 1, 4, 4).expand(50, -1, -1, -1)
     blocks = coarse.repeat_interleave(16, 2).repeat_interleave(16, 3)  # constant but for the edges of blocks
-    same = seen(blocks, views)[:, 0] == seen_labels(blocks[:, 0].long(), views)
+    same = augmented(blocks, views)[:, 0] == augmented_labels(blocks[:, 0].long(), views)
     assert same.float().mean() > 0.8

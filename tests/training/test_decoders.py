@@ -1,6 +1,5 @@
 """Networks with decoders: where they start, and that no sample sees another."""
 
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -9,34 +8,34 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ssl4eo_bench.labels.dense_head import DenseHead
-from ssl4eo_bench.methods.linear import LinearProbe
+from ssl4eo_bench.labels.pixel_maps import DenseHead
 from ssl4eo_bench.models.dense import DenseFeatures
 from ssl4eo_bench.models.preprocess import Preprocess
+from ssl4eo_bench.solver.path import Head
+from ssl4eo_bench.solver.standardisation import Standardisation
 from ssl4eo_bench.training.decoders import Segmenter
 
 ARCHITECTURES = [("test_resnet", 64), ("test_resnet", 72), ("test_vit", 48), ("test_vit", 64), ("test_convnext", 64)]
 
 
-def segmenter(arch: str, side: int) -> tuple[Segmenter, DenseFeatures, LinearProbe]:
+def segmenter(arch: str, side: int) -> tuple[Segmenter, DenseFeatures, Head]:
     """A network for inputs of this size, with a probe of random weights on its dense features."""
     torch.manual_seed(0)
     options: dict[str, Any] = {"img_size": side} if "vit" in arch else {}
     backbone = timm.create_model(arch, num_classes=0, **options)
     network = DenseFeatures(cast(Preprocess, nn.Identity()), backbone).eval()
     width = int(network(torch.zeros(1, 3, side, side)).shape[1])
-    head = SimpleNamespace(weights=torch.randn(5, width + 1))
-    scaling = SimpleNamespace(mean=torch.randn(width), scale=torch.rand(width) + 0.5)
-    probe = cast(LinearProbe, SimpleNamespace(head=head, standardisation=scaling))
-    return Segmenter(network, probe), network, probe
+    standardisation = Standardisation(torch.randn(width), torch.rand(width) + 0.5)
+    head = Head(standardisation, 1.0, torch.randn(5, width + 1), 0.0, 1, converged=True, explained=1.0)
+    return Segmenter(network, *head.unstandardised()), network, head
 
 
 @pytest.mark.parametrize(("arch", "side"), ARCHITECTURES)
 def test_it_starts_at_the_solution_of_the_linear_probe(arch: str, side: int) -> None:
-    model, network, probe = segmenter(arch, side)
+    model, network, head = segmenter(arch, side)
     images = torch.randn(2, 3, side, side)
     with torch.inference_mode():
-        logits, expected = model.eval()(images), DenseHead.of(probe).logits(network(images))
+        logits, expected = model.eval()(images), DenseHead.of(head).logits(network(images))
         assert logits.shape[-1] >= side // 4
         resized = functional.interpolate(expected, size=logits.shape[-2:], mode="bilinear", align_corners=False)
     torch.testing.assert_close(logits, resized, rtol=1e-3, atol=1e-3)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -14,14 +13,18 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ssl4eo_bench.config.protocols import Finetune
+from ssl4eo_bench.config.records import Epoch
+from ssl4eo_bench.config.task import Kind
 from ssl4eo_bench.errors import CacheError, WriteError
 from ssl4eo_bench.files.storage import replacing
-from ssl4eo_bench.methods.finetune_plan import finetune_plan
-from ssl4eo_bench.methods.linear import LinearProbe
+from ssl4eo_bench.labels import labels_of
+from ssl4eo_bench.methods.finetune import finetune_config
+from ssl4eo_bench.solver.path import Head
+from ssl4eo_bench.solver.standardisation import Standardisation
 from ssl4eo_bench.training import loop
-from ssl4eo_bench.training.distributed import Team
-from ssl4eo_bench.training.loop import Epoch, State, Training
-from ssl4eo_bench.training.tunable import Classifier
+from ssl4eo_bench.training.distributed import ProcessGroup
+from ssl4eo_bench.training.loop import State, Training
+from ssl4eo_bench.training.trainable import Classifier
 
 SETTINGS = Finetune(rates=(1e-3,), epochs=2, warmup=1, batch=8)
 
@@ -45,14 +48,14 @@ def start(classes: int = 3) -> Classifier:
     torch.manual_seed(0)
     network = Network()
     width = network.width
-    standardisation = SimpleNamespace(mean=torch.randn(width), scale=torch.rand(width) + 0.5)
-    probe = SimpleNamespace(
-        head=SimpleNamespace(weights=torch.randn(classes, width + 1)), standardisation=standardisation
-    )
-    return Classifier(network, cast(LinearProbe, probe))
+    standardisation = Standardisation(torch.randn(width), torch.rand(width) + 0.5)
+    head = Head(standardisation, 1.0, torch.randn(classes, width + 1), 0.0, 1, converged=True, explained=1.0)
+    return Classifier(network, *head.unstandardised())
 
 
-def tuning(file: Path, protocol: Finetune = SETTINGS, values: tuple[float, ...] = (), **options: Any) -> Training:
+def tuning(
+    file: Path, protocol: Finetune = SETTINGS, values: tuple[float, ...] = (), kind: Kind = "multiclass", **options: Any
+) -> Training:
     """A fine-tuning on random pixels, whose epochs get these values on val."""
     rng = np.random.default_rng(0)
     pixels, targets = rng.normal(size=(20, 3, 32, 32)).astype(np.float32), rng.integers(0, 3, 20)
@@ -64,14 +67,14 @@ def tuning(file: Path, protocol: Finetune = SETTINGS, values: tuple[float, ...] 
 
     given = iter(values or np.linspace(0, 1, 1000))
     return Training(
-        plan=finetune_plan(protocol),
+        config=finetune_config(protocol, labels_of(kind)),
         start=start(),
         count=len(targets),
         read=read,
         validate=lambda _, __: float(next(given)),
         file=file,
         seed=0,
-        team=Team.alone("cpu"),
+        group=ProcessGroup.single("cpu"),
         **options,
     )
 
@@ -96,7 +99,7 @@ def test_a_batch_in_parts_gives_the_same_step(tmp_path: Path, several: bool) -> 
     for at_once in (100, 3):
         model = start()
         optimiser = torch.optim.SGD(model.parameters(), lr=0.1)  # unlike Adam's, its step is as long as the gradient
-        run = tuning(tmp_path / "state", at_once=at_once)
+        run = tuning(tmp_path / "state", kind="multilabel" if several else "multiclass", at_once=at_once)
         loss = run._step(model, optimiser, (pixels,), labels, torch.Generator().manual_seed(0))
         stepped.append((loss, torch.cat([tensor.detach().ravel() for tensor in model.parameters()])))
     assert stepped[0][0] == pytest.approx(stepped[1][0], rel=1e-5)
@@ -143,7 +146,7 @@ def test_rates_fall_towards_the_input() -> None:
 
 def test_the_rate_rises_and_falls() -> None:
     protocol = Finetune()
-    schedule = finetune_plan(protocol).schedule
+    schedule = finetune_config(protocol, labels_of("multiclass")).schedule
     factors = [schedule(epoch) for epoch in np.linspace(0, protocol.epochs, 301)]
     assert 0 < factors[0] < 0.01
     assert max(factors) == pytest.approx(1)
@@ -158,7 +161,7 @@ def test_a_rate_that_does_not_improve_is_given_up(tmp_path: Path) -> None:
         *((1e-4, number) for number in (1, 2, 3, 4)),
         *((1e-3, number) for number in (1, 2, 3, 4)),
     ]
-    assert loop.best_of(state.history) == Epoch(1e-4, 2, state.history[1].loss, 0.6)
+    assert loop.best_of(state.history) == Epoch(rate=1e-4, epoch=2, loss=state.history[1].loss, val=0.6)
 
 
 def test_the_best_epoch_is_kept_not_the_last(tmp_path: Path) -> None:
@@ -194,7 +197,9 @@ def test_a_state_that_was_damaged_is_refused_before_anything_is_loaded(
 ) -> None:
     file = tmp_path / "state"
     tensors = {"w": torch.randn(30, 10)}
-    State([Epoch(1e-3, 1, 0.5, 0.6)], tensors, tensors, {"state": {0: {"step": torch.tensor(3.0)}}}).write(file)
+    State(
+        [Epoch(rate=1e-3, epoch=1, loss=0.5, val=0.6)], tensors, tensors, {"state": {0: {"step": torch.tensor(3.0)}}}
+    ).write(file)
     whole = file.read_bytes()
     assert torch.equal(State.read(file).best["w"], tensors["w"])
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a damaged file was loaded"))
@@ -206,7 +211,7 @@ def test_a_state_that_was_damaged_is_refused_before_anything_is_loaded(
 
 def test_a_full_disk_is_told_and_the_last_state_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "state"
-    State([Epoch(1e-3, 1, 0.5, 0.6)], {"w": torch.randn(3)}).write(file)
+    State([Epoch(rate=1e-3, epoch=1, loss=0.5, val=0.6)], {"w": torch.randn(3)}).write(file)
     before = file.read_bytes()
 
     @contextmanager

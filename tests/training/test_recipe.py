@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.protocols import settings
 from ssl4eo_bench.config.recipe import Recipe
-from ssl4eo_bench.training.augmentation import draw_crops, seen
-from ssl4eo_bench.training.distributed import Team
-from ssl4eo_bench.training.loop import Training
-from ssl4eo_bench.training.recipe import RecipeClassifier, recipe_plan
+from ssl4eo_bench.labels import labels_of
+from ssl4eo_bench.training.augmentation import augmented, draw_crops
+from ssl4eo_bench.training.distributed import ProcessGroup
+from ssl4eo_bench.training.loop import Training, TrainingConfig
+from ssl4eo_bench.training.recipe import RecipeClassifier, recipe_config
 
 LINEAR = Recipe(name="linear-ssl4eo", method="MoCo-v2", rate=0.5, schedule="steps", smallest_crop=0.08)
 FINETUNE = LINEAR.model_copy(update={"name": "finetune-ssl4eo"})
@@ -36,18 +37,22 @@ class Network(nn.Module):
         return features
 
 
+def config(recipe: Recipe) -> TrainingConfig:
+    return recipe_config(recipe, 32, labels_of("multiclass").training_loss)
+
+
 def classifier(recipe: Recipe, side: int = 32, **network_of: Any) -> RecipeClassifier:
     torch.manual_seed(0)
     network = Network(**network_of)
     width = int(cast(Any, network.backbone).num_features)
-    return RecipeClassifier(network, width, 4, side, recipe, torch.Generator().manual_seed(0))
+    return RecipeClassifier(network, width, 4, side, recipe, seed=0)
 
 
 def trained(recipe: Recipe, **network_of: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The network's tensors before and after a few steps."""
     model = classifier(recipe, **network_of)
     before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
-    plan = recipe_plan(recipe, 32)
+    plan = config(recipe)
     optimiser = plan.optimiser(model)
     for _ in range(3):
         optimiser.zero_grad()
@@ -100,7 +105,7 @@ def test_the_head_starts_as_wide_as_the_recipe_says() -> None:
 def test_momentum_is_nesterovs_if_the_recipe_says_so() -> None:
     for nesterov in (None, True):
         recipe = LINEAR.model_copy(update={"nesterov": nesterov})
-        (group, *_) = recipe_plan(recipe, 32).optimiser(classifier(recipe)).param_groups
+        (group, *_) = config(recipe).optimiser(classifier(recipe)).param_groups
         assert group["nesterov"] == bool(nesterov)
 
 
@@ -120,15 +125,14 @@ def test_a_head_behind_batch_norm_sees_standardised_features() -> None:
 
 
 def test_the_rate_falls_in_steps_or_as_a_cosine() -> None:
-    steps, cosine = (recipe_plan(LINEAR.model_copy(update={"schedule": s}), 32).schedule for s in ("steps", "cosine"))
+    steps, cosine = (config(LINEAR.model_copy(update={"schedule": s})).schedule for s in ("steps", "cosine"))
     assert [steps(epoch) for epoch in (0, 59.9, 60, 79.9, 80, 99)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
     assert [cosine(epoch) for epoch in (0, 50, 100)] == pytest.approx([1, 0.5, 0])
 
 
 def test_a_rate_that_changes_by_epoch_is_the_same_throughout_it() -> None:
     by_epoch, smooth = (
-        recipe_plan(LINEAR.model_copy(update={"schedule": "cosine", "by_epoch": given}), 32).schedule
-        for given in (True, None)
+        config(LINEAR.model_copy(update={"schedule": "cosine", "by_epoch": given})).schedule for given in (True, None)
     )
     assert by_epoch(49.0) == by_epoch(49.99) == smooth(49.0) > smooth(49.99)
 
@@ -150,14 +154,14 @@ def course(tmp_path: Path, count: int, looks: list[int], **changes: Any) -> tupl
         return float(epoch)
 
     training = Training(
-        plan=recipe_plan(recipe, 32),
+        config=config(recipe),
         start=classifier(recipe),
         count=count,
         read=read,
         validate=validate,
         file=tmp_path / "state.pt",
         seed=0,
-        team=Team.alone("cpu"),
+        group=ProcessGroup.single("cpu"),
     )
     return training, sizes
 
@@ -197,10 +201,10 @@ def test_each_of_two_processes_has_its_part_of_what_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, expected: list[list[int]]
 ) -> None:
     monkeypatch.setattr(Training, "_step", lambda *_: 0.0)
-    monkeypatch.setattr(Team, "told", lambda _, find: find())
+    monkeypatch.setattr(ProcessGroup, "broadcast", lambda _, find: find())
     for rank in (0, 1):
         training, sizes = course(tmp_path / str(rank), count, [], keeps_last=True, epochs=1, every=1)
-        training.team = Team(rank, 2, torch.device("cpu"))
+        training.group = ProcessGroup(rank, 2, torch.device("cpu"))
         training.file.parent.mkdir()
         training.run()
         assert sizes == expected[rank]
@@ -281,4 +285,4 @@ def test_crops_lie_inside_of_the_image_and_have_the_wanted_shares() -> None:
     assert 0.075 < float(area.min()) < 0.1
     assert float(area.max()) > 0.9
     assert 0.4 < float((crops[:, 0, 0] < 0).float().mean()) < 0.6
-    assert seen(torch.zeros(2, 3, 38, 38), crops[:2], 32).shape == (2, 3, 32, 32)
+    assert augmented(torch.zeros(2, 3, 38, 38), crops[:2], 32).shape == (2, 3, 32, 32)

@@ -10,8 +10,8 @@ from ssl4eo_bench.config.run_spec import RunSpec
 from ssl4eo_bench.config.task import SPLITS, Split, Task
 from ssl4eo_bench.config.weights import RandomWeights
 from ssl4eo_bench.errors import SpecError
-from ssl4eo_bench.metrics.evaluation import interval
-from ssl4eo_bench.metrics.segmentation import OF_CONFUSIONS
+from ssl4eo_bench.metrics.bootstrap import interval
+from ssl4eo_bench.metrics.counts import COUNT_METRICS, Counts
 from ssl4eo_bench.results.files import RunResult
 
 RUN_AGAIN = "run it again, or remove it"
@@ -107,8 +107,9 @@ def _count_faults(result: RunResult) -> Iterator[Fault]:
 
 def _confusion_faults(result: RunResult, confusion: np.ndarray) -> Iterator[Fault]:
     """Where metrics and classes are not what the confusion matrix gives."""
-    yield from _metric_faults(result, {name: float(of(confusion)) for name, of in OF_CONFUSIONS.items()}, "confusion")
-    hits, actual, guesses = np.diagonal(confusion), confusion.sum(1), confusion.sum(0)
+    counts = Counts.of_confusion(confusion)
+    yield from _metric_faults(result, {name: float(of(counts)) for name, of in COUNT_METRICS.items()}, "confusion")
+    hits, actual, guesses = counts.hits, counts.actual, counts.predicted
     for one, hit, support, guessed in zip(result.classes, hits, actual, guesses, strict=True):
         expected = {
             "precision": hit / guessed if guessed else 0.0,

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 import numpy as np
 from matplotlib.figure import Figure
 
-from ssl4eo_bench.metrics.evaluation import reliability
+from ssl4eo_bench.metrics.calibration import reliability
 from ssl4eo_bench.results import figures
 from ssl4eo_bench.results.figures import Look, Series
 from ssl4eo_bench.results.files import RunResult

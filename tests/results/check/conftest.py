@@ -8,7 +8,8 @@ import pytest
 from scipy.special import softmax
 
 from ssl4eo_bench.config.records import ClassResult, MetricValue, Resampled
-from ssl4eo_bench.metrics.evaluation import evaluate_multiclass, interval
+from ssl4eo_bench.metrics.bootstrap import interval
+from ssl4eo_bench.metrics.classification import evaluate_multiclass
 from ssl4eo_bench.results.check.base import base_of
 from ssl4eo_bench.results.check.findings import Finding, Report
 from ssl4eo_bench.results.check.gate import check

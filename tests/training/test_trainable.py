@@ -4,7 +4,7 @@ import pytest
 import timm
 from torch import nn
 
-from ssl4eo_bench.training.tunable import Tunable
+from ssl4eo_bench.training.trainable import Trainable
 
 DECAY = 0.75
 
@@ -29,7 +29,7 @@ class Holder(nn.Module):
         self.backbone = backbone
 
 
-class Headed(Tunable):
+class Headed(Trainable):
     def __init__(self, arch: str) -> None:
         super().__init__()
         self.network = Holder(timm.create_model(arch, num_classes=0))

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from ssl4eo_bench.config import catalogue
-from ssl4eo_bench.metrics import evaluation
-from ssl4eo_bench.metrics.evaluation import (
-    Bootstrap,
+from ssl4eo_bench.metrics import bootstrap
+from ssl4eo_bench.metrics.bootstrap import Bootstrap
+from ssl4eo_bench.metrics.calibration import reliability
+from ssl4eo_bench.metrics.classification import (
     Thresholds,
     evaluate_multiclass,
     evaluate_multilabel,
     multilabel_metrics,
-    reliability,
     tune_thresholds,
 )
 from ssl4eo_bench.metrics.ranking import Ranking
@@ -189,10 +189,10 @@ def test_bootstrap_intervals_are_those_of_resampled_and_resorted_data(
     scores, truth, _ = problem
     half = halves(scores)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "RESAMPLES", 40)
+        patch.setattr(bootstrap, "RESAMPLES", 40)
         result = evaluate_multilabel(scores, truth, names(scores), half, bootstrap=single(len(scores), 7))
         found = result.metrics
-        draws = [row for block in evaluation.resamples(len(scores), 40, 7) for row in block.astype(int)]
+        draws = [row for block in bootstrap.resamples(len(scores), 40, 7) for row in block.astype(int)]
     assert len(draws) == 40
     assert all(row.sum() == len(scores) for row in draws)
     resampled = [np.repeat(np.arange(len(scores)), row) for row in draws]
@@ -352,7 +352,7 @@ def test_intervals_of_single_patches_are_far_too_narrow_on_bigearthnet(
     logits = np.log(share / (1 - share)) + 2.6 * (labels - share) + rng.normal(0, 1.3, labels.shape)
     logits += rng.normal(0, 0.5, (46, 19))[units]
     metric = multilabel_metrics(1 / (1 + np.exp(-logits)), labels, halves(labels))["micro_f1"]
-    monkeypatch.setattr(evaluation, "RESAMPLES", 60)
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 60)
     single_patches, tiles = (
         np.std(np.concatenate([metric(weights) for weights in Bootstrap(0, of).weights()]))
         for of in (np.arange(len(labels)), units)
