@@ -102,17 +102,32 @@ class Stopwatch:
         self._since = now
 
 
+def build(job: Job, context: Context, make: Callable[..., Module], groups: Groups) -> Module:
+    """Return the module that `make` builds for the checkpoint of a job and stored pixels of the size of `groups`."""
+    spec = job.spec
+    return make(
+        spec.checkpoint,
+        spec.inputs,
+        job.task.groups(spec.inputs.sources),
+        [(group.shape[2], group.shape[3]) for group in groups],
+        seed=spec.seed,
+        cache_dir=context.cache_dir,
+    )
+
+
 class LazyBackbone:
     """The backbone of a problem, built and compiled when the first batch comes: not at all if features are cached.
 
     Args:
-        problem: with the checkpoint.
+        job: with the checkpoint.
+        context: with the device.
         make: builds the module.
         batch: samples at once.
     """
 
-    def __init__(self, problem: "Problem", make: Callable[..., nn.Module], batch: int) -> None:
-        self._problem = problem
+    def __init__(self, job: Job, context: Context, make: Callable[..., nn.Module], batch: int) -> None:
+        self._job = job
+        self._context = context
         self._make = make
         self.batch = batch
         self._run: Runner | None = None
@@ -131,11 +146,11 @@ class LazyBackbone:
         from ssl4eo_bench.models.runtime import make_runner  # imports timm, which takes seconds
         from ssl4eo_bench.models.weight_reader import state_sha256
 
-        module = self._problem.build(self._make, groups)
+        module = build(self._job, self._context, self._make, groups)
         self.weights_sha256 = state_sha256(module)
         full = tuple(np.repeat(group[:1], self.batch, axis=0) for group in groups)
-        precision = self._problem.job.spec.checkpoint.precision
-        return make_runner(module, full, self._problem.context.device, progress.note, precision=precision)
+        precision = self._job.spec.checkpoint.precision
+        return make_runner(module, full, self._context.device, progress.note, precision=precision)
 
     def origin(self, samples: int) -> Origin:
         """Return the origin of what it computed for so many samples."""
@@ -158,7 +173,7 @@ class Problem:
     def backbone(self, make: Callable[..., nn.Module], *, batch: int | None = None) -> LazyBackbone:
         """Return the frozen backbone that `make` builds, the same for all splits; by default for the usual batch."""
         if make not in self._backbones:
-            self._backbones[make] = LazyBackbone(self, make, batch or batch_size(self.context.device))
+            self._backbones[make] = LazyBackbone(self.job, self.context, make, batch or batch_size(self.context.device))
         return self._backbones[make]
 
     def batches(self, split: SplitName, ids: Sequence[str], *, size: int) -> Iterator[Groups]:
@@ -168,19 +183,8 @@ class Problem:
 
     def example(self) -> Groups:
         """Return the stored pixels of the first training sample."""
-        return next(self.batches("train", self.job.samples["train"].ids[:1], size=1))
-
-    def build(self, make: Callable[..., Module], groups: Groups) -> Module:
-        """Return the module that `make` builds for the checkpoint and stored pixels of the size of `groups`."""
-        spec = self.job.spec
-        return make(
-            spec.checkpoint,
-            spec.inputs,
-            self.job.task.groups(spec.inputs.sources),
-            [(group.shape[2], group.shape[3]) for group in groups],
-            seed=spec.seed,
-            cache_dir=self.context.cache_dir,
-        )
+        samples = self.job.samples["train"]
+        return samples.source.read_inputs(samples.ids[:1], inputs=self.job.spec.inputs)
 
     def network(self, make: Callable[..., nn.Module], wanted: type[Network]) -> Network:
         """Return the network that `make` builds for the checkpoint.
@@ -188,7 +192,7 @@ class Problem:
         Raises:
             SpecError: if the checkpoint has no network.
         """
-        module = self.build(make, self.example())
+        module = build(self.job, self.context, make, self.example())
         if not isinstance(module, wanted):
             raise SpecError(
                 f"checkpoint {self.job.spec.checkpoint.name!r} has no network to fine-tune; use --protocol linear for "
