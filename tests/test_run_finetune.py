@@ -31,6 +31,15 @@ Command = Callable[..., tuple[int, str, str]]
 SMALL = Finetune(rates=(1e-3, 3e-3), epochs=3, warmup=1, batch=32)
 
 
+QUICK = Finetune(rates=(1e-3,), epochs=2, warmup=0, batch=32)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A protocol of one rate and two epochs."""
+    monkeypatch.setitem(protocols.PROTOCOLS, "finetune", QUICK)
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A protocol of two rates and three epochs."""
@@ -195,7 +204,7 @@ def test_what_has_no_network_cannot_be_tuned(command: Command) -> None:
     assert "checkpoint 'bandstats' has no network to fine-tune" in out + err
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("arch", ["test_resnet", "test_vit"])
 def test_label_maps_are_tuned_from_the_linear_solution(command: Command, tmp_path: Path, arch: str) -> None:
     what = {"task": "dfc2020", "checkpoint": f"timm:{arch}.random"}
@@ -219,14 +228,14 @@ def test_label_maps_are_tuned_from_the_linear_solution(command: Command, tmp_pat
     np.testing.assert_array_equal(stored["confusions"][place], expected)
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("quick")
 def test_images_of_a_file_are_tuned(command: Command) -> None:
     tuned = run(command, task="so2sat")
-    assert len(tuned.selection.history or ()) == 6
+    assert len(tuned.selection.history or ()) == 2
     assert tuned.metrics["test"]["accuracy"].value > 0
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("quick")
 def test_two_processes_train_as_one_does(command: Command, tmp_path: Path) -> None:
     one = run(command, "--results", tmp_path / "one", "--device", "cpu")
     two = run(command, "--results", tmp_path / "two", "--device", "cpu,cpu", "--force")
