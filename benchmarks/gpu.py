@@ -25,7 +25,8 @@ from ssl4eo_bench.config.inputs import InputMapping, map_inputs
 from ssl4eo_bench.config.protocols import Linear
 from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.data.batches import batches
-from ssl4eo_bench.features.extract import GPU_BATCH, threads
+from ssl4eo_bench.features.extract import threads
+from ssl4eo_bench.features.problem import GPU_BATCH
 from ssl4eo_bench.features.store import FeatureCache, FeatureKey
 from ssl4eo_bench.labels import labels_of
 from ssl4eo_bench.methods.linear import fit_probe

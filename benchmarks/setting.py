@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from ssl4eo_bench.config.task import SplitName
-from ssl4eo_bench.features.extract import LazyBackbone
+from ssl4eo_bench.features.extract import pooled_features
+from ssl4eo_bench.features.problem import Context, Problem
 from ssl4eo_bench.files.storage import cache_root, data_root
-from ssl4eo_bench.labels.images import extract_features
 from ssl4eo_bench.plan import Request, plan
 from ssl4eo_bench.provenance import device_name, versions
 
@@ -60,8 +60,7 @@ def eurosat_features(
         limit=limit,
     )
     (job,) = plan(request).jobs
-    backbone = LazyBackbone(job, "cpu", cache_dir=request.cache_dir)
-    found = extract_features(job, split, backbone, request.cache_dir)
+    found = pooled_features(Problem(job, Context(request.cache_dir, ("cpu",))), split)
     return found.values.astype(np.float32), job.samples[split].targets()
 
 

@@ -44,7 +44,7 @@ def python(code: str, site: Path, cwd: Path) -> str:
 
 def test_an_installed_copy_lists_its_tasks_and_checkpoints(installed: Path, tmp_path: Path) -> None:
     code = (
-        "import ssl4eo_bench; from ssl4eo_bench.spec import catalogue\n"
+        "import ssl4eo_bench; from ssl4eo_bench.config import catalogue\n"
         "print(ssl4eo_bench.__file__); print(*catalogue.tasks()); print(*catalogue.load_catalogue().checkpoints)"
     )
     where, tasks, checkpoints = python(code, installed, tmp_path).splitlines()

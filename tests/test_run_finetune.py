@@ -140,7 +140,7 @@ def test_a_killed_process_goes_on_behind_its_last_epoch(tmp_path: Path) -> None:
     cache, environment = tmp_path / "cache", os.environ | {"PYTHONPATH": str(ROOT)}
     code = (
         "import sys\n"
-        "from ssl4eo_bench.spec import protocols\n"
+        "from ssl4eo_bench.config import protocols\n"
         "protocols.PROTOCOLS['finetune'] = protocols.Finetune(rates=(1e-3,), epochs=30, warmup=1, batch=32)\n"
         "from ssl4eo_bench.cli import main\n"
         "sys.exit(main())\n"
