@@ -178,7 +178,7 @@ def test_test_labels_are_opened_after_everything_is_chosen(command: Command, mon
     monkeypatch.setattr(Samples, "targets", logged_targets)
     monkeypatch.setattr(Training, "run", logged_run)
     run(command)
-    assert order == ["AnnualCrop_1", "AnnualCrop_25", "chosen", "AnnualCrop_25", "AnnualCrop_37"]
+    assert order == ["AnnualCrop_1", "AnnualCrop_25", "chosen", "AnnualCrop_37"]
 
 
 def test_a_loss_that_is_no_number_is_told_and_the_last_state_is_kept(
