@@ -12,7 +12,7 @@ from ssl4eo_bench.config.task import SPLITS, SplitName, Task
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.packs import MANIFEST, Chunk, Manifest, list_file, read_manifest, sha256_of, write_manifest
 from ssl4eo_bench.data.reader import Reader
-from ssl4eo_bench.data.splits import Samples
+from ssl4eo_bench.data.splits import OpenSplit
 from ssl4eo_bench.errors import MissingDataError
 from ssl4eo_bench.files.storage import LOCK, free_bytes, locked, replacing, write_text
 
@@ -20,7 +20,7 @@ BATCH = 32
 CHUNK_ROWS = 1024
 
 
-def pack(task: Task, samples: dict[SplitName, Samples], folder: Path) -> Manifest:
+def pack(task: Task, samples: dict[SplitName, OpenSplit], folder: Path) -> Manifest:
     """Write the pack of these samples, or what is missing or damaged of it.
 
     A chunk that is what its checksum says is kept, also in a pack of an earlier format, or of lists in another order.
@@ -76,7 +76,7 @@ def _damaged(folder: Path, chunk: Chunk) -> list[Path]:
     return [folder / name for name, sha in chunk.files.items() if sha256_of(folder / name) != sha]
 
 
-def _official_order(samples: Samples, split: SplitName) -> str:
+def _official_order(samples: OpenSplit, split: SplitName) -> str:
     """The list of a split as the task's own reader gives it, with those samples alone that are packed."""
     packed = set(samples.ids)
     return "".join(f"{id_}\n" for id_ in samples.source.ids(split) if id_ in packed)

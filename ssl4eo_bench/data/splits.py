@@ -20,7 +20,7 @@ LABELS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
-class Samples:
+class OpenSplit:
     """The samples of one split that are to be used, sorted by id."""
 
     ids: tuple[str, ...]
@@ -50,7 +50,7 @@ def open_splits(
     partial: bool = False,
     limit: int | None = None,
     packed: bool = True,
-) -> dict[SplitName, Samples]:
+) -> dict[SplitName, OpenSplit]:
     """All splits of a task, checked.
 
     Args:
@@ -86,7 +86,7 @@ def open_splits(
     reader = Reader(task, source)
     train = present["train"]
     reader.require_selection([train[0], *train[1:][-1:]])  # the first and the last, of which there may be one
-    return {split: Samples(tuple(_thin(present[split], limit)), reader) for split in SPLITS}
+    return {split: OpenSplit(tuple(_thin(present[split], limit)), reader) for split in SPLITS}
 
 
 def _refuse_sample(task: Task, listed: dict[SplitName, list[str]], data_dir: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.task import SPLITS, Split, SplitName, UnlistedSplit
 from ssl4eo_bench.data.reader import Reader
-from ssl4eo_bench.data.splits import Samples, held_out, open_splits
+from ssl4eo_bench.data.splits import OpenSplit, held_out, open_splits
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
 from ssl4eo_bench.metrics.evaluation import evaluate_multiclass
 from ssl4eo_bench.tasks.so2sat import CLASSES, CULTURE_10, V2
@@ -50,11 +50,11 @@ def small(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def opened(root: Path, task: str = "so2sat", split: SplitName = "val") -> Samples:
+def opened(root: Path, task: str = "so2sat", split: SplitName = "val") -> OpenSplit:
     """The 30 rows that `small` has of a file; `open_splits` would go through 400,673 ids each time."""
     chosen = catalogue.task(task)
     ids = tuple(f"{FILES[split]}-{row:06d}" for row in range(30))
-    return Samples(ids, Reader(chosen, chosen.open(root)))
+    return OpenSplit(ids, Reader(chosen, chosen.open(root)))
 
 
 def alter(file: Path, array: str, row: int, value: object) -> None:
