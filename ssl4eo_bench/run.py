@@ -28,7 +28,8 @@ from ssl4eo_bench.config.records import (
 )
 from ssl4eo_bench.config.task import Split, SplitName
 from ssl4eo_bench.features.extract import Computed
-from ssl4eo_bench.files.storage import picture_file, replacing, scores_file
+from ssl4eo_bench.files.atomic import replacing
+from ssl4eo_bench.files.places import picture_file, scores_file
 from ssl4eo_bench.labels.images import Images, Rows
 from ssl4eo_bench.methods.knn import fit_knn
 from ssl4eo_bench.methods.linear import LinearProbe

@@ -20,7 +20,8 @@ from ssl4eo_bench.data.releases import Published, make_at_once, make_files, publ
 from ssl4eo_bench.data.sample_dataset import write_sample
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.errors import DataError, DownloadError
-from ssl4eo_bench.files.storage import data_root, free_bytes, write_text
+from ssl4eo_bench.files.atomic import write_text
+from ssl4eo_bench.files.places import data_root, free_bytes
 
 Arguments = argparse.Namespace
 

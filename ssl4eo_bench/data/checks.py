@@ -18,7 +18,8 @@ from ssl4eo_bench.data.packs import is_complete, open_source, pack_folder
 from ssl4eo_bench.data.releases import Published, published
 from ssl4eo_bench.data.splits import check_list
 from ssl4eo_bench.errors import DataError, MissingDataError, WriteError, shortlist
-from ssl4eo_bench.files.storage import free_bytes, write_text
+from ssl4eo_bench.files.atomic import write_text
+from ssl4eo_bench.files.places import free_bytes
 from ssl4eo_bench.progress import Advance
 
 AT_ONCE = 64

@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 from ssl4eo_bench.errors import SpecError, WriteError
-from ssl4eo_bench.files.storage import replacing
+from ssl4eo_bench.files.atomic import replacing
 
 GROUP_ROWS = 8192
 """Rows in a row group: 64 MB of features of ResNet-50."""

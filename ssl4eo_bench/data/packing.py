@@ -14,7 +14,9 @@ from ssl4eo_bench.data.packs import MANIFEST, Chunk, Manifest, list_file, read_m
 from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.data.splits import OpenSplit
 from ssl4eo_bench.errors import MissingDataError
-from ssl4eo_bench.files.storage import LOCK, free_bytes, locked, replacing, write_text
+from ssl4eo_bench.files.atomic import replacing, write_text
+from ssl4eo_bench.files.locks import LOCK, locked
+from ssl4eo_bench.files.places import free_bytes
 
 BATCH = 32
 CHUNK_ROWS = 1024
@@ -41,7 +43,7 @@ def pack(task: Task, samples: dict[SplitName, OpenSplit], folder: Path) -> Manif
     )
     _require_space(task, source, ids, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / LOCK, lambda: progress.note(f"another process packs {task.name}; waiting for it")):
+    with locked(folder / LOCK, note=f"another process packs {task.name}; waiting for it"):
         for half_written in folder.glob(".[0-9]*"):  # by a process that was killed
             half_written.unlink()
         manifest = _begun(folder, empty)

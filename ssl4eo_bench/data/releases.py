@@ -14,8 +14,9 @@ from ssl4eo_bench.config.remote_files import RemoteFile
 from ssl4eo_bench.config.task import Task
 from ssl4eo_bench.errors import DamagedFileError, DataError, DownloadError
 from ssl4eo_bench.files.archives import is_unpacked, unpack
+from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.files.downloads import begun_bytes, by_hand, fetch, is_there, needed_bytes
-from ssl4eo_bench.files.storage import free_bytes, replacing
+from ssl4eo_bench.files.places import free_bytes
 
 Todo = Literal["nothing", "unpack", "fetch", "make", "by hand"]
 

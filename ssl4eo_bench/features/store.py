@@ -26,7 +26,8 @@ from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.data.prefetch import ahead
 from ssl4eo_bench.errors import CacheError, WeightsError
 from ssl4eo_bench.features.half_precision import halved
-from ssl4eo_bench.files.storage import locked, replacing, write_text
+from ssl4eo_bench.files.atomic import replacing, write_text
+from ssl4eo_bench.files.locks import locked
 from ssl4eo_bench.progress import Advance
 
 SHARD_ROWS = 1024
@@ -182,7 +183,7 @@ class FeatureCache:
         with ExitStack() as held:
             try:
                 entry.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locked(entry / "lock", lambda: progress.note(note)))
+                held.enter_context(locked(entry / "lock", note=note))
             except OSError as error:
                 raise CacheError(
                     f"the cache directory {self._root} cannot be written ({error.strerror or error}); name another "

@@ -17,7 +17,7 @@ from ssl4eo_bench import __version__, progress
 from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.protocols import Linear
 from ssl4eo_bench.config.task import Kind
-from ssl4eo_bench.files.storage import replacing
+from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.methods.linear import FIT_VERSION, LinearProbe, PathPoint, fit_linear
 from ssl4eo_bench.metrics.evaluation import Thresholds
 from ssl4eo_bench.solver.path import Head

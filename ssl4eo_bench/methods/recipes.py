@@ -12,7 +12,7 @@ import torch
 
 from ssl4eo_bench.config.recipe import Recipe
 from ssl4eo_bench.config.task import SplitName
-from ssl4eo_bench.files.storage import replacing
+from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.labels.images import Images, ImageScores, Rows, labelled
 from ssl4eo_bench.methods.finetune import ComputedFeatures, ImageCourse, Tuning
 from ssl4eo_bench.methods.linear import main_metric, to_probabilities

@@ -24,7 +24,7 @@ from ssl4eo_bench import progress
 from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.task import IGNORED, Groups
 from ssl4eo_bench.errors import CacheError, TrainingError
-from ssl4eo_bench.files.storage import replacing
+from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.progress import Advance
 from ssl4eo_bench.training.distributed import Team
 from ssl4eo_bench.training.tunable import Tunable

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from ssl4eo_bench.errors import WriteError
-from ssl4eo_bench.files.storage import cache_root, data_root, replacing, write_text
+from ssl4eo_bench.files.atomic import replacing, write_text
+from ssl4eo_bench.files.places import cache_root, data_root
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ssl4eo_bench.config.protocols import Finetune
 from ssl4eo_bench.errors import CacheError, WriteError
-from ssl4eo_bench.files.storage import replacing
+from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.methods.finetune_plan import finetune_plan
 from ssl4eo_bench.methods.linear import LinearProbe
 from ssl4eo_bench.training import loop
