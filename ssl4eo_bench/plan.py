@@ -15,7 +15,7 @@ from ssl4eo_bench.config.run_spec import RunSpec, TaskRecord
 from ssl4eo_bench.config.task import SplitName, Task
 from ssl4eo_bench.data.sample_dataset import ensure_sample
 from ssl4eo_bench.data.splits import OpenSplit, open_splits
-from ssl4eo_bench.errors import BenchError, SpecError, told
+from ssl4eo_bench.errors import BenchError, SpecError, without_frames
 
 DEFAULT_SUITE = "ssl4eo-s12"
 
@@ -126,7 +126,7 @@ def plan(request: Request) -> Sweep:
         try:
             samples[name] = _samples(task, request)
         except Exception as error:  # a reader may raise anything, and the other tasks can be run all the same
-            failed[name] = told(error)
+            failed[name] = without_frames(error)
     combinations = [replace(each, refusal=each.refusal or failed.get(each.task.name)) for each in combinations]
     left_out = _left_out(combinations, request, known)
     possible = [each for each in combinations if not each.refusal]

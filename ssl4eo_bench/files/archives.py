@@ -127,7 +127,7 @@ def _unpack(archive: Path, folder: Path, limit: int | None) -> None:
         with progress.stage(f"unpacking {archive.name}", total=total, unit="bytes") as advance:
             extraction = _Extraction(archive, hidden, limit)
             with io.BufferedReader(_WatchedFile(archive, advance), CHUNK) as opened:
-                extraction.zip(opened) if archive.name.endswith(".zip") else extraction.tar(opened)
+                extraction.unpack_zip(opened) if archive.name.endswith(".zip") else extraction.unpack_tar(opened)
         os.sync()  # once for all files: a power cut must not leave the marker without the files
         marker = _Marker.of(archive, tuple(sorted(entry.name for entry in hidden.iterdir())))
         _move_in(hidden, folder)
@@ -172,7 +172,7 @@ class _Extraction:
         self._limit = limit
         self._written = 0
 
-    def tar(self, opened: IO[bytes]) -> None:
+    def unpack_tar(self, opened: IO[bytes]) -> None:
         """Extract a tar archive in one pass, without permissions and times of the members."""
         compressed = not self._archive.name.endswith(".tar")
         stream: gzip.GzipFile | IO[bytes] = gzip.GzipFile(fileobj=opened) if compressed else opened
@@ -201,7 +201,7 @@ class _Extraction:
         path = PurePosixPath(name.lstrip("/"))  # as the filter takes it
         return any((self._folder / part).is_symlink() for part in (path, *path.parents))
 
-    def zip(self, opened: IO[bytes]) -> None:
+    def unpack_zip(self, opened: IO[bytes]) -> None:
         """Extract a zip archive, whose names `zipfile` makes relative."""
         with zipfile.ZipFile(opened) as archive:
             for member in archive.infolist():
@@ -210,14 +210,14 @@ class _Extraction:
                 if member.flag_bits & ENCRYPTED:
                     raise self._refusal(member.filename, "which is encrypted")
                 self._count(member.filename, member.file_size)
-                # zipfile cuts off without an error what is longer than its header says; a byte more shows it.
+                # zipfile silently cuts off what is longer than the header says; one byte more brings an error.
                 longer = copy.copy(member)
                 longer.file_size += 1
                 written = Path(archive.extract(longer, self._folder))
                 size = 0 if member.is_dir() else written.stat().st_size
                 if size != member.file_size:
-                    found = "more than" if size > member.file_size else f"{size:,} bytes instead of"
-                    raise self._refusal(member.filename, f"with {found} the {member.file_size:,} bytes in its header")
+                    sizes = f"which has {size:,} bytes, but {member.file_size:,} in its header"
+                    raise self._refusal(member.filename, sizes)
 
     def _count(self, name: str, size: int) -> None:
         self._written += size
