@@ -41,7 +41,7 @@ def test_every_error_survives_a_process_boundary() -> None:
     assert {"_CutError", "_HubError", "_NoneError"} < {kind.__name__ for kind in kinds}
     for kind in kinds:
         error = EXAMPLES.get(kind) or kind(SENTENCE)
-        error.seen = [1, 2]  # an attribute of one instance
+        vars(error)["seen"] = [1, 2]
         again = pickle.loads(pickle.dumps(error))
         assert type(again) is kind
         assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
@@ -57,6 +57,7 @@ def test_an_unforeseen_error_keeps_its_traceback_and_no_frames() -> None:
     assert isinstance(error, JobError)
     assert str(error).startswith("ValueError: two lines; unless that tells you what to cure")
     assert "in fail" in error.traceback
-    assert error.__traceback__ is error.__cause__ is None
+    assert error.__traceback__ is None
+    assert error.__cause__ is None
     known = DataError(SENTENCE)
     assert without_frames(known) is known

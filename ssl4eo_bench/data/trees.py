@@ -5,7 +5,7 @@ import re
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,7 +19,7 @@ class Tree:
     def __init__(self, files: "Mapping[str, _File | _Member]") -> None:
         self._files = dict(files)
 
-    def names(self) -> Collection[str]:
+    def names(self) -> Set[str]:
         """The names of all files, with forward slashes."""
         return self._files.keys()
 

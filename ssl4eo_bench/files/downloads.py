@@ -285,12 +285,21 @@ def _receive(part: _Part) -> None:
 
 
 def _take(response: requests.Response, part: _Part) -> None:
-    status = response.status_code
-    if status == 416 and part.continues:
-        _end_beyond_range(response, part)
-        return
-    _require_file(response, part)
-    total = _position_at_start(response, part) if status == 206 else _start_anew(response, part)
+    """Append the bytes of an answer to the part.
+
+    Raises:
+        _CutError: if bytes are still missing afterwards, or the answer does not continue the part.
+    """
+    at_end = response.status_code == 416 and part.continues
+    if not at_end:
+        _require_file(response, part)
+    total = _continue(response, part) if at_end or response.status_code == 206 else _start_anew(response, part)
+    if not at_end:
+        _append(response, part, total)
+    part.complete = True
+
+
+def _append(response: requests.Response, part: _Part, total: int | None) -> None:
     if total is not None:
         part.refuse_size(total)
     expected = total or part.file.size
@@ -308,7 +317,6 @@ def _take(response: requests.Response, part: _Part) -> None:
         raise _CutError("it sends more than it announces")
     if expected is not None and part.length < expected:
         raise _CutError("the connection was cut")
-    part.complete = True
 
 
 def _require_file(response: requests.Response, part: _Part) -> None:
@@ -339,24 +347,15 @@ def _start_anew(response: requests.Response, part: _Part) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
-def _position_at_start(response: requests.Response, part: _Part) -> int | None:
-    """Check that the answer continues the part; return the size of the file in bytes if the server announces it."""
+def _continue(response: requests.Response, part: _Part) -> int | None:
+    """Check that an answer continues the part (206) or says that it is whole (416); return the size of the file."""
     start, total = _content_range(response.headers)
     marks = {response.headers.get("ETag"), response.headers.get("Last-Modified")} - {None}
     changed = part.validator is not None and bool(marks) and part.validator not in marks
-    if start != part.length or changed:
+    if changed or (total if response.status_code == 416 else start) != part.length:
         part.restart(None)
         raise _CutError("the file has changed" if changed else "it does not go on where it stopped")
     return total
-
-
-def _end_beyond_range(response: requests.Response, part: _Part) -> None:
-    """Take the part for complete if the server says that it ends the file, else start again."""
-    _, total = _content_range(response.headers)
-    if total != part.length:
-        part.restart(None)
-        raise _CutError("it does not go on where it stopped")
-    part.complete = True
 
 
 def _content_range(headers: Mapping[str, str]) -> tuple[int | None, int | None]:

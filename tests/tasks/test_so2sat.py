@@ -229,13 +229,6 @@ def test_an_absent_file_is_named_with_its_address(tmp_path: Path, name: str, fol
     assert "https://mediatum.ub.tum.de/1" in message
 
 
-def test_a_cut_off_file_is_refused_by_name(small: Path) -> None:
-    file = small / "so2sat" / "testing.h5"
-    file.write_bytes(file.read_bytes()[:100_000])
-    with pytest.raises(DamagedFileError, match=r"testing\.h5 is no HDF5 file, or a cut-off one"):
-        opened(small)
-
-
 @pytest.mark.parametrize(("array", "task"), [("sen2", "so2sat"), ("sen1", "so2sat-s1"), ("label", "so2sat")])
 def test_a_file_without_an_array_is_refused(small: Path, array: str, task: str) -> None:
     with h5py.File(small / "so2sat" / "testing.h5", "r+") as file:
