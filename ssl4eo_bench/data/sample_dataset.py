@@ -7,6 +7,7 @@ from pathlib import Path
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.task import Task
 from ssl4eo_bench.errors import CacheError
+from ssl4eo_bench.files.atomic import writing
 from ssl4eo_bench.files.locks import locked
 
 
@@ -17,17 +18,13 @@ def ensure_sample(task: Task, cache: Path) -> Path:
         CacheError: if it cannot be written.
     """
     folder = cache / "samples" / f"{task.name}-v{task.version}"
-    try:
+    cure = "name another cache directory with --cache-dir or SSL4EO_BENCH_CACHE"
+    with writing(folder, cure=cure, error=CacheError):
         folder.parent.mkdir(parents=True, exist_ok=True)
         note = f"another process writes the sample of {task.name}; waiting for it"
         with locked(folder.with_suffix(".lock"), note=note):
             if not folder.is_dir():
                 write_sample(task, folder)
-    except OSError as error:
-        raise CacheError(
-            f"the sample of task {task.name!r} cannot be written to {folder} ({error.strerror or error}); name another "
-            "cache directory with --cache-dir or SSL4EO_BENCH_CACHE."
-        ) from error
     return folder
 
 

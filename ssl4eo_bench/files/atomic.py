@@ -7,10 +7,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ssl4eo_bench.errors import WriteError
+from ssl4eo_bench.errors import BenchError, WriteError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """The errors of a full disk and of a used-up quota."""
+
+
+@contextmanager
+def writing(path: Path, *, cure: str = "name another place", error: type[BenchError] = WriteError) -> Iterator[None]:
+    """Turn errors of the operating system in the block into one sentence: that `path` cannot be written, and why.
+
+    Args:
+        path: the file or folder that is written.
+        cure: the end of the sentence, which says how to name another place.
+        error: the class of the error that is raised.
+    """
+    try:
+        yield
+    except OSError as cause:
+        full = "free some space, or " if cause.errno in DISK_FULL else ""
+        raise error(f"{path} cannot be written ({cause.strerror or cause}); {full}{cure}.") from cause
 
 
 @contextmanager
@@ -23,16 +39,13 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         WriteError: if the disk is full or the folder cannot be written.
     """
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _temporary(path) as (handle, temporary):
             os.fchmod(handle, 0o666 & ~_umask())  # mkstemp gives 0600, which would hide shared results from colleagues
             yield temporary
             os.fsync(handle)
             temporary.replace(path)
-    except OSError as error:
-        cure = "free some space, or name another place" if error.errno in DISK_FULL else "name another place"
-        raise WriteError(f"{path} cannot be written ({error.strerror or error}); {cure}.") from error
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from socket import gaierror
 
@@ -21,7 +21,7 @@ from ssl4eo_bench import __version__, progress
 from ssl4eo_bench.config.canonical import Frozen
 from ssl4eo_bench.config.remote_files import RemoteFile
 from ssl4eo_bench.errors import BenchError, DamagedFileError, DownloadError, MissingDataError, RefusedError
-from ssl4eo_bench.files.atomic import DISK_FULL, write_text
+from ssl4eo_bench.files.atomic import write_text, writing
 from ssl4eo_bench.files.hashing import file_hash
 from ssl4eo_bench.files.locks import LOCK, locked
 from ssl4eo_bench.files.places import free_bytes
@@ -65,7 +65,7 @@ def fetch(
         DamagedFileError: if the downloaded file is not the published one. It is deleted.
     """
     target = folder / file.name
-    with _writing(target, option):
+    with writing(target, cure=f"name another directory with {option}", error=DownloadError):
         if is_there(file, folder):
             return target
         if file.url is None:
@@ -386,19 +386,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while cause is not None:
         yield cause
         cause = cause.__cause__ or cause.__context__
-
-
-@contextmanager
-def _writing(target: Path, option: str) -> Iterator[None]:
-    """Turn errors of the disk into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in DISK_FULL:
-            raise DownloadError(
-                f"no space is left for {target} ({error.strerror}); free some and run the same command again, it goes "
-                "on from what has come."
-            ) from error
-        raise DownloadError(
-            f"{target} cannot be written ({error.strerror}); name another directory with {option}."
-        ) from error
