@@ -14,8 +14,8 @@ from ssl4eo_bench.config.protocols import ProtocolSettings, require_protocols, s
 from ssl4eo_bench.config.run_spec import RunSpec, TaskRecord
 from ssl4eo_bench.config.task import SplitName, Task
 from ssl4eo_bench.data.sample_dataset import ensure_sample
-from ssl4eo_bench.data.splits import Samples, open_splits
-from ssl4eo_bench.errors import BenchError, SpecError, told
+from ssl4eo_bench.data.splits import OpenSplit, open_splits
+from ssl4eo_bench.errors import BenchError, SpecError, without_frames
 
 DEFAULT_SUITE = "ssl4eo-s12"
 
@@ -74,7 +74,7 @@ class Job:
 
     spec: RunSpec
     task: Task
-    samples: dict[SplitName, Samples]
+    samples: dict[SplitName, OpenSplit]
 
 
 @dataclass(frozen=True)
@@ -120,13 +120,13 @@ def plan(request: Request) -> Sweep:
     checkpoints = _checkpoints(request, known)
     asked = product(tasks, checkpoints, dict.fromkeys(request.protocols))
     combinations = [_combination(task, checkpoint, protocol, request) for task, checkpoint, protocol in asked]
-    samples: dict[str, dict[SplitName, Samples]] = {}
+    samples: dict[str, dict[SplitName, OpenSplit]] = {}
     failed: dict[str, BenchError] = {}
     for name, task in {each.task.name: each.task for each in combinations if not each.refusal}.items():
         try:
             samples[name] = _samples(task, request)
         except Exception as error:  # a reader may raise anything, and the other tasks can be run all the same
-            failed[name] = told(error)
+            failed[name] = without_frames(error)
     combinations = [replace(each, refusal=each.refusal or failed.get(each.task.name)) for each in combinations]
     left_out = _left_out(combinations, request, known)
     possible = [each for each in combinations if not each.refusal]
@@ -163,7 +163,7 @@ def _as_asked(checkpoint: Checkpoint, request: Request) -> Checkpoint:
     return checkpoint.at_precision(request.precision) if request.precision else checkpoint
 
 
-def _specs(combination: _Combination, samples: dict[SplitName, Samples], request: Request) -> Iterator[RunSpec]:
+def _specs(combination: _Combination, samples: dict[SplitName, OpenSplit], request: Request) -> Iterator[RunSpec]:
     """The runs of a combination, one for each seed and fraction."""
     assert combination.inputs is not None
     assert combination.settings is not None
@@ -253,6 +253,6 @@ def _checkpoint(name: str, known: Catalogue) -> Checkpoint:
     return known.checkpoint(name)
 
 
-def _samples(task: Task, request: Request) -> dict[SplitName, Samples]:
+def _samples(task: Task, request: Request) -> dict[SplitName, OpenSplit]:
     folder = ensure_sample(task, request.cache_dir) if request.sample else request.data_dir
     return open_splits(task, folder, sample=request.sample, partial=request.partial, limit=request.limit)

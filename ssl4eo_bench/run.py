@@ -14,7 +14,8 @@ from ssl4eo_bench.config.recipe import Recipe
 from ssl4eo_bench.config.records import NotFinite, Resampled
 from ssl4eo_bench.config.task import Split, SplitName
 from ssl4eo_bench.features.problem import Context, Problem
-from ssl4eo_bench.files.storage import picture_file, replacing, scores_file
+from ssl4eo_bench.files.atomic import replacing
+from ssl4eo_bench.files.places import picture_file, scores_file
 from ssl4eo_bench.labels.base import Predictions
 from ssl4eo_bench.methods import fit
 from ssl4eo_bench.methods.predictor import Predictor

@@ -17,7 +17,7 @@ from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.inputs import InputMapping
 from ssl4eo_bench.config.task import SplitName
-from ssl4eo_bench.data.splits import Samples, open_splits
+from ssl4eo_bench.data.splits import OpenSplit, open_splits
 from ssl4eo_bench.features.store import FeatureCache
 from ssl4eo_bench.models.pooled import feature_module
 from tests.conftest import ROOT
@@ -48,10 +48,10 @@ def about(stored: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def samples(tmp_path: Path) -> Callable[[str, SplitName], Samples]:
+def samples(tmp_path: Path) -> Callable[[str, SplitName], OpenSplit]:
     """A split of the sample that the commands of this test read."""
 
-    def get(name: str, split: SplitName) -> Samples:
+    def get(name: str, split: SplitName) -> OpenSplit:
         task = catalogue.task(name)
         folder = tmp_path / "cache" / "samples" / f"{name}-v{task.version}"
         return open_splits(task, folder, sample=True, limit=LIMIT)[split]
@@ -59,7 +59,7 @@ def samples(tmp_path: Path) -> Callable[[str, SplitName], Samples]:
     return get
 
 
-Of = Callable[[str, SplitName], Samples]
+Of = Callable[[str, SplitName], OpenSplit]
 
 
 def test_ids_and_targets_are_those_of_the_split(command: Command, samples: Of) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ssl4eo_bench.config import protocols
 from ssl4eo_bench.config.protocols import Finetune, Knn, Linear
 from ssl4eo_bench.config.task import Kind
-from ssl4eo_bench.data.prefetch import ahead
+from ssl4eo_bench.data.batches import prefetch
 from ssl4eo_bench.models.runtime import TorchRunner, make_runner
 from ssl4eo_bench.results.files import RunResult, read_result
 from tests import probes
@@ -58,7 +58,7 @@ def test_threads_with_streams_of_their_own_give_the_same_bits() -> None:
     parts = [(pixels(64)[start : start + 8],) for start in range(0, 64, 8)] * 8
     expected = [run(part) for part in parts]
     for _ in range(3):
-        found = list(ahead(run, parts, threads=2))
+        found = list(prefetch(run, parts, threads=2))
         assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
 
 

@@ -19,7 +19,7 @@ import yaml
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.bands import SENTINEL_2
 from ssl4eo_bench.config.records import NotFinite
-from ssl4eo_bench.data.splits import Samples
+from ssl4eo_bench.data.splits import OpenSplit
 from ssl4eo_bench.methods.linear import fit_probe
 from ssl4eo_bench.metrics.bootstrap import interval
 from ssl4eo_bench.results.files import RunResult, read_result
@@ -151,9 +151,9 @@ def test_the_scores_of_each_test_sample_are_kept(command: Command, tmp_path: Pat
 
 def test_test_labels_are_opened_after_the_choice(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    targets, fit = Samples.targets, fit_probe
+    targets, fit = OpenSplit.targets, fit_probe
 
-    def logged_targets(samples: Samples) -> np.ndarray:
+    def logged_targets(samples: OpenSplit) -> np.ndarray:
         order.append(f"labels {len(samples.ids)} {samples.ids[0]}")
         return targets(samples)
 
@@ -162,7 +162,7 @@ def test_test_labels_are_opened_after_the_choice(command: Command, monkeypatch: 
         order.append("chosen")
         return fitted
 
-    monkeypatch.setattr(Samples, "targets", logged_targets)
+    monkeypatch.setattr(OpenSplit, "targets", logged_targets)
     monkeypatch.setattr("ssl4eo_bench.methods.linear.fit_probe", logged_fit)
     run(command, "--checkpoint", "bandstats")
     assert order == ["labels 240 AnnualCrop_1", "labels 120 AnnualCrop_25", "chosen", "labels 240 AnnualCrop_37"]

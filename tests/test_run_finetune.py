@@ -19,7 +19,7 @@ from ssl4eo_bench.config import protocols
 from ssl4eo_bench.config.protocols import TILES_BATCH, Finetune
 from ssl4eo_bench.config.task import IGNORED
 from ssl4eo_bench.data.reader import Reader
-from ssl4eo_bench.data.splits import Samples
+from ssl4eo_bench.data.splits import OpenSplit
 from ssl4eo_bench.metrics.counts import confusion_matrix
 from ssl4eo_bench.results.files import RunResult, read_result
 from ssl4eo_bench.training import loop
@@ -164,9 +164,9 @@ def test_a_killed_process_goes_on_behind_its_last_epoch(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small")
 def test_test_labels_are_opened_after_everything_is_chosen(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    targets, train = Samples.targets, Training.run
+    targets, train = OpenSplit.targets, Training.run
 
-    def logged_targets(samples: Samples) -> np.ndarray:
+    def logged_targets(samples: OpenSplit) -> np.ndarray:
         order.append(samples.ids[0])
         return targets(samples)
 
@@ -175,7 +175,7 @@ def test_test_labels_are_opened_after_everything_is_chosen(command: Command, mon
         order.append("chosen")
         return state
 
-    monkeypatch.setattr(Samples, "targets", logged_targets)
+    monkeypatch.setattr(OpenSplit, "targets", logged_targets)
     monkeypatch.setattr(Training, "run", logged_run)
     run(command)
     assert order == ["AnnualCrop_1", "AnnualCrop_25", "chosen", "AnnualCrop_37"]

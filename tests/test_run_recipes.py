@@ -11,7 +11,7 @@ import pytest
 from ssl4eo_bench import plan
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.protocols import PROTOCOLS, Finetune, settings
-from ssl4eo_bench.data.splits import Samples
+from ssl4eo_bench.data.splits import OpenSplit
 from ssl4eo_bench.models import pooled
 from ssl4eo_bench.results.files import RunResult, read_result
 from ssl4eo_bench.training.loop import Training
@@ -104,9 +104,9 @@ def test_test_labels_are_opened_when_the_training_is_over(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
-    targets, train = Samples.targets, Training.run
+    targets, train = OpenSplit.targets, Training.run
 
-    def logged_targets(samples: Samples) -> np.ndarray:
+    def logged_targets(samples: OpenSplit) -> np.ndarray:
         order.append(samples.ids[0])
         return targets(samples)
 
@@ -115,7 +115,7 @@ def test_test_labels_are_opened_when_the_training_is_over(
         order.append("trained")
         return state
 
-    monkeypatch.setattr(Samples, "targets", logged_targets)
+    monkeypatch.setattr(OpenSplit, "targets", logged_targets)
     monkeypatch.setattr(Training, "run", logged_run)
     run(command, tmp_path)
     assert order.index("trained") < order.index("AnnualCrop_37")  # the first id of test

@@ -5,7 +5,7 @@ import json
 
 from ssl4eo_bench.console import table
 from ssl4eo_bench.features.store import FeatureCache
-from ssl4eo_bench.files.storage import cache_root
+from ssl4eo_bench.files.places import cache_root
 
 Arguments = argparse.Namespace
 

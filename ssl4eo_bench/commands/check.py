@@ -9,7 +9,7 @@ Arguments = argparse.Namespace
 
 def check(arguments: Arguments) -> int:
     """Check a results directory."""
-    from ssl4eo_bench.files.storage import write_text
+    from ssl4eo_bench.files.atomic import write_text
     from ssl4eo_bench.results.check.base import base_of
     from ssl4eo_bench.results.check.findings import as_junit, as_markdown
     from ssl4eo_bench.results.check.gate import check

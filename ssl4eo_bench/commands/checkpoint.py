@@ -1,24 +1,21 @@
 """Weight files of one's own."""
 
 import argparse
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 
-from ssl4eo_bench import progress
 from ssl4eo_bench.config.bands import SENTINEL_1, SENTINEL_2
 from ssl4eo_bench.console import line
 from ssl4eo_bench.errors import WeightsError, shortlist
+from ssl4eo_bench.files.hashing import file_hash
 
 if TYPE_CHECKING:
     from ssl4eo_bench.models.inspection import Inspection
 
 Arguments = argparse.Namespace
-
-CHUNK = 1 << 20
 
 USUAL_BANDS = {
     13: SENTINEL_2,
@@ -41,7 +38,7 @@ def inspect(arguments: Arguments) -> int:
     if not file.is_file():
         raise WeightsError(f"{file} is not a file; name a weight file.")
     found = look_into(file, arguments.arch, arguments.layout)
-    sha256 = hashed(file)
+    sha256 = file_hash(file)
     if arguments.json:
         about = {"file": str(file), "bytes": file.stat().st_size, "sha256": sha256, "dicts": found[0].dicts}
         print(json.dumps(about | {"readings": [_as_json(one) for one in found]}, indent=1))
@@ -53,16 +50,6 @@ def inspect(arguments: Arguments) -> int:
         for one in found:
             _show(one, file, sha256)
     return 0 if found[0].loads else 1
-
-
-def hashed(file: Path) -> str:
-    """The sha256 of a file."""
-    digest = hashlib.sha256()
-    with file.open("rb") as opened, progress.stage("sha256", total=file.stat().st_size, unit="bytes") as advance:
-        while chunk := opened.read(CHUNK):
-            digest.update(chunk)
-            advance(len(chunk))
-    return digest.hexdigest()
 
 
 def _show(found: "Inspection", file: Path, sha256: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ssl4eo_bench.console import line, table
 from ssl4eo_bench.errors import SpecError
-from ssl4eo_bench.files.storage import cache_root
+from ssl4eo_bench.files.places import cache_root
 from ssl4eo_bench.results.compare import Comparison
 from ssl4eo_bench.results.compare import compare as compared
 from ssl4eo_bench.results.pairs import Choice, find_pairs

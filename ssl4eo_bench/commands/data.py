@@ -16,11 +16,12 @@ from ssl4eo_bench.data.checks import Status, survey
 from ssl4eo_bench.data.checks import verify as verify_task
 from ssl4eo_bench.data.packing import damaged_chunks, pack
 from ssl4eo_bench.data.packs import is_complete, pack_folder
-from ssl4eo_bench.data.releases import Published, make_at_once, make_files, published, require_space
+from ssl4eo_bench.data.releases import PublishedFile, make_at_once, make_files, published_files, require_space
 from ssl4eo_bench.data.sample_dataset import write_sample
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.errors import DataError, DownloadError
-from ssl4eo_bench.files.storage import data_root, free_bytes, write_text
+from ssl4eo_bench.files.atomic import write_text
+from ssl4eo_bench.files.places import data_root, free_bytes
 
 Arguments = argparse.Namespace
 
@@ -48,7 +49,7 @@ def sample(arguments: Arguments) -> int:
 def download(arguments: Arguments) -> int:
     """Fetch the published files of tasks."""
     data_dir = data_root(arguments.data_dir)
-    items = published([catalogue.task(name) for name in arguments.task], data_dir)
+    items = published_files([catalogue.task(name) for name in arguments.task], data_dir)
     _show_files(items, data_dir)
     made = make_at_once(items)
     for item in made:
@@ -71,7 +72,7 @@ def download(arguments: Arguments) -> int:
     return 1 if missing else 0
 
 
-def _show_files(items: Sequence[Published], data_dir: Path) -> None:
+def _show_files(items: Sequence[PublishedFile], data_dir: Path) -> None:
     verbs = {"nothing": "", "unpack": "unpack", "fetch": "fetch", "make": "make", "by hand": "put there by hand"}
     rows = []
     for item in items:
@@ -83,19 +84,19 @@ def _show_files(items: Sequence[Published], data_dir: Path) -> None:
     line(_amounts(items, free_bytes(data_dir)))
 
 
-def _amounts(items: Sequence[Published], free: int) -> str:
+def _amounts(items: Sequence[PublishedFile], free: int) -> str:
     fetching, writing = sum(item.bytes_to_fetch for item in items), sum(item.bytes_to_write for item in items)
     others = f"{_made(items)}{_by_hand(items)}"
     return f"to fetch {decimal(fetching)}, to write {decimal(writing)}, free {decimal(free)}{others}"
 
 
-def _made(items: Sequence[Published]) -> str:
+def _made(items: Sequence[PublishedFile]) -> str:
     """How many are made from other files."""
     made = [item.file.made.what for item in items if item.file.made and item.todo == "make"]
     return f"; {len(made)} made from {', '.join(dict.fromkeys(made))}" if made else ""
 
 
-def _by_hand(items: Sequence[Published]) -> str:
+def _by_hand(items: Sequence[PublishedFile]) -> str:
     """How much is to be had by hand only."""
     sizes = [item.file.size or item.file.about_bytes or 0 for item in items if item.todo == "by hand"]
     return f"; {len(sizes)} by hand, about {decimal(sum(sizes))}" if sizes else ""
@@ -115,7 +116,7 @@ def _agreed(fetching: int) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _get_files(items: Sequence[Published]) -> None:
+def _get_files(items: Sequence[PublishedFile]) -> None:
     for item in items:
         try:
             item.get()

@@ -2,7 +2,7 @@
 
 import argparse
 
-from ssl4eo_bench.files.storage import write_text
+from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.results.files import find_result
 from ssl4eo_bench.results.model_index import model_index
 

@@ -11,7 +11,7 @@ from ssl4eo_bench.config.task import SplitName
 from ssl4eo_bench.config.weights import StoredWeights
 from ssl4eo_bench.data.embeddings import Embeddings, require_place, write_embeddings
 from ssl4eo_bench.errors import SpecError
-from ssl4eo_bench.files.storage import cache_root, data_root
+from ssl4eo_bench.files.places import cache_root, data_root
 from ssl4eo_bench.plan import Job, Request, plan
 
 if TYPE_CHECKING:

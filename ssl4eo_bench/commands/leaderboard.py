@@ -4,7 +4,7 @@ import argparse
 from typing import Final
 
 from ssl4eo_bench.console import line
-from ssl4eo_bench.files.storage import write_text
+from ssl4eo_bench.files.atomic import write_text
 
 ENDINGS: Final = {".csv": "csv", ".html": "html", ".tex": "latex"}
 """The format of a view by the ending of its file; all others are Markdown."""

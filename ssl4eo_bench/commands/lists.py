@@ -17,7 +17,7 @@ from ssl4eo_bench.config.task import MAIN_METRIC
 from ssl4eo_bench.config.weights import FileWeights, HubWeights, PackagedWeights, RandomWeights, Weights
 from ssl4eo_bench.console import table
 from ssl4eo_bench.errors import SpecError
-from ssl4eo_bench.files.storage import cache_root
+from ssl4eo_bench.files.places import cache_root
 
 Arguments = argparse.Namespace
 Rows = list[dict[str, Any]]

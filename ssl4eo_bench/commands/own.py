@@ -4,11 +4,11 @@ import argparse
 import re
 from pathlib import Path
 
-from ssl4eo_bench.commands.checkpoint import hashed
 from ssl4eo_bench.config.checkpoint import Checkpoint, checkpoint_from
 from ssl4eo_bench.config.weights import AUTO
 from ssl4eo_bench.config.yaml_text import parse_yaml
 from ssl4eo_bench.errors import SpecError
+from ssl4eo_bench.files.hashing import file_hash
 
 Arguments = argparse.Namespace
 
@@ -41,7 +41,7 @@ def own_checkpoints(arguments: Arguments) -> tuple[Checkpoint, ...]:
         "arch": arguments.arch,
         "weights": {
             "path": str(file.resolve()),
-            "sha256": hashed(file),
+            "sha256": file_hash(file),
             "layout": arguments.layout or AUTO,
         },
         "bands": re.split(r"[,\s]+", " ".join(arguments.bands).strip(", ")),

@@ -3,7 +3,7 @@
 import argparse
 
 from ssl4eo_bench.console import line
-from ssl4eo_bench.files.storage import cache_root
+from ssl4eo_bench.files.places import cache_root
 
 
 def report(arguments: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from ssl4eo_bench.commands.own import own_checkpoints
 from ssl4eo_bench.console import line, show_mapping, show_metrics, show_result
 from ssl4eo_bench.errors import JobError
 from ssl4eo_bench.executors.local import Outcome, execute, stored
-from ssl4eo_bench.files.storage import cache_root, data_root, picture_file
+from ssl4eo_bench.files.places import cache_root, data_root, picture_file
 from ssl4eo_bench.plan import Job, Request, Sweep, plan
 from ssl4eo_bench.results.files import find_result
 

@@ -12,15 +12,17 @@ from ssl4eo_bench.config.task import SPLITS, SplitName, Task
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.packs import MANIFEST, Chunk, Manifest, list_file, read_manifest, sha256_of, write_manifest
 from ssl4eo_bench.data.reader import Reader
-from ssl4eo_bench.data.splits import Samples
+from ssl4eo_bench.data.splits import OpenSplit
 from ssl4eo_bench.errors import MissingDataError
-from ssl4eo_bench.files.storage import LOCK, free_bytes, locked, replacing, write_text
+from ssl4eo_bench.files.atomic import replacing, write_text
+from ssl4eo_bench.files.locks import LOCK, locked
+from ssl4eo_bench.files.places import free_bytes
 
 BATCH = 32
 CHUNK_ROWS = 1024
 
 
-def pack(task: Task, samples: dict[SplitName, Samples], folder: Path) -> Manifest:
+def pack(task: Task, samples: dict[SplitName, OpenSplit], folder: Path) -> Manifest:
     """Write the pack of these samples, or what is missing or damaged of it.
 
     A chunk that is what its checksum says is kept, also in a pack of an earlier format, or of lists in another order.
@@ -41,7 +43,7 @@ def pack(task: Task, samples: dict[SplitName, Samples], folder: Path) -> Manifes
     )
     _require_space(task, source, ids, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / LOCK, lambda: progress.note(f"another process packs {task.name}; waiting for it")):
+    with locked(folder / LOCK, note=f"another process packs {task.name}; waiting for it"):
         for half_written in folder.glob(".[0-9]*"):  # by a process that was killed
             half_written.unlink()
         manifest = _begun(folder, empty)
@@ -76,7 +78,7 @@ def _damaged(folder: Path, chunk: Chunk) -> list[Path]:
     return [folder / name for name, sha in chunk.files.items() if sha256_of(folder / name) != sha]
 
 
-def _official_order(samples: Samples, split: SplitName) -> str:
+def _official_order(samples: OpenSplit, split: SplitName) -> str:
     """The list of a split as the task's own reader gives it, with those samples alone that are packed."""
     packed = set(samples.ids)
     return "".join(f"{id_}\n" for id_ in samples.source.ids(split) if id_ in packed)

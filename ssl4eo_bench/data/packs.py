@@ -27,7 +27,7 @@ from pydantic import Field, ValidationError
 from ssl4eo_bench.config.canonical import Frozen, digest
 from ssl4eo_bench.config.task import SPLITS, Groups, Source, Split, SplitName, Task
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError
-from ssl4eo_bench.files.storage import write_text
+from ssl4eo_bench.files.atomic import write_text
 
 MANIFEST = "manifest.json"
 

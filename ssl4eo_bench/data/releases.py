@@ -1,4 +1,4 @@
-"""The published files of tasks: which are there, what the others cost, and getting them."""
+"""The published files of tasks: which of them are on disk, how large the others are, and getting them."""
 
 import hashlib
 from collections.abc import Iterable
@@ -14,20 +14,21 @@ from ssl4eo_bench.config.remote_files import RemoteFile
 from ssl4eo_bench.config.task import Task
 from ssl4eo_bench.errors import DamagedFileError, DataError, DownloadError
 from ssl4eo_bench.files.archives import is_unpacked, unpack
+from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.files.downloads import begun_bytes, by_hand, fetch, is_there, needed_bytes
-from ssl4eo_bench.files.storage import free_bytes, replacing
+from ssl4eo_bench.files.places import free_bytes
 
 Todo = Literal["nothing", "unpack", "fetch", "make", "by hand"]
 
 
 @dataclass(frozen=True)
-class Published:
-    """A published file, and how it stands with it on disk.
+class PublishedFile:
+    """A published file of a task and its state on disk.
 
     Attributes:
-        file: which.
-        folder: of its task.
-        todo: what is to be done to have it.
+        file: what is published.
+        folder: the folder of its task in the data directory.
+        todo: the step that is missing until readers can use it.
     """
 
     file: RemoteFile
@@ -35,8 +36,8 @@ class Published:
     todo: Todo
 
     @classmethod
-    def at(cls, file: RemoteFile, folder: Path) -> "Published":
-        """How it stands now. An unpacked archive may be deleted: nobody reads it any more."""
+    def at(cls, file: RemoteFile, folder: Path) -> "PublishedFile":
+        """The file in its present state. An archive may be deleted once it is unpacked, since no reader uses it."""
         path = folder / file.name
         if not path.exists() and _accepted(file, folder):
             return cls(file, folder, "nothing")
@@ -45,24 +46,24 @@ class Published:
             return cls(file, folder, "fetch" if file.url else "make" if file.made else "by hand")
         return cls(file, folder, "unpack" if file.unpack and not unpacked else "nothing")
 
-    def again(self) -> "Published":
-        """How it stands now."""
+    def again(self) -> "PublishedFile":
+        """The same file in its present state."""
         return self.at(self.file, self.folder)
 
     @property
     def path(self) -> Path:
-        """Its place."""
+        """The path of the file."""
         return self.folder / self.file.name
 
     @property
     def bytes_to_fetch(self) -> int:
-        """What is still to come over the network, in bytes, as far as it is known."""
+        """The bytes that are still to be downloaded; 0 where the size is not known."""
         whole = self.file.size or self.file.about_bytes or 0
         return max(whole - begun_bytes(self.file, self.folder), 0) if self.todo == "fetch" else 0
 
     @property
     def bytes_to_write(self) -> int:
-        """The disk space that getting it takes, in bytes, as far as it is known."""
+        """The disk space in bytes that `get` needs; 0 where the size is not known."""
         if self.todo == "unpack":
             return self.file.unpacked_bytes or 0
         if self.todo == "make":
@@ -71,19 +72,19 @@ class Published:
 
     @property
     def size(self) -> str:
-        """Its size, for people."""
+        """Its size in words, such as `2.1 GB`."""
         if self.file.size:
             return decimal(self.file.size)
         return f"about {decimal(self.file.about_bytes)}" if self.file.about_bytes else "?"
 
     @property
     def instructions(self) -> str:
-        """One sentence on getting it by hand."""
+        """The sentence that says how to get it by hand."""
         return by_hand(self.file, self.folder)
 
     @property
     def state(self) -> str:
-        """How it stands with it, for people."""
+        """Its state in words, such as `is there, unpacked`."""
         if not self.path.exists() and (other := _accepted(self.file, self.folder)):
             return f"is there as {other.name}"
         if self.todo in ("nothing", "unpack"):
@@ -94,10 +95,10 @@ class Published:
         return f"begun, {decimal(begun)} there" if begun else "missing"
 
     def get(self) -> None:
-        """Do what is to be done.
+        """Download and unpack it, or make it from other files.
 
         Raises:
-            DataError: if that cannot be.
+            DataError: if that is not possible.
         """
         if self.todo == "make":
             self._make()
@@ -107,7 +108,7 @@ class Published:
             unpack(self.path, self.path.parent, limit=self.file.unpacked_bytes)
 
     def _make(self) -> None:
-        """Make the file, and write it if it is the published one."""
+        """Make the file from others, and write it if its hashes are the published ones."""
         assert self.file.made
         with progress.stage(f"making {self.file.name}", total=1, unit="files") as advance:
             content = self.file.made.make(self.folder)
@@ -125,40 +126,40 @@ class Published:
 
 
 def _accepted(file: RemoteFile, folder: Path) -> Path | None:
-    """What readers take for a file under another name."""
+    """The file under one of the other names that readers accept, if it is there."""
     return next((found for pattern in file.accepted for found in sorted(folder.glob(pattern))), None)
 
 
-def published(tasks: Iterable[Task], data_dir: Path) -> list[Published]:
-    """The files of tasks, each once.
+def published_files(tasks: Iterable[Task], data_dir: Path) -> list[PublishedFile]:
+    """The published files of tasks, without duplicates.
 
     Raises:
-        DownloadError: if a task knows no published files.
+        DownloadError: if a task names no published files.
     """
-    found: dict[Path, Published] = {}
+    found: dict[Path, PublishedFile] = {}
     for task in tasks:
         if not task.files:
             raise DownloadError(f"task {task.name!r} names no files that could be fetched; {task.how_to_get}.")
         for file in task.files:
-            item = Published.at(file, data_dir / task.folder)
+            item = PublishedFile.at(file, data_dir / task.folder)
             found.setdefault(item.path, item)
     return list(found.values())
 
 
 def make_files(task: Task, data_dir: Path) -> None:
-    """Make those files of a task that are made from others and are not there; a copy that somebody brought stays.
+    """Make the absent files of a task that are made from others; a copy from elsewhere stays.
 
     Raises:
-        DataError: if that cannot be.
+        DataError: if that is not possible.
     """
     for file in task.files:
-        item = Published.at(file, data_dir / task.folder)
+        item = PublishedFile.at(file, data_dir / task.folder)
         if item.todo == "make" and not item.path.exists():
             item.get()
 
 
-def make_at_once(items: Iterable[Published]) -> list[Published]:
-    """Make those files that can be made from what is there, and return them; the others have to wait for downloads."""
+def make_at_once(items: Iterable[PublishedFile]) -> list[PublishedFile]:
+    """Make the files that need no download first, and return them."""
     made = []
     for item in items:
         if item.todo == "make":
@@ -168,11 +169,11 @@ def make_at_once(items: Iterable[Published]) -> list[Published]:
     return made
 
 
-def require_space(items: Iterable[Published], folder: Path) -> None:
-    """Refuse to begin what the disk cannot hold.
+def require_space(items: Iterable[PublishedFile], folder: Path) -> None:
+    """Refuse files that the disk cannot hold.
 
     Raises:
-        DownloadError: saying how much is missing.
+        DownloadError: if they need more space than is free.
     """
     needed, free = sum(item.bytes_to_write for item in items), free_bytes(folder)
     if needed > free:

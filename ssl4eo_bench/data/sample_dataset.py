@@ -1,38 +1,35 @@
-"""The embedded sample of a task, written on first use."""
+"""The embedded sample of a task as a dataset on disk."""
 
 import shutil
 import tempfile
 from pathlib import Path
 
-from filelock import FileLock
-
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.task import Task
 from ssl4eo_bench.errors import CacheError
+from ssl4eo_bench.files.atomic import writing
+from ssl4eo_bench.files.locks import locked
 
 
 def ensure_sample(task: Task, cache: Path) -> Path:
-    """The data directory of a task's sample below the cache, made if it is not there yet.
+    """The data directory of a task's embedded sample below the cache; it is written if it is not there yet.
 
     Raises:
         CacheError: if it cannot be written.
     """
     folder = cache / "samples" / f"{task.name}-v{task.version}"
-    try:
+    cure = "name another cache directory with --cache-dir or SSL4EO_BENCH_CACHE"
+    with writing(folder, cure=cure, error=CacheError):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
+        note = f"another process writes the sample of {task.name}; waiting for it"
+        with locked(folder.with_suffix(".lock"), note=note):
             if not folder.is_dir():
                 write_sample(task, folder)
-    except OSError as error:
-        raise CacheError(
-            f"the sample of task {task.name!r} cannot be written to {folder} ({error.strerror or error}); name another "
-            "cache directory with --cache-dir or SSL4EO_BENCH_CACHE."
-        ) from error
     return folder
 
 
 def write_sample(task: Task, folder: Path) -> None:
-    """Write a task's sample as the new folder `folder`: all of it, or none."""
+    """Write a task's embedded sample as the new folder `folder`, whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.weights import StoredWeights
-from ssl4eo_bench.errors import BenchError, ResultError, told
+from ssl4eo_bench.errors import BenchError, ResultError, without_frames
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.results.files import RunResult, check_writable, read_result, write_result
 
@@ -86,7 +86,7 @@ def execute(
             write_result(results, result)
             discard_state(job, context)
         except Exception as error:
-            outcomes.append(Outcome(job, "failed", error=told(error)))
+            outcomes.append(Outcome(job, "failed", error=without_frames(error)))
         else:
             outcomes.append(Outcome(job, "done", result=result))
     return outcomes
@@ -105,6 +105,6 @@ def _broken_weights(jobs: Sequence[Job], cache_dir: Path) -> dict[str, BenchErro
             try:
                 obtain(checkpoint.weights, checkpoint.name, cache_dir)
             except Exception as error:
-                broken[checkpoint.name] = told(error)
+                broken[checkpoint.name] = without_frames(error)
                 progress.note(f"left out: {broken[checkpoint.name]}")
     return broken

@@ -23,10 +23,11 @@ from pydantic import Field, ValidationError
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.canonical import Frozen, digest
 from ssl4eo_bench.config.checkpoint import Checkpoint
-from ssl4eo_bench.data.prefetch import ahead
+from ssl4eo_bench.data.batches import prefetch
 from ssl4eo_bench.errors import CacheError, WeightsError
 from ssl4eo_bench.features.half_precision import halved
-from ssl4eo_bench.files.storage import locked, replacing, write_text
+from ssl4eo_bench.files.atomic import replacing, write_text
+from ssl4eo_bench.files.locks import locked
 from ssl4eo_bench.progress import Advance
 
 SHARD_ROWS = 1024
@@ -182,7 +183,7 @@ class FeatureCache:
         with ExitStack() as held:
             try:
                 entry.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locked(entry / "lock", lambda: progress.note(note)))
+                held.enter_context(locked(entry / "lock", note=note))
             except OSError as error:
                 raise CacheError(
                     f"the cache directory {self._root} cannot be written ({error.strerror or error}); name another "
@@ -304,7 +305,7 @@ def _computed(
     key: FeatureKey, backbone: Backbone[Batch], batches: Iterable[Batch], advance: Advance, threads: int
 ) -> Iterator[np.ndarray]:
     """The features of each batch."""
-    for features in ahead(backbone, batches, threads=threads):
+    for features in prefetch(backbone, batches, threads=threads):
         require_finite(features, key.checkpoint, key.task)
         advance(len(features))
         yield features
@@ -320,7 +321,7 @@ def _stored(
         kept = halved(rows)
         return kept, _write_shard(entry / _shard_name(key, first + number * key.shard_samples), kept)
 
-    return ahead(store, enumerate(_shards(features, key.shard_samples)), threads=threads)
+    return prefetch(store, enumerate(_shards(features, key.shard_samples)), threads=threads)
 
 
 def _shards(features: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:

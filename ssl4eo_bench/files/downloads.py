@@ -1,16 +1,14 @@
-"""Fetching published files: a cut-off transfer goes on where it stopped, and a file is checked before it gets its name.
+"""Downloads that continue after an interruption. A file is checked before it gets its name.
 
-While a file comes in it is called `<name>.part`; `<name>.part.json` beside it says which state of the remote file it is
-the beginning of, so that it is never continued with bytes of another one.
+Until then it is called `<name>.part`. The file `<name>.part.json` beside it records the address and the version of the
+remote file, so that bytes of two versions are never put together.
 """
 
-import errno
-import hashlib
 import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from socket import gaierror
 
@@ -23,22 +21,25 @@ from ssl4eo_bench import __version__, progress
 from ssl4eo_bench.config.canonical import Frozen
 from ssl4eo_bench.config.remote_files import RemoteFile
 from ssl4eo_bench.errors import BenchError, DamagedFileError, DownloadError, MissingDataError, RefusedError
-from ssl4eo_bench.files.storage import LOCK, free_bytes, locked, write_text
+from ssl4eo_bench.files.atomic import write_text, writing
+from ssl4eo_bench.files.hashing import file_hash
+from ssl4eo_bench.files.locks import LOCK, locked
+from ssl4eo_bench.files.places import free_bytes
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)
-"""Seconds between tries. When this many in a row bring nothing new, one more is the last."""
+"""Seconds between two attempts. After this many attempts in a row without a new byte, the next one is the last."""
 
 LONGEST_PAUSE = 60.0
-"""Seconds; a busy server that asks for a longer pause is asked again after this one."""
+"""Seconds. A busy server that asks for a longer pause gets the next request after this one."""
 
 TIMEOUTS = (15.0, 60.0)
-"""Seconds until connected, and without a byte."""
+"""Seconds: for the connection, and between two bytes."""
 
 CHUNK = 1 << 16
-"""Bytes read at once. What is lost at a cut is less than this."""
+"""Bytes that are read at once; an interruption loses fewer."""
 
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Answers that another try may change."""
+"""Status codes of errors that may be gone at the next attempt."""
 
 
 def fetch(
@@ -48,56 +49,55 @@ def fetch(
     option: str = "--data-dir",
     inspect: Callable[[Path], object] = lambda _: None,
 ) -> Path:
-    """The place of a published file below `folder`, fetched if it is not there yet.
+    """The path of a published file below `folder`; the file is downloaded if it is not there yet.
 
     Args:
-        file: which.
-        folder: of the task; made if it is not there.
-        option: of the command line, that names another directory.
-        inspect: called with what has come before its hashes are compared; if it raises one of our errors, that is
-            raised, and what has come is deleted.
+        file: the published file.
+        folder: the folder of the task; it is made if it does not exist.
+        option: the command-line option for another directory, for messages.
+        inspect: called with the downloaded file before its hashes are compared. If it raises a `BenchError`, the file
+            is deleted and the error is raised.
 
     Raises:
-        MissingDataError: if it is not there and has no address to fetch it from.
-        DownloadError: if network, server or disk are in the way; what has come is kept, and the next call goes on.
+        MissingDataError: if the file is not there and has no address.
+        DownloadError: if the network, the server or the disk fail. The next call continues the download.
         RefusedError: if the server answers with something else than the file.
-        DamagedFileError: if what has come is not the published file; it is deleted.
+        DamagedFileError: if the downloaded file is not the published one. It is deleted.
     """
     target = folder / file.name
-    with _writing(target, option):
+    with writing(target, cure=f"name another directory with {option}", error=DownloadError):
         if is_there(file, folder):
             return target
         if file.url is None:
             raise MissingDataError(by_hand(file, folder))
         target.parent.mkdir(parents=True, exist_ok=True)
-        note = f"another process is at work in {target.parent}; waiting for it"
-        with locked(target.parent / LOCK, lambda: progress.note(note)):
-            if not is_there(file, folder):  # the other process may have fetched it
+        with locked(target.parent / LOCK, note=f"another process is at work in {target.parent}; waiting for it"):
+            if not is_there(file, folder):  # another process may have downloaded it meanwhile
                 _require_space(file, folder, option)
                 _fetch(file, file.url, target, inspect)
     return target
 
 
 def is_there(file: RemoteFile, folder: Path) -> bool:
-    """Whether a file is below `folder` in the published size; its checksum was compared when it was fetched."""
+    """Whether a file of the published size is there; its hashes were compared when it was downloaded."""
     target = folder / file.name
     return target.is_file() and file.size in (None, target.stat().st_size)
 
 
 def begun_bytes(file: RemoteFile, folder: Path) -> int:
-    """How much of a file an earlier call has left, in bytes."""
-    part = _part_of(folder / file.name)
+    """The bytes of a file that an interrupted download has left."""
+    part = _part_file(folder / file.name)
     return part.stat().st_size if part.is_file() else 0
 
 
 def needed_bytes(file: RemoteFile, folder: Path) -> int:
-    """The disk space, in bytes, that fetching and unpacking a file that is not there will take."""
+    """The disk space, in bytes, that the rest of a download and its unpacking take."""
     rest = (file.size or file.about_bytes or 0) - begun_bytes(file, folder)
     return max(rest, 0) + ((file.unpacked_bytes or 0) if file.unpack else 0)
 
 
 def by_hand(file: RemoteFile, folder: Path) -> str:
-    """One sentence on getting a file that has no address."""
+    """The sentence that says how to get a file without an address."""
     return f"{folder / file.name} has to be put there by hand: {file.instructions.rstrip('.')}."
 
 
@@ -134,9 +134,11 @@ def _fetch(file: RemoteFile, url: str, target: Path, inspect: Callable[[Path], o
 
 
 class _CutError(Exception):
-    """A transfer that ended too early; another try, after `pause` seconds or more, may bring the rest.
+    """A transfer ended too early, but another attempt may bring the rest.
 
-    It will hardly if this machine is `offline`.
+    Attributes:
+        pause: the seconds that the server asks to wait.
+        offline: whether this machine seems to have no network.
     """
 
     def __init__(self, reason: str, *, pause: float = 0.0, offline: bool = False) -> None:
@@ -146,66 +148,55 @@ class _CutError(Exception):
 
 
 class _Origin(Frozen):
-    """What a part is the beginning of: an address, and the mark of its content at that time if the server gave one."""
+    """Address and version of the remote file that a part belongs to; the version is None if the server gave none."""
 
     url: str
     validator: str | None
 
 
 class _Part:
-    """The beginning of a file, on disk beside the place of the whole.
+    """The first bytes of a file, on disk beside the place of the whole file.
 
     Attributes:
-        file: what it is to become.
-        url: where it comes from.
-        target: the place of the whole.
-        length: bytes that are there.
-        validator: a strong ETag or a date, as the server gave it.
-        complete: nothing is missing.
+        file: the published file.
+        url: its address.
+        target: the place of the whole file.
+        length: the number of bytes on disk.
+        validator: the version of the remote file: a strong ETag or a date.
+        complete: whether all bytes are there.
     """
 
     def __init__(self, file: RemoteFile, url: str, target: Path) -> None:
         self.file, self.url, self.target = file, url, target
-        self._path = _part_of(target)
+        self._path = _part_file(target)
         self._record = self._path.with_name(f"{self._path.name}.json")
         self._opened = self._path.open("a+b")
-        self._hashes = _hashes(file)
         self.length = self._path.stat().st_size
         self.validator: str | None = None
         self.complete = False
         if self.length:
-            self._take_up()
+            self._resume()
 
-    def _take_up(self) -> None:
-        """Go on from what an earlier call has left, if it is the beginning of this file."""
-        origin = self._origin()
+    def _resume(self) -> None:
+        """Keep the bytes of an earlier call if they belong to this file."""
+        try:
+            origin = _Origin.model_validate_json(self._record.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            origin = None
         if origin is None or origin.url != self.url or self.length > (self.file.size or self.length):
             self.restart(None)
-            return
-        self.validator = origin.validator
-        self.complete = self.length == self.file.size
-        if self._hashes:
-            self._opened.seek(0)
-            with progress.stage(f"checking {self._path.name}", total=self.length, unit="bytes") as advance:
-                while chunk := self._opened.read(CHUNK):
-                    self._update(chunk)
-                    advance(len(chunk))
-
-    def _origin(self) -> _Origin | None:
-        try:
-            return _Origin.model_validate_json(self._record.read_bytes())
-        except (FileNotFoundError, ValidationError):
-            return None
+        else:
+            self.validator = origin.validator
+            self.complete = self.length == self.file.size
 
     @property
     def continues(self) -> bool:
-        """Whether it may be continued: only where bytes of another state of the file would be noticed."""
-        return self.length > 0 and bool(self.validator or self._hashes)
+        """Whether the rest can be requested: only if bytes of another version would be noticed."""
+        return self.length > 0 and bool(self.validator or self.file.hashes)
 
     def restart(self, validator: str | None) -> None:
-        """Throw away what is there, and note what is going to come."""
-        self._opened.truncate(0)  # before the note: old bytes must not be found under a new one
-        self._hashes = _hashes(self.file)
+        """Delete all bytes and record the version of the file that comes next."""
+        self._opened.truncate(0)  # before the record, so that it never stands beside bytes of another version
         self.length = 0
         self.validator = validator
         self.complete = False
@@ -215,17 +206,12 @@ class _Part:
         """Append bytes."""
         self._opened.write(chunk)
         self.length += len(chunk)
-        self._update(chunk)
-
-    def _update(self, chunk: bytes) -> None:
-        for digest in self._hashes.values():
-            digest.update(chunk)
 
     def refuse_size(self, size: int) -> None:
-        """Delete the part and raise if the whole has another size than the published file.
+        """Refuse a whole file of another size than the published one.
 
         Raises:
-            DamagedFileError: then.
+            DamagedFileError: if the sizes differ. The part is deleted.
         """
         if self.file.size not in (None, size):
             self.discard()
@@ -236,11 +222,11 @@ class _Part:
             )
 
     def finish(self, inspect: Callable[[Path], object]) -> None:
-        """Give the whole its name, if it is the published file.
+        """Give the whole file its name.
 
         Raises:
-            DamagedFileError: if it is not; it is deleted then.
-            BenchError: if `inspect` refuses it; it is deleted then, too.
+            DamagedFileError: if it is not the published file. It is deleted.
+            BenchError: if `inspect` refuses it. It is deleted.
         """
         self._opened.flush()
         os.fsync(self._opened.fileno())
@@ -256,7 +242,7 @@ class _Part:
 
     def _compare_hashes(self) -> None:
         for name, published in self.file.hashes.items():
-            found = self._hashes[name].hexdigest()
+            found = file_hash(self._path, name, what=f"checking {self.file.name}")
             if not found.startswith(published):
                 raise DamagedFileError(
                     f"{self.url} came with {name} {found}, but the published file has {published}; what has come is "
@@ -264,32 +250,28 @@ class _Part:
                 )
 
     def discard(self) -> None:
-        """Delete what is there."""
+        """Delete the part and its record."""
         self._path.unlink(missing_ok=True)
         self._record.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the file; what is there stays, if it is anything."""
+        """Close the part, and delete it if it is empty."""
         self._opened.close()
         if self.length == 0:
             self.discard()
 
 
-def _part_of(target: Path) -> Path:
+def _part_file(target: Path) -> Path:
     return target.with_name(f"{target.name}.part")
 
 
-def _hashes(file: RemoteFile) -> "dict[str, hashlib._Hash]":
-    return {name: hashlib.new(name, usedforsecurity=False) for name in file.hashes}
-
-
 def _receive(part: _Part) -> None:
-    """Ask once for what is missing, and append what comes.
+    """Request the missing bytes once and append them.
 
     Raises:
-        _CutError: if something is still missing then.
+        _CutError: if bytes are still missing afterwards.
     """
-    # Without `identity` a server may compress on the fly, and neither sizes nor ranges would be those of the file.
+    # Without `identity` a server may compress the file, and sizes and ranges would be those of the compressed one.
     headers = {"Accept-Encoding": "identity", "User-Agent": f"ssl4eo-bench/{__version__}"}
     if part.continues:
         headers["Range"] = f"bytes={part.length}-"
@@ -303,12 +285,21 @@ def _receive(part: _Part) -> None:
 
 
 def _take(response: requests.Response, part: _Part) -> None:
-    status = response.status_code
-    if status == 416 and part.continues:
-        _end_beyond_range(response, part)
-        return
-    _require_file(response, part)
-    total = _position_at_start(response, part) if status == 206 else _start_anew(response, part)
+    """Append the bytes of an answer to the part.
+
+    Raises:
+        _CutError: if bytes are still missing afterwards, or the answer does not continue the part.
+    """
+    at_end = response.status_code == 416 and part.continues
+    if not at_end:
+        _require_file(response, part)
+    total = _continue(response, part) if at_end or response.status_code == 206 else _start_anew(response, part)
+    if not at_end:
+        _append(response, part, total)
+    part.complete = True
+
+
+def _append(response: requests.Response, part: _Part, total: int | None) -> None:
     if total is not None:
         part.refuse_size(total)
     expected = total or part.file.size
@@ -318,7 +309,7 @@ def _take(response: requests.Response, part: _Part) -> None:
         for chunk in response.raw.stream(CHUNK, decode_content=False):
             part.write(chunk)
             advance(len(chunk))
-            if part.length > (expected or part.length):  # it may go on for ever
+            if part.length > (expected or part.length):  # it may never end
                 break
     if expected is not None and part.length > expected:
         part.refuse_size(part.length)
@@ -326,11 +317,10 @@ def _take(response: requests.Response, part: _Part) -> None:
         raise _CutError("it sends more than it announces")
     if expected is not None and part.length < expected:
         raise _CutError("the connection was cut")
-    part.complete = True
 
 
 def _require_file(response: requests.Response, part: _Part) -> None:
-    """Refuse an answer that holds no file."""
+    """Refuse an answer without a file."""
     answer = f"{response.status_code} {response.reason}".strip()
     if response.status_code in BUSY:
         pause = response.headers.get("Retry-After", "")
@@ -348,37 +338,28 @@ def _require_file(response: requests.Response, part: _Part) -> None:
 
 
 def _start_anew(response: requests.Response, part: _Part) -> int | None:
-    """Begin with the first byte; gives the size of the whole in bytes, if the server tells it.
+    """Begin with the first byte; return the size of the file in bytes if the server announces it.
 
-    That is the answer to the first request, of a server that cannot go on, and of one whose file has changed since.
+    This is the answer to a first request, the answer of a server without ranges, and the one after the file changed.
     """
     part.restart(_validator(response.headers))
     length = response.headers.get("Content-Length", "")
     return int(length) if length.isdecimal() else None
 
 
-def _position_at_start(response: requests.Response, part: _Part) -> int | None:
-    """Check that what comes continues the part; gives the size of the whole in bytes, if the server tells it."""
+def _continue(response: requests.Response, part: _Part) -> int | None:
+    """Check that an answer continues the part (206) or says that it is whole (416); return the size of the file."""
     start, total = _content_range(response.headers)
     marks = {response.headers.get("ETag"), response.headers.get("Last-Modified")} - {None}
     changed = part.validator is not None and bool(marks) and part.validator not in marks
-    if start != part.length or changed:
+    if changed or (total if response.status_code == 416 else start) != part.length:
         part.restart(None)
         raise _CutError("the file has changed" if changed else "it does not go on where it stopped")
     return total
 
 
-def _end_beyond_range(response: requests.Response, part: _Part) -> None:
-    """The server has nothing behind the part: that is the whole, or of another state of the file."""
-    _, total = _content_range(response.headers)
-    if total != part.length:
-        part.restart(None)
-        raise _CutError("it does not go on where it stopped")
-    part.complete = True
-
-
 def _content_range(headers: Mapping[str, str]) -> tuple[int | None, int | None]:
-    """First byte and size of the whole, as far as the server tells them."""
+    """The first byte of the answer and the size of the file, each None if the server does not announce it."""
     match = re.fullmatch(r"bytes\s+(?:(\d+)-\d+|\*)/(?:(\d+)|\*)", headers.get("Content-Range", "").strip())
     if match is None:
         return None, None
@@ -386,13 +367,13 @@ def _content_range(headers: Mapping[str, str]) -> tuple[int | None, int | None]:
 
 
 def _validator(headers: Mapping[str, str]) -> str | None:
-    """What `If-Range` can compare; a weak ETag also stands for files that differ in bytes."""
+    """The version for `If-Range`: no weak ETag, since files with the same one may differ in bytes."""
     etag = headers.get("ETag")
     return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
 
 
 def _reason(error: BaseException) -> str:
-    """Why a request failed, from below the layers that wrapped it."""
+    """Why a request failed, from the innermost error that says so."""
     if isinstance(error, requests.Timeout | ReadTimeoutError):
         return "no answer in time"
     reasons = [cause.strerror for cause in _causes(error) if isinstance(cause, OSError) and cause.strerror]
@@ -400,24 +381,8 @@ def _reason(error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and those that it came from."""
+    """An error and its causes, outermost first."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause
         cause = cause.__cause__ or cause.__context__
-
-
-@contextmanager
-def _writing(target: Path, option: str) -> Iterator[None]:
-    """Make one sentence of what the disk refuses."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DownloadError(
-                f"no space is left for {target} ({error.strerror}); free some and run the same command again, it goes "
-                "on from what has come."
-            ) from error
-        raise DownloadError(
-            f"{target} cannot be written ({error.strerror}); name another directory with {option}."
-        ) from error

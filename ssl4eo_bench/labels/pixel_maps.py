@@ -23,8 +23,7 @@ from ssl4eo_bench import progress
 from ssl4eo_bench.config.protocols import linear_settings
 from ssl4eo_bench.config.recipe import Recipe
 from ssl4eo_bench.config.task import IGNORED, Groups, SplitName
-from ssl4eo_bench.data.pixels import choose_pixels, labels_at
-from ssl4eo_bench.data.subsets import nested_subset
+from ssl4eo_bench.data.subsets import choose_pixels, labels_at, nested_subset
 from ssl4eo_bench.errors import DataError
 from ssl4eo_bench.features.extract import cached
 from ssl4eo_bench.features.problem import LazyBackbone, Origin, Problem

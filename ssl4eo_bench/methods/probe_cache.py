@@ -17,7 +17,7 @@ import torch
 from ssl4eo_bench import __version__
 from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.records import PathPoint
-from ssl4eo_bench.files.storage import replacing
+from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.solver.path import Head
 from ssl4eo_bench.solver.standardisation import Standardisation
 

@@ -16,7 +16,7 @@ from ssl4eo_bench.config.records import ReferenceResult, Selection
 from ssl4eo_bench.config.task import SplitName
 from ssl4eo_bench.features.extract import Features
 from ssl4eo_bench.features.problem import Origin, Problem
-from ssl4eo_bench.files.storage import replacing
+from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.labels import labels_of
 from ssl4eo_bench.labels.base import Rows
 from ssl4eo_bench.labels.images import ImageLabels, network_logits

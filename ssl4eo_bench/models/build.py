@@ -13,7 +13,7 @@ from ssl4eo_bench.config.checkpoint import Checkpoint, Pretraining
 from ssl4eo_bench.config.scaling import Stretch
 from ssl4eo_bench.config.weights import HubWeights, RandomWeights, StoredWeights
 from ssl4eo_bench.errors import SpecError, UnknownNameError, WeightsError, shortlist
-from ssl4eo_bench.files.storage import cache_root
+from ssl4eo_bench.files.places import cache_root
 from ssl4eo_bench.models.state_dict import load
 from ssl4eo_bench.models.weight_files import checked_file, weights_place
 from ssl4eo_bench.models.weight_reader import read_weights

@@ -3,7 +3,6 @@
 A file gets its name when it has been looked into and its hash is the published one; anything else is deleted.
 """
 
-import hashlib
 import re
 import shutil
 import threading
@@ -17,6 +16,7 @@ from ssl4eo_bench.config.remote_files import RemoteFile
 from ssl4eo_bench.config.weights import DriveWeights, HubFileWeights, RemoteWeights, UrlWeights
 from ssl4eo_bench.errors import DataError, RefusedError, WeightsError
 from ssl4eo_bench.files.downloads import fetch
+from ssl4eo_bench.files.hashing import file_hash
 from ssl4eo_bench.models.containers import examine, is_web_page
 
 DRIVE = "https://drive.usercontent.google.com/download"
@@ -101,8 +101,7 @@ def _from_hub(weights: HubFileWeights, target: Path) -> None:
     with TemporaryDirectory(prefix=INCOMING, dir=target.parent, ignore_cleanup_errors=True) as incoming:
         came, published = _download(weights, Path(incoming), target)
         _look_into(came, weights, target)
-        with came.open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
+        found = file_hash(came)
         if not all(found.startswith(sha256) for sha256 in (published, weights.sha256) if sha256):
             raise _HubError(
                 f"{address(weights)} came with sha256 {found}, but the published file has {published or weights.sha256}"

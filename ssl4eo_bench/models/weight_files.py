@@ -1,6 +1,5 @@
 """Where weight files are, what proves that they are the right ones, and bringing those that are absent."""
 
-import hashlib
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -8,7 +7,6 @@ from contextlib import contextmanager, suppress
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
-from ssl4eo_bench import progress
 from ssl4eo_bench.config.weights import (
     FileWeights,
     HubWeights,
@@ -20,7 +18,9 @@ from ssl4eo_bench.config.weights import (
     Weights,
 )
 from ssl4eo_bench.errors import WeightsError
-from ssl4eo_bench.files.storage import LOCK, locked, write_text
+from ssl4eo_bench.files.atomic import write_text
+from ssl4eo_bench.files.hashing import file_hash
+from ssl4eo_bench.files.locks import LOCK, locked
 from ssl4eo_bench.models.containers import examine
 from ssl4eo_bench.models.fetching import address, fetch_weights
 
@@ -67,7 +67,7 @@ def checked_file(weights: StoredWeights, checkpoint: str, cache_dir: Path) -> Pa
     published = {"sha256": weights.sha256, "md5": weights.md5 if isinstance(weights, UrlWeights) else None}
     try:
         examine(file)
-        found = {name: _hash(file, name) for name, value in published.items() if value or name == "sha256"}
+        found = {name: file_hash(file, name) for name, value in published.items() if value or name == "sha256"}
     except OSError as error:
         raise _unreadable(file, error) from error
     for name, value in published.items():
@@ -93,7 +93,7 @@ def unpinned_sha256(weights: Weights | None, cache_dir: Path) -> str | None:
         return None
     file = weights_place(weights, cache_dir)
     try:
-        return _hash(file, "sha256") if file.is_file() else None
+        return file_hash(file) if file.is_file() else None
     except OSError as error:
         raise _unreadable(file, error) from error
 
@@ -162,11 +162,6 @@ def _unreadable(file: Path, error: OSError) -> WeightsError:
     return WeightsError(f"{file} cannot be read ({error.strerror or error}); correct its permissions.")
 
 
-def _hash(file: Path, name: str) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, lambda: hashlib.new(name, usedforsecurity=False)).hexdigest()
-
-
 def _note_of(file: Path) -> Path:
     return file.with_name(f"{file.name}.sha256")
 
@@ -190,7 +185,7 @@ def _alone(cache_dir: Path) -> Iterator[None]:
     note = f"another process is fetching weights into {cache_dir / FOLDER}; waiting for it"
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
-        with locked(cache_dir / f"{FOLDER}{LOCK}", lambda: progress.note(note)):
+        with locked(cache_dir / f"{FOLDER}{LOCK}", note=note):
             yield
     except OSError as error:
         raise WeightsError(

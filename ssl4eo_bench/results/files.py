@@ -21,7 +21,8 @@ from ssl4eo_bench.config.records import (
 from ssl4eo_bench.config.run_spec import RunSpec
 from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS, SPLITS, Split, SplitName
 from ssl4eo_bench.errors import ResultError, ResultFileError
-from ssl4eo_bench.files.storage import LOCK, locked, write_text
+from ssl4eo_bench.files.atomic import write_text
+from ssl4eo_bench.files.locks import LOCK, locked
 from ssl4eo_bench.results import schema
 from ssl4eo_bench.results.schema import Content
 
@@ -290,7 +291,7 @@ def generating(results: Path) -> Iterator[None]:
         ResultError: if the directory is absent.
     """
     require_directory(results)
-    with locked(results / LOCK, waiting=lambda: None):
+    with locked(results / LOCK, note=f"another process generates files from {results}; waiting for it"):
         yield
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ssl4eo_bench.errors import ResultFileError
-from ssl4eo_bench.files.storage import write_text
+from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.results.files import RunResult
 
 

@@ -13,7 +13,7 @@ from ssl4eo_bench.config.canonical import ids_digest
 from ssl4eo_bench.config.task import MAIN_METRIC
 from ssl4eo_bench.config.weights import FileWeights
 from ssl4eo_bench.errors import ResultError
-from ssl4eo_bench.files.storage import scores_file
+from ssl4eo_bench.files.places import scores_file
 from ssl4eo_bench.metrics.bootstrap import Metric
 from ssl4eo_bench.metrics.classification import Thresholds, multiclass_metrics, multilabel_metrics
 from ssl4eo_bench.metrics.segmentation import confusion_metrics

@@ -25,7 +25,7 @@ from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.records import Epoch
 from ssl4eo_bench.config.task import IGNORED, Groups
 from ssl4eo_bench.errors import CacheError, TrainingError
-from ssl4eo_bench.files.storage import replacing
+from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.progress import Advance, Silent, shown_on
 from ssl4eo_bench.training.distributed import ProcessGroup
 from ssl4eo_bench.training.trainable import Trainable

@@ -86,6 +86,7 @@ def test_a_data_directory_that_does_not_exist_is_refused(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
+        ([], "the list is empty"),
         (["a", "b", "b"], "the list names b more than once"),
         (["a", "b"], "the list has 2 ids, but the official one has 3"),
         (["a", "b", "c", "d"], "the list has 4 ids, but the official one has 3"),
@@ -113,8 +114,3 @@ def test_splits_that_share_ids_are_refused(tmp_path: Path) -> None:
     shared = task(Overlapping()).model_copy(update={"splits": {split: UnlistedSplit() for split in LISTS}})
     with pytest.raises(SplitError, match="the val and test lists of task 'eurosat' share 1 ids, such as v1"):
         open_splits(shared, tmp_path)
-
-
-def test_an_empty_list_is_refused() -> None:
-    with pytest.raises(SplitError, match="the list is empty"):
-        check_list([], UnlistedSplit(), "the list")

@@ -162,47 +162,46 @@ def test_links_inside_are_made(tmp_path: Path) -> None:
 
 
 def test_the_last_of_two_members_with_one_name_counts(tmp_path: Path) -> None:
-    archive = tarred(
-        tmp_path / "set.tar",
-        (regular("Set/x", b"first"), b"first"),
-        (hardlink("Set/y", "Set/x"), b""),
-        (regular("Set/x", b"last"), b"last"),
-    )
-    assert content_of(unpacked(archive)) == {"Set/x": b"last", "Set/y": b"first"}
+    members = [(regular("Set/x", content), content) for content in (b"first", b"last")]
+    assert content_of(unpacked(tarred(tmp_path / "set.tar", *members))) == {"Set/x": b"last"}
+
+
+@pytest.mark.parametrize("name", ["../out.txt", "Set/../../out.txt"])
+def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    archive = packed(tmp_path / "set.tar", {"Set/a": b"x", name: b"x"})
+    refused(archive, rf"holds '{name}', which is not safe to unpack \(.*outside the destination\).*delete it and get")
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-@pytest.mark.parametrize("name", ["../out.txt", "Set/../../out.txt", "Set/..", "/out.txt", "//out.txt"])
-def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, suffix: str, name: str) -> None:
-    members = {"Set/a": b"x", name: b"x"}
-    refused(packed(tmp_path / f"set{suffix}", members), rf"holds '{name}', which would be written outside")
-
-
-def test_an_absolute_path_writes_nothing_there(tmp_path: Path) -> None:
+def test_an_absolute_path_lies_inside(tmp_path: Path, suffix: str) -> None:
     outside = tmp_path / "outside.txt"
-    refused(packed(tmp_path / "set.tar", {str(outside): b"x"}), "outside of its folder")
+    folder = unpacked(packed(tmp_path / f"set{suffix}", {str(outside): b"x"}))
     assert not outside.exists()
+    assert (folder / str(outside).lstrip("/")).read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("name", ["../out.txt", "Set/../../out.txt", "/out.txt"])
+def test_a_path_of_a_zip_lies_inside(tmp_path: Path, name: str) -> None:
+    folder = unpacked(packed(tmp_path / "set.zip", {name: b"x"}))
+    assert [Path(found).name for found in content_of(folder)] == ["out.txt"]
+    assert everything(tmp_path) == {"set.zip", "data"} | {f"data/{name}" for name in everything(folder)}
 
 
 LINKS: dict[str, tuple[tarfile.TarInfo, ...]] = {
     "absolute": (symlink("Set/link", "/etc"),),
     "climbing": (symlink("Set/link", "../../out"),),
-    "climbing from the top": (symlink("link", ".."),),
     "climbing through a link": (symlink("Set/here", "."), symlink("Set/link", "here/here/../../../out")),
-    "hard, absolute": (hardlink("Set/link", "/etc/hostname"),),
     "hard, climbing": (hardlink("Set/link", "../secret.txt"),),
     "hard, to nothing": (hardlink("Set/link", "Set/nothing"),),
     "hard, to a directory": (special("Set", tarfile.DIRTYPE), hardlink("link", "Set")),
     "hard, to a link": (regular("Set/x"), symlink("Set/soft", "x"), hardlink("link", "Set/soft")),
     "hard, through a link": (regular("Set/x"), symlink("soft", "Set"), hardlink("link", "soft/x")),
+    "file on a link": (symlink("soft", "Set"), regular("soft")),
     "file below a link": (special("Set", tarfile.DIRTYPE), symlink("soft", "Set"), regular("soft/x")),
-    "directory below a link": (symlink("soft", "Set"), special("soft/x", tarfile.DIRTYPE)),
+    "file below a climbing link": (symlink("first", "second/.."), symlink("second", "."), regular("/first/out")),
     "directory on a link": (symlink("soft", "Set"), special("soft", tarfile.DIRTYPE)),
-    "file below a file": (regular("Set"), regular("Set/x")),
-    "link on a directory": (regular("Set/x"), symlink("Set", "other")),
     "pipe": (special("Set/pipe", tarfile.FIFOTYPE),),
     "device": (special("Set/device", tarfile.CHRTYPE),),
-    "block device": (special("Set/device", tarfile.BLKTYPE),),
     "unknown": (special("Set/x", b"Q"),),
 }
 
@@ -212,17 +211,20 @@ def test_links_and_devices_are_refused(tmp_path: Path, case: str) -> None:
     (tmp_path / "secret.txt").write_text("secret")
     members = LINKS[case]
     archive = tarred(tmp_path / "set.tar", *((member, b"") for member in members))
-    refused(archive, f"holds {members[-1].name!r}, .*(link|outside|directory|device)")
+    refused(archive, f"holds {members[-1].name!r}, .*(link|special file)")
 
 
-def test_a_file_in_place_of_a_link_does_not_go_through_it(tmp_path: Path) -> None:
-    archive = tarred(
-        tmp_path / "set.tar",
-        (regular("Set/x", b"kept"), b"kept"),
-        (symlink("Set/link", "x"), b""),
-        (regular("Set/link", b"own"), b"own"),
-    )
-    assert content_of(unpacked(archive)) == {"Set/x": b"kept", "Set/link": b"own"}
+def test_a_file_in_place_of_a_directory_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be unpacked into"):
+        unpacked(tarred(tmp_path / "set.tar", (regular("Set"), b""), (regular("Set/x"), b"")))
+    assert everything(tmp_path / "data") == {".lock"}
+
+
+def test_a_python_without_the_filter_unpacks_no_tar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(tarfile, "data_filter")
+    with pytest.raises(DataError, match=r"no extraction filter; update Python to 3\.11\.4 or later, or unpack it into"):
+        unpacked(packed(tmp_path / "set.tar"))
+    assert content_of(unpacked(packed(tmp_path / "set.zip"))) == FILES
 
 
 @pytest.mark.parametrize("mode", [0o120777, 0o010666, 0o020666], ids=["link", "pipe", "device"])
@@ -249,35 +251,6 @@ def test_more_bytes_than_allowed_are_refused(tmp_path: Path, suffix: str) -> Non
     assert len(content_of(unpacked(archive, limit=2000))) == 2
 
 
-@pytest.mark.parametrize("suffix", [".tar.gz", ".zip"])
-def test_a_bomb_is_stopped_at_the_limit(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = packed(tmp_path / f"set{suffix}", {"Set/bomb": bytes(50_000_000)})
-    assert archive.stat().st_size < 100_000
-    sizes = []
-    rmtree = shutil.rmtree
-
-    def measured(folder: Path, **options: Any) -> None:
-        sizes.append(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
-        rmtree(folder, **options)
-
-    monkeypatch.setattr(shutil, "rmtree", measured)
-    refused(archive, "more than the 3,000,000 bytes", limit=3_000_000)
-    assert 0 < max(sizes) <= 3_000_000
-
-
-def test_a_sparse_file_counts_in_full(tmp_path: Path) -> None:
-    member = regular("Set/sparse", b"x" * 512)
-    member.pax_headers = {
-        "GNU.sparse.major": "0",
-        "GNU.sparse.minor": "1",
-        "GNU.sparse.map": "0,512",
-        "GNU.sparse.size": str(10**12),
-    }
-    with tarfile.open(tmp_path / "set.tar", "w", format=tarfile.PAX_FORMAT) as archive:
-        archive.addfile(member, io.BytesIO(b"x" * 512))
-    refused(tmp_path / "set.tar", "holds 'Set/sparse', ", limit=3_000_000)
-
-
 def lying(file: Path, content: bytes, *, told: int, method: int) -> Path:
     """A zip archive with one member that has another size than its headers say, and a checksum that fits the lie."""
     name = b"Set/lie"
@@ -292,17 +265,55 @@ def lying(file: Path, content: bytes, *, told: int, method: int) -> Path:
     return file
 
 
+def sparse(file: Path, content: bytes, *, told: int) -> Path:
+    """A tar archive with one sparse member that becomes a file of `told` bytes, its content at the start."""
+    member = regular("Set/sparse", content)
+    member.pax_headers = {
+        "GNU.sparse.major": "0",
+        "GNU.sparse.minor": "1",
+        "GNU.sparse.map": f"0,{len(content)}",
+        "GNU.sparse.size": str(told),
+    }
+    with tarfile.open(file, "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(member, io.BytesIO(content))
+    return file
+
+
+BOMB = bytes(50_000_000)
+BOMBS: dict[str, Callable[[Path], Path]] = {
+    "tar": lambda folder: packed(folder / "set.tar.gz", {"Set/bomb": BOMB}),
+    "zip": lambda folder: packed(folder / "set.zip", {"Set/bomb": BOMB}),
+    "lying zip": lambda folder: lying(folder / "set.zip", BOMB, told=10, method=zipfile.ZIP_DEFLATED),
+    "holes": lambda folder: sparse(folder / "set.tgz", b"x" * 512, told=10**12),
+    "lying holes": lambda folder: sparse(folder / "set.tgz", BOMB, told=10),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_bomb_is_stopped_at_the_limit(tmp_path: Path, bomb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive, sizes, rmtree = BOMBS[bomb](tmp_path), [], shutil.rmtree
+    assert archive.stat().st_size < 100_000
+
+    def measured(folder: Path, **options: Any) -> None:
+        sizes.append(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
+        rmtree(folder, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", measured)
+    refused(archive, "more than the 3,000,000 bytes|Set/lie", limit=3_000_000)
+    assert max(sizes) <= 3_000_000
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED], ids=["deflated", "stored"])
 def test_a_zip_member_larger_than_its_header_says_is_refused(tmp_path: Path, method: int) -> None:
     archive = lying(tmp_path / "set.zip", bytes(100_000), told=10, method=method)
     with zipfile.ZipFile(archive) as opened:
         assert opened.read("Set/lie") == bytes(10)  # the lie is believed by who does not look
-    refused(archive, "holds 'Set/lie', which has more than the 10 bytes it is announced with", limit=None)
+    refused(archive, "Set/lie", limit=None)
 
 
 def test_a_zip_member_smaller_than_its_header_says_is_refused(tmp_path: Path) -> None:
     archive = lying(tmp_path / "set.zip", b"x" * 10, told=100, method=zipfile.ZIP_DEFLATED)
-    refused(archive, "which has 10 bytes of the 100 it is announced with", limit=None)
+    refused(archive, "holds 'Set/lie', which has 10 bytes, but 100 in its header", limit=None)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -318,17 +329,12 @@ def test_a_cut_off_archive_is_refused(tmp_path: Path, suffix: str, keep: float) 
     refused(archive, "is damaged or cut off", limit=None)
 
 
-def test_a_tar_cut_off_between_two_members_is_refused(tmp_path: Path) -> None:
-    archive = packed(tmp_path / "set.tar", {"Set/a": bytes(512), "Set/b": bytes(512)})
-    archive.write_bytes(archive.read_bytes()[:1024])
-    refused(archive, "is damaged or cut off")
-
-
-def test_a_tar_with_a_damaged_header_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_a_tar_without_its_second_header_is_refused(tmp_path: Path, damage: str) -> None:
     archive = packed(tmp_path / "set.tar", {"Set/a": bytes(512), "Set/b": bytes(512)})
     content = bytearray(archive.read_bytes())
     content[1024] ^= 1
-    archive.write_bytes(content)
+    archive.write_bytes(content[:1024] if damage == "cut" else content)
     refused(archive, "is damaged or cut off")
 
 
@@ -353,29 +359,21 @@ def test_a_wrong_checksum_behind_the_end_mark_is_refused(tmp_path: Path) -> None
     refused(archive, r"is damaged or cut off \(CRC check failed")
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda patched: patched.setattr(archives, "_move_in", interrupted),
-        lambda patched: patched.setattr(archives._Output, "file", interrupted),
-    ],
-    ids=["at the end", "at the start"],
-)
+@pytest.mark.parametrize(("where", "what"), [(archives, "_move_in"), (zipfile.ZipFile, "extract")])
 def test_an_interrupted_unpacking_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[pytest.MonkeyPatch], None]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: object, what: str
 ) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
     archive, folder = packed(tmp_path / "set.zip"), tmp_path / "data"
     with monkeypatch.context() as patched:
-        spoil(patched)
+        patched.setattr(where, what, interrupted)
         with pytest.raises(KeyboardInterrupt):
             unpacked(archive)
     assert everything(folder) == {".lock"}
     assert not is_unpacked(archive, folder)
     assert content_of(unpacked(archive)) == FILES
-
-
-def interrupted(*_: object, **__: object) -> None:
-    raise KeyboardInterrupt
 
 
 def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
@@ -413,9 +411,8 @@ def test_other_formats_are_refused_with_the_way_out(tmp_path: Path, name: str, m
 def test_two_processes_do_not_unpack_at_once(progress: Recorder, tmp_path: Path) -> None:
     archive, folder = packed(tmp_path / "set.zip"), tmp_path / "data"
     folder.mkdir()
-    call = {"limit": SIZE, "progress": progress}
     with FileLock(folder / ".lock"):
-        thread = threading.Thread(target=unpack, args=(archive, folder), kwargs=call)
+        thread = threading.Thread(target=unpack, args=(archive, folder), kwargs={"limit": SIZE})
         thread.start()
         while not progress.notes:
             time.sleep(0.01)

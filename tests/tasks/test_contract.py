@@ -110,21 +110,6 @@ def test_pixels_have_the_shapes_types_and_levels_of_the_card(task: Task, sample_
             assert np.median(group) < 10
 
 
-def test_bands_are_chosen_by_name(task: Task, sample_of: SampleOf) -> None:
-    samples = open_splits(task, sample_of(task.name), sample=True)["val"]
-    names = band_names(task)
-    whole = dict(
-        zip(
-            [band for group in task.groups(names) for band in group],
-            [group[:, c] for group in samples.source.read(samples.ids[:3], names) for c in range(group.shape[1])],
-            strict=True,
-        )
-    )
-    for name in names:
-        (alone,) = samples.source.read(samples.ids[:3], [name])
-        np.testing.assert_array_equal(alone[:, 0], whole[name])
-
-
 def test_samples_are_independent_of_their_neighbours(task: Task, sample_of: SampleOf) -> None:
     samples = open_splits(task, sample_of(task.name), sample=True)["test"]
     names = band_names(task)

@@ -140,14 +140,6 @@ def test_an_absent_list_is_refused_with_its_address(copy: Path) -> None:
         open_splits(catalogue.task("eurosat-rgb"), copy, sample=True)
 
 
-def test_a_damaged_image_is_refused_by_name(copy: Path) -> None:
-    file = image(copy, "River_30")
-    file.write_bytes(file.read_bytes()[:500])
-    samples = open_splits(catalogue.task("eurosat-rgb"), copy, sample=True)["val"]
-    with pytest.raises(DamagedFileError, match=r"River_30\.jpg is no JPEG, or a cut-off one"):
-        samples.source.read(samples.ids, RGB)
-
-
 def test_an_image_of_another_size_is_refused_by_name(copy: Path) -> None:
     write_jpeg(image(copy, "River_30"), np.zeros((3, 32, 32), dtype=np.uint8))
     samples = open_splits(catalogue.task("eurosat-rgb"), copy, sample=True)["val"]

@@ -16,7 +16,7 @@ from ssl4eo_bench.config.protocols import Finetune
 from ssl4eo_bench.config.records import Epoch
 from ssl4eo_bench.config.task import Kind
 from ssl4eo_bench.errors import CacheError, WriteError
-from ssl4eo_bench.files.storage import replacing
+from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.labels import labels_of
 from ssl4eo_bench.methods.finetune import finetune_config
 from ssl4eo_bench.solver.path import Head

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from ssl4eo_bench import __version__, progress
 from ssl4eo_bench.errors import ResultError
-from ssl4eo_bench.files.storage import write_text
+from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.results.files import read_results
 from ssl4eo_bench.results.panels import ranks
 from ssl4eo_bench.results.published import published_numbers

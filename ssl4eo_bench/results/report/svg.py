@@ -12,7 +12,7 @@ from typing import Any, Final
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from ssl4eo_bench.files.storage import replacing
+from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.results.figures import GRID, HEAT, INK, MUTED, PAPER, SERIES, STYLE
 
 NO_DATE: Final[dict[str, dict[str, Any]]] = {

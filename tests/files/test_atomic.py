@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -6,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from ssl4eo_bench.errors import WriteError
-from ssl4eo_bench.files.storage import cache_root, data_root, replacing, write_text
+from ssl4eo_bench.files import hashing
+from ssl4eo_bench.files.atomic import replacing, write_text
+from ssl4eo_bench.files.hashing import file_hash
+from ssl4eo_bench.files.places import cache_root, data_root
+from tests.conftest import Recorder
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -66,3 +71,17 @@ def test_what_cannot_be_written_is_one_sentence_and_changes_nothing(
         write_text(file, "after")
     assert [found.name for found in tmp_path.iterdir()] == ["x.json"]
     assert file.read_text(encoding="utf-8") == "before"
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_a_file_has_one_hash_and_a_large_one_shows_its_progress(
+    progress: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    content = bytes(range(256)) * 100
+    (tmp_path / "a.bin").write_bytes(content)
+    monkeypatch.setattr(hashing, "CHUNK", 10_000)
+    monkeypatch.setattr(hashing, "LARGE", len(content) + (0 if large else 1))
+    assert file_hash(tmp_path / "a.bin") == hashlib.sha256(content).hexdigest()
+    assert file_hash(tmp_path / "a.bin", "md5", what="checking") == hashlib.md5(content).hexdigest()
+    shown = [["checksum a.bin", 25_600, 25_600], ["checking", 25_600, 25_600]]
+    assert progress.stages == (shown if large else [])
