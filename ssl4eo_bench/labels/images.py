@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -126,7 +126,7 @@ class Images:
 
     def features(self, split: SplitName) -> Features:
         """The features of a split; leaves its labels closed."""
-        return extract_features(self._job, split, self._backbone, self._cache_dir, self._renewed)
+        return cast(Features, extract_features(self._job, split, self._backbone, self._cache_dir, self._renewed))
 
 
 def labelled(job: Job, split: SplitName) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -130,7 +131,7 @@ class Tiles:
                 f"no pixel of the {len(samples.ids):,} {split} tiles of task {self._job.task.name!r} has a label; "
                 "raise --limit, or fetch the label maps again."
             )
-        values = found.values.reshape(labels.size, -1)
+        values = cast(np.ndarray, found.values)
         if split == "train" and self._job.spec.fraction is not None:
             tiles = self._subset(labels)
             labelled &= np.isin(np.arange(len(labels)), tiles).repeat(count)

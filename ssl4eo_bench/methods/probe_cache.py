@@ -21,7 +21,7 @@ from ssl4eo_bench.files.storage import replacing
 from ssl4eo_bench.methods.linear import FIT_VERSION, LinearProbe, PathPoint, fit_linear
 from ssl4eo_bench.metrics.evaluation import Thresholds
 from ssl4eo_bench.solver.path import Head
-from ssl4eo_bench.solver.standardisation import Standardisation
+from ssl4eo_bench.solver.standardisation import ROWS, Standardisation
 
 FOLDER = "probes"
 
@@ -61,7 +61,10 @@ def clear(cache_dir: Path) -> int:
 
 
 def _sha256(array: np.ndarray) -> list[str]:
-    return [str(array.dtype), str(array.shape), hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()]
+    sha256 = hashlib.sha256()
+    for start in range(0, len(array), ROWS):
+        sha256.update(np.ascontiguousarray(array[start : start + ROWS]).data)
+    return [str(array.dtype), str(array.shape), sha256.hexdigest()]
 
 
 def _write(file: Path, probe: LinearProbe) -> None:
