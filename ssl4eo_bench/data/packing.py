@@ -51,9 +51,9 @@ def pack(task: Task, samples: dict[SplitName, Samples], folder: Path) -> None:
         with progress.stage(f"packing {task.name}", total=len(ids), unit="samples") as advance:
             for number, start in enumerate(range(0, len(ids), SHARD_ROWS)):
                 rows = ids[start : start + SHARD_ROWS]
-                made_from, written = source.fingerprint(rows), store.shards.get(number)
-                if not written or written.facts.get("samples") != made_from or store.damaged(number):
-                    store.write(number, _arrays(task, source, rows, number), {"samples": made_from})
+                facts = {"samples": source.fingerprint(rows)}
+                if not store.is_sound(number) or store.shards[number].facts != facts:
+                    store.write(number, _arrays(task, source, rows, number), facts)
                 advance(len(rows))
 
 

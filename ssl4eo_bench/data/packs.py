@@ -62,7 +62,7 @@ class Pack(NamedTuple):
     @property
     def complete(self) -> bool:
         """Whether all shards are written; False for a pack of an earlier format, without checksums of its lists."""
-        return self.store.sealed and self.store.shards.keys() >= set(range(self.contents.shards))
+        return bool(self.contents.lists) and self.store.shards.keys() >= set(range(self.contents.shards))
 
     def damaged_lists(self) -> list[Path]:
         """The files with the ids of a split that are absent or not what was written."""

@@ -217,9 +217,11 @@ class FeatureCache:
         """The store to continue with: the stored one, unless it shall be renewed or was copied from another entry."""
         entry = _entry(self._root / key.digest)
         renew = self._renewed is not None and key.digest not in self._renewed
-        if entry is not None and not renew and entry.key.digest == key.digest:
-            return entry.store
-        return ShardStore(self._root / key.digest, {"key": key.model_dump(mode="json")})
+        if entry is None or renew or entry.key.digest != key.digest:
+            return ShardStore(self._root / key.digest, {"key": key.model_dump(mode="json")})
+        lengths = {number: stop - start for number, (start, stop) in enumerate(key.shard_bounds)}
+        kept = {number: one for number, one in entry.store.shards.items() if one.facts["rows"] == lengths.get(number)}
+        return ShardStore(entry.store.folder, entry.store.about, kept)
 
     def entries(self) -> list[Entry]:
         """The stored entries, newest first."""
@@ -261,7 +263,7 @@ def _completed(store: ShardStore, work: _Work[Batch]) -> CachedFeatures:
     with progress.stage(what, total=key.rows, unit="images") as advance:
         missing = []
         for number, (start, stop) in enumerate(bounds):
-            if _is_sound(store, number, stop - start):
+            if store.is_sound(number):
                 work.not_finite.update(store.shards[number].facts["not_finite"])
                 advance(stop - start)
             else:
@@ -282,32 +284,25 @@ def _completed(store: ShardStore, work: _Work[Batch]) -> CachedFeatures:
     )
 
 
-def _is_sound(store: ShardStore, number: int, rows: int) -> bool:
-    """Whether a shard is there and is what was written."""
-    array = store.array(number, _file(number)) if number in store.shards else None
-    return array is not None and array.shape[0] == rows and len(array.shape) in (2, 3)
-
-
 def _compute(store: ShardStore, numbers: range, work: _Work[Batch], advance: Advance) -> None:
     """Compute and store consecutive shards; each is written while the next ones are computed, if there are threads."""
-    bounds = {number: work.key.shard_bounds[number] for number in numbers}
-    (start, first_stop), (_, stop) = bounds[numbers[0]], bounds[numbers[-1]]
+    bounds = work.key.shard_bounds
+    start, stop = bounds[numbers[0]][0], bounds[numbers[-1]][1]
 
-    def write(numbered: tuple[int, np.ndarray]) -> None:
-        number, rows = numbered
+    def write(shard: tuple[int, np.ndarray]) -> None:
+        number, rows = shard
+        ids = work.ids[slice(*bounds[number])]
         facts = {
             "rows": len(rows),
             "runner": work.backbone.runner,
             "weights_sha256": work.backbone.weights_sha256,
-            "not_finite": {
-                id_: work.not_finite[id_] for id_ in work.ids[slice(*bounds[number])] if id_ in work.not_finite
-            },
+            "not_finite": {id_: work.not_finite[id_] for id_ in ids if id_ in work.not_finite},
         }
         store.write(number, {_file(number): halved(rows)}, facts)
 
     features = _features(work, work.read(start, stop), advance)
-    shards = zip(numbers, _in_shards(features, first_stop - start), strict=True)
-    for _ in ahead(write, shards, threads=work.threads):
+    rows = bounds[numbers[0]][1] - start
+    for _ in ahead(write, zip(numbers, _in_shards(features, rows), strict=True), threads=work.threads):
         pass
 
 

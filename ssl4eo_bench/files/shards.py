@@ -177,21 +177,12 @@ class ShardStore:
         folder: of the store.
         about: what the arrays are; JSON values by name. Shards of stores that differ in it are never mixed.
         shards: those that are written, by number.
-        sealed: whether the manifest has a checksum, which those of earlier versions lack.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        about: Mapping[str, Any],
-        shards: Mapping[int, Shard] | None = None,
-        *,
-        sealed: bool = True,
-    ) -> None:
+    def __init__(self, folder: Path, about: Mapping[str, Any], shards: Mapping[int, Shard] | None = None) -> None:
         self.folder = folder
         self.about = dict(about)
         self.shards = dict(shards or {})
-        self.sealed = sealed
         self._checked: dict[str, StoredArray] = {}
         self._one_thread = Lock()
 
@@ -200,10 +191,8 @@ class ShardStore:
         """The store that the manifest in a folder describes; None if that is absent, unreadable or was edited."""
         try:
             about = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            checksum = about.pop("checksum", "")
-            if checksum and checksum != digest(about):
-                return None
-            return cls(folder, about, _listed(about), sealed=bool(checksum))
+            checksum = about.pop("checksum", None)  # manifests of earlier versions may have none
+            return cls(folder, about, _listed(about)) if checksum in (None, digest(about)) else None
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
@@ -220,9 +209,13 @@ class ShardStore:
         """The files of a shard that are absent or not what was written."""
         return [self.folder / name for name in self.shards[number].files if not self.array(number, name)]
 
+    def is_sound(self, number: int) -> bool:
+        """Whether a shard is there and not damaged."""
+        return number in self.shards and not self.damaged(number)
+
     def missing(self, count: int) -> list[int]:
-        """The numbers below `count` of the shards that are not written, or damaged."""
-        return [number for number in range(count) if number not in self.shards or self.damaged(number)]
+        """The numbers below `count` of the shards that have to be written."""
+        return [number for number in range(count) if not self.is_sound(number)]
 
     def array(self, number: int, name: str) -> StoredArray | None:
         """A file of a shard, compared with its checksum when it is first asked for; None if it is not that file."""
@@ -264,7 +257,6 @@ class ShardStore:
         shards = {str(number): {"files": one.files} | one.facts for number, one in sorted(self.shards.items())}
         content = self.about | {"shards": shards}
         write_text(self.folder / MANIFEST, json.dumps(content | {"checksum": digest(content)}, indent=1) + "\n")
-        self.sealed = True
 
 
 def _listed(content: dict[str, Any]) -> dict[int, Shard]:

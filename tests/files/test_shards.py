@@ -112,12 +112,12 @@ def test_manifests_of_earlier_versions_are_read(tmp_path: Path) -> None:
     file.write_text(json.dumps(pack | {"checksum": digest(pack)}))
     found = ShardStore.open(tmp_path)
     assert found is not None
-    assert (found.about, found.sealed) == ({"task": "t"}, True)
+    assert found.about == {"task": "t"}
     assert found.shards == {0: Shard({"00000-10m.npy": "0"}, {"samples": "s"})}
     file.write_text(json.dumps({"key": {}, "shards": {"shard-00012.npy": {"rows": 3, "sha256": "1"}}}))
     found = ShardStore.open(tmp_path)
     assert found is not None
-    assert (found.about, found.sealed) == ({"key": {}}, False)
+    assert found.about == {"key": {}}
     assert found.shards == {12: Shard({"shard-00012.npy": "1"}, {"rows": 3})}
 
 
