@@ -5,15 +5,15 @@ A store is a folder:
     manifest.json      what the arrays are; of each shard the sha256 of its files, and other facts; a checksum of it all
     00000-10m.npy …    the arrays of a shard, a file for each
 
-A file is written whole or not at all. It is compared with its checksum when a store first reads it, before anything of
-it is used. A shard is a unit of work: any process may write any shard at any time.
+A file is written whole or not at all. Each process compares it with its checksum once, before anything of it is used,
+and again if it has changed. A shard is a unit of work: any process may write any shard at any time.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import prod
@@ -33,6 +33,10 @@ MANIFEST = "manifest.json"
 
 OPEN_MAPS = 128
 """Shards of an array that stay mapped: each holds a file handle, and a process may have no more than about 1,000."""
+
+
+_COMPARED: "dict[tuple[Path, str], StoredArray]" = {}
+"""Files that this process has compared with their checksums, by path and checksum."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,6 @@ class ShardStore:
         self.folder = folder
         self.about = dict(about)
         self.shards = dict(shards or {})
-        self._checked: dict[str, StoredArray] = {}
         self._one_thread = Lock()
 
     @classmethod
@@ -218,15 +221,12 @@ class ShardStore:
         return [number for number in range(count) if not self.is_sound(number)]
 
     def array(self, number: int, name: str) -> StoredArray | None:
-        """A file of a shard, compared with its checksum when it is first asked for; None if it is not that file."""
-        if name not in self._checked:
-            with self._one_thread:
-                if name not in self._checked:  # it was not compared by another thread meanwhile
-                    file, sha256 = self.folder / name, self.shards[number].files.get(name)
-                    if (found := _stored(file, sha256)) is None:
-                        return None
-                    self._checked[name] = found
-        return self._checked[name]
+        """A file of a shard, compared with its checksum; None if it is absent or not what was written."""
+        file, sha256 = self.folder / name, self.shards[number].files.get(name, "")
+        if found := _known(file, sha256):
+            return found
+        with self._one_thread:
+            return _known(file, sha256) or _compared(file, sha256)  # another thread may have compared it meanwhile
 
     def write(self, number: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
         """Write a shard, or write it anew, and list it in the manifest beside those of other processes.
@@ -239,19 +239,13 @@ class ShardStore:
         Raises:
             WriteError: if the folder cannot be written.
         """
-        files = {}
-        for name, array in arrays.items():
-            with replacing(self.folder / name) as temporary:
-                with temporary.open("wb") as opened:
-                    np.save(opened, np.ascontiguousarray(array), allow_pickle=False)
-                files[name] = file_hash(temporary)
+        files = {name: _write(self.folder / name, array) for name, array in arrays.items()}
         note = f"another process writes to {self.folder}; waiting for it"
         with self._one_thread, locked(self.folder / "manifest.lock", note=note):
             stored = ShardStore.open(self.folder)
             others = stored.shards if stored and stored.about == self.about else self.shards
             self.shards = others | {number: Shard(files, dict(facts))}
             self._write_manifest()
-            self._checked |= {name: _layout(self.folder / name) for name in files}
 
     def _write_manifest(self) -> None:
         shards = {str(number): {"files": one.files} | one.facts for number, one in sorted(self.shards.items())}
@@ -272,19 +266,37 @@ def _listed(content: dict[str, Any]) -> dict[int, Shard]:
     }
 
 
-def _stored(file: Path, sha256: str | None) -> StoredArray | None:
-    """An array file, or None if it does not have this checksum."""
-    try:
+def _write(file: Path, array: np.ndarray) -> str:
+    """Write an array file and return its sha256."""
+    with replacing(file) as temporary:
+        with temporary.open("wb") as opened:
+            np.save(opened, np.ascontiguousarray(array), allow_pickle=False)
+        sha256 = file_hash(temporary)
+        stored = replace(_layout(temporary), file=file)
+    _COMPARED[file, sha256] = stored
+    return sha256
+
+
+def _known(file: Path, sha256: str) -> StoredArray | None:
+    """An array file that this process has found to have this checksum and that has not changed since."""
+    found = _COMPARED.get((file, sha256))
+    with suppress(FileNotFoundError):
+        return found if found and _state(file.stat()) == found.state else None
+    return None
+
+
+def _compared(file: Path, sha256: str) -> StoredArray | None:
+    """An array file, or None if it is absent or does not have this checksum."""
+    with suppress(FileNotFoundError):
         state = _state(file.stat())  # before the comparison, so that a later change is noticed
-        return replace(_layout(file), state=state) if file_hash(file) == sha256 else None
-    except FileNotFoundError:
-        return None
+        if file_hash(file) == sha256:
+            _COMPARED[file, sha256] = replace(_layout(file), state=state)
+    return _known(file, sha256)
 
 
 def _layout(file: Path) -> StoredArray:
-    state = _state(file.stat())
     mapped: np.memmap[Any, Any] = np.load(file, mmap_mode="r", allow_pickle=False)
-    return StoredArray(file, mapped.offset, mapped.dtype, mapped.shape, state)
+    return StoredArray(file, mapped.offset, mapped.dtype, mapped.shape, _state(file.stat()))
 
 
 def _state(stat: os.stat_result) -> tuple[int, ...]:

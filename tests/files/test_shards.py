@@ -121,6 +121,25 @@ def test_manifests_of_earlier_versions_are_read(tmp_path: Path) -> None:
     assert found.shards == {12: Shard({"shard-00012.npy": "1"}, {"rows": 3})}
 
 
+def test_a_process_compares_a_file_once_unless_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, 0)
+    hashed: list[Path] = []
+    hash_of = shards.file_hash
+
+    def counted(file: Path) -> str:
+        hashed.append(file)
+        return hash_of(file)
+
+    monkeypatch.setattr(shards, "file_hash", counted)
+    for age, expected in ((None, 0), (1, 1), (1, 1), (2, 2)):
+        if age is not None:
+            os.utime(tmp_path / "0.npy", ns=(age, age))
+        store = ShardStore.open(tmp_path)
+        assert store is not None
+        assert store.is_sound(0)
+        assert len(hashed) == expected
+
+
 @pytest.mark.parametrize("damage", ["cut off", "edited", "deleted"])
 @pytest.mark.parametrize("mapped", [True, False])
 def test_a_file_that_changes_after_it_was_checked_is_not_read(tmp_path: Path, damage: str, mapped: bool) -> None:
