@@ -69,7 +69,7 @@ def measure(name: str, images: int, options: Options) -> bool:
 
         shutil.rmtree(cache)
         found = FeatureCache(cache).get(key, ours, read)
-        assert found.computed == images
+        assert found.origin.computed == images
 
     try:
         for action in (loop, pipeline):

@@ -100,9 +100,9 @@ def test_features_are_those_of_the_probe_and_shared_with_it_through_the_cache(co
     assert code == 0, err
     assert export(command, "test.npz", checkpoint="bandstats") == "12 × 21 features of split test, from the cache"
     entries = FeatureCache(tmp_path / "cache").entries()
-    (entry,) = (folder for manifest, folder in entries if manifest.key.split == "test")
+    (folder,) = (entry.store.folder for entry in entries if entry.key.split == "test")
     stored = arrays("test.npz")
-    np.testing.assert_array_equal(stored["features"], np.load(entry / "shard-00000.npy"))
+    np.testing.assert_array_equal(stored["features"], np.load(folder / "shard-00000.npy"))
     said, (outcome,) = about(stored), json.loads(out)
     spec, made = outcome["result"]["spec"], outcome["result"]["provenance"]
     assert {key: said[key] for key in ("checkpoint", "inputs", "seed", "sample", "partial", "limit")} == {

@@ -14,14 +14,14 @@ def list_(arguments: Arguments) -> int:
     """List cached features."""
     rows = [
         {
-            "checkpoint": manifest.key.checkpoint,
-            "task": manifest.key.task,
-            "split": manifest.key.split,
-            "images": f"{sum(shard.rows for shard in manifest.shards.values())}/{manifest.key.rows}",
-            "MB": round(sum(file.stat().st_size for file in folder.iterdir()) / 1e6, 1),
-            "entry": folder.name[:12],
+            "checkpoint": entry.key.checkpoint,
+            "task": entry.key.task,
+            "split": entry.key.split,
+            "images": f"{entry.rows}/{entry.key.rows}",
+            "MB": round(sum(file.stat().st_size for file in entry.store.folder.iterdir()) / 1e6, 1),
+            "entry": entry.store.folder.name[:12],
         }
-        for manifest, folder in FeatureCache(cache_root(arguments.cache_dir)).entries()
+        for entry in FeatureCache(cache_root(arguments.cache_dir)).entries()
     ]
     if arguments.json:
         print(json.dumps(rows, indent=1))
@@ -32,9 +32,8 @@ def list_(arguments: Arguments) -> int:
 
 def verify(arguments: Arguments) -> int:
     """Check cached features."""
-    cache = FeatureCache(cache_root(arguments.cache_dir))
-    entries = cache.entries()
-    damaged = [(folder / name) for manifest, folder in entries for name in cache.damaged(manifest, folder)]
+    entries = FeatureCache(cache_root(arguments.cache_dir)).entries()
+    damaged = [file for entry in entries for file in entry.damaged()]
     for file in damaged:
         print(f"damaged: {file}")
     print(

@@ -14,7 +14,7 @@ from ssl4eo_bench.config.task import SPLITS
 from ssl4eo_bench.console import line, table
 from ssl4eo_bench.data.checks import Status, survey
 from ssl4eo_bench.data.checks import verify as verify_task
-from ssl4eo_bench.data.packing import damaged_chunks, pack
+from ssl4eo_bench.data.packing import damaged_files, pack
 from ssl4eo_bench.data.packs import is_complete, pack_folder
 from ssl4eo_bench.data.releases import PublishedFile, make_at_once, make_files, published_files, require_space
 from ssl4eo_bench.data.sample_dataset import write_sample
@@ -189,7 +189,7 @@ def prepare(arguments: Arguments) -> int:
     data_dir = data_root(arguments.data_dir)
     for task in [catalogue.task(name) for name in arguments.task]:
         folder = pack_folder(task, data_dir)
-        if is_complete(folder) and not damaged_chunks(folder):
+        if is_complete(folder) and not damaged_files(folder):
             line(f"{folder} is complete already")
             continue
         make_files(task, data_dir)

@@ -15,7 +15,7 @@ from ssl4eo_bench.files.places import cache_root, data_root
 from ssl4eo_bench.plan import Job, Request, plan
 
 if TYPE_CHECKING:
-    from ssl4eo_bench.features.extract import Features
+    from ssl4eo_bench.features.store import Features
 
 Arguments = argparse.Namespace
 

@@ -13,7 +13,7 @@ import numpy as np
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.canonical import ids_digest
 from ssl4eo_bench.config.task import IGNORED, SPLITS, Source, SplitName, Task
-from ssl4eo_bench.data.packing import damaged_chunks
+from ssl4eo_bench.data.packing import damaged_files
 from ssl4eo_bench.data.packs import is_complete, open_source, pack_folder
 from ssl4eo_bench.data.releases import PublishedFile, published_files
 from ssl4eo_bench.data.splits import check_list
@@ -115,7 +115,7 @@ def verify(task: Task, data_dir: Path) -> list[Fault]:
         record.write()
     faults += _count_faults(task, counts)
     if is_complete(folder := pack_folder(task, data_dir)):
-        faults += [Fault(str(file), "not what was packed; pack again") for file in damaged_chunks(folder)]
+        faults += [Fault(str(file), "not what was packed; pack again") for file in damaged_files(folder)]
     return faults
 
 

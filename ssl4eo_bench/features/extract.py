@@ -1,23 +1,14 @@
 """From stored samples to features."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch import nn
 
 from ssl4eo_bench.config.task import Groups, SplitName
-from ssl4eo_bench.features.problem import Origin, Problem
-from ssl4eo_bench.features.store import CachedFeatures, FeatureCache
-
-
-@dataclass(frozen=True)
-class Features:
-    """Features `[N, D]` of the samples of a split, and where they came from."""
-
-    values: np.ndarray
-    origin: Origin
+from ssl4eo_bench.features.problem import Problem
+from ssl4eo_bench.features.store import FeatureCache, Features
 
 
 def threads(device: str) -> int:
@@ -33,8 +24,7 @@ def pooled_features(problem: Problem, split: SplitName) -> Features:
         return problem.batches(split, ids[start:stop], size=backbone.batch)
 
     with problem.stopwatch.stage("features"):
-        found = cached(problem, split, backbone, read)
-    return Features(found.values, Origin(found.computed, tuple(found.runners), tuple(found.weights_sha256)))
+        return cached(problem, split, backbone, read)
 
 
 def _pooled_module(*arguments: Any, **options: Any) -> nn.Module:
@@ -49,7 +39,7 @@ def cached(
     backbone: Callable[..., np.ndarray],
     read: Callable[[int, int], Iterator[object]],
     changes: dict[str, object] | None = None,
-) -> CachedFeatures:
+) -> Features:
     """Return the features of a split from the cache, computed as far as they are not there.
 
     Args:

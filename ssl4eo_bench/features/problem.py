@@ -17,7 +17,7 @@ from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.task import Groups, SplitName
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.errors import SpecError
-from ssl4eo_bench.features.store import FeatureKey, backbone_digest
+from ssl4eo_bench.features.store import FeatureKey, Origin, backbone_digest
 from ssl4eo_bench.metrics.bootstrap import Bootstrap
 from ssl4eo_bench.models.weight_files import unpinned_sha256
 from ssl4eo_bench.plan import Job
@@ -31,21 +31,6 @@ Network = TypeVar("Network", bound=nn.Module)
 
 BATCH, GPU_BATCH = 32, 256
 """Images at once; larger batches are no faster on a processor, and need more memory."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where features or predictions came from.
-
-    Attributes:
-        computed: of how many samples they were computed just now.
-        runners: what ran the backbone, now or when its features were cached.
-        weights_sha256: of the backbones that were run.
-    """
-
-    computed: int
-    runners: tuple[str, ...]
-    weights_sha256: tuple[str, ...]
 
 
 def batch_size(device: str) -> int:

@@ -1,45 +1,44 @@
 """The feature cache: features of one checkpoint on one split, computed once, in shards on disk.
 
-An entry's directory is named by the digest of everything that decides its content, so it never goes stale. Each shard
-is written whole and listed with its checksum in the entry's manifest; a killed run goes on at the next shard, and a
-shard that is torn or was edited is computed again. A lock lets one process at a time work on an entry; the others
-wait and then find the shards.
+An entry is a store of shards (`files.shards`) in a folder named by the digest of everything that decides its content,
+so it never goes stale. A killed run continues at the next shard; a shard that is damaged or was edited is computed
+again. A lock lets one process at a time work on an entry; the others wait and then find the shards.
 """
 
-import hashlib
-import io
-import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.canonical import Frozen, digest
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.data.batches import prefetch
 from ssl4eo_bench.errors import CacheError, WeightsError
-from ssl4eo_bench.features.half_precision import halved
-from ssl4eo_bench.files.atomic import replacing, write_text
 from ssl4eo_bench.files.locks import locked
+from ssl4eo_bench.files.shards import MANIFEST, ShardedArray, ShardStore
 from ssl4eo_bench.progress import Advance
 
 SHARD_ROWS = 1024
-"""Rows of features in a shard: of one image each, or of as many pixels of each tile as a key says."""
+"""Rows of features in a shard: one for each image, or as many for each tile as a key has pixels."""
 EXTRACTION_VERSION = 3
-"""Bumped when the code between stored pixels and features changes what it computes."""
+"""Raised when the code between stored pixels and features changes what it computes."""
+LARGEST_ERROR = 2.0**-10
+"""Largest rounding error that `halved` accepts, relative to the standard deviation of a feature. A probe standardises
+features, so this is the error that it sees."""
 
 Batch = TypeVar("Batch")
 Taken = TypeVar("Taken", contravariant=True)
 
 Read = Callable[[int, int], Iterable[Batch]]
-"""Gives what the backbone takes of samples start to stop, in order, batch by batch."""
+"""Gives the inputs of the backbone for samples start to stop, in order, batch by batch."""
 
 
 class Backbone(Protocol[Taken]):
@@ -47,16 +46,16 @@ class Backbone(Protocol[Taken]):
 
     @property
     def runner(self) -> str:
-        """Name of what runs it, known after the first batch."""
+        """The name of the code that runs it, such as `torch-cpu`; known after the first batch."""
         ...
 
     @property
     def weights_sha256(self) -> str:
-        """Of its parameters and buffers, known then, too."""
+        """The sha256 of its parameters and buffers; known after the first batch."""
         ...
 
     def __call__(self, batch: Taken, /) -> np.ndarray:
-        """Features `[N, D]`, or `[N, K, D]` of K pixels of each sample, float32 of a batch."""
+        """Features of a batch, float32: `[N, D]`, or `[N, K, D]` for K pixels of each sample."""
         ...
 
 
@@ -74,8 +73,8 @@ class FeatureKey(Frozen):
         weights: sha256 of the weight file, where the entry does not say all of it.
         inputs: digest of the input mapping.
         extraction: `EXTRACTION_VERSION`.
-        pixels: how many of each sample have features of their own; none for features of whole images.
-        places: digest of which pixels these are.
+        pixels: number of pixels of each sample that have features; None for features of whole images.
+        places: digest of the positions of these pixels.
     """
 
     task: str
@@ -93,13 +92,13 @@ class FeatureKey(Frozen):
 
     @property
     def digest(self) -> str:
-        """The name of the entry; what is only for people is left out."""
+        """The name of the entry, made of all attributes but those that are for people."""
         return digest(self.model_dump(exclude={"split", "checkpoint"}, exclude_none=True))
 
     @property
-    def shard_samples(self) -> int:
-        """How many samples make a shard."""
-        return max(1, SHARD_ROWS // (self.pixels or 1))
+    def shard_bounds(self) -> list[tuple[int, int]]:
+        """The first sample of each shard, and the one after its last."""
+        return list(pairwise([*range(0, self.rows, max(1, SHARD_ROWS // (self.pixels or 1))), self.rows]))
 
 
 def backbone_digest(checkpoint: Checkpoint, seed: int) -> str:
@@ -110,40 +109,61 @@ def backbone_digest(checkpoint: Checkpoint, seed: int) -> str:
     return digest(identity)
 
 
-class Shard(Frozen):
-    """One line of a manifest; `not_finite` counts values of the stored pixels that were none, by sample."""
-
-    rows: int
-    sha256: str
-    runner: str
-    weights_sha256: str
-    not_finite: dict[str, int] = Field(default_factory=dict)
-
-
-class Manifest(Frozen):
-    """What an entry holds, beside the key it belongs to."""
-
-    key: FeatureKey
-    shards: dict[str, Shard]
-
-
 @dataclass(frozen=True)
-class CachedFeatures:
-    """Features `[N, D]` or `[N, K, D]` in the order of the samples, and where they came from.
+class Origin:
+    """Where features or predictions came from.
 
     Attributes:
-        values: the features; float16 where `halved` found that to do no harm, else float32.
-        computed: of how many samples they were computed just now.
-        runners: what computed them, now or earlier.
-        weights_sha256: of the backbones that did.
-        repaired: how many shards were damaged and computed again.
+        computed: number of samples that they were computed of just now.
+        runners: what ran the backbone, now or when its features were stored.
+        weights_sha256: of the backbones that were run.
     """
 
-    values: np.ndarray
     computed: int
     runners: tuple[str, ...]
     weights_sha256: tuple[str, ...]
-    repaired: int
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features in the order of the samples, and where they came from.
+
+    Attributes:
+        values: `[N, D]`, or `[N · K, D]` for K pixels of each sample; float16 where `halved` found that this does no
+            harm, else float32. Stored features are a `ShardedArray`: slices and rows are read when it is indexed.
+        origin: of the values.
+    """
+
+    values: np.ndarray
+    origin: Origin
+
+
+class Entry(NamedTuple):
+    """A stored entry: its key and its shards."""
+
+    key: FeatureKey
+    store: ShardStore
+
+    @property
+    def rows(self) -> int:
+        """The number of samples of which features are stored."""
+        return sum(shard.facts["rows"] for shard in self.store.shards.values())
+
+    def damaged(self) -> list[Path]:
+        """The files that are absent or not what was written."""
+        return [file for number in self.store.shards for file in self.store.damaged(number)]
+
+
+@dataclass(frozen=True)
+class _Work(Generic[Batch]):
+    """What shards of an entry are computed from, as `FeatureCache.get` describes it."""
+
+    key: FeatureKey
+    backbone: Backbone[Batch]
+    read: Read[Batch]
+    threads: int
+    ids: Sequence[str]
+    not_finite: dict[str, int]
 
 
 class FeatureCache:
@@ -151,8 +171,8 @@ class FeatureCache:
 
     Args:
         root: the cache directory.
-        renewed: the digests of the entries that were computed anew, where all are to be once whatever is stored of
-            them; it is added to. None where what is stored is used.
+        renewed: None where stored features are used. Else each entry is computed anew unless its digest is in this set,
+            to which it is then added.
     """
 
     def __init__(self, root: Path, renewed: set[str] | None = None) -> None:
@@ -168,164 +188,142 @@ class FeatureCache:
         threads: int = 0,
         ids: Sequence[str] = (),
         not_finite: dict[str, int] | None = None,
-    ) -> CachedFeatures:
-        """The features of a key: from disk as far as they are there, else computed and stored.
+    ) -> Features:
+        """The features of a key: shards that are missing or damaged are computed and stored first.
 
-        The backbone is called from so many `threads`, ahead of what is checked, and that ahead of what is recorded.
-        What the reader of the samples `ids` counts as `not_finite` is stored with the features, and told to it again
-        where they are cached.
+        Args:
+            key: of the entry.
+            backbone: computes features.
+            read: gives its inputs.
+            threads: run the backbone, and as many others store shards, while the next inputs are read; with 0 all is
+                done one after another.
+            ids: of the samples.
+            not_finite: the reader's counts of values that are not finite, by id. Those of `ids` are stored with the
+                features, and added again where features come from disk.
 
         Raises:
             CacheError: if the directory cannot be written.
+            WeightsError: if features are not finite.
         """
-        entry = self._root / key.digest
+        folder = self._root / key.digest
         note = f"another process computes features {key.checkpoint} · {key.split}; waiting for it"
         with ExitStack() as held:
             try:
-                entry.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locked(entry / "lock", note=note))
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(folder / "lock", note=note))
             except OSError as error:
                 raise CacheError(
                     f"the cache directory {self._root} cannot be written ({error.strerror or error}); name another "
                     "with --cache-dir or SSL4EO_BENCH_CACHE."
                 ) from error
-            manifest = _read_manifest(entry)
-            renew = self._renewed is not None and key.digest not in self._renewed
-            if renew or manifest is None or manifest.key.digest != key.digest:  # someone copied another entry here
-                manifest = Manifest(key=key, shards={})
-            missing = key.rows - sum(shard.rows for shard in manifest.shards.values())
-            what = f"{'features' if missing else 'cached features'} {key.checkpoint} · {key.split}"
-            with progress.stage(what, total=key.rows, unit="images") as advance:
-                counts = {} if not_finite is None else not_finite
-                found = _fill(entry, manifest, backbone, read, advance, threads, ids, counts)
+            store = self._begun(key)
+            work = _Work(key, backbone, read, threads, ids, {} if not_finite is None else not_finite)
+            found = _completed(store, work)
         if self._renewed is not None:
             self._renewed.add(key.digest)
         return found
 
-    def entries(self) -> list[tuple[Manifest, Path]]:
-        """What is stored, newest first."""
-        folders = sorted(self._root.glob("*/manifest.json"), key=lambda file: -file.stat().st_mtime)
-        found = [(_read_manifest(file.parent), file.parent) for file in folders]
-        return [(manifest, folder) for manifest, folder in found if manifest]
+    def _begun(self, key: FeatureKey) -> ShardStore:
+        """The store to continue with: the stored one, unless it shall be renewed or was copied from another entry."""
+        entry = _entry(self._root / key.digest)
+        renew = self._renewed is not None and key.digest not in self._renewed
+        if entry is None or renew or entry.key.digest != key.digest:
+            return ShardStore(self._root / key.digest, {"key": key.model_dump(mode="json")})
+        lengths = {number: stop - start for number, (start, stop) in enumerate(key.shard_bounds)}
+        kept = {number: one for number, one in entry.store.shards.items() if one.facts["rows"] == lengths.get(number)}
+        return ShardStore(entry.store.folder, entry.store.about, kept)
 
-    def damaged(self, manifest: Manifest, folder: Path) -> list[str]:
-        """The shards of an entry that are not what its manifest says."""
-        return [name for name, shard in manifest.shards.items() if _read_shard(folder / name, shard) is None]
+    def entries(self) -> list[Entry]:
+        """The stored entries, newest first."""
+        files = sorted(self._root.glob(f"*/{MANIFEST}"), key=lambda file: -file.stat().st_mtime)
+        return [entry for file in files if (entry := _entry(file.parent))]
 
     def prune(self, *, checkpoint: str | None = None, everything: bool = False) -> int:
         """Delete entries and return the bytes freed.
 
-        Without a choice: those without a readable manifest or made by an earlier extraction code, which nothing will
-        ask for again.
+        Without a choice, entries are deleted that have no readable manifest or were made by an earlier extraction code:
+        nothing will ask for them again.
         """
         freed = 0
         for folder in [folder for folder in self._root.glob("[0-9a-f]" * 64) if not folder.is_symlink()]:
-            manifest = _read_manifest(folder)
+            entry = _entry(folder)
             if checkpoint:
-                useless = manifest is not None and manifest.key.checkpoint == checkpoint
+                useless = entry is not None and entry.key.checkpoint == checkpoint
             else:
-                useless = everything or manifest is None or manifest.key.extraction != EXTRACTION_VERSION
+                useless = everything or entry is None or entry.key.extraction != EXTRACTION_VERSION
             if useless:
                 freed += sum(file.stat().st_size for file in folder.iterdir())
                 shutil.rmtree(folder)
         return freed
 
 
-def _fill(
-    entry: Path,
-    manifest: Manifest,
-    backbone: Backbone[Batch],
-    read: Read[Batch],
-    advance: Advance,
-    threads: int,
-    ids: Sequence[str],
-    not_finite: dict[str, int],
-) -> CachedFeatures:
-    key = manifest.key
-    for half_written in entry.glob(".shard-*"):  # by a process that was killed
-        half_written.unlink()
-    values: np.ndarray | None = None
-    computed = repaired = 0
-    computing: Iterator[tuple[np.ndarray, str]] | None = None
-    for start in range(0, key.rows, key.shard_samples):
-        stop = min(start + key.shard_samples, key.rows)
-        name = _shard_name(key, start)
-        known = manifest.shards.get(name)
-        rows = _read_shard(entry / name, known) if known else None
-        if rows is None:
-            repaired += known is not None
-            if computing is None or known:
-                batches = read(start, _next_known(manifest, stop))
-                computing = _stored(entry, key, start, _computed(key, backbone, batches, advance, threads), threads)
-            rows, sha256 = next(computing)
-            shard = Shard(
-                rows=len(rows),
-                sha256=sha256,
-                runner=backbone.runner,
-                weights_sha256=backbone.weights_sha256,
-                not_finite={id_: not_finite[id_] for id_ in ids[start:stop] if id_ in not_finite},
-            )
-            manifest = manifest.model_copy(update={"shards": manifest.shards | {name: shard}})
-            write_text(entry / "manifest.json", json.dumps(manifest.model_dump(), indent=1) + "\n")
-            computed += len(rows)
-        else:
-            assert known is not None  # rows were read by it
-            not_finite |= known.not_finite
-            advance(len(rows))
-            computing = None
-        if values is None:
-            values = np.empty((key.rows, *rows.shape[1:]), dtype=rows.dtype)
-        elif values.itemsize < rows.itemsize:
-            values = values.astype(rows.dtype)
-        values[start:stop] = rows
-    assert values is not None  # a split has samples
-    shards = manifest.shards.values()
-    return CachedFeatures(
-        values=values,
-        computed=computed,
-        runners=tuple(sorted({shard.runner for shard in shards})),
-        weights_sha256=tuple(sorted({shard.weights_sha256 for shard in shards})),
-        repaired=repaired,
+def _entry(folder: Path) -> Entry | None:
+    """The entry in a folder; None if its manifest is absent, unreadable or was edited."""
+    store = ShardStore.open(folder)
+    try:
+        return Entry(FeatureKey.model_validate(store.about.get("key")), store) if store else None
+    except ValidationError:
+        return None
+
+
+def _completed(store: ShardStore, work: _Work[Batch]) -> Features:
+    """The features of a store, of which shards that are missing or damaged are computed first."""
+    key, bounds = work.key, work.key.shard_bounds
+    what = f"{'features' if len(store.shards) < len(bounds) else 'cached features'} {key.checkpoint} · {key.split}"
+    with progress.stage(what, total=key.rows, unit="images") as advance:
+        missing = []
+        for number, (start, stop) in enumerate(bounds):
+            if store.is_sound(number):
+                work.not_finite.update(store.shards[number].facts["not_finite"])
+                advance(stop - start)
+            else:
+                missing.append(number)
+        if missing:
+            store.begin()
+        for numbers in _runs(missing):
+            _compute(store, numbers, work, advance)
+    shards = [store.shards[number].facts for number in range(len(bounds))]
+    arrays = [store.array(number, _file(number)) for number in range(len(bounds))]
+    origin = Origin(
+        computed=sum(bounds[number][1] - bounds[number][0] for number in missing),
+        runners=tuple(sorted({facts["runner"] for facts in shards})),
+        weights_sha256=tuple(sorted({facts["weights_sha256"] for facts in shards})),
     )
+    return Features(cast(np.ndarray, ShardedArray([array for array in arrays if array]).flattened()), origin)
 
 
-def _shard_name(key: FeatureKey, start: int) -> str:
-    return f"shard-{start // key.shard_samples:05d}.npy"
+def _compute(store: ShardStore, numbers: range, work: _Work[Batch], advance: Advance) -> None:
+    """Compute and store consecutive shards; each is written while the next ones are computed, if there are threads."""
+    bounds = work.key.shard_bounds
+    start, stop = bounds[numbers[0]][0], bounds[numbers[-1]][1]
+
+    def write(shard: tuple[int, np.ndarray]) -> None:
+        number, rows = shard
+        ids = work.ids[slice(*bounds[number])]
+        facts = {
+            "rows": len(rows),
+            "runner": work.backbone.runner,
+            "weights_sha256": work.backbone.weights_sha256,
+            "not_finite": {id_: work.not_finite[id_] for id_ in ids if id_ in work.not_finite},
+        }
+        store.write(number, {_file(number): halved(rows)}, facts)
+
+    features = _features(work, work.read(start, stop), advance)
+    rows = bounds[numbers[0]][1] - start
+    for _ in prefetch(write, zip(numbers, _in_shards(features, rows), strict=True), threads=work.threads):
+        pass
 
 
-def _next_known(manifest: Manifest, stop: int) -> int:
-    """Where what is missing before the sample `stop`, the end of a shard, goes on to."""
-    key = manifest.key
-    while stop < key.rows and _shard_name(key, stop) not in manifest.shards:
-        stop += key.shard_samples
-    return min(stop, key.rows)
-
-
-def _computed(
-    key: FeatureKey, backbone: Backbone[Batch], batches: Iterable[Batch], advance: Advance, threads: int
-) -> Iterator[np.ndarray]:
+def _features(work: _Work[Batch], batches: Iterable[Batch], advance: Advance) -> Iterator[np.ndarray]:
     """The features of each batch."""
-    for features in prefetch(backbone, batches, threads=threads):
-        require_finite(features, key.checkpoint, key.task)
+    for features in prefetch(work.backbone, batches, threads=work.threads):
+        require_finite(features, work.key.checkpoint, work.key.task)
         advance(len(features))
         yield features
 
 
-def _stored(
-    entry: Path, key: FeatureKey, first: int, features: Iterable[np.ndarray], threads: int
-) -> Iterator[tuple[np.ndarray, str]]:
-    """The shards that features make, from the sample `first` on, each with its checksum and already on disk."""
-
-    def store(shard: tuple[int, np.ndarray]) -> tuple[np.ndarray, str]:
-        number, rows = shard
-        kept = halved(rows)
-        return kept, _write_shard(entry / _shard_name(key, first + number * key.shard_samples), kept)
-
-    return prefetch(store, enumerate(_shards(features, key.shard_samples)), threads=threads)
-
-
-def _shards(features: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
-    """The same features, so many rows at a time; what is left comes last."""
+def _in_shards(features: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
+    """The same features in arrays of `rows` rows; the last may be shorter."""
     held: list[np.ndarray] = []
     for found in features:
         held.append(found)
@@ -335,6 +333,18 @@ def _shards(features: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
             yield joined[:rows]
     if held:
         yield np.concatenate(held)
+
+
+def _runs(numbers: Sequence[int]) -> Iterator[range]:
+    """The runs of consecutive numbers among ascending ones."""
+    known = set(numbers)
+    starts = [number for number in numbers if number - 1 not in known]
+    stops = [number + 1 for number in numbers if number + 1 not in known]
+    return map(range, starts, stops)
+
+
+def _file(number: int) -> str:
+    return f"shard-{number:05d}.npy"
 
 
 def require_finite(features: np.ndarray, checkpoint: str, task: str) -> None:
@@ -350,29 +360,15 @@ def require_finite(features: np.ndarray, checkpoint: str, task: str) -> None:
         )
 
 
-def _write_shard(file: Path, rows: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    np.save(buffer, rows, allow_pickle=False)
-    content = buffer.getvalue()
-    with replacing(file) as temporary:
-        temporary.write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
+def halved(features: np.ndarray) -> np.ndarray:
+    """Features `[…, D]` float32 as float16, or unchanged if rounding would harm one of them.
 
-
-def _read_shard(file: Path, shard: Shard) -> np.ndarray | None:
-    """The rows of a shard, or nothing if it is absent, torn or edited."""
-    try:
-        content = file.read_bytes()
-    except OSError:
-        return None
-    if hashlib.sha256(content).hexdigest() != shard.sha256:
-        return None
-    rows: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
-    return rows if rows.ndim in (2, 3) and len(rows) == shard.rows else None
-
-
-def _read_manifest(entry: Path) -> Manifest | None:
-    try:
-        return Manifest.model_validate_json((entry / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValidationError, UnicodeDecodeError):
-        return None
+    Half precision has eleven binary digits and ends at 65,504. A feature that varies little around a large value, or is
+    very large or very small, would lose what distinguishes samples.
+    """
+    rows = features.reshape(-1, features.shape[-1])
+    with np.errstate(over="ignore"):
+        rounded = rows.astype(np.float16)
+    error = np.sqrt(np.square(rounded - rows).mean(axis=0))  # infinite where a value was too large
+    harmless = bool((error <= LARGEST_ERROR * rows.std(axis=0)).all())
+    return rounded.reshape(features.shape) if harmless else features

@@ -26,8 +26,8 @@ from ssl4eo_bench.config.task import IGNORED, Groups, SplitName
 from ssl4eo_bench.data.subsets import choose_pixels, labels_at, nested_subset
 from ssl4eo_bench.errors import DataError
 from ssl4eo_bench.features.extract import cached
-from ssl4eo_bench.features.problem import LazyBackbone, Origin, Problem
-from ssl4eo_bench.features.store import require_finite
+from ssl4eo_bench.features.problem import LazyBackbone, Problem
+from ssl4eo_bench.features.store import Features, Origin, require_finite
 from ssl4eo_bench.labels.base import Labels, Rows, Scorer
 from ssl4eo_bench.labels.example_tiles import ExampleTiles
 from ssl4eo_bench.metrics.bootstrap import Bootstrap
@@ -93,7 +93,7 @@ class PixelMaps(Labels):
         assert count is not None  # the settings are for segmentation
         with problem.stopwatch.stage("features"):
             places, labels, side = _chosen_pixels(problem, split, count)
-            values, origin = _pixel_features(problem, split, places, side)
+            found = _pixel_features(problem, split, places, side)
         labelled = labels.ravel() != IGNORED  # false for all pixels of a tile without labels
         if not labelled.any():
             raise DataError(
@@ -106,8 +106,8 @@ class PixelMaps(Labels):
             tiles = nested_subset(occurring, job.spec.fraction, job.spec.seed, job.task.classes)
             labelled &= np.isin(np.arange(len(labels)), tiles).repeat(count)
             ids = [ids[tile] for tile in tiles]
-        kept = values if labelled.all() else values[labelled]
-        return Rows(kept, labels.ravel()[labelled].astype(np.int64), ids, origin)
+        kept = found.values if labelled.all() else found.values[labelled]
+        return Rows(kept, labels.ravel()[labelled].astype(np.int64), ids, found.origin)
 
     def head_scorer(self, problem: Problem, head: Head, val: Rows) -> Scorer:
         """Return the scorer of a linear head on the feature grid, evaluated on the chosen pixels of `val`."""
@@ -283,9 +283,9 @@ def _chosen_pixels(problem: Problem, split: SplitName, count: int) -> tuple[np.n
     return np.concatenate(places), np.concatenate(labels), maps.shape[-1]
 
 
-def _pixel_features(problem: Problem, split: SplitName, places: np.ndarray, side: int) -> tuple[np.ndarray, Origin]:
+def _pixel_features(problem: Problem, split: SplitName, places: np.ndarray, side: int) -> Features:
     """Return the features `[N · K, D]` of chosen pixels `[N, K]` of tiles of a side, from the cache where possible."""
-    ids, (tiles, count) = problem.job.samples[split].ids, places.shape
+    ids, count = problem.job.samples[split].ids, places.shape[1]
 
     def read(start: int, stop: int) -> Iterator[tuple[Groups, np.ndarray]]:
         pixels = problem.batches(split, ids[start:stop], size=TILES)
@@ -294,8 +294,7 @@ def _pixel_features(problem: Problem, split: SplitName, places: np.ndarray, side
 
     changes = {"pixels": count, "places": hashlib.sha256(places.tobytes()).hexdigest()}
     backbone = _PixelBackbone(problem.backbone(dense_module, batch=TILES), side)
-    found = cached(problem, split, backbone, read, changes)
-    return found.values.reshape(tiles * count, -1), Origin(found.computed, found.runners, found.weights_sha256)
+    return cached(problem, split, backbone, read, changes)
 
 
 def _label_maps(problem: Problem, ids: Sequence[str], rows: np.ndarray) -> np.ndarray:
