@@ -196,7 +196,7 @@ def open_eurosat(data_dir: Path, *, prefix: str, rgb: bool) -> EuroSAT:
     images = [name for name in tree.names() if name.endswith(suffix)]
     if len(images) > sum(CLASSES.values()):
         raise MissingDataError(
-            f"{tree.where('')} holds {len(images):,} images, but EuroSAT has 27,000: this copy has duplicates in it "
+            f"{tree.root} holds {len(images):,} images, but EuroSAT has 27,000: this copy has duplicates in it "
             f"and other numbers for the same images; {HOW_TO_GET[suffix]}."
         )
     source = EuroSAT(tree, root, prefix, rgb=rgb)

@@ -8,20 +8,27 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError
 
 
 class Tree:
-    """Files by relative name. Picklable, and safe to read from several threads."""
+    """Files by relative name. Picklable, and safe to read from several threads.
 
-    def __init__(self, files: "Mapping[str, _File | _Member]") -> None:
-        self._files = dict(files)
+    Attributes:
+        root: the folder, or the archive and a path in it, that names are relative to.
+        files: what reads each file.
+    """
+
+    def __init__(self, root: str, files: "Mapping[str, _File | _Member]") -> None:
+        self.root = root
+        self.files = dict(files)
 
     def names(self) -> Set[str]:
         """The names of all files, with forward slashes."""
-        return self._files.keys()
+        return self.files.keys()
 
     def where(self, name: str) -> str:
         """The place of a file, for messages: its path, or archive and member.
@@ -29,9 +36,9 @@ class Tree:
         Raises:
             MissingDataError: if the tree has no such file.
         """
-        if name not in self._files:
+        if name not in self.files:
             raise MissingDataError(f"{name} is in none of the folders and archives that were searched.")
-        return self._files[name].where
+        return self.files[name].where
 
     def read(self, name: str) -> bytes:
         """The bytes of a file.
@@ -41,12 +48,12 @@ class Tree:
             DamagedFileError: if it cannot be read.
         """
         self.where(name)
-        return self._files[name].read()
+        return self.files[name].read()
 
     def stamp(self, name: str) -> str:
         """A short text that changes when the bytes of the file change."""
         self.where(name)
-        return self._files[name].stamp()
+        return self.files[name].stamp()
 
 
 @dataclass(frozen=True)
@@ -136,10 +143,6 @@ class _Member:
         return f"{member.file_size}:{member.CRC:08x}"
 
 
-_Files = dict[str, _File | _Member]
-"""Files by relative name."""
-
-
 def gather_files(root: Path, pattern: re.Pattern[str]) -> Tree:
     """The tree of all files below `root`, and in zip archives below it, whose name without folders matches `pattern`.
 
@@ -147,13 +150,13 @@ def gather_files(root: Path, pattern: re.Pattern[str]) -> Tree:
     then the first one in alphabetical order. Files that macOS adds to archives are left out.
     """
     archives = [_Archive(file) for file in sorted(root.rglob("*.zip"))]
-    files: _Files = {}
+    files: dict[str, _File | _Member] = {}
     for tree in (_folder(root), *(_part(archive, "") for archive in archives)):
-        for inside in sorted(tree):
+        for inside, file in sorted(tree.files.items(), key=itemgetter(0)):
             path = PurePosixPath(inside)
             if pattern.fullmatch(path.name) and "__MACOSX" not in path.parts:
-                files.setdefault(path.name, tree[inside])
-    return Tree(files)
+                files.setdefault(path.name, file)
+    return Tree(str(root), files)
 
 
 def find_tree(root: Path, *, folders: Iterable[str], suffix: str, depth: int = 8) -> Tree | None:
@@ -165,26 +168,27 @@ def find_tree(root: Path, *, folders: Iterable[str], suffix: str, depth: int = 8
     """
     wanted = frozenset(folders)
     trees = [*_folders_with(root, wanted, depth), *_parts_with(root, wanted, suffix)]
-    sizes = [sum(name.endswith(suffix) for name in tree) for tree in trees]
+    sizes = [sum(name.endswith(suffix) for name in tree.names()) for tree in trees]
     best = max(sizes, default=0)
-    return Tree(trees[sizes.index(best)]) if best else None
+    return trees[sizes.index(best)] if best else None
 
 
-def _folder(root: Path) -> _Files:
+def _folder(root: Path) -> Tree:
     """All files below a folder."""
-    found: _Files = {}
+    found: dict[str, _File | _Member] = {}
     for folder, _, files in os.walk(root):
         inside = PurePosixPath(Path(folder).relative_to(root))
         found |= {str(inside / file): _File(Path(folder, file)) for file in files}
-    return found
+    return Tree(str(root), found)
 
 
-def _part(archive: _Archive, inside: str) -> _Files:
+def _part(archive: _Archive, inside: str) -> Tree:
     """All files of a zip archive below a path in it."""
-    return {name.removeprefix(inside): _Member(archive, name) for name in archive.names() if name.startswith(inside)}
+    found = {name.removeprefix(inside): _Member(archive, name) for name in archive.names() if name.startswith(inside)}
+    return Tree(f"{archive.path}:{inside}", found)
 
 
-def _folders_with(root: Path, wanted: frozenset[str], depth: int) -> Iterator[_Files]:
+def _folders_with(root: Path, wanted: frozenset[str], depth: int) -> Iterator[Tree]:
     for folder, inside, _ in os.walk(root):
         inside[:] = sorted(name for name in inside if not name.startswith("."))  # half-unpacked archives are hidden
         if wanted & set(inside):
@@ -194,7 +198,7 @@ def _folders_with(root: Path, wanted: frozenset[str], depth: int) -> Iterator[_F
             inside.clear()
 
 
-def _parts_with(root: Path, wanted: frozenset[str], suffix: str) -> Iterator[_Files]:
+def _parts_with(root: Path, wanted: frozenset[str], suffix: str) -> Iterator[Tree]:
     for file in sorted(file for file in root.glob("*.zip") if file.is_file()):
         archive = _Archive(file)
         folders = {name.rpartition("/")[0] for name in archive.names() if name.endswith(suffix)}

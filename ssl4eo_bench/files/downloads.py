@@ -290,11 +290,11 @@ def _take(response: requests.Response, part: _Part) -> None:
     Raises:
         _CutError: if bytes are still missing afterwards, or the answer does not continue the part.
     """
-    at_end = response.status_code == 416 and part.continues
-    if not at_end:
+    if response.status_code == 416 and part.continues:
+        _continue(response, part)  # nothing is missing
+    else:
         _require_file(response, part)
-    total = _continue(response, part) if at_end or response.status_code == 206 else _start_anew(response, part)
-    if not at_end:
+        total = _continue(response, part) if response.status_code == 206 else _start_anew(response, part)
         _append(response, part, total)
     part.complete = True
 
