@@ -86,9 +86,9 @@ class LazyBackbone:
 
     def _build(self, groups: Groups) -> "Runner":
         # These bring what builds networks, which takes seconds: not for features that are cached.
+        from ssl4eo_bench.models.backbone import state_sha256
         from ssl4eo_bench.models.pooled import feature_module
         from ssl4eo_bench.models.runtime import make_runner
-        from ssl4eo_bench.models.weight_reader import state_sha256
 
         module = build_module(self._job, groups, self._make or feature_module, self._cache_dir)
         self.weights_sha256 = state_sha256(module)
@@ -107,7 +107,6 @@ def build_module(job: Job, groups: Groups, make: Callable[..., Module], cache_di
         [(group.shape[2], group.shape[3]) for group in groups],
         seed=spec.seed,
         cache_dir=cache_dir,
-        note=progress.note,
     )
 
 

@@ -28,10 +28,10 @@ from ssl4eo_bench.methods.probe import Probe
 from ssl4eo_bench.methods.tuned import Tuned
 from ssl4eo_bench.metrics.evaluation import Evaluation, tune_thresholds
 from ssl4eo_bench.metrics.segmentation import confusion_matrix, mean_iou
+from ssl4eo_bench.models.backbone import state_sha256
 from ssl4eo_bench.models.dense import DenseFeatures, dense_module
 from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module
 from ssl4eo_bench.models.runtime import Runner, TorchRunner, keep_float32, make_runner
-from ssl4eo_bench.models.weight_reader import state_sha256
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.progress import Silent, shown_on
 from ssl4eo_bench.training.decoders import Segmenter

@@ -7,12 +7,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssl4eo_bench.methods.linear import LinearProbe
+from ssl4eo_bench.models.backbone import Backbone
 
 
 class Tunable(nn.Module):
     """From scaled inputs to logits.
 
-    Its `network` takes stored groups and has `preprocess`, which scales them, and `backbone`, a timm model.
+    Its `network` takes stored groups and has `preprocess`, which scales them, and `backbone`, a `Backbone`.
     """
 
     network: nn.Module
@@ -34,23 +35,10 @@ class Tunable(nn.Module):
     def groups(self, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
         """Its parameters for an optimiser.
 
-        The head has the whole rate, and each layer before it, by timm's grouping of the network, a smaller one. Biases
-        and norms do not decay, nor does what the network names: position embeddings, class tokens, tables of relative
-        positions.
+        The head has the whole rate, and each layer before it, by the backbone's groups, a smaller one. Biases and norms
+        do not decay, nor does what the network names: position embeddings, class tokens, tables of relative positions.
         """
-        from timm import optim  # brings timm: not where only a head is needed
-
-        network = cast(nn.Module, self.network.backbone)
-        named: set[str] = getattr(network, "no_weight_decay", set)()
-        backbone = optim.param_groups_layer_decay(  # type: ignore[attr-defined]
-            network, weight_decay=weight_decay, no_weight_decay_list=named, layer_decay=layer_decay
-        )
-        top = [parameter for group in backbone if group["lr_scale"] == 1.0 for parameter in group["params"]]
-        if any(parameter.ndim > 1 for parameter in top):
-            # timm keeps the place above the last block for a head, which was taken off: some networks have a last norm
-            # there, and in the others the last block moved up.
-            for group in backbone:
-                group["lr_scale"] *= layer_decay
+        backbone = cast(Backbone, self.network.backbone).parameter_groups(weight_decay, layer_decay)
         rest = [parameter for name, parameter in self.named_parameters() if not name.startswith("network.")]
         weights, others = ([p for p in rest if (p.ndim > 1) == wanted] for wanted in (True, False))
         return [

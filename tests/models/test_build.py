@@ -12,10 +12,11 @@ from safetensors.torch import save_file
 from ssl4eo_bench.config.catalogue import load_catalogue
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.errors import SpecError, UnknownNameError, WeightsError
-from ssl4eo_bench.models.build import build, timm_entry
-from ssl4eo_bench.models.weight_reader import state_sha256
+from ssl4eo_bench.models.backbone import state_sha256
+from ssl4eo_bench.models.build import build
+from ssl4eo_bench.models.timm_model import timm_entry
+from tests.models.layouts import State, tensors_of
 
-State = dict[str, torch.Tensor]
 SMALL = {"name": "small.mine", "arch": "test_resnet", "bands": ["B04", "B03", "B02"], "image_size": 32}
 
 
@@ -47,8 +48,7 @@ def backbone(state: State) -> State:
 @pytest.mark.parametrize("with_head", [True, False])
 def test_every_tensor_of_the_module_is_the_files(tmp_path: Path, name: str, with_head: bool) -> None:
     state = random_state()
-    module = build(entry(saved(tmp_path, state if with_head else backbone(state), name)), seed=0)
-    loaded = module.state_dict()
+    loaded = tensors_of(entry(saved(tmp_path, state if with_head else backbone(state), name)))
     assert set(loaded) == set(backbone(state))
     for tensor_name, tensor in loaded.items():
         assert torch.equal(tensor, state[tensor_name]), tensor_name
@@ -57,8 +57,7 @@ def test_every_tensor_of_the_module_is_the_files(tmp_path: Path, name: str, with
 def test_other_names_in_the_same_order_load_by_order(tmp_path: Path) -> None:
     state = random_state(classes=1000)
     renamed = {f"_{number}.{name.rpartition('.')[2]}": tensor for number, (name, tensor) in enumerate(state.items())}
-    module = build(entry(saved(tmp_path, renamed) | {"layout": "timm-by-order"}), seed=0)
-    for name, tensor in module.state_dict().items():
+    for name, tensor in tensors_of(entry(saved(tmp_path, renamed) | {"layout": "timm-by-order"})).items():
         assert torch.equal(tensor, state[name])
 
 
@@ -204,8 +203,7 @@ def test_the_sample_checkpoint_is_the_pretrained_network(tmp_path: Path) -> None
         guess = network((image - 0.5) / 0.5).softmax(-1)[0]
     assert int(guess.argmax()) == 985  # daisy
     assert float(guess[985]) > 0.1
-    built = build(checkpoint, seed=0).state_dict()
-    assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in built.items())
+    assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in tensors_of(checkpoint).items())
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-import ssl4eo_bench.models.architectures  # noqa: F401 - gives timm the name of data2vec's network
 from ssl4eo_bench.config.checkpoint import Feature
 from ssl4eo_bench.config.layouts import LAYOUTS
-from ssl4eo_bench.models.pooled import backbone_feature
+from ssl4eo_bench.models.timm_model import TimmBackbone
 from ssl4eo_bench.solver.standardisation import Standardisation
 from tests.models.references import (
     State,
@@ -39,6 +38,10 @@ def filled(arch: str, **options: Any) -> tuple[Any, State]:
     module = module.double().eval()
     module.load_state_dict(state, strict=True)
     return module, state
+
+
+def feature_of(module: Any, feature: Feature) -> Tensor:
+    return TimmBackbone(module, feature).pooled(images())
 
 
 def images(count: int = 2) -> Tensor:
@@ -72,7 +75,7 @@ def test_vit_features_are_those_of_the_reference_network(vit: tuple[Any, State])
     expected = vit_features(state, images(), heads=HEADS)
     assert expected["cls4"].shape == (2, 4 * 384)
     for feature, value in {**expected, "pooled": expected["cls"]}.items():
-        assert difference(backbone_feature(module, images(), cast(Feature, feature)), value) < TOLERANCE, feature
+        assert difference(feature_of(module, cast(Feature, feature)), value) < TOLERANCE, feature
 
 
 @torch.inference_mode()
@@ -84,8 +87,8 @@ def test_another_number_of_heads_fits_the_same_tensors_and_gives_other_features(
     twelve.load_state_dict(state, strict=True)
     expected = vit_features(state, images(), heads=12)
     for feature, value in expected.items():
-        assert difference(backbone_feature(twelve, images(), cast(Feature, feature)), value) < TOLERANCE
-        assert difference(backbone_feature(module, images(), cast(Feature, feature)), value) > 0.1
+        assert difference(feature_of(twelve, cast(Feature, feature)), value) < TOLERANCE
+        assert difference(feature_of(module, cast(Feature, feature)), value) > 0.1
 
 
 @torch.inference_mode()
@@ -93,7 +96,7 @@ def test_the_feature_of_data2vec_is_that_of_the_reference_network(beit: tuple[An
     module, state = beit
     assert state["rel_pos_bias.relative_position_bias_table"].shape == (732, HEADS)
     expected = data2vec_feature(state, images(), heads=HEADS)
-    assert difference(backbone_feature(module, images(), "pooled"), expected) < TOLERANCE
+    assert difference(feature_of(module, "pooled"), expected) < TOLERANCE
 
 
 def test_every_row_of_the_position_biases_is_used_and_offsets_are_of_query_to_key() -> None:
@@ -107,7 +110,7 @@ def test_every_row_of_the_position_biases_is_used_and_offsets_are_of_query_to_ke
 @torch.inference_mode()
 def test_pooled_features_of_a_resnet_are_those_of_the_reference_network(resnet: tuple[Any, State]) -> None:
     module, state = resnet
-    assert difference(backbone_feature(module, images(), "pooled"), resnet50_feature(state, images())) < TOLERANCE
+    assert difference(feature_of(module, "pooled"), resnet50_feature(state, images())) < TOLERANCE
 
 
 def changed(state: State, name: str, row: int | None = None) -> State:

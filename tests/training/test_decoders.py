@@ -13,6 +13,7 @@ from ssl4eo_bench.labels.dense_head import DenseHead
 from ssl4eo_bench.methods.linear import LinearProbe
 from ssl4eo_bench.models.dense import DenseFeatures
 from ssl4eo_bench.models.preprocess import Preprocess
+from ssl4eo_bench.models.timm_model import TimmBackbone
 from ssl4eo_bench.training.decoders import Segmenter
 
 ARCHITECTURES = [("test_resnet", 64), ("test_resnet", 72), ("test_vit", 48), ("test_vit", 64), ("test_convnext", 64)]
@@ -22,7 +23,7 @@ def segmenter(arch: str, side: int) -> tuple[Segmenter, DenseFeatures, LinearPro
     """A network for inputs of this size, with a probe of random weights on its dense features."""
     torch.manual_seed(0)
     options: dict[str, Any] = {"img_size": side} if "vit" in arch else {}
-    backbone = timm.create_model(arch, num_classes=0, **options)
+    backbone = TimmBackbone(timm.create_model(arch, num_classes=0, **options))
     network = DenseFeatures(cast(Preprocess, nn.Identity()), backbone).eval()
     width = int(network(torch.zeros(1, 3, side, side)).shape[1])
     head = SimpleNamespace(weights=torch.randn(5, width + 1))

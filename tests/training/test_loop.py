@@ -18,6 +18,7 @@ from ssl4eo_bench.errors import CacheError, WriteError
 from ssl4eo_bench.files.storage import replacing
 from ssl4eo_bench.methods.finetune_plan import finetune_plan
 from ssl4eo_bench.methods.linear import LinearProbe
+from ssl4eo_bench.models.timm_model import TimmBackbone
 from ssl4eo_bench.training import loop
 from ssl4eo_bench.training.distributed import Team
 from ssl4eo_bench.training.loop import Epoch, State, Training
@@ -32,8 +33,8 @@ class Network(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.preprocess = nn.Identity()
-        self.backbone = timm.create_model("test_vit", num_classes=0, img_size=32)
-        self.width = int(cast(Any, self.backbone).num_features)
+        self.backbone = TimmBackbone(timm.create_model("test_vit", num_classes=0, img_size=32))
+        self.width = int(self.backbone.network.num_features)
 
     def feature(self, images: Tensor) -> Tensor:
         """Of scaled inputs."""

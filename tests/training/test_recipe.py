@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.protocols import settings
 from ssl4eo_bench.config.recipe import Recipe
+from ssl4eo_bench.models.timm_model import TimmBackbone
 from ssl4eo_bench.training.augmentation import draw_crops, seen
 from ssl4eo_bench.training.distributed import Team
 from ssl4eo_bench.training.loop import Training
@@ -28,7 +29,7 @@ class Network(nn.Module):
     def __init__(self, arch: str = "test_resnet", **options: Any) -> None:
         super().__init__()
         self.preprocess = nn.Identity()
-        self.backbone = timm.create_model(arch, num_classes=0, **options)
+        self.backbone = TimmBackbone(timm.create_model(arch, num_classes=0, **options))
 
     def feature(self, images: Tensor) -> Tensor:
         """Of scaled inputs."""
@@ -39,7 +40,7 @@ class Network(nn.Module):
 def classifier(recipe: Recipe, side: int = 32, **network_of: Any) -> RecipeClassifier:
     torch.manual_seed(0)
     network = Network(**network_of)
-    width = int(cast(Any, network.backbone).num_features)
+    width = int(network.backbone.network.num_features)
     return RecipeClassifier(network, width, 4, side, recipe, torch.Generator().manual_seed(0))
 
 
