@@ -117,7 +117,7 @@ class OpenVinoRunner:
     def __init__(self, module: nn.Module, example: Groups, *, bfloat16: bool = False) -> None:
         self.name = f"openvino-cpu{'-bf16' if bfloat16 else ''}"
         self._size = len(example[0])
-        stored = tuple(torch.from_numpy(_known_type(group)) for group in example)
+        stored = tuple(torch.from_numpy(_padded(group, self._size)) for group in example)
         if bfloat16:
             preprocess, rest = split_preprocess(module)
             with torch.no_grad():
@@ -128,7 +128,7 @@ class OpenVinoRunner:
 
     def __call__(self, groups: Groups) -> np.ndarray:
         """Features of a batch."""
-        given = [_pad(_known_type(group), self._size) for group in groups]
+        given = [_padded(group, self._size) for group in groups]
         for request in self._requests:
             request.infer(dict(enumerate(given)), share_inputs=True)
             given = [request.get_output_tensor(0).data]
@@ -251,12 +251,9 @@ def _openvino() -> Any:
     return openvino
 
 
-def _known_type(group: np.ndarray) -> np.ndarray:
-    """Pixels in a type that OpenVINO's PyTorch frontend knows, which uint16 is not."""
-    return group.astype(np.float32) if group.dtype == np.uint16 else group
-
-
-def _pad(group: np.ndarray, size: int) -> np.ndarray:
-    missing = size - len(group)
-    padded = np.concatenate([group, np.repeat(group[-1:], missing, axis=0)]) if missing else group
+def _padded(group: np.ndarray, size: int) -> np.ndarray:
+    """A batch of this size, in a type that OpenVINO's PyTorch frontend knows, which uint16 is not."""
+    known = group.astype(np.float32) if group.dtype == np.uint16 else group
+    missing = size - len(known)
+    padded = np.concatenate([known, np.repeat(known[-1:], missing, axis=0)]) if missing else known
     return np.ascontiguousarray(padded)

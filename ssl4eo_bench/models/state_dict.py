@@ -55,11 +55,15 @@ class Reading:
 
     def __str__(self) -> str:
         """What was loaded, as half a sentence."""
-        place = f" under {self.key!r}" if self.key else ""
         beside = f", {len(self.ignored)} others not needed" if self.ignored else ""
         filled = f", {', '.join(self.constants)} filled" if self.constants else ""
         resized = f", position embeddings resized from {self.resized}" if self.resized else ""
-        return f"{len(self.state)} tensors, layout {self.name}{place}{beside}{filled}{resized}"
+        return f"{len(self.state)} tensors, layout {self.name}{self.place}{beside}{filled}{resized}"
+
+    @property
+    def place(self) -> str:
+        """Where in the file it is, as part of a sentence."""
+        return f" under {self.key!r}" if self.key else ""
 
     @property
     def fits(self) -> bool:
@@ -104,7 +108,12 @@ def load(
         readings = [_with_resized_positions(reading, network) for reading in readings]
     found = _choose([compared(reading, network) for reading in readings], checkpoint)
     if not found.fits:
-        raise WeightsError(_misfit(found, checkpoint, detected=choice == AUTO))
+        how = f"{'the closest layout is' if choice == AUTO else 'read as layout'} {found.name}{found.place}"
+        raise WeightsError(
+            f"the weights of checkpoint {checkpoint!r} do not fit its architecture, {how} ({found.faults}): correct "
+            "the architecture, the bands, or the layout of the entry; `ssl4eo-bench checkpoint inspect FILE` shows "
+            "what is in the file."
+        )
     return _completed(found, network, checkpoint)
 
 
@@ -195,22 +204,11 @@ def _choose(found: Sequence[Reading], checkpoint: str) -> Reading:
 
 
 def _equal(one: State, other: State) -> bool:
-    return one.keys() == other.keys() and all(_same(tensor, other[name]) for name, tensor in one.items())
+    def same(tensor: Tensor, copy: Tensor) -> bool:
+        comparable = tensor.dtype == copy.dtype and tensor.layout == copy.layout == torch.strided
+        return tensor is copy or (comparable and torch.equal(tensor, copy))
 
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    comparable = one.dtype == other.dtype and one.layout == other.layout == torch.strided
-    return one is other or (comparable and torch.equal(one, other))
-
-
-def _misfit(found: Reading, checkpoint: str, *, detected: bool) -> str:
-    place = f" under {found.key!r}" if found.key else ""
-    how = f"the closest layout is {found.name}" if detected else f"read as layout {found.name}"
-    return (
-        f"the weights of checkpoint {checkpoint!r} do not fit its architecture, {how}{place} ({found.faults}): correct "
-        "the architecture, the bands, or the layout of the entry; `ssl4eo-bench checkpoint inspect FILE` shows what is "
-        "in the file."
-    )
+    return one.keys() == other.keys() and all(same(tensor, other[name]) for name, tensor in one.items())
 
 
 def _completed(found: Reading, network: nn.Module, checkpoint: str) -> Reading:

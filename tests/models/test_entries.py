@@ -54,12 +54,9 @@ def kind(entry: Checkpoint) -> tuple[Any, ...]:
 CASES = {kind(entry): name for name, entry in reversed(FILES.items())}
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", CASES.values())
 def test_its_file_loads_to_the_last_tensor(name: str, tmp_path: Path) -> None:
     entry = FILES[name]
-    if CASES[kind(entry)] != name:
-        assert kind(FILES[CASES[kind(entry)]]) == kind(entry)  # the same network in the same layout is tried there
-        return
     arch, channels, size, layout, is_fgmae = kind(entry)
     module = create_empty(arch, channels, size)
     state = filled(module)
