@@ -1,4 +1,4 @@
-"""Loading is strict: a module holds the tensors it was asked for, or there is no module."""
+"""Building backbones: random, from files, by timm; frozen, or refused in one sentence."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a weight file is told from its bytes; what is none has a sentence of its own."""
+"""The kind of a weight file is recognised from its bytes; any other file is refused in a sentence that says what it is."""
 
 import json
 import struct
@@ -50,7 +50,7 @@ def safetensors(header: bytes, data: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors", "w"])
-def test_each_kind_is_told_whatever_the_file_is_called(tmp_path: Path, name: str) -> None:
+def test_each_kind_is_recognised_whatever_the_file_is_called(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
     torch.save(STATE, file)
     assert examine(file) == "zip"
@@ -86,7 +86,7 @@ def test_a_zip_that_is_cut_off_is_refused(tmp_path: Path, kept: float) -> None:
     assert "is cut off (a zip archive whose table" in refusal(written(file, content[: int(len(content) * kept)]))
 
 
-def test_a_zip_whose_members_reach_beyond_it_is_refused(tmp_path: Path) -> None:
+def test_a_zip_whose_members_reach_beyond_its_end_is_refused(tmp_path: Path) -> None:
     file = zipped(tmp_path / "w.pth", {"archive/data.pkl": b"x" * 50})
     content = bytearray(file.read_bytes())
     directory = content.index(b"PK\x01\x02")
@@ -158,7 +158,7 @@ def test_safetensors_that_are_cut_off_are_refused(tmp_path: Path, cut: Callable[
     ],
     ids=range(9),
 )
-def test_a_safetensors_header_that_is_none_is_refused(tmp_path: Path, header: bytes) -> None:
+def test_a_safetensors_header_that_cannot_be_read_is_refused(tmp_path: Path, header: bytes) -> None:
     assert "its safetensors header cannot be read" in refusal(written(tmp_path / "w", safetensors(header)))
 
 

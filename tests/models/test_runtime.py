@@ -176,7 +176,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
     assert sizes == [10, 5, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
 
 
-def test_a_sample_that_does_not_fit_is_told() -> None:
+def test_a_sample_that_does_not_fit_is_an_error() -> None:
     class Large(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             raise torch.OutOfMemoryError("CUDA out of memory")

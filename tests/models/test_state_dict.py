@@ -1,4 +1,4 @@
-"""Every layout loads to the last tensor, and a file with one tensor too few, too many, renamed or misshapen does not."""
+"""Every layout loads to the last tensor; a tensor that is missing, unexpected, renamed or of another shape is refused."""
 
 import hashlib
 import sys
@@ -95,7 +95,7 @@ WAYS = [(*case, "explicit") for case in CASES] + [(*case, "detected") for case i
 
 
 @pytest.mark.parametrize(("layout", "family", "way"), WAYS)
-def test_every_tensor_is_the_files(tmp_path: Path, layout: str, family: str, way: str) -> None:
+def test_every_tensor_comes_from_the_file(tmp_path: Path, layout: str, family: str, way: str) -> None:
     content = WRITERS[layout][family](backbone(family))
     loaded = built(tmp_path, family, content, layout if way == "explicit" else "auto")
     wanted = expected(layout, family)
@@ -204,7 +204,7 @@ def test_a_classifier_in_the_file_is_left_out() -> None:
     assert set(found.state) == set(backbone("resnet"))
 
 
-def test_a_layout_of_ones_own_is_written_out(tmp_path: Path) -> None:
+def test_an_entry_can_write_its_layout_out(tmp_path: Path) -> None:
     content = {"nets": {"ours": put("net.encoder.", backbone("resnet")) | {"net.decoder.w": torch.zeros(1)}}}
     layout = {"keys": ["nets.ours"], "prefix": "net.encoder.", "leftovers": ["net.decoder.*"]}
     loaded = built(tmp_path, "resnet", content, layout)
@@ -215,7 +215,7 @@ def test_a_layout_of_ones_own_is_written_out(tmp_path: Path) -> None:
         built(tmp_path, "resnet", content, layout | {"keys": ["nets"]})
 
 
-def test_a_teacher_goes_before_its_student_and_branches_are_told_apart_by_their_bands(tmp_path: Path) -> None:
+def test_a_teacher_is_detected_before_its_student_and_a_branch_by_its_bands(tmp_path: Path) -> None:
     told = built(tmp_path, "vit", dino_student(backbone("vit")))
     assert torch.equal(told["norm.bias"], backbone("vit")["norm.bias"] + 1), "the student's values are in the file, too"
     joint = decur("backbone_1", "backbone_2")(backbone("vit"))
@@ -314,7 +314,7 @@ def test_half_precision_becomes_float32(tmp_path: Path) -> None:
     ],
     ids=["nan", "infinite", "overflow", "complex", "integer", "sparse"],
 )
-def test_numbers_no_network_can_have_are_refused(tensor: torch.Tensor, message: str) -> None:
+def test_values_that_no_network_can_have_are_refused(tensor: torch.Tensor, message: str) -> None:
     with pytest.raises(WeightsError, match=message):
         load({"": backbone("resnet") | {"bn1.bias": tensor}}, empty("resnet"), "auto", "mine")
 
@@ -356,7 +356,7 @@ def test_relative_positions_are_never_resized(tmp_path: Path) -> None:
     ],
     ids=["flat", "two", "narrow", "no-patches", "empty", "no-grid", "integer", "sparse"],
 )
-def test_what_are_no_position_embeddings_is_not_resized(positions: torch.Tensor) -> None:
+def test_tensors_that_are_no_position_embeddings_are_not_resized(positions: torch.Tensor) -> None:
     module = create_empty(ARCHITECTURES["vit"], 4, 128)
     state = backbone("vit") | {"pos_embed": positions}
     with pytest.raises(WeightsError, match=r"of another shape: pos_embed \(.*\) instead of \(1, 65, 192\)"):
@@ -431,9 +431,7 @@ def test_two_dicts_of_one_key_are_refused(tmp_path: Path, content: Any) -> None:
     ids=["nested", "meta"],
 )
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
-def test_tensors_without_numbers_of_their_own_are_refused(
-    tmp_path: Path, make: Callable[[], torch.Tensor], message: str
-) -> None:
+def test_tensors_without_values_are_refused(tmp_path: Path, make: Callable[[], torch.Tensor], message: str) -> None:
     torch.save({"model": {"weight": make()}}, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match=f"tensor weight in .*w.pth {message}; save the backbone's"):
         read_weights(tmp_path / "w.pth")

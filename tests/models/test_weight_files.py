@@ -1,4 +1,4 @@
-"""Weight files from everywhere: fetched once, proven, and nothing left of what is refused."""
+"""Weight files of all sources are fetched once and checked; a refused file leaves nothing behind."""
 
 import hashlib
 import io
@@ -175,7 +175,7 @@ def test_a_file_that_is_not_what_the_hub_says_is_refused(remote: Remote, tmp_pat
     [(CONTENT[:300_000], "is cut off (a zip archive"), (bomb(), "is compressed"), (b"", "is empty")],
     ids=["truncated", "bomb", "empty"],
 )
-def test_what_is_no_whole_weight_file_is_refused(
+def test_what_is_no_complete_weight_file_is_refused(
     tmp_path: Path, offer: Offer, kind: str, content: bytes, what: str
 ) -> None:
     weights = offer(kind, content)
@@ -242,7 +242,9 @@ def test_what_a_killed_process_left_of_a_hub_file_is_cleared(tmp_path: Path, off
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_the_offline_switch_of_the_hub_is_heeded(tmp_path: Path, offer: Offer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_offline_switch_of_the_hub_is_respected(
+    tmp_path: Path, offer: Offer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "(HF_HUB_OFFLINE is set)" in refused(offer("hf"), tmp_path)
 
@@ -422,7 +424,7 @@ def test_the_prose_of_a_layout_tells_no_results_apart() -> None:
     assert identity() == identity(about="mine") == identity(detected=False) != identity(prefix="net.")
 
 
-def test_files_of_google_drive_have_places_of_their_own(remote: Remote, tmp_path: Path, offer: Offer) -> None:
+def test_each_file_of_google_drive_has_its_place(remote: Remote, tmp_path: Path, offer: Offer) -> None:
     ids = (DRIVE_ID, f"-{DRIVE_ID}", f"_{DRIVE_ID}", f"{DRIVE_ID}-", f"id{DRIVE_ID}")
     places = {weights_place(DriveWeights(drive=each, file="w.pth"), tmp_path) for each in ids}
     assert len(places) == len(ids)
