@@ -247,7 +247,7 @@ def _checkpoints(request: Request, known: Catalogue) -> list[Checkpoint]:
 
 def _checkpoint(name: str, known: Catalogue) -> Checkpoint:
     if name.startswith("timm:"):
-        from ssl4eo_bench.models.build import timm_entry  # brings torch: only timm knows its models
+        from ssl4eo_bench.models.timm_model import timm_entry  # brings torch: only timm knows its models
 
         return timm_entry(name)
     return known.checkpoint(name)

@@ -14,8 +14,8 @@ from timm import create_model
 
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.weights import DriveWeights
-from ssl4eo_bench.models.build import build, create_empty
-from ssl4eo_bench.models.state_dict import classifier
+from ssl4eo_bench.models.build import build
+from ssl4eo_bench.models.timm_model import classifier_prefixes, create_empty
 from ssl4eo_bench.models.weight_files import weights_place
 from ssl4eo_bench.results.files import read_results
 from tests.models.layouts import WRITERS, State, decur, filled, moco_v2, timm
@@ -38,12 +38,14 @@ def initialised(arch: str, channels: int, seed: int = 0) -> State:
     """Values that a network can run with."""
     torch.manual_seed(seed)
     module = create_model(arch, in_chans=channels)
-    return {name: tensor for name, tensor in module.state_dict().items() if not name.startswith(classifier(module))}
+    return {
+        name: tensor for name, tensor in module.state_dict().items() if not name.startswith(classifier_prefixes(module))
+    }
 
 
 def backbone(arch: str, channels: int) -> State:
     module = create_empty(arch, channels, 224)
-    return {name: tensor for name, tensor in filled(module).items() if not name.startswith(classifier(module))}
+    return {name: tensor for name, tensor in filled(module).items() if not name.startswith(classifier_prefixes(module))}
 
 
 @pytest.mark.parametrize(
@@ -257,7 +259,7 @@ def test_inspect_of_two_copies_writes_an_entry_for_each(command: Command, tmp_pa
     first, second = (yaml.safe_load(part) for part in re.findall(r"^checkpoints:(?:\n .*)+", out, re.MULTILINE))
     for written, biases in ((first, state), (second, average)):
         entry = Checkpoint.model_validate({"name": "mine"} | written["checkpoints"]["vit_tiny_patch16_224.mine"])
-        assert torch.equal(build(entry, seed=0).state_dict()["norm.bias"], biases["norm.bias"])
+        assert torch.equal(build(entry, seed=0).state_dict()["network.norm.bias"], biases["norm.bias"])
 
 
 def vit(**tensors: torch.Tensor) -> State:

@@ -64,14 +64,14 @@ def _show(found: "Inspection", file: Path, sha256: str) -> None:
         line(f"attention     {found.heads} heads in {found.arch}; a file does not tell how many it was trained with")
     if found.arch:
         line(f"would load    {reading.fitting} tensors")
-    if reading.leftovers:
+    if reading.ignored:
         beside = ", ".join(
-            f"{name} ({count})" for name, count in beginnings(reading.leftovers, reading.layout.prefix).items()
+            f"{name} ({count})" for name, count in beginnings(reading.ignored, reading.layout.prefix).items()
         )
         line(f"not needed    {beside}")
-    for what in ("missing", "homeless", "misshapen"):
+    for what in ("missing", "unexpected", "mismatched"):
         if found.arch and (names := getattr(reading, what)):
-            named = {"homeless": "no place for", "misshapen": "other shape"}.get(what, what)
+            named = {"unexpected": "no place for", "mismatched": "other shape"}.get(what, what)
             line(f"{named:13} {shortlist(names, at_most=10)}")
     if found.loads:
         line("an entry for it, to be completed (docs/checkpoints.md):")
@@ -106,8 +106,8 @@ def _as_json(found: "Inspection") -> dict[str, Any]:
         "image_size": found.image_size,
         "heads": found.heads,
         "fitting": reading.fitting,
-        "not_needed": reading.leftovers,
+        "not_needed": reading.ignored,
         "missing": reading.missing,
-        "no_place": reading.homeless,
-        "other_shape": reading.misshapen,
+        "no_place": reading.unexpected,
+        "other_shape": reading.mismatched,
     }

@@ -109,7 +109,7 @@ class Checkpoint(Frozen):
 
     @model_validator(mode="after")
     def _bandstats_is_special(self) -> "Checkpoint":
-        if self.arch == "bandstats":
+        if not self.has_network:
             special = self.image_size == "native" and isinstance(self.scaling, Raw)
             if self.weights or self.precision != "float32" or not special:
                 raise ValueError("bandstats has no weights, no precision, `image_size: native`, `scaling: {raw: true}`")
@@ -124,6 +124,11 @@ class Checkpoint(Frozen):
         if isinstance(self.weights, HubWeights) and self.weights.timm.split(".")[0] != self.arch:
             raise ValueError(f"`weights: {{timm: {self.weights.timm}}}` are not of the architecture {self.arch}")
         return self
+
+    @property
+    def has_network(self) -> bool:
+        """Whether its features come from a network: all but `bandstats`."""
+        return self.arch != "bandstats"
 
     @property
     def is_random(self) -> bool:

@@ -128,8 +128,8 @@ class LazyBackbone:
         return self._run(groups)
 
     def _build(self, groups: Groups) -> "Runner":
+        from ssl4eo_bench.models.backbone import state_sha256
         from ssl4eo_bench.models.runtime import make_runner  # imports timm, which takes seconds
-        from ssl4eo_bench.models.weight_reader import state_sha256
 
         module = build(self._job, self._context, self._make, groups)
         self.weights_sha256 = state_sha256(module)

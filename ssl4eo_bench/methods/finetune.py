@@ -22,8 +22,8 @@ from ssl4eo_bench.labels import labels_of
 from ssl4eo_bench.labels.base import Labels
 from ssl4eo_bench.methods.linear import probed
 from ssl4eo_bench.methods.predictor import Predictor
+from ssl4eo_bench.models.backbone import state_sha256
 from ssl4eo_bench.models.runtime import Runner, TorchRunner, keep_float32, make_runner
-from ssl4eo_bench.models.weight_reader import state_sha256
 from ssl4eo_bench.training.augmentation import augmented, draw_views
 from ssl4eo_bench.training.distributed import ProcessGroup, launch
 from ssl4eo_bench.training.loop import State, Training, TrainingConfig, best_of, warmed_cosine

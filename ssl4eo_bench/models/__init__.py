@@ -1,1 +1,1 @@
-"""Backbones: weight files, networks, the input tensor, and what runs them."""
+"""Backbones: weight files, networks, scaled input images, and the runners of frozen networks."""

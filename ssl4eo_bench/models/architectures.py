@@ -1,11 +1,11 @@
-"""Architectures that timm has the classes of, but no name for. Importing this module makes timm know them."""
+"""Architectures that timm has classes for, but no names. Importing this module registers them in timm."""
 
 from typing import Any
 
 from timm.models import generate_default_cfgs, register_model
 from timm.models.beit import Beit, beit_base_patch16_224
 
-# Looked up by timm's registry.
+# timm's registry looks this name up.
 default_cfgs = generate_default_cfgs(
     {
         "beit_small_patch16_224.untrained": {
@@ -29,8 +29,8 @@ default_cfgs = generate_default_cfgs(
 def beit_small_patch16_224(pretrained: bool = False, **options: Any) -> Beit:
     """ViT-S/16 as data2vec trains it (Baevski et al., 2022, on BEiT's network).
 
-    Six heads, one table of relative position biases for all blocks and no absolute positions, layer scale; the feature
-    is the mean of the patch tokens, normalised.
+    It has six heads, one table of relative position biases for all blocks, no absolute positions, and layer scale. The
+    feature is the normalised mean of the patch tokens.
     """
     if pretrained:
         raise ValueError("there are no pretrained weights of this name in timm")

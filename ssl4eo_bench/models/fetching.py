@@ -1,6 +1,6 @@
-"""Bringing published weight files to this machine: from the web, from Google Drive, from Hugging Face.
+"""Fetching published weight files: from the web, from Google Drive, from Hugging Face.
 
-A file gets its name when it has been looked into and its hash is the published one; anything else is deleted.
+A file gets its name once it is known to be a weight file with the published hash; anything else is deleted.
 """
 
 import re
@@ -23,14 +23,14 @@ DRIVE = "https://drive.usercontent.google.com/download"
 """Where Google Drive gives files to programs."""
 
 INCOMING = ".incoming-"
-"""Begins the name of the folder that the hub's own client fills, beside the place of the file."""
+"""The beginning of the name of the folder that the hub's client writes to, beside the place of the file."""
 
-LOOK = 0.25
-"""Seconds between two looks at what the hub's own client has brought."""
+INTERVAL = 0.25
+"""Seconds after which the size of what the hub's client has written is looked at again."""
 
 
 def address(weights: RemoteWeights) -> str:
-    """Where a person with a browser gets the file."""
+    """The address of a file for a person with a browser."""
     if isinstance(weights, UrlWeights):
         return weights.url
     if isinstance(weights, DriveWeights):
@@ -42,50 +42,42 @@ def fetch_weights(weights: RemoteWeights, checkpoint: str, folder: Path) -> None
     """Put a file that is not there at its place below `folder`.
 
     Raises:
-        WeightsError: if it cannot be brought, or is not the published one, or no weights.
+        WeightsError: if it cannot be fetched, or is not the published one, or no weight file.
     """
     target = folder / weights.place
     try:
-        if isinstance(weights, UrlWeights):
-            _from_web(weights, folder)
-        elif isinstance(weights, DriveWeights):
-            _from_drive(weights, folder)
-        else:
+        if isinstance(weights, HubFileWeights):
             _from_hub(weights, target)
-    except RefusedError as error:
-        if not isinstance(weights, DriveWeights):
-            raise _absent(checkpoint, str(error)) from error
-        raise _absent(
-            checkpoint,
-            "Google Drive does not give them without a browser, as its quota is used up or it wants a sign-in; open "
-            f"{address(weights)}, and put the file at {target}.",
-        ) from error
+        else:
+            _from_web(weights, folder)
     except (DataError, _HubError) as error:
-        raise _absent(checkpoint, str(error).replace("another way", f"from {address(weights)}")) from error
+        reason = str(error)
+        if not isinstance(error, RefusedError):
+            reason = reason.replace("another way", f"from {address(weights)}")
+        elif isinstance(weights, DriveWeights):
+            reason = (
+                "Google Drive does not give them without a browser, as its quota is used up or it wants a sign-in; "
+                f"open {address(weights)}, and put the file at {target}."
+            )
+        raise WeightsError(f"the weights of checkpoint {checkpoint!r} are not here: {reason}") from error
 
 
-def _absent(checkpoint: str, why: str) -> WeightsError:
-    return WeightsError(f"the weights of checkpoint {checkpoint!r} are not here: {why}")
-
-
-def _look_into(file: Path, weights: RemoteWeights, target: Path) -> None:
+def _examine(file: Path, weights: RemoteWeights, target: Path) -> None:
     examine(file, name=f"{target}, as it came from {address(weights)},")
 
 
-def _from_web(weights: UrlWeights, folder: Path) -> None:
-    file = RemoteFile(name=str(weights.place), url=weights.url, md5=weights.md5, sha256=weights.sha256)
-    target = folder / weights.place
-    fetch(file, folder, option="--cache-dir", inspect=lambda part: _look_into(part, weights, target))
-
-
-def _from_drive(weights: DriveWeights, folder: Path) -> None:
-    url = f"{DRIVE}?id={weights.drive}&export=download&confirm=t"
-    file = RemoteFile(name=str(weights.place), url=url, sha256=weights.sha256)
+def _from_web(weights: UrlWeights | DriveWeights, folder: Path) -> None:
+    place = str(weights.place)
+    if isinstance(weights, UrlWeights):
+        file = RemoteFile(name=place, url=weights.url, md5=weights.md5, sha256=weights.sha256)
+    else:
+        url = f"{DRIVE}?id={weights.drive}&export=download&confirm=t"
+        file = RemoteFile(name=place, url=url, sha256=weights.sha256)
 
     def inspect(part: Path) -> None:
-        if is_web_page(part):
-            raise RefusedError(f"{url} answers with a web page instead of the file.")
-        _look_into(part, weights, folder / weights.place)
+        if isinstance(weights, DriveWeights) and is_web_page(part):
+            raise RefusedError(f"{file.url} answers with a web page instead of the file.")
+        _examine(part, weights, folder / place)
 
     fetch(file, folder, option="--cache-dir", inspect=inspect)
 
@@ -96,37 +88,36 @@ class _HubError(Exception):
 
 def _from_hub(weights: HubFileWeights, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    for old in target.parent.glob(f"{INCOMING}*"):  # of a process that was killed: we are alone here
+    for old in target.parent.glob(f"{INCOMING}*"):  # of a process that was killed: the cache is locked
         shutil.rmtree(old, ignore_errors=True)
     with TemporaryDirectory(prefix=INCOMING, dir=target.parent, ignore_cleanup_errors=True) as incoming:
-        came, published = _download(weights, Path(incoming), target)
-        _look_into(came, weights, target)
-        found = file_hash(came)
+        file, published = _download(weights, Path(incoming), target)
+        _examine(file, weights, target)
+        found = file_hash(file)
         if not all(found.startswith(sha256) for sha256 in (published, weights.sha256) if sha256):
             raise _HubError(
                 f"{address(weights)} came with sha256 {found}, but the published file has {published or weights.sha256}"
                 "; what has come is deleted: run the same command again."
             )
-        came.replace(target)
+        file.replace(target)
 
 
 def _download(weights: HubFileWeights, incoming: Path, target: Path) -> tuple[Path, str | None]:
-    """The file below `incoming`, and the sha256 that the hub says it has; it says so of large files only."""
+    """The file below `incoming`, and its sha256 as the hub states it, which it does for large files only."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url  # slow
 
     try:
-        url = hf_hub_url(weights.repository, weights.file, revision=weights.revision)
-        told = get_hf_file_metadata(url)
-        published = told.etag if told.etag and re.fullmatch("[0-9a-f]{64}", told.etag) else None
+        stated = get_hf_file_metadata(hf_hub_url(weights.repository, weights.file, revision=weights.revision))
+        published = stated.etag if stated.etag and re.fullmatch("[0-9a-f]{64}", stated.etag) else None
         if not published or published.startswith(weights.sha256 or ""):
-            with _quiet(), _growing(incoming, str(weights.place), told.size or 0):
-                came = hf_hub_download(
+            with _without_bars(), _growth_shown(incoming, str(weights.place), stated.size or 0):
+                file = hf_hub_download(
                     weights.repository,
                     weights.file,
-                    revision=told.commit_hash or weights.revision,  # a branch may move between two requests
+                    revision=stated.commit_hash or weights.revision,  # a branch may move between two requests
                     local_dir=incoming,
                 )
-            return Path(came), published
+            return Path(file), published
     except Exception as error:  # the hub's client raises what its HTTP stack raises
         raise _HubError(
             f"Hugging Face does not give {weights.hf} ({_reason(error)}); cure that, or get the file from "
@@ -139,6 +130,7 @@ def _download(weights: HubFileWeights, incoming: Path, target: Path) -> tuple[Pa
 
 
 def _reason(error: Exception) -> str:
+    """The reason of an error of the hub's client, as part of a sentence."""
     from huggingface_hub import utils
 
     known = {
@@ -156,31 +148,31 @@ def _reason(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the bars of the hub's client, which would disturb ours."""
+def _without_bars() -> Iterator[None]:
+    """Hide the progress bars of the hub's client, which would disturb ours."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    if are_progress_bars_disabled():
-        yield
-        return
+    shown = not are_progress_bars_disabled()
     disable_progress_bars()
     try:
         yield
     finally:
-        enable_progress_bars()
+        if shown:
+            enable_progress_bars()
 
 
 @contextmanager
-def _growing(folder: Path, what: str, total: int) -> Iterator[None]:
-    """Show how a folder fills, whoever fills it and however."""
+def _growth_shown(folder: Path, what: str, total: int) -> Iterator[None]:
+    """Show the growth of a folder while other code fills it."""
     over = threading.Event()
     with progress.stage(what, total=total, unit="bytes") as advance:
 
         def watch() -> None:
             shown, last = 0, False
             while not last:
-                last = over.wait(LOOK)
-                size = min(_bytes_in(folder), total or _bytes_in(folder))
+                last = over.wait(INTERVAL)
+                size = _bytes_in(folder)
+                size = min(size, total or size)
                 advance(max(size - shown, 0))
                 shown = max(size, shown)
 

@@ -1,4 +1,4 @@
-"""What is in a weight file: its layout, its architecture, and what of it would be loaded."""
+"""The content of a weight file: its layout, its architecture, and what of it would be loaded."""
 
 import re
 from collections import Counter
@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
 
-import timm
 from torch import nn
 
 from ssl4eo_bench.config.layouts import DETECTED, LAYOUTS, WRAPPERS, Layout
 from ssl4eo_bench.errors import SpecError, UnknownNameError, WeightsError
-from ssl4eo_bench.models.build import create_empty, require_arch
 from ssl4eo_bench.models.state_dict import Reading, compared, read_by
+from ssl4eo_bench.models.timm_model import attention_heads, create_empty, is_architecture, require_architecture
 from ssl4eo_bench.models.weight_reader import State, read_weights
 
 RESNETS = {
@@ -23,31 +22,31 @@ RESNETS = {
     ((3, 4, 23, 3), True): "resnet101",
     ((3, 8, 36, 3), True): "resnet152",
 }
-"""By blocks of each stage, and whether these are bottlenecks."""
+"""By the number of blocks of each stage, and whether these are bottlenecks."""
 
 VITS = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large", (1280, 32): "huge"}
 """By width and number of blocks."""
 
 DEFAULT_SIZE = 224
 LARGEST_SIZE = 1024
-"""Pixels; larger inputs are not tried, whatever a file says of itself."""
+"""Pixels; larger inputs are not tried, whatever the position embeddings of a file suggest."""
 
 MOST_CHANNELS = 1024
-"""Of a first convolution; one of more is none of images."""
+"""Input channels of a first convolution; with more it is not one of images."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a file holds, and the best that can be made of it.
+    """A dict of a weight file, read as well as possible.
 
     Attributes:
-        dicts: how many tensors each dict of the file holds, by key.
-        arch: named, or guessed from names and shapes; none if neither.
+        dicts: the number of tensors in each dict of the file, by key.
+        arch: the architecture, as named or guessed from names and shapes; none if neither.
         channels: of the first convolution.
-        image_size: in pixels, as position embeddings tell it, else the usual one.
-        heads: of the architecture's attention, which no tensor tells.
-        reading: the file by the layout that fits best, beside that architecture.
-        choice: what an entry says to have it read so: the name of the layout, or one that is written out.
+        image_size: in pixels, as position embeddings suggest, else the usual one.
+        heads: attention heads of the architecture, which no tensor shows.
+        reading: the file by the layout that fits best, compared with that architecture.
+        choice: what an entry says to have it read so: the name of a layout, or one that is written out.
     """
 
     dicts: dict[str, int]
@@ -67,7 +66,8 @@ class Inspection:
 def inspect(file: Path, arch: str | None = None, layout: str | None = None) -> list[Inspection]:
     """Find the layout of a file, and the architecture if none is named.
 
-    Gives everything that would be loaded (a file can hold two networks), or else what comes closest.
+    Returns:
+        Everything that would be loaded (a file can hold two networks), or else what comes closest.
 
     Raises:
         UnknownNameError: if there is no such architecture or layout.
@@ -75,12 +75,11 @@ def inspect(file: Path, arch: str | None = None, layout: str | None = None) -> l
         SpecError: if the architecture that is named cannot have such input.
     """
     if arch:
-        require_arch(arch)
+        require_architecture(arch)
     if layout and layout not in LAYOUTS:
         raise UnknownNameError("layout", layout, LAYOUTS)
     content = read_weights(file)
-    layouts = {layout: LAYOUTS[layout]} if layout else DETECTED
-    readings = [found for name, it in layouts.items() for found in read_by(content, name, it, detecting=True)]
+    readings = read_by(content, {layout: LAYOUTS[layout]} if layout else DETECTED, detecting=True)
     if not readings:
         raise WeightsError(f"{file} shows nothing of layout {layout}; leave --layout away to have it detected.")
     found = [_inspected(content, reading, arch) for reading in readings]
@@ -88,7 +87,7 @@ def inspect(file: Path, arch: str | None = None, layout: str | None = None) -> l
 
 
 def guess_arch(state: State) -> str | None:
-    """The architecture that tensors of timm's names are of, as far as names and shapes tell.
+    """The architecture of tensors with timm's names, as far as names and shapes tell.
 
     The number of attention heads cannot be seen in them.
     """
@@ -105,11 +104,11 @@ def guess_arch(state: State) -> str | None:
     elif "blocks.0.ls1.gamma" in state:
         ending = "_reg4_dinov2" if "reg_token" in state else "_dinov2"
     name = f"{family}_{size}_patch{patches.shape[-1]}{ending}"
-    return name if timm.is_model(name) else None
+    return name if is_architecture(name) else None
 
 
 def beginnings(names: tuple[str, ...], prefix: str) -> dict[str, int]:
-    """How many names there are by what they begin with, after `prefix` if they have it, most first."""
+    """The number of names by their first part, after `prefix` if they have it; the most frequent first."""
     beginning = re.compile(rf"(?:{'|'.join(map(re.escape, WRAPPERS))})*({re.escape(prefix)}[^.]+|[^.]+)")
     matches = ((name, beginning.match(name)) for name in names)
     return dict(Counter(match[1] if match else name for name, match in matches).most_common())
@@ -119,12 +118,11 @@ def _inspected(content: Mapping[str, State], reading: Reading, named: str | None
     channels, size = _channels(reading.state), _image_size(reading.state)
     dicts = {key: len(state) for key, state in content.items()}
     arch = named or guess_arch(reading.state)
-    module = _network(arch, channels, size, is_guess=not named) if arch and channels else None
-    if module is None:
+    network = _network(arch, channels, size, is_guess=not named) if arch and channels else None
+    if network is None:
         return Inspection(dicts, named, channels, size, None, reading, reading.name)
-    heads = next((part.num_heads for part in module.modules() if hasattr(part, "num_heads")), None)
-    choice = _choice(content, reading, module)
-    return Inspection(dicts, arch, channels, size, heads, compared(reading, module), choice)  # type: ignore[arg-type]
+    choice = _choice(content, reading, network)
+    return Inspection(dicts, arch, channels, size, attention_heads(network), compared(reading, network), choice)
 
 
 def _network(arch: str, channels: int, size: int, *, is_guess: bool) -> nn.Module | None:
@@ -137,10 +135,10 @@ def _network(arch: str, channels: int, size: int, *, is_guess: bool) -> nn.Modul
         raise
 
 
-def _choice(content: Mapping[str, State], reading: Reading, module: nn.Module) -> str | Layout:
-    """The layout by its name, unless that means another dict of the file or leaves open which."""
-    meant = read_by(content, reading.name, reading.layout, detecting=False)
-    if [other.key for other in meant if compared(other, module).fits] == [reading.key]:
+def _choice(content: Mapping[str, State], reading: Reading, network: nn.Module) -> str | Layout:
+    """The layout by its name, unless that means another dict of the file or could mean several."""
+    meant = read_by(content, {reading.name: reading.layout}, detecting=False)
+    if [other.key for other in meant if compared(other, network).fits] == [reading.key]:
         return reading.name
     return reading.layout.model_copy(update={"keys": (reading.key,)})
 

@@ -1,44 +1,42 @@
-"""The input contract as a module: stored pixels in, the backbone's input tensor out, on the device."""
+"""The input contract as a module: from stored pixels to the scaled images that a backbone takes, on the device."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ssl4eo_bench.config.inputs import Channel, InputMapping
+from ssl4eo_bench.models.resizing import resize_matrix
 
-_FAR = 3e38  # stands for "no bound" in float32
+_FAR = 3e38
+"""Stands for an infinite bound in float32."""
 
 
 class Preprocess(nn.Module):
-    """Resizes each resolution group once, straight to the input size, then scales channel by channel.
-
-    Bicubic resizing is linear and separable, so it is two small matrix products. They give the same numbers on every
-    device and in every runtime, which the resize kernels of these do not.
-    """
+    """Resizes each group of bands once, straight to the input size, then scales channel by channel."""
 
     def __init__(self, inputs: InputMapping, groups: Sequence[Sequence[str]], sizes: Sequence[tuple[int, int]]) -> None:
         """Prepare for stored groups of these bands and sizes `(H, W)`."""
         super().__init__()
         size = inputs.image_size
         self._resized = [size != "native" and (size, size) != stored for stored in sizes]
-        for number, (height, width) in enumerate(sizes):
+        for number, stored in enumerate(sizes):
             if self._resized[number]:
-                self.register_buffer(f"rows{number}", resize_matrix(height, cast(int, size)), persistent=False)
-                self.register_buffer(f"columns{number}", resize_matrix(width, cast(int, size)).T, persistent=False)
+                rows, columns = (resize_matrix(length, cast(int, size), "bicubic") for length in stored)
+                self.register_buffer(f"rows{number}", rows, persistent=False)
+                self.register_buffer(f"columns{number}", columns.T, persistent=False)
         order = [band for group in groups for band in group]
         # A filled channel takes any plane and multiplies it by zero.
         self._order = [order.index(c.source) if c.source else 0 for c in inputs.channels]
         self._scale = _scaling(inputs.channels)
 
     def forward(self, *groups: Tensor) -> Tensor:
-        """Stored groups `[N, C_g, H_g, W_g]` of any number type to the input `[N, C, S, S]` in float32.
+        """Stored groups `[N, C_g, H_g, W_g]` of any number type to scaled images `[N, C, S, S]` in float32.
 
-        Also under autocast: pixels of 12 bits would lose four of them in bfloat16 before their mean is taken off.
+        Also under autocast: in bfloat16, pixels of 12 bits would lose four of them before their mean is subtracted.
         """
         if torch.is_autocast_enabled(groups[0].device.type):
             with torch.autocast(groups[0].device.type, enabled=False):
@@ -46,7 +44,7 @@ class Preprocess(nn.Module):
         return self._prepared(groups)
 
     def _prepared(self, groups: tuple[Tensor, ...]) -> Tensor:
-        if len(groups) == 1:  # the fewer pixels are put in order, the better
+        if len(groups) == 1:  # in order first: there are fewer pixels to copy
             pixels = self._resize(0, self._arrange(groups[0]).float())
         else:
             planes = [self._resize(number, group.float()) for number, group in enumerate(groups)]
@@ -55,7 +53,7 @@ class Preprocess(nn.Module):
         return scaled
 
     def _arrange(self, planes: Tensor) -> Tensor:
-        """The plane of each channel."""
+        """The plane of each channel, in the order of the channels."""
         if self._order == list(range(planes.shape[1])):
             return planes
         # Slices, not `index_select`: OpenVINO 2026.4 moves that one past the convolution behind it, wrongly.
@@ -68,116 +66,72 @@ class Preprocess(nn.Module):
         return torch.matmul(rows, torch.matmul(group, columns))
 
 
-class _Clip(nn.Module):
-    """Clips each channel to bounds of its own."""
+class _Step(nn.Module):
+    """Clips each channel, cuts its values down to multiples of `1 / levels` if asked, multiplies and adds."""
 
-    def __init__(self, lows: Sequence[float], highs: Sequence[float]) -> None:
+    def __init__(
+        self,
+        bounds: Sequence[tuple[float, float]],
+        gains: Sequence[float],
+        offsets: Sequence[float],
+        levels: int | None = None,
+    ) -> None:
         super().__init__()
-        # Every pass over the images costs, with a small backbone a few per cent of the whole: none that does nothing.
+        lows, highs = zip(*bounds, strict=True)
+        # Every pass over the images takes time, with a small backbone a few per cent of the total: none without effect.
         self._bounded = (max(lows) > -math.inf, min(highs) < math.inf)
-        self.register_buffer("low", _column(lows), persistent=False)
-        self.register_buffer("high", _column(highs), persistent=False)
+        self._levels = levels
+        for name, values in (("low", lows), ("high", highs), ("gain", gains), ("offset", offsets)):
+            column = torch.tensor(values).clamp(-_FAR, _FAR).view(-1, 1, 1)
+            self.register_buffer(name, column, persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Of pixels `[N, C, H, W]`."""
+        """Scaled pixels `[N, C, H, W]`."""
         if self._bounded[0]:
             pixels = torch.maximum(pixels, self.get_buffer("low"))
         if self._bounded[1]:
             pixels = torch.minimum(pixels, self.get_buffer("high"))
-        return pixels
-
-
-class _Affine(nn.Module):
-    """Multiplies each channel by a gain of its own and adds an offset."""
-
-    def __init__(self, gains: Sequence[float], offsets: Sequence[float]) -> None:
-        super().__init__()
-        self.register_buffer("gain", _column(gains), persistent=False)
-        self.register_buffer("offset", _column(offsets), persistent=False)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Of pixels `[N, C, H, W]`."""
+        if self._levels:
+            pixels = torch.floor(pixels * self._levels) / self._levels
         return pixels * self.get_buffer("gain") + self.get_buffer("offset")
 
 
-class _Quantise(nn.Module):
-    """Cuts values down to whole multiples of `1 / levels`."""
-
-    def __init__(self, levels: int) -> None:
-        super().__init__()
-        self._levels = levels
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Of any shape."""
-        return torch.floor(values * self._levels) / self._levels
-
-
-def _scaling(channels: Sequence[Channel]) -> nn.Sequential:
-    """What the channels say of resized pixels; where they do not quantise, in two steps instead of four."""
+def _scaling(channels: Sequence[Channel]) -> nn.Module:
+    """The scaling of resized pixels that the channels ask for; where they do not quantise, one step instead of two."""
     gains = [c.gain if c.source else 0.0 for c in channels]
     levels = {c.levels for c in channels if c.source and c.levels}
     if levels:
         return nn.Sequential(
-            _Clip(*_bounds(channels, lambda c: c.valid)),
-            _Affine(gains, [c.offset for c in channels]),
-            _Clip(*_bounds(channels, lambda c: c.clip)),
-            _Quantise(levels.pop()),
-            _Affine([c.post_gain for c in channels], [c.post_offset for c in channels]),
+            _Step([_bounds(c.valid) for c in channels], gains, [c.offset for c in channels]),
+            _Step(
+                [_bounds(c.clip) for c in channels],
+                [c.post_gain for c in channels],
+                [c.post_offset for c in channels],
+                levels.pop(),
+            ),
         )
-    lows, highs = _bounds(channels, lambda c: c.valid)
-    scaled_lows, scaled_highs = _bounds(channels, lambda c: c.clip)
-    return nn.Sequential(
-        _Clip(
-            [max(low, (bound - c.offset) / c.gain) for low, bound, c in zip(lows, scaled_lows, channels, strict=True)],
-            [
-                min(high, (bound - c.offset) / c.gain)
-                for high, bound, c in zip(highs, scaled_highs, channels, strict=True)
-            ],
-        ),
-        _Affine(
-            [c.post_gain * gain for c, gain in zip(channels, gains, strict=True)],
-            [c.post_gain * c.offset + c.post_offset for c in channels],
-        ),
+    bounds = []
+    for c in channels:
+        (low, high), scaled = _bounds(c.valid), _bounds(c.clip)
+        before = [(bound - c.offset) / c.gain for bound in scaled]
+        bounds.append((max(low, before[0]), min(high, before[1])))
+    return _Step(
+        bounds,
+        [c.post_gain * gain for c, gain in zip(channels, gains, strict=True)],
+        [c.post_gain * c.offset + c.post_offset for c in channels],
     )
 
 
-def _bounds(
-    channels: Sequence[Channel], which: Callable[[Channel], tuple[float | None, float | None]]
-) -> tuple[list[float], list[float]]:
-    """The lower and the upper bounds of channels; infinite where there is none."""
-    bounds = [which(channel) for channel in channels]
-    return [-math.inf if low is None else low for low, _ in bounds], [
-        math.inf if high is None else high for _, high in bounds
-    ]
+def _bounds(bounds: tuple[float | None, float | None]) -> tuple[float, float]:
+    """The lower and the upper bound; infinite where there is none."""
+    low, high = bounds
+    return -math.inf if low is None else low, math.inf if high is None else high
 
 
-def _column(values: Sequence[float]) -> Tensor:
-    """A value for each channel, to compute with pixels; bounds that are infinite are far instead."""
-    return torch.tensor(values).clamp(-_FAR, _FAR).view(-1, 1, 1)
-
-
-def separate(
-    inputs: InputMapping, groups: Sequence[Sequence[str]], sizes: Sequence[tuple[int, int]]
-) -> list[Preprocess]:
-    """One module for each stored group, for bands that stay at their stored size."""
-    parts = []
-    for group, size in zip(groups, sizes, strict=True):
-        own = tuple(channel for channel in inputs.channels if channel.source in group)
-        parts.append(Preprocess(inputs.model_copy(update={"channels": own}), [group], [size]))
-    return parts
-
-
-def apart(module: nn.Module) -> tuple[Preprocess, nn.Module]:
-    """The one input contract inside a module, and a copy of the module that takes what that gives."""
-    ((name, scale),) = ((name, part) for name, part in module.named_modules() if isinstance(part, Preprocess))
-    behind = deepcopy(module)
-    parent, _, own = name.rpartition(".")
-    setattr(behind.get_submodule(parent), own, nn.Identity())
-    return scale, behind
-
-
-def resize_matrix(stored: int, wanted: int) -> Tensor:
-    """The matrix `[wanted, stored]` of one-dimensional bicubic resizing with antialiasing (Pillow's kernel)."""
-    identity = torch.eye(stored).view(1, 1, stored, stored)
-    resized = functional.interpolate(identity, size=(wanted, stored), mode="bicubic", antialias=True)
-    return resized[0, 0]
+def split_preprocess(module: nn.Module) -> tuple[Preprocess, nn.Module]:
+    """The one `Preprocess` inside a module, and a copy of the module that takes scaled images instead."""
+    ((name, preprocess),) = ((name, part) for name, part in module.named_modules() if isinstance(part, Preprocess))
+    rest = deepcopy(module)
+    parent, _, attribute = name.rpartition(".")
+    setattr(rest.get_submodule(parent), attribute, nn.Identity())
+    return preprocess, rest

@@ -1,4 +1,4 @@
-"""What runs a frozen module: OpenVINO on processors when it is installed, PyTorch otherwise."""
+"""Runners of frozen modules: OpenVINO on processors where it is installed, PyTorch elsewhere."""
 
 import importlib.util
 import sys
@@ -16,36 +16,39 @@ from torch import Tensor, nn
 from ssl4eo_bench.config.checkpoint import Precision
 from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.errors import SpecError
-from ssl4eo_bench.models.preprocess import apart
+from ssl4eo_bench.models.preprocess import split_preprocess
 
 LARGEST_DIFFERENCE = 1e-3
-"""Of a runner's features from PyTorch's, relative to the largest; seen are 1e-7 to 1e-5."""
+"""The largest accepted difference of a runner's features from PyTorch's, relative to the largest feature.
+
+Measured are 1e-7 to 1e-5.
+"""
 LARGEST_BFLOAT16_DIFFERENCE = 3e-2
-"""The same of bfloat16, which has 8 significant bits."""
+"""The same in bfloat16, which has 8 significant bits."""
 
 
 def keep_float32() -> None:
-    """Let convolutions and matrix products on GPUs take float32 as it is, and not rounded to ten bits (TF32)."""
+    """Make convolutions and matrix products on GPUs take float32 as it is, not rounded to ten bits (TF32)."""
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
 class Runner(Protocol):
-    """Runs stored groups through a frozen module."""
+    """Runs a frozen module on batches of stored groups."""
 
     name: str
 
     def __call__(self, groups: Groups) -> np.ndarray:
-        """Features `[N, D]` float32 of a batch of any size up to the one the runner was made for."""
+        """Features `[N, D]` float32 of a batch, which may be smaller than the one the runner was made for."""
         ...
 
 
 class TorchRunner:
-    """PyTorch with images in channels_last order, over four times faster than the default on processors.
+    """PyTorch with images in channels_last order, which is over four times faster than the default on processors.
 
-    In bfloat16, convolutions and matrix products round their inputs to it and the rest stays in float32. Where a batch
-    does not fit into the device's memory, it and all later ones are halved until they do. On a GPU every thread that
-    calls it has a stream of its own, so that one batch travels while another is computed.
+    In bfloat16, convolutions and matrix products round their inputs to it, and the rest stays in float32. A batch that
+    does not fit into the memory of the device is halved until it does, and so are all later ones. On a GPU each thread
+    has a separate stream, so that one batch is copied while another is computed.
     """
 
     def __init__(self, module: nn.Module, device: torch.device, *, bfloat16: bool = False) -> None:
@@ -55,13 +58,13 @@ class TorchRunner:
         keep_float32()
         self._module = module.to(device).to(memory_format=torch.channels_last)
         self._at_once = sys.maxsize
-        self._own = threading.local()
+        self._thread = threading.local()
 
     def __call__(self, groups: Groups) -> np.ndarray:
         """Features of a batch.
 
         Raises:
-            SpecError: if not even one sample fits.
+            SpecError: if not even one sample fits into the memory.
         """
         count = len(groups[0])
         while True:
@@ -85,19 +88,19 @@ class TorchRunner:
                 return features
 
     def _stream(self) -> AbstractContextManager[object]:
-        """The stream of this thread."""
+        """The CUDA stream of this thread, or a context without effect on other devices."""
         if self._device.type != "cuda":
             return nullcontext()
-        if not hasattr(self._own, "stream"):
-            self._own.stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        return torch.cuda.stream(self._own.stream)
+        if not hasattr(self._thread, "stream"):
+            self._thread.stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        return torch.cuda.stream(self._thread.stream)
 
     def _run(self, groups: Sequence[np.ndarray]) -> Tensor:
-        features: Tensor = self._module(*map(self._sent, groups)).float()
+        features: Tensor = self._module(*map(self._on_device, groups)).float()
         return features
 
-    def _sent(self, group: np.ndarray) -> Tensor:
-        """Stored pixels on the device; from pinned memory, for a copy from other memory holds up the other threads."""
+    def _on_device(self, group: np.ndarray) -> Tensor:
+        """Stored pixels on the device; through pinned memory, as a copy from other memory blocks the other threads."""
         pixels = torch.from_numpy(group)
         if self._device.type == "cuda":
             pixels = pixels.pin_memory()
@@ -105,26 +108,27 @@ class TorchRunner:
 
 
 class OpenVinoRunner:
-    """OpenVINO. Graphs are compiled for one batch size; a smaller last batch is padded.
+    """OpenVINO on a processor. Graphs are compiled for one batch size; a smaller last batch is padded.
 
-    In bfloat16 it would scale the pixels in that, too, before their mean is taken off; so that has a graph of its own.
+    With bfloat16 the scaling of the pixels is a separate graph in float32: in bfloat16 they would be rounded before
+    their mean is subtracted.
     """
 
     def __init__(self, module: nn.Module, example: Groups, *, bfloat16: bool = False) -> None:
         self.name = f"openvino-cpu{'-bf16' if bfloat16 else ''}"
         self._size = len(example[0])
-        stored = tuple(torch.from_numpy(_known_type(group)) for group in example)
+        stored = tuple(torch.from_numpy(_padded(group, self._size)) for group in example)
         if bfloat16:
-            scale, behind = apart(module)
+            preprocess, rest = split_preprocess(module)
             with torch.no_grad():
-                images = scale(*stored)
-            self._requests = [_compiled(scale, stored, "f32"), _compiled(behind, (images,), "bf16")]
+                images = preprocess(*stored)
+            self._requests = [_compiled(preprocess, stored, "f32"), _compiled(rest, (images,), "bf16")]
         else:
             self._requests = [_compiled(module, stored, "f32")]
 
     def __call__(self, groups: Groups) -> np.ndarray:
         """Features of a batch."""
-        given = [_pad(_known_type(group), self._size) for group in groups]
+        given = [_padded(group, self._size) for group in groups]
         for request in self._requests:
             request.infer(dict(enumerate(given)), share_inputs=True)
             given = [request.get_output_tensor(0).data]
@@ -133,9 +137,9 @@ class OpenVinoRunner:
 
 
 def _compiled(module: nn.Module, example: tuple[Tensor, ...], precision: str) -> Any:
-    """What OpenVINO infers with."""
+    """An inference request of OpenVINO for a module."""
     openvino = _openvino()
-    with warnings.catch_warnings():  # deprecations inside the exporter are not the user's
+    with warnings.catch_warnings():  # the user cannot cure deprecations inside the exporter
         warnings.simplefilter("ignore")
         model = openvino.convert_model(torch.export.export(module, example))
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
@@ -150,17 +154,17 @@ def make_runner(
     *,
     precision: Precision = "float32",
 ) -> Runner:
-    """The fastest runner for a module on a device that gives the features of plain PyTorch.
+    """The fastest runner on a device that gives the same features as plain PyTorch.
 
     Args:
         module: frozen, from stored groups to features.
         example: a full batch of stored groups.
         device: as `resolve_device` gives it.
-        note: is told why a slower runner was taken.
+        note: is called with the reason where a slower runner is taken.
         precision: of convolutions and matrix products.
 
     Raises:
-        SpecError: if the module cannot take such input at all, or not in bfloat16.
+        SpecError: if the module cannot take such input, or bfloat16 is asked for and changes its features too much.
     """
     one = tuple(group[:1] for group in example)
     expected = _trial(module, one)
@@ -171,7 +175,7 @@ def make_runner(
         try:
             runner = make()
             difference = np.abs(runner(one) - expected).max() / max(float(np.abs(expected).max()), 1e-12)
-        except Exception as error:  # the exporter and the converter raise whatever an operator they miss makes them
+        except Exception as error:  # exporter and converter raise many kinds for operators that they do not support
             reason = f"{name} cannot run this backbone ({type(error).__name__})"
         else:
             if difference <= largest:
@@ -186,7 +190,7 @@ def make_runner(
 def _faster(
     module: nn.Module, example: Groups, device: str, note: Callable[[str], None], *, bfloat16: bool
 ) -> Iterator[tuple[str, Callable[[], Runner]]]:
-    """What may be faster than plain PyTorch in float32: its name, and how to make it, the fastest first."""
+    """The runners that may be faster than plain PyTorch in float32, the fastest first: a name and a constructor."""
     if device == "cpu" and importlib.util.find_spec("openvino"):
         if bfloat16 and not _computes_bfloat16():
             note("this processor has no instructions for bfloat16, and is slower in it than in float32")
@@ -216,7 +220,7 @@ def resolve_device(wanted: str) -> str:
     """The device to run on; `auto` is the first GPU if there is one.
 
     Raises:
-        SpecError: if the device is not there.
+        SpecError: if there is no such device.
     """
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -230,7 +234,7 @@ def resolve_devices(wanted: str) -> tuple[str, ...]:
     """The devices to run on, of a list with commas: several GPUs, or `cpu` several times.
 
     Raises:
-        SpecError: if one is not there, or they do not go together.
+        SpecError: if there is no such device, or they cannot work together.
     """
     devices = tuple(resolve_device(name) for name in wanted.split(","))
     kinds = {name.partition(":")[0] for name in devices}
@@ -247,12 +251,9 @@ def _openvino() -> Any:
     return openvino
 
 
-def _known_type(group: np.ndarray) -> np.ndarray:
-    """OpenVINO's PyTorch frontend does not know uint16."""
-    return group.astype(np.float32) if group.dtype == np.uint16 else group
-
-
-def _pad(group: np.ndarray, size: int) -> np.ndarray:
-    missing = size - len(group)
-    padded = np.concatenate([group, np.repeat(group[-1:], missing, axis=0)]) if missing else group
+def _padded(group: np.ndarray, size: int) -> np.ndarray:
+    """A batch of this size, in a type that OpenVINO's PyTorch frontend knows, which uint16 is not."""
+    known = group.astype(np.float32) if group.dtype == np.uint16 else group
+    missing = size - len(known)
+    padded = np.concatenate([known, np.repeat(known[-1:], missing, axis=0)]) if missing else known
     return np.ascontiguousarray(padded)

@@ -1,10 +1,9 @@
-"""Where weight files are, what proves that they are the right ones, and bringing those that are absent."""
+"""Where weight files are, what proves that they are the right ones, and fetching those that are absent."""
 
 import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from ssl4eo_bench.config.weights import (
@@ -25,39 +24,39 @@ from ssl4eo_bench.models.containers import examine
 from ssl4eo_bench.models.fetching import address, fetch_weights
 
 FOLDER = "weights"
-"""Of a cache: every remote file at the place of its source."""
+"""The folder in a cache that holds every remote file."""
 
 WHOLE = 64
 """Digits of a sha256."""
 
 
 def weights_place(weights: StoredWeights | HubWeights, cache_dir: Path) -> Path:
-    """Where the file is, or would be."""
+    """The path of a weight file, whether it is there or not."""
     if isinstance(weights, FileWeights):
         return Path(weights.path)
     if isinstance(weights, PackagedWeights):
-        package = _package(weights.package)
-        folder = Path(package.origin).parent if package and package.origin else Path(weights.package)
-        return folder / weights.file
+        with suppress(ImportError, ValueError):
+            package = importlib.util.find_spec(weights.package)
+            if package and package.origin:
+                return Path(package.origin).parent / weights.file
+        return Path(weights.package) / weights.file
     return cache_dir / FOLDER / weights.place
 
 
 def is_here(weights: Weights | None, cache_dir: Path) -> bool:
-    """Whether a checkpoint can be built without a network; no file is opened."""
+    """Whether a checkpoint can be built without a network connection; no file is opened."""
     if weights is None or isinstance(weights, RandomWeights):
         return True
-    if weights_place(weights, cache_dir).is_file():
-        return True
-    return isinstance(weights, HubWeights) and _hub_has(weights)
+    return weights_place(weights, cache_dir).is_file() or (isinstance(weights, HubWeights) and _hub_has(weights))
 
 
 def checked_file(weights: StoredWeights, checkpoint: str, cache_dir: Path) -> Path:
-    """The place of a weight file that is there and is the right one.
+    """The path of a weight file that is there and is the right one.
 
-    Where its sha256 is not wholly published, the one it had first is noted beside it, and any other refused.
+    Where its sha256 is not fully published, the one of the first file is noted beside it, and any other refused.
 
     Raises:
-        WeightsError: if the file is absent, no weights, or has another hash than the catalogue says or than it had.
+        WeightsError: if the file is absent, no weight file, or has another hash than the catalogue says or than before.
     """
     file = weights_place(weights, cache_dir)
     if not file.is_file():
@@ -65,24 +64,22 @@ def checked_file(weights: StoredWeights, checkpoint: str, cache_dir: Path) -> Pa
             f"the weights of checkpoint {checkpoint!r} are not here ({file}); {_cure_of_absence(weights)}."
         )
     published = {"sha256": weights.sha256, "md5": weights.md5 if isinstance(weights, UrlWeights) else None}
-    try:
+    with _reading(file):
         examine(file)
         found = {name: file_hash(file, name) for name, value in published.items() if value or name == "sha256"}
-    except OSError as error:
-        raise _unreadable(file, error) from error
     for name, value in published.items():
-        if not found.get(name, "").startswith(value or ""):
+        if value and not found[name].startswith(value):
             raise WeightsError(
                 f"{file} of checkpoint {checkpoint!r} has {name} {found[name]}, but the catalogue says {value}: it is "
                 "another file, or a damaged one; fetch it again, or correct the entry if it is the file you mean."
             )
     if isinstance(weights, RemoteWeights) and len(weights.sha256 or "") < WHOLE:
-        _require_the_first(file, checkpoint, found["sha256"])
+        _require_first(file, checkpoint, found["sha256"])
     return file
 
 
 def unpinned_sha256(weights: Weights | None, cache_dir: Path) -> str | None:
-    """The sha256 of the weight file that is here, where the entry leaves open which file that is.
+    """The sha256 of the weight file that is here, where the entry does not say which file that is.
 
     Raises:
         WeightsError: if the file cannot be read.
@@ -92,62 +89,52 @@ def unpinned_sha256(weights: Weights | None, cache_dir: Path) -> str | None:
     if not isinstance(weights, HubWeights) and len(weights.sha256 or "") == WHOLE:
         return None
     file = weights_place(weights, cache_dir)
-    try:
-        return file_hash(file) if file.is_file() else None
-    except OSError as error:
-        raise _unreadable(file, error) from error
+    with _reading(file):
+        return file_hash(file, "sha256") if file.is_file() else None
 
 
 def obtain(weights: StoredWeights, checkpoint: str, cache_dir: Path) -> Path:
-    """The place of a weight file that is the right one; a remote one that is absent is fetched.
+    """The path of a weight file that is the right one; a remote one that is absent is fetched.
 
-    What is fetched and refused is deleted; a file that was there before stays.
+    A file that is fetched and refused is deleted; a file that was there before stays.
 
     Raises:
         WeightsError: as from `checked_file` and `read_weights`, or if it cannot be fetched; then it says where to put
             it by hand.
     """
-    from ssl4eo_bench.models.weight_reader import read_weights  # brings torch: not for what only looks for files
+    from ssl4eo_bench.models.weight_reader import read_weights  # brings torch: not to look for files only
 
-    place = weights_place(weights, cache_dir)
-    if not isinstance(weights, RemoteWeights) or place.is_file():
+    file = weights_place(weights, cache_dir)
+    if not isinstance(weights, RemoteWeights) or file.is_file():
         return checked_file(weights, checkpoint, cache_dir)
-    with _alone(cache_dir):
-        if place.is_file():  # another process has fetched it
+    with _locked_cache(cache_dir):
+        if file.is_file():  # another process has fetched it
             return checked_file(weights, checkpoint, cache_dir)
         try:
             fetch_weights(weights, checkpoint, cache_dir / FOLDER)
-            read_weights(place)
+            read_weights(file)
             return checked_file(weights, checkpoint, cache_dir)
         except WeightsError:
-            place.unlink(missing_ok=True)  # but not its note, which is about the file that was there first
+            file.unlink(missing_ok=True)  # but not its note, which is about the file that was there first
             raise
         finally:
-            (place.parent / LOCK).unlink(missing_ok=True)  # whoever wants this one has ours
-            _remove_emptied(place.parent, cache_dir / FOLDER)
-
-
-def _package(name: str) -> ModuleSpec | None:
-    try:
-        return importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return None
+            (file.parent / LOCK).unlink(missing_ok=True)  # no other process waits for it: we hold the cache's lock
+            with suppress(OSError):  # until a folder is not empty, or not there
+                for folder in file.parents:
+                    if folder == cache_dir / FOLDER:
+                        break
+                    folder.rmdir()
 
 
 def _hub_has(weights: HubWeights) -> bool:
     """Whether timm finds the weights in Hugging Face's own cache."""
-    snapshots = _hub_cache() / f"models--timm--{weights.timm}" / "snapshots"
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or f"{caches}/huggingface"
+    cache = Path(os.environ.get("HF_HUB_CACHE") or f"{home}/hub").expanduser()
+    snapshots = cache / f"models--timm--{weights.timm}" / "snapshots"
     return any(
         file.is_file() for name in ("model.safetensors", "pytorch_model.bin") for file in snapshots.glob(f"*/{name}")
     )
-
-
-def _hub_cache() -> Path:
-    if chosen := os.environ.get("HF_HUB_CACHE"):
-        return Path(chosen).expanduser()
-    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    home = os.environ.get("HF_HOME") or f"{caches}/huggingface"
-    return Path(home).expanduser() / "hub"
 
 
 def _cure_of_absence(weights: StoredWeights) -> str:
@@ -158,16 +145,18 @@ def _cure_of_absence(weights: StoredWeights) -> str:
     return f"get the file from {address(weights)} and put it there"
 
 
-def _unreadable(file: Path, error: OSError) -> WeightsError:
-    return WeightsError(f"{file} cannot be read ({error.strerror or error}); correct its permissions.")
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to read a file into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise WeightsError(f"{file} cannot be read ({error.strerror or error}); correct its permissions.") from error
 
 
-def _note_of(file: Path) -> Path:
-    return file.with_name(f"{file.name}.sha256")
-
-
-def _require_the_first(file: Path, checkpoint: str, found: str) -> None:
-    note = _note_of(file)
+def _require_first(file: Path, checkpoint: str, found: str) -> None:
+    """Refuse a file with another sha256 than the one noted beside it; without a note, write one."""
+    note = file.with_name(f"{file.name}.sha256")
     if not note.is_file():
         write_text(note, f"{found}  {file.name}\n")
         return
@@ -180,7 +169,7 @@ def _require_the_first(file: Path, checkpoint: str, found: str) -> None:
 
 
 @contextmanager
-def _alone(cache_dir: Path) -> Iterator[None]:
+def _locked_cache(cache_dir: Path) -> Iterator[None]:
     """Keep other processes from fetching weights into this cache."""
     note = f"another process is fetching weights into {cache_dir / FOLDER}; waiting for it"
     try:
@@ -192,10 +181,3 @@ def _alone(cache_dir: Path) -> Iterator[None]:
             f"{cache_dir / FOLDER} cannot be written ({error.strerror or error}); name another directory with "
             "--cache-dir."
         ) from error
-
-
-def _remove_emptied(folder: Path, root: Path) -> None:
-    with suppress(OSError):  # not empty, or not there
-        while folder != root:
-            folder.rmdir()
-            folder = folder.parent

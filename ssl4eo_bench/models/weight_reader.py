@@ -1,20 +1,19 @@
 """Reading weight files without running code in them."""
 
-import hashlib
 import pickle
 import pickletools
 import re
 import zipfile
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from ssl4eo_bench.errors import WeightsError, shortlist
-from ssl4eo_bench.models.containers import examine, pickles
+from ssl4eo_bench.models.containers import Container, examine, pickles
 
 State = dict[str, torch.Tensor]
 
@@ -24,21 +23,21 @@ BOOKKEEPING = frozenset(
         *("lightning", "lightning_fabric", "lightning_utilities", "pytorch_lightning"),
     }
 )
-"""Packages whose objects stand beside the tensors of training states (arguments, dates, scores). None of them is
-imported or called for that: inert objects take their places."""
+"""Packages that training states hold objects of beside the tensors (arguments, dates, scores). Nothing of them is
+imported or called to read a file: inert objects take their places."""
 
 REFUSED = {(module, "bytearray") for module in ("builtins", "__builtin__")}
 """What PyTorch's restricted unpickler calls, though no tensor needs it: with a number, it fills the memory."""
 
 DEPTH = 3
-"""Dicts inside dicts that are looked into for tensors."""
+"""How many dicts deep tensors are looked for."""
 
 
 def read_weights(file: Path) -> dict[str, State]:
-    """Every dict of tensors in a weight file: by its keys from the outermost in, joined by dots; `""` is the file.
+    """Every dict of tensors in a weight file, by its keys from the outermost in, joined by dots; `""` is the file.
 
-    Training states are read with everything that is beside the tensors ignored. All of the file is in memory then, so
-    that overwriting it changes nothing.
+    What training states hold beside tensors is ignored. The whole file is in memory then, so that overwriting it
+    changes nothing.
 
     Raises:
         WeightsError: if the file is damaged, needs code to be read, or holds no tensors by name.
@@ -55,10 +54,10 @@ def read_weights(file: Path) -> dict[str, State]:
 
 
 def dicts_of_tensors(content: Any, file: Path) -> dict[str, State]:
-    """Every dict of tensors in what a file holds, the outermost first; one that is there by several keys, once.
+    """Every dict of tensors in the content of a file, the outermost first; one that has several keys, once.
 
     Raises:
-        WeightsError: if two of them are called the same, or a tensor in them has no numbers of its own.
+        WeightsError: if two of them have the same key, or a tensor in them has no values.
     """
     found: dict[str, State] = {}
     seen: set[int] = set()
@@ -89,23 +88,13 @@ def _add(found: dict[str, State], key: str, tensors: State, file: Path) -> None:
     found[key] = tensors
 
 
-def state_sha256(module: torch.nn.Module) -> str:
-    """The sha256 of all parameters and buffers of a module: names, types, shapes and values."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        values = tensor.detach().cpu().contiguous()
-        digest.update(f"{name}:{values.dtype}:{tuple(values.shape)}\n".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _read(file: Path, kind: str) -> Any:
+def _read(file: Path, container: Container) -> Any:
     try:
-        if kind == "safetensors":
+        if container == "safetensors":
             from safetensors.torch import load as load_bytes
 
             return dict(load_bytes(file.read_bytes()))
-        names = _pickled_names(file, kind)
+        names = _pickled_names(file, container)
         if refused := names & REFUSED:
             raise pickle.UnpicklingError(f"GLOBAL {'.'.join(*refused)}")
         with _inert(name for name in names if name[0].partition(".")[0] in BOOKKEEPING):
@@ -116,35 +105,28 @@ def _read(file: Path, kind: str) -> Any:
             f"{file} cannot be read as tensors: it needs code ({named[1] if named else 'unnamed'}), "
             "which is not run; have its author save the `state_dict()`, and nothing beside it."
         ) from error
-    except Exception as error:  # a damaged file makes the readers raise whatever it makes them stumble over
+    except Exception as error:  # in a damaged file the readers may meet anything
         raise WeightsError(
             f"{file} cannot be read as tensors ({type(error).__name__}): it is damaged; fetch it again."
         ) from error
 
 
-def _pickled_names(file: Path, kind: str) -> set[tuple[str, str]]:
-    """Module and name of everything a pickle asks Python for; found without unpickling."""
+def _pickled_names(file: Path, container: Container) -> set[tuple[str, str]]:
+    """Module and name of everything that the pickles of a file ask Python for; found without unpickling."""
     names: set[tuple[str, str]] = set()
-    with _pickles(file, kind) as (stream, count):
+    with ExitStack() as opened:
+        stream: IO[bytes] = opened.enter_context(file.open("rb"))
+        count = 4  # pickles at the head of the older format
+        if container == "zip":
+            archive = opened.enter_context(zipfile.ZipFile(stream))
+            (member,) = pickles(archive.namelist())
+            stream, count = opened.enter_context(archive.open(member)), 1
         for _ in range(count):
             for operation, argument, _ in pickletools.genops(stream):
                 if operation.name == "GLOBAL":
                     module, _, name = str(argument).partition(" ")
                     names.add((module, name))
     return names
-
-
-@contextmanager
-def _pickles(file: Path, kind: str) -> Iterator[tuple[Any, int]]:
-    """The stream of a file's pickles, and how many there are: one in a zip, four at the head of the older format."""
-    if kind == "legacy":
-        with file.open("rb") as stream:
-            yield stream, 4
-    else:
-        with zipfile.ZipFile(file) as archive:
-            (name,) = pickles(archive.namelist())
-            with archive.open(name) as stream:
-                yield stream, 1
 
 
 class _Inert:
@@ -156,9 +138,9 @@ class _Inert:
 
 
 @contextmanager
-def _inert(names: Iterator[tuple[str, str]]) -> Iterator[None]:
+def _inert(names: Iterable[tuple[str, str]]) -> Iterator[None]:
     """Let PyTorch's restricted unpickler put inert objects where these names stand."""
-    known = ("OrderedDict", "Counter", "defaultdict")  # which the unpickler has itself
+    known = ("OrderedDict", "Counter", "defaultdict")  # the unpickler has these itself
     stand_ins = [type(name, (_Inert,), {"__module__": module}) for module, name in names if name not in known]
     before = torch.serialization.get_safe_globals()
     torch.serialization.add_safe_globals([*stand_ins, list, dict, set, tuple, int, float, str])

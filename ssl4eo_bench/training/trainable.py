@@ -1,10 +1,12 @@
 """Networks with a head, as they are trained."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from ssl4eo_bench.models.backbone import Backbone
 
 
 class Trainable(nn.Module):
@@ -34,23 +36,11 @@ class Trainable(nn.Module):
 
         The head has the whole learning rate, and each layer before it a smaller one. Biases and norms do not decay.
         """
-        from timm import optim  # imports timm: not where only a head is needed
-
-        network = cast(nn.Module, self.network.backbone)
-        named: set[str] = getattr(network, "no_weight_decay", set)()
-        backbone = optim.param_groups_layer_decay(  # type: ignore[attr-defined]
-            network, weight_decay=weight_decay, no_weight_decay_list=named, layer_decay=layer_decay
-        )
-        top = [parameter for group in backbone if group["lr_scale"] == 1.0 for parameter in group["params"]]
-        if any(parameter.ndim > 1 for parameter in top):
-            # timm keeps the place above the last block for a head, which was taken off: some networks have a last norm
-            # there, and in the others the last block moved up.
-            for group in backbone:
-                group["lr_scale"] *= layer_decay
+        backbone: Backbone = self.network.backbone  # type: ignore[assignment]
         head = [parameter for name, parameter in self.named_parameters() if not name.startswith("network.")]
         weights, others = ([p for p in head if (p.ndim > 1) == wanted] for wanted in (True, False))
         return [
-            *backbone,
+            *backbone.parameter_groups(weight_decay, layer_decay),
             {"params": weights, "weight_decay": weight_decay, "lr_scale": 1.0},
             {"params": others, "weight_decay": 0.0, "lr_scale": 1.0},
         ]

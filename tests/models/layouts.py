@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ssl4eo_bench.config.checkpoint import Checkpoint
+from ssl4eo_bench.models.build import build
+
 State = dict[str, torch.Tensor]
 
 
@@ -20,6 +23,11 @@ def random_like(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tenso
     if not tensor.is_floating_point():
         return torch.randint(1, 1000, tensor.shape, generator=generator)
     return torch.empty(tensor.shape).uniform_(0.1, 1.0, generator=generator)
+
+
+def tensors_of(checkpoint: Checkpoint) -> State:
+    """The tensors of the backbone that is built for a checkpoint, by timm's names."""
+    return {name.removeprefix("network."): tensor for name, tensor in build(checkpoint, seed=0).state_dict().items()}
 
 
 def put(prefix: str, state: State) -> State:

@@ -1,4 +1,4 @@
-"""Loading is strict: a module holds the tensors it was asked for, or there is no module."""
+"""Building backbones: random, from files, by timm; frozen, or refused in one sentence."""
 
 import hashlib
 from pathlib import Path
@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
 
 from ssl4eo_bench.config.catalogue import load_catalogue
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.errors import SpecError, UnknownNameError, WeightsError
-from ssl4eo_bench.models.build import build, timm_entry
-from ssl4eo_bench.models.weight_reader import state_sha256
+from ssl4eo_bench.models.backbone import state_sha256
+from ssl4eo_bench.models.build import build
+from ssl4eo_bench.models.timm_model import TimmBackbone, timm_entry
+from tests.models.layouts import tensors_of
+from tests.test_imports import PACKAGE, imported
 
-State = dict[str, torch.Tensor]
 SMALL = {"name": "small.mine", "arch": "test_resnet", "bands": ["B04", "B03", "B02"], "image_size": 32}
 
 
@@ -23,59 +24,13 @@ def entry(weights: dict[str, Any], **changes: Any) -> Checkpoint:
     return Checkpoint.model_validate(SMALL | {"scaling": {"divide": 10000}, "weights": weights} | changes)
 
 
-def random_state(*, classes: int = 10) -> State:
-    """Every tensor of the small network, filled with random values, buffers too."""
-    torch.manual_seed(1)
-    state = timm.create_model("test_resnet", num_classes=classes).state_dict()
-    return {k: torch.rand(v.shape) if v.is_floating_point() else torch.tensor(7) for k, v in state.items()}
-
-
-def saved(folder: Path, state: Any, name: str = "w.pth") -> dict[str, Any]:
-    file = folder / name
-    if name.endswith(".safetensors"):
-        save_file(state, file)
-    else:
-        torch.save(state, file)
-    return {"path": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-
-
-def backbone(state: State) -> State:
-    return {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
-
-
-@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
-@pytest.mark.parametrize("with_head", [True, False])
-def test_every_tensor_of_the_module_is_the_files(tmp_path: Path, name: str, with_head: bool) -> None:
-    state = random_state()
-    module = build(entry(saved(tmp_path, state if with_head else backbone(state), name)), seed=0)
-    loaded = module.state_dict()
-    assert set(loaded) == set(backbone(state))
-    for tensor_name, tensor in loaded.items():
-        assert torch.equal(tensor, state[tensor_name]), tensor_name
-
-
-def test_other_names_in_the_same_order_load_by_order(tmp_path: Path) -> None:
-    state = random_state(classes=1000)
-    renamed = {f"_{number}.{name.rpartition('.')[2]}": tensor for number, (name, tensor) in enumerate(state.items())}
-    module = build(entry(saved(tmp_path, renamed) | {"layout": "timm-by-order"}), seed=0)
-    for name, tensor in module.state_dict().items():
-        assert torch.equal(tensor, state[name])
-
-
-def test_by_order_refuses_swapped_kinds_and_wrong_counts(tmp_path: Path) -> None:
-    state = random_state(classes=1000)
-    names = list(state)
-    at = names.index("bn1.running_mean")
-    names[at], names[at + 1] = names[at + 1], names[at]  # same shapes, other meaning
-    swapped = {name: state[name] for name in names}
-    with pytest.raises(WeightsError, match="bn1.running_var .* stands where bn1.running_mean"):
-        build(entry(saved(tmp_path, swapped) | {"layout": "timm-by-order"}), seed=0)
-    with pytest.raises(WeightsError, match="hold [0-9]+ tensors, but the architecture has"):
-        build(entry(saved(tmp_path, backbone(state)) | {"layout": "timm-by-order"}), seed=0)
+def saved(folder: Path, state: Any) -> dict[str, Any]:
+    torch.save(state, folder / "w.pth")
+    return {"path": str(folder / "w.pth"), "sha256": hashlib.sha256((folder / "w.pth").read_bytes()).hexdigest()}
 
 
 def test_an_altered_file_is_refused(tmp_path: Path) -> None:
-    weights = saved(tmp_path, random_state())
+    weights = saved(tmp_path, {"weight": torch.zeros(2)})
     with (tmp_path / "w.pth").open("ab") as file:
         file.write(b"x")
     with pytest.raises(WeightsError, match=r"has sha256 [0-9a-f]{64}, but the catalogue says [0-9a-f]{64}"):
@@ -90,27 +45,10 @@ def test_an_absent_file_is_refused_with_its_place(tmp_path: Path) -> None:
         build(entry(package | {"install": "pip install it"}), seed=0)
 
 
-class Evil:
-    def __reduce__(self) -> Any:
-        return (exec, ("raise SystemExit('code in a weight file was run')",))
-
-
-def test_code_in_a_weight_file_is_refused_and_not_run(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="cannot be read as tensors"):
-        build(entry(saved(tmp_path, {"conv1.weight": Evil()})), seed=0)
-
-
 @pytest.mark.parametrize("content", [{"epoch": 3, "state_dict": {}}, [torch.zeros(1)]])
 def test_what_is_no_flat_dict_of_tensors_is_refused(tmp_path: Path, content: Any) -> None:
     with pytest.raises(WeightsError, match="holds no tensors by name"):
         build(entry(saved(tmp_path, content)), seed=0)
-
-
-def test_a_file_of_no_format_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "w.pth").write_text("<html>404</html>")
-    sha = hashlib.sha256(b"<html>404</html>").hexdigest()
-    with pytest.raises(WeightsError, match="is a web page, not weights"):
-        build(entry({"path": str(tmp_path / "w.pth"), "sha256": sha}), seed=0)
 
 
 def test_random_weights_follow_the_seed_and_nothing_else() -> None:
@@ -131,6 +69,17 @@ def test_backbones_are_frozen_and_in_eval_mode() -> None:
     before = state_sha256(module)
     module(torch.rand(4, 3, 32, 32) * 100)
     assert state_sha256(module) == before, "BatchNorm statistics must not move"
+
+
+def test_the_hash_of_a_network_does_not_depend_on_its_adapter() -> None:
+    network = timm.create_model("test_resnet", num_classes=0)
+    bare, adapted = ({"backbone": module} for module in (network, TimmBackbone(network)))
+    assert state_sha256(torch.nn.ModuleDict(bare)) == state_sha256(torch.nn.ModuleDict(adapted))
+
+
+def test_only_the_adapter_and_its_architectures_import_timm() -> None:
+    files = {file.stem for file in PACKAGE.rglob("*.py") for name in imported(file) if name.split(".")[0] == "timm"}
+    assert files == {"timm_model", "architectures"}
 
 
 def test_unknown_architectures_are_answered_with_the_closest() -> None:
@@ -155,8 +104,9 @@ def test_any_timm_model_has_an_entry() -> None:
 
 
 def test_vits_are_built_for_the_input_size_of_the_entry() -> None:
-    made = timm_entry("timm:vit_tiny_patch16_224.random").at_size(64)
-    assert build(made, seed=0)(torch.zeros(1, 3, 64, 64)).shape == (1, 192)
+    backbone = build(timm_entry("timm:vit_tiny_patch16_224.random").at_size(64), seed=0)
+    assert backbone(torch.zeros(1, 3, 64, 64)).shape == (1, 192)
+    assert [positions.shape for positions in backbone.position_embeddings()] == [(1, 17, 192)]
 
 
 def test_sizes_that_an_architecture_cannot_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,19 +154,16 @@ def test_the_sample_checkpoint_is_the_pretrained_network(tmp_path: Path) -> None
         guess = network((image - 0.5) / 0.5).softmax(-1)[0]
     assert int(guess.argmax()) == 985  # daisy
     assert float(guess[985]) > 0.1
-    built = build(checkpoint, seed=0).state_dict()
-    assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in built.items())
+    assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in tensors_of(checkpoint).items())
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"hello world", b"PK\x03\x04" + b"\0" * 100, b"\x80\x02}q\x00.", b"\x00" * 5000]
+    "content", [b"", b"PK\x03\x04" + b"\0" * 100, b"\x80\x02}q\x00.", b"\x00" * 5000], ids=range(4)
 )
-@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_a_file_that_is_no_weights_is_one_sentence(tmp_path: Path, content: bytes, ending: str) -> None:
-    file = tmp_path / f"w{ending}"
+def test_a_file_that_is_no_weights_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "w.pth"
     file.write_bytes(content)
-    weights = {"path": str(file), "sha256": hashlib.sha256(content).hexdigest()}
     with pytest.raises(WeightsError) as refusal:
-        build(entry(weights), seed=0)
+        build(entry({"path": str(file), "sha256": hashlib.sha256(content).hexdigest()}), seed=0)
     assert "\n" not in str(refusal.value)
     assert str(file) in str(refusal.value)

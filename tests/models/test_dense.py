@@ -12,7 +12,9 @@ from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.inputs import map_inputs
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.models import dense
-from ssl4eo_bench.models.dense import dense_module, interpolate, resize
+from ssl4eo_bench.models.backbone import Backbone
+from ssl4eo_bench.models.dense import dense_module
+from ssl4eo_bench.models.resizing import interpolate, resize
 from ssl4eo_bench.models.runtime import make_runner
 
 BANDS = tuple(Band(name=name, unit="dn", resolution=10) for name in ("B02", "B03", "B04"))
@@ -37,7 +39,7 @@ def pixels(stored: int = 64, count: int = 2) -> torch.Tensor:
 
 def test_a_cnn_gives_its_last_three_stages_at_stride_8() -> None:
     module = module_of(entry("resnet18", 96))
-    backbone = module.backbone
+    backbone = module.backbone.network
     with torch.inference_mode():
         x = backbone.maxpool(backbone.act1(backbone.bn1(backbone.conv1(module.preprocess(pixels())))))
         second = backbone.layer2(backbone.layer1(x))
@@ -49,7 +51,7 @@ def test_a_cnn_gives_its_last_three_stages_at_stride_8() -> None:
 
 def test_a_vit_gives_the_patch_tokens_of_its_last_four_blocks_after_the_norm() -> None:
     module = module_of(entry("vit_tiny_patch16_224", 64, feature="cls"))
-    vit = module.backbone
+    vit = module.backbone.network
     with torch.inference_mode():
         tokens, after = vit._pos_embed(vit.patch_embed(module.preprocess(pixels()))), []
         for block in vit.blocks:
@@ -66,7 +68,7 @@ def test_maps_finer_than_stride_8_are_made_smaller(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_architecture_without_maps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dense, "build", lambda *_, **__: torch.nn.Identity())
+    monkeypatch.setattr(dense, "build", lambda *_, **__: Backbone())
     with pytest.raises(SpecError, match="checkpoint 'n' cannot do segmentation: timm gives no intermediate maps of"):
         module_of(entry("resnet18", 64))
 

@@ -11,7 +11,9 @@ from ssl4eo_bench.config.bands import Band
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.inputs import map_inputs
 from ssl4eo_bench.errors import SpecError
-from ssl4eo_bench.models.pooled import QUANTILES, backbone_feature, feature_module
+from ssl4eo_bench.models.band_statistics import QUANTILES
+from ssl4eo_bench.models.pooled import feature_module
+from ssl4eo_bench.models.timm_model import TimmBackbone
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def test_vit_features_are_what_their_names_say(vit: Any) -> None:
             "cls4": torch.cat([vit.norm(tokens)[:, 0] for tokens in after[-4:]], dim=1),
         }
         for feature, value in expected.items():
-            torch.testing.assert_close(backbone_feature(vit, images, feature), value)  # type: ignore[arg-type]
+            torch.testing.assert_close(TimmBackbone(vit, feature).pooled(images), value)  # type: ignore[arg-type]
     assert expected["cls4"].shape == (2, 768)
 
 
@@ -67,7 +69,7 @@ def test_pooled_features_are_the_global_average() -> None:
     stored = torch.randint(1, 9000, (4, 3, 16, 16))
     with torch.inference_mode():
         images = module.preprocess(stored)
-        expected = module.backbone.forward_features(images).mean((2, 3))  # type: ignore[operator, union-attr]
+        expected = module.backbone.network.forward_features(images).mean((2, 3))  # type: ignore[operator, union-attr]
         torch.testing.assert_close(module(stored), expected)
 
 

@@ -10,7 +10,8 @@ from PIL import Image
 from ssl4eo_bench.config.bands import SENTINEL_2, Band
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.inputs import InputMapping, map_inputs
-from ssl4eo_bench.models.preprocess import Preprocess, resize_matrix
+from ssl4eo_bench.models.preprocess import Preprocess
+from ssl4eo_bench.models.resizing import resize_matrix
 
 GROUPS = (("B02", "B03", "B04", "B08"), ("B05", "B8A"), ("B01", "B09"))
 SIZES = ((24, 24), (12, 12), (4, 4))
@@ -101,7 +102,7 @@ def test_bright_pixels_stay_the_brightest() -> None:
 
 def test_rows_of_the_resize_matrix_sum_to_one() -> None:
     for stored, wanted in ((64, 224), (120, 224), (256, 224), (20, 224)):
-        matrix = resize_matrix(stored, wanted)
+        matrix = resize_matrix(stored, wanted, "bicubic")
         assert matrix.shape == (wanted, stored)
         torch.testing.assert_close(matrix.sum(1), torch.ones(wanted))
 

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-import ssl4eo_bench.models.architectures  # noqa: F401 - gives timm the name of data2vec's network
 from ssl4eo_bench.config.checkpoint import Feature
 from ssl4eo_bench.config.layouts import LAYOUTS
-from ssl4eo_bench.models.pooled import backbone_feature
+from ssl4eo_bench.models.timm_model import TimmBackbone
 from ssl4eo_bench.solver.standardisation import Standardisation
 from tests.models.references import (
     State,
@@ -39,6 +38,10 @@ def filled(arch: str, **options: Any) -> tuple[Any, State]:
     module = module.double().eval()
     module.load_state_dict(state, strict=True)
     return module, state
+
+
+def feature_of(module: Any, feature: Feature) -> Tensor:
+    return TimmBackbone(module, feature).pooled(images())
 
 
 def images(count: int = 2) -> Tensor:
@@ -72,7 +75,7 @@ def test_vit_features_are_those_of_the_reference_network(vit: tuple[Any, State])
     expected = vit_features(state, images(), heads=HEADS)
     assert expected["cls4"].shape == (2, 4 * 384)
     for feature, value in {**expected, "pooled": expected["cls"]}.items():
-        assert difference(backbone_feature(module, images(), cast(Feature, feature)), value) < TOLERANCE, feature
+        assert difference(feature_of(module, cast(Feature, feature)), value) < TOLERANCE, feature
 
 
 @torch.inference_mode()
@@ -84,8 +87,8 @@ def test_another_number_of_heads_fits_the_same_tensors_and_gives_other_features(
     twelve.load_state_dict(state, strict=True)
     expected = vit_features(state, images(), heads=12)
     for feature, value in expected.items():
-        assert difference(backbone_feature(twelve, images(), cast(Feature, feature)), value) < TOLERANCE
-        assert difference(backbone_feature(module, images(), cast(Feature, feature)), value) > 0.1
+        assert difference(feature_of(twelve, cast(Feature, feature)), value) < TOLERANCE
+        assert difference(feature_of(module, cast(Feature, feature)), value) > 0.1
 
 
 @torch.inference_mode()
@@ -93,7 +96,7 @@ def test_the_feature_of_data2vec_is_that_of_the_reference_network(beit: tuple[An
     module, state = beit
     assert state["rel_pos_bias.relative_position_bias_table"].shape == (732, HEADS)
     expected = data2vec_feature(state, images(), heads=HEADS)
-    assert difference(backbone_feature(module, images(), "pooled"), expected) < TOLERANCE
+    assert difference(feature_of(module, "pooled"), expected) < TOLERANCE
 
 
 def test_every_row_of_the_position_biases_is_used_and_offsets_are_of_query_to_key() -> None:
@@ -107,7 +110,7 @@ def test_every_row_of_the_position_biases_is_used_and_offsets_are_of_query_to_ke
 @torch.inference_mode()
 def test_pooled_features_of_a_resnet_are_those_of_the_reference_network(resnet: tuple[Any, State]) -> None:
     module, state = resnet
-    assert difference(backbone_feature(module, images(), "pooled"), resnet50_feature(state, images())) < TOLERANCE
+    assert difference(feature_of(module, "pooled"), resnet50_feature(state, images())) < TOLERANCE
 
 
 def changed(state: State, name: str, row: int | None = None) -> State:
@@ -127,36 +130,25 @@ def require_sensitive(
             assert difference(value, usual[feature]) > 1e3 * TOLERANCE, (feature, name, row)
 
 
-WHOLE: list[tuple[str, int | None]] = [
-    (name, None)
-    for name in (
-        *("cls_token", "patch_embed.proj.weight", "patch_embed.proj.bias", "blocks.5.attn.qkv.weight"),
-        *("blocks.5.attn.proj.weight", "blocks.5.attn.proj.bias", "blocks.5.mlp.fc1.weight", "blocks.5.mlp.fc1.bias"),
-        *("blocks.5.mlp.fc2.weight", "blocks.5.mlp.fc2.bias", "blocks.5.norm1.weight", "blocks.5.norm1.bias"),
-        *("blocks.5.norm2.weight", "blocks.5.norm2.bias"),
-    )
-]
+def outside_and_last_block(state: State) -> list[tuple[str, int | None]]:
+    """The tensors of the last block and those outside the blocks, without the norm that data2vec's files do not have."""
+    names = (name for name in state if name.startswith("blocks.5.") or not name.startswith(("blocks.", "fc_norm.")))
+    return [(name, None) for name in names]
 
 
 @torch.inference_mode()
 def test_every_kind_of_tensor_changes_the_features_of_the_reference_vit(vit: tuple[Any, State]) -> None:
-    own: list[tuple[str, int | None]] = [
-        (name, None) for name in ("pos_embed", "blocks.5.attn.qkv.bias", "norm.weight", "norm.bias")
-    ]
-    one = images(1)
-    require_sensitive(lambda state: vit_features(state, one, heads=HEADS), vit[1], WHOLE + own)
+    one, names = images(1), outside_and_last_block(vit[1])
+    assert len(names) == 18
+    require_sensitive(lambda state: vit_features(state, one, heads=HEADS), vit[1], names)
 
 
 @torch.inference_mode()
 def test_every_kind_of_tensor_changes_the_features_of_the_reference_data2vec(beit: tuple[Any, State]) -> None:
-    table = "rel_pos_bias.relative_position_bias_table"
-    own = [("blocks.5.attn.q_bias", None), ("blocks.5.attn.v_bias", None)]
-    own += [("blocks.5.gamma_1", None), ("blocks.5.gamma_2", None), (table, None)]
-    rows = [(table, row) for row in (0, 364, 728, 729, 730, 731)]
-    one = images(1)
-    require_sensitive(
-        lambda state: {"pooled": data2vec_feature(state, one, heads=HEADS)}, beit[1], [*WHOLE, *own, *rows]
-    )
+    one, names = images(1), outside_and_last_block(beit[1])
+    assert len(names) == 19
+    names += [("rel_pos_bias.relative_position_bias_table", row) for row in (0, 364, 728, 729, 730, 731)]
+    require_sensitive(lambda state: {"pooled": data2vec_feature(state, one, heads=HEADS)}, beit[1], names)
 
 
 @torch.inference_mode()

@@ -16,9 +16,9 @@ from ssl4eo_bench.config.inputs import DisplayStretch, map_inputs
 from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.models import runtime
-from ssl4eo_bench.models.build import timm_entry
 from ssl4eo_bench.models.pooled import feature_module
 from ssl4eo_bench.models.runtime import OpenVinoRunner, TorchRunner, make_runner, resolve_device
+from ssl4eo_bench.models.timm_model import timm_entry
 
 needs_openvino = pytest.mark.skipif(not importlib.util.find_spec("openvino"), reason="extra `cpu` is not installed")
 
@@ -176,7 +176,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
     assert sizes == [10, 5, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
 
 
-def test_a_sample_that_does_not_fit_is_told() -> None:
+def test_a_sample_that_does_not_fit_is_an_error() -> None:
     class Large(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             raise torch.OutOfMemoryError("CUDA out of memory")

@@ -1,4 +1,4 @@
-"""Every layout loads to the last tensor, and a file with one tensor too few, too many, renamed or misshapen does not."""
+"""Every layout loads to the last tensor; a tensor that is missing, unexpected, renamed or of another shape is refused."""
 
 import hashlib
 import sys
@@ -16,9 +16,10 @@ from torch import nn
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.layouts import DETECTED, LAYOUTS, Layout
 from ssl4eo_bench.errors import WeightsError
-from ssl4eo_bench.models.build import build, create_empty
-from ssl4eo_bench.models.state_dict import classifier, load
+from ssl4eo_bench.models.state_dict import load
+from ssl4eo_bench.models.timm_model import classifier_prefixes, create_empty
 from ssl4eo_bench.models.weight_reader import dicts_of_tensors, read_weights
+from tests.conftest import Recorder
 from tests.models.layouts import (
     WRITERS,
     State,
@@ -31,6 +32,7 @@ from tests.models.layouts import (
     nested,
     other,
     put,
+    tensors_of,
     timm,
 )
 
@@ -58,7 +60,7 @@ def empty(family: str) -> nn.Module:
 def backbone(family: str) -> State:
     """Random values for everything but the classifier."""
     module = empty(family)
-    return {name: tensor for name, tensor in filled(module).items() if not name.startswith(classifier(module))}
+    return {name: tensor for name, tensor in filled(module).items() if not name.startswith(classifier_prefixes(module))}
 
 
 def saved(folder: Path, content: Any, name: str = "w.pth", **options: Any) -> dict[str, Any]:
@@ -70,8 +72,9 @@ def saved(folder: Path, content: Any, name: str = "w.pth", **options: Any) -> di
     return {"path": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
 
 
-def built(folder: Path, family: str, content: Any, layout: Any = "auto", **changes: Any) -> nn.Module:
-    return build(entry(family, saved(folder, content) | {"layout": layout}, **changes), seed=0)
+def built(folder: Path, family: str, content: Any, layout: Any = "auto", **changes: Any) -> State:
+    """The tensors of the backbone that is built from a file with this content."""
+    return tensors_of(entry(family, saved(folder, content) | {"layout": layout}, **changes))
 
 
 def expected(layout: str, family: str) -> State:
@@ -92,10 +95,10 @@ WAYS = [(*case, "explicit") for case in CASES] + [(*case, "detected") for case i
 
 
 @pytest.mark.parametrize(("layout", "family", "way"), WAYS)
-def test_every_tensor_is_the_files(tmp_path: Path, layout: str, family: str, way: str) -> None:
+def test_every_tensor_comes_from_the_file(tmp_path: Path, layout: str, family: str, way: str) -> None:
     content = WRITERS[layout][family](backbone(family))
-    module = built(tmp_path, family, content, layout if way == "explicit" else "auto")
-    loaded, wanted = module.state_dict(), expected(layout, family)
+    loaded = built(tmp_path, family, content, layout if way == "explicit" else "auto")
+    wanted = expected(layout, family)
     assert set(loaded) == set(wanted)
     for name, tensor in loaded.items():
         assert torch.equal(tensor, wanted[name]), name
@@ -137,21 +140,7 @@ MUTATIONS: list[tuple[Callable[[State], State], str]] = [
 def test_one_wrong_tensor_is_refused(
     layout: str, family: str, way: str, mutate: Callable[[State], State], message: str
 ) -> None:
-    if layout == "torchvision" and family == "vit":
-        content = WRITERS[layout][family](backbone(family))
-        content = {
-            key: torch.zeros(7) if mutate is with_another_shape and "_11.ln_2.weight" in key else tensor
-            for key, tensor in content.items()
-            if not (mutate is without_one and "_11.ln_2.weight" in key)
-        }
-        if mutate is with_one_more:
-            content["encoder.layers.encoder_layer_11.ln_2.more"] = torch.zeros(2)
-        if mutate is renamed:
-            content["encoder.layers.encoder_layer_11.ln_2.weightx"] = content.pop(
-                "encoder.layers.encoder_layer_11.ln_2.weight"
-            )
-    else:
-        content = WRITERS[layout][family](mutate(backbone(family)))
+    content = WRITERS[layout][family](mutate(backbone(family)))
     with pytest.raises(WeightsError, match=message):
         load(in_memory(content), empty(family), layout if way == "explicit" else "auto", "mine")
 
@@ -164,14 +153,12 @@ def in_memory(content: Any) -> dict[str, State]:
 @pytest.mark.parametrize(("layout", "family"), [case for case in CASES if case[0] not in ("timm", "dinov2")])
 def test_something_unexpected_beside_the_backbone_is_refused(layout: str, family: str) -> None:
     content = in_memory(WRITERS[layout][family](backbone(family)))
-    key = max(content, key=lambda key: len(content[key]))
     for state in content.values():
         if len(state) > 5:
             prefix = "module." if all(name.startswith("module.") for name in state) else ""
             state[f"{prefix}surprise.weight"] = torch.zeros(2)
     with pytest.raises(WeightsError, match=r"without a place: \S*surprise.weight"):
         load(content, empty(family), layout, "mine")
-    assert key in content
 
 
 def test_a_file_without_the_final_norm_is_refused() -> None:
@@ -186,10 +173,41 @@ def test_one_missing_step_counter_is_refused_though_files_without_any_load() -> 
         load({"": state}, empty("resnet"), "auto", "mine")
 
 
-def test_a_layout_of_ones_own_is_written_out(tmp_path: Path) -> None:
+def by_order(state: State) -> State:
+    """The tensors with names that have only their last part in common with timm's."""
+    return {f"_{number}.{name.rpartition('.')[2]}": tensor for number, (name, tensor) in enumerate(state.items())}
+
+
+def test_other_names_in_the_order_of_timm_load_by_order() -> None:
+    state = filled(empty("resnet"))
+    loaded = load({"": by_order(state)}, empty("resnet"), "timm-by-order", "mine").state
+    assert set(loaded) == set(backbone("resnet"))
+    assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.items())
+
+
+def test_by_order_refuses_swapped_kinds_and_wrong_counts() -> None:
+    state = filled(empty("resnet"))
+    names = list(state)
+    at = names.index("bn1.running_mean")
+    names[at], names[at + 1] = names[at + 1], names[at]  # same shapes, other meaning
+    swapped = {name: state[name] for name in names}
+    for wrong, message in (
+        (swapped, "running_var .* stands where bn1.running_mean"),
+        (backbone("resnet"), "hold 120 tensors, but the architecture has 122"),
+    ):
+        with pytest.raises(WeightsError, match=message):
+            load({"": by_order(wrong)}, empty("resnet"), "timm-by-order", "mine")
+
+
+def test_a_classifier_in_the_file_is_left_out() -> None:
+    found = load({"": filled(empty("resnet"))}, empty("resnet"), "auto", "mine")
+    assert set(found.state) == set(backbone("resnet"))
+
+
+def test_an_entry_can_write_its_layout_out(tmp_path: Path) -> None:
     content = {"nets": {"ours": put("net.encoder.", backbone("resnet")) | {"net.decoder.w": torch.zeros(1)}}}
     layout = {"keys": ["nets.ours"], "prefix": "net.encoder.", "leftovers": ["net.decoder.*"]}
-    loaded = built(tmp_path, "resnet", content, layout).state_dict()
+    loaded = built(tmp_path, "resnet", content, layout)
     assert all(torch.equal(loaded[name], tensor) for name, tensor in backbone("resnet").items())
     with pytest.raises(WeightsError, match="read as layout of the entry .*without a place: net.decoder.w"):
         built(tmp_path, "resnet", content, layout | {"leftovers": []})
@@ -197,11 +215,11 @@ def test_a_layout_of_ones_own_is_written_out(tmp_path: Path) -> None:
         built(tmp_path, "resnet", content, layout | {"keys": ["nets"]})
 
 
-def test_a_teacher_goes_before_its_student_and_branches_are_told_apart_by_their_bands(tmp_path: Path) -> None:
-    told = built(tmp_path, "vit", dino_student(backbone("vit"))).state_dict()
+def test_a_teacher_is_detected_before_its_student_and_a_branch_by_its_bands(tmp_path: Path) -> None:
+    told = built(tmp_path, "vit", dino_student(backbone("vit")))
     assert torch.equal(told["norm.bias"], backbone("vit")["norm.bias"] + 1), "the student's values are in the file, too"
     joint = decur("backbone_1", "backbone_2")(backbone("vit"))
-    assert torch.equal(built(tmp_path, "vit", joint).state_dict()["norm.bias"], backbone("vit")["norm.bias"])
+    assert torch.equal(built(tmp_path, "vit", joint)["norm.bias"], backbone("vit")["norm.bias"])
     joint["model"] |= put("module.backbone_2.", other(backbone("vit")))  # the same number of bands
     with pytest.raises(WeightsError, match="under 'model' as layout decur-s1 and 'model' as layout decur-s2"):
         built(tmp_path, "vit", joint)
@@ -214,10 +232,10 @@ def test_two_copies_of_a_backbone_are_refused_until_one_is_named(tmp_path: Path)
         WeightsError, match=r"more than once: under 'model' as layout timm and 'model_ema' as layout timm; say"
     ):
         built(tmp_path, "resnet", content)
-    loaded = built(tmp_path, "resnet", content, {"keys": ["model_ema"]}).state_dict()
+    loaded = built(tmp_path, "resnet", content, {"keys": ["model_ema"]})
     assert torch.equal(loaded["bn1.bias"], one["bn1.bias"] + 1)
     same = {"model": one, "model_ema": dict(one)}
-    assert torch.equal(built(tmp_path, "resnet", same).state_dict()["bn1.bias"], one["bn1.bias"])
+    assert torch.equal(built(tmp_path, "resnet", same)["bn1.bias"], one["bn1.bias"])
 
 
 @pytest.mark.parametrize(("layout", "family"), [("mae", "vit"), ("moco-v2", "resnet"), ("dinov2", "dinov2"),
@@ -236,7 +254,7 @@ def test_detection_looks_at_every_copy_not_only_under_the_usual_key(layout: str,
 
 def test_a_student_is_not_taken_by_another_layout_of_the_same_prefix() -> None:
     content = in_memory(dino(backbone("resnet")))
-    assert load(content, empty("resnet"), "auto", "mine").layout == "dino"
+    assert load(content, empty("resnet"), "auto", "mine").name == "dino"
     with pytest.raises(WeightsError, match="do not fit its architecture"):
         load({"student": content["student"]}, empty("resnet"), "auto", "mine")
 
@@ -244,23 +262,21 @@ def test_a_student_is_not_taken_by_another_layout_of_the_same_prefix() -> None:
 def test_the_counter_of_an_averaged_model_is_ignored(tmp_path: Path) -> None:
     averaged = {"n_averaged": torch.tensor(5), **put("module.", backbone("resnet"))}
     for content in (averaged, {"state_dict": put("module.", averaged)}):
-        loaded = built(tmp_path, "resnet", content).state_dict()
+        loaded = built(tmp_path, "resnet", content)
         assert all(torch.equal(loaded[name], tensor) for name, tensor in backbone("resnet").items())
     with pytest.raises(WeightsError, match=r"without a place: n_averages\)"):
         load({"": averaged | {"module.n_averages": torch.tensor(5)}}, empty("resnet"), "auto", "mine")
 
 
-def test_what_was_read_is_told(tmp_path: Path) -> None:
-    told: list[str] = []
-    content = saved(tmp_path, moco_v2(backbone("resnet")))
-    build(entry("resnet", content), seed=0, note=told.append)
-    assert told == ["weights of mine: 120 tensors, layout moco-v2 under 'state_dict', 130 others not needed"]
+def test_what_was_read_is_shown(tmp_path: Path, progress: Recorder) -> None:
+    built(tmp_path, "resnet", moco_v2(backbone("resnet")))
+    assert progress.notes == ["weights of mine: 120 tensors, layout moco-v2 under 'state_dict', 130 others not needed"]
 
 
 @pytest.mark.parametrize("write", [moco_v2, dino, nested], ids=lambda write: write.__name__)
 def test_the_older_format_loads_too(tmp_path: Path, write: Callable[[State], Any]) -> None:
     weights = saved(tmp_path, write(backbone("resnet")), _use_new_zipfile_serialization=False)
-    loaded = build(entry("resnet", weights), seed=0).state_dict()
+    loaded = tensors_of(entry("resnet", weights))
     assert all(torch.equal(loaded[name], tensor) for name, tensor in backbone("resnet").items())
 
 
@@ -268,7 +284,7 @@ def test_safetensors_load_whatever_the_file_is_called(tmp_path: Path) -> None:
     saved(tmp_path, timm(backbone("vit")), "w.safetensors")
     (tmp_path / "w.safetensors").rename(tmp_path / "w.pth")
     sha = hashlib.sha256((tmp_path / "w.pth").read_bytes()).hexdigest()
-    loaded = build(entry("vit", {"path": str(tmp_path / "w.pth"), "sha256": sha}), seed=0).state_dict()
+    loaded = tensors_of(entry("vit", {"path": str(tmp_path / "w.pth"), "sha256": sha}))
     assert all(torch.equal(loaded[name], tensor) for name, tensor in backbone("vit").items())
 
 
@@ -281,7 +297,7 @@ def test_two_tensors_that_would_get_one_name_are_refused() -> None:
 
 def test_half_precision_becomes_float32(tmp_path: Path) -> None:
     half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in backbone("vit").items()}
-    loaded = built(tmp_path, "vit", half).state_dict()
+    loaded = built(tmp_path, "vit", half)
     assert all(tensor.dtype == torch.float32 for tensor in loaded.values())
     assert all(torch.equal(loaded[name], tensor.float()) for name, tensor in half.items())
 
@@ -298,19 +314,18 @@ def test_half_precision_becomes_float32(tmp_path: Path) -> None:
     ],
     ids=["nan", "infinite", "overflow", "complex", "integer", "sparse"],
 )
-def test_numbers_no_network_can_have_are_refused(tensor: torch.Tensor, message: str) -> None:
+def test_values_that_no_network_can_have_are_refused(tensor: torch.Tensor, message: str) -> None:
     with pytest.raises(WeightsError, match=message):
         load({"": backbone("resnet") | {"bn1.bias": tensor}}, empty("resnet"), "auto", "mine")
 
 
-def test_position_embeddings_are_resized_only_when_asked(tmp_path: Path) -> None:
+def test_position_embeddings_are_resized_only_when_asked(tmp_path: Path, progress: Recorder) -> None:
     content = mae(backbone("vit"))
     with pytest.raises(WeightsError, match=r"of another shape: pos_embed \(1, 197, 192\) instead of \(1, 65, 192\)"):
         built(tmp_path, "vit", content, image_size=128)
-    told: list[str] = []
     asked = entry("vit", saved(tmp_path, content), image_size=128, resize_pos_embed=True)
-    loaded = build(asked, seed=0, note=told.append).state_dict()
-    assert told[0].endswith("position embeddings resized from 14 × 14 to 8 × 8 patches")
+    loaded = tensors_of(asked)
+    assert progress.notes[0].endswith("position embeddings resized from 14 × 14 to 8 × 8 patches")
     original, resized = backbone("vit")["pos_embed"], loaded["pos_embed"]
     grid = original[:, 1:].reshape(1, 14, 14, 192).permute(0, 3, 1, 2)
     wanted = nn.functional.interpolate(grid, size=(8, 8), mode="bicubic", antialias=True)
@@ -341,7 +356,7 @@ def test_relative_positions_are_never_resized(tmp_path: Path) -> None:
     ],
     ids=["flat", "two", "narrow", "no-patches", "empty", "no-grid", "integer", "sparse"],
 )
-def test_what_are_no_position_embeddings_is_not_resized(positions: torch.Tensor) -> None:
+def test_tensors_that_are_no_position_embeddings_are_not_resized(positions: torch.Tensor) -> None:
     module = create_empty(ARCHITECTURES["vit"], 4, 128)
     state = backbone("vit") | {"pos_embed": positions}
     with pytest.raises(WeightsError, match=r"of another shape: pos_embed \(.*\) instead of \(1, 65, 192\)"):
@@ -385,13 +400,6 @@ def test_what_was_read_stays_when_the_file_is_overwritten(tmp_path: Path, name: 
     assert torch.equal(content[""]["weight"], torch.ones(10_000))
 
 
-@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
-def test_an_empty_file_is_not_read(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).touch()
-    with pytest.raises(WeightsError, match=f"{name} is empty, not weights; get it again"):
-        read_weights(tmp_path / name)
-
-
 def test_each_dict_is_looked_into_once(tmp_path: Path) -> None:
     shared = {"weight": torch.ones(2)}
     content: dict[str, Any] = {"model": shared, "again": shared, "more": {"deep": shared}}
@@ -423,9 +431,7 @@ def test_two_dicts_of_one_key_are_refused(tmp_path: Path, content: Any) -> None:
     ids=["nested", "meta"],
 )
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
-def test_tensors_without_numbers_of_their_own_are_refused(
-    tmp_path: Path, make: Callable[[], torch.Tensor], message: str
-) -> None:
+def test_tensors_without_values_are_refused(tmp_path: Path, make: Callable[[], torch.Tensor], message: str) -> None:
     torch.save({"model": {"weight": make()}}, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match=f"tensor weight in .*w.pth {message}; save the backbone's"):
         read_weights(tmp_path / "w.pth")

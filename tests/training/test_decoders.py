@@ -11,6 +11,7 @@ from torch.nn import functional
 from ssl4eo_bench.labels.pixel_maps import DenseHead
 from ssl4eo_bench.models.dense import DenseFeatures
 from ssl4eo_bench.models.preprocess import Preprocess
+from ssl4eo_bench.models.timm_model import TimmBackbone
 from ssl4eo_bench.solver.path import Head
 from ssl4eo_bench.solver.standardisation import Standardisation
 from ssl4eo_bench.training.decoders import Segmenter
@@ -22,7 +23,7 @@ def segmenter(arch: str, side: int) -> tuple[Segmenter, DenseFeatures, Head]:
     """A network for inputs of this size, with a probe of random weights on its dense features."""
     torch.manual_seed(0)
     options: dict[str, Any] = {"img_size": side} if "vit" in arch else {}
-    backbone = timm.create_model(arch, num_classes=0, **options)
+    backbone = TimmBackbone(timm.create_model(arch, num_classes=0, **options))
     network = DenseFeatures(cast(Preprocess, nn.Identity()), backbone).eval()
     width = int(network(torch.zeros(1, 3, side, side)).shape[1])
     standardisation = Standardisation(torch.randn(width), torch.rand(width) + 0.5)

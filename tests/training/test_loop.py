@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from ssl4eo_bench.errors import CacheError, WriteError
 from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.labels import labels_of
 from ssl4eo_bench.methods.finetune import finetune_config
+from ssl4eo_bench.models.timm_model import TimmBackbone
 from ssl4eo_bench.solver.path import Head
 from ssl4eo_bench.solver.standardisation import Standardisation
 from ssl4eo_bench.training import loop
@@ -35,8 +36,8 @@ class Network(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.preprocess = nn.Identity()
-        self.backbone = timm.create_model("test_vit", num_classes=0, img_size=32)
-        self.width = int(cast(Any, self.backbone).num_features)
+        self.backbone = TimmBackbone(timm.create_model("test_vit", num_classes=0, img_size=32))
+        self.width = int(self.backbone.network.num_features)
 
     def feature(self, images: Tensor) -> Tensor:
         """Of scaled inputs."""

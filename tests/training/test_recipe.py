@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.protocols import settings
 from ssl4eo_bench.config.recipe import Recipe
 from ssl4eo_bench.labels import labels_of
+from ssl4eo_bench.models.timm_model import TimmBackbone
 from ssl4eo_bench.training.augmentation import augmented, draw_crops
 from ssl4eo_bench.training.distributed import ProcessGroup
 from ssl4eo_bench.training.loop import Training, TrainingConfig
@@ -29,7 +30,7 @@ class Network(nn.Module):
     def __init__(self, arch: str = "test_resnet", **options: Any) -> None:
         super().__init__()
         self.preprocess = nn.Identity()
-        self.backbone = timm.create_model(arch, num_classes=0, **options)
+        self.backbone = TimmBackbone(timm.create_model(arch, num_classes=0, **options))
 
     def feature(self, images: Tensor) -> Tensor:
         """Of scaled inputs."""
@@ -44,7 +45,7 @@ def config(recipe: Recipe) -> TrainingConfig:
 def classifier(recipe: Recipe, side: int = 32, **network_of: Any) -> RecipeClassifier:
     torch.manual_seed(0)
     network = Network(**network_of)
-    width = int(cast(Any, network.backbone).num_features)
+    width = int(network.backbone.network.num_features)
     return RecipeClassifier(network, width, 4, side, recipe, seed=0)
 
 

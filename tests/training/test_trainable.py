@@ -4,6 +4,7 @@ import pytest
 import timm
 from torch import nn
 
+from ssl4eo_bench.models.timm_model import TimmBackbone
 from ssl4eo_bench.training.trainable import Trainable
 
 DECAY = 0.75
@@ -32,7 +33,7 @@ class Holder(nn.Module):
 class Headed(Trainable):
     def __init__(self, arch: str) -> None:
         super().__init__()
-        self.network = Holder(timm.create_model(arch, num_classes=0))
+        self.network = Holder(TimmBackbone(timm.create_model(arch, num_classes=0)))
         self.head = nn.Linear(7, 3)
 
 
@@ -47,7 +48,7 @@ def test_rates_fall_from_the_head_to_the_last_block_and_on(arch: str) -> None:
     assert set(scales) == set(names.values())
     assert sum(len(group["params"]) for group in groups) == len(scales)  # each is in one group
     assert scales["head.weight"] == scales["head.bias"] == 1.0
-    assert scales[f"network.backbone.{LAST_BLOCK[arch]}"] == pytest.approx(DECAY)
+    assert scales[f"network.backbone.network.{LAST_BLOCK[arch]}"] == pytest.approx(DECAY)
     distinct = sorted(set(scales.values()), reverse=True)
     assert distinct == pytest.approx([DECAY**layer for layer in range(len(distinct))])
     assert decays["head.weight"] == 0.05
@@ -55,5 +56,5 @@ def test_rates_fall_from_the_head_to_the_last_block_and_on(arch: str) -> None:
         if parameter.ndim == 1:
             assert decays[name] == 0, name
     for name in WITHOUT_DECAY.get(arch, []):
-        assert decays[f"network.backbone.{name}"] == 0, name
-    assert decays[f"network.backbone.{LAST_BLOCK[arch]}"] == 0.05
+        assert decays[f"network.backbone.network.{name}"] == 0, name
+    assert decays[f"network.backbone.network.{LAST_BLOCK[arch]}"] == 0.05
