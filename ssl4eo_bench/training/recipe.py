@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl4eo_bench.config.recipe import Recipe
+from ssl4eo_bench.models.backbone import Backbone
 from ssl4eo_bench.training.augmentation import augmented, draw_crops
 from ssl4eo_bench.training.loop import TrainingConfig, warmed_cosine
 from ssl4eo_bench.training.trainable import Trainable
@@ -34,9 +35,9 @@ class RecipeClassifier(Trainable):
         super().__init__()
         self.network = network.requires_grad_(requires_grad=not recipe.frozen)
         if recipe.frozen_positions:
-            for name, parameter in network.named_parameters():
-                if name.rpartition(".")[2] == "pos_embed":
-                    parameter.requires_grad = False
+            backbone: Backbone = network.backbone  # type: ignore[assignment]
+            for parameter in backbone.position_embeddings():
+                parameter.requires_grad = False
         self._in_eval = recipe.frozen or bool(recipe.evaluating)
         self.batch_statistics = recipe.drift or not self._in_eval
         self.norm = nn.BatchNorm1d(width, eps=NORM_EPS, affine=False) if recipe.batch_norm else nn.Identity()
