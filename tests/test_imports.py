@@ -33,9 +33,7 @@ ALLOWED = {
     "results": BASE | {"metrics"},
     "run": BASE | {"data", "models", "features", "metrics", "labels", "methods", "results", "plan", "provenance"},
     "executors": BASE | {"models", "results", "plan", "run"},
-    "console": BASE | {"results"},
-    "commands": BASE | {"data", "models", "features", "labels", "methods", "results", "plan", "executors", "console"},
-    "cli": {"errors", "progress", "console"},
+    "cli": BASE | {"data", "models", "features", "labels", "methods", "results", "plan", "executors"},
     "__main__": {"cli"},
 }
 TASK_MODULES_MAY = {"errors", "config", "data", "tasks"}
@@ -47,9 +45,7 @@ WITHOUT_TORCH = {
     "data",
     "metrics",
     "results",
-    "console",
     "plan",
-    "commands",
     "cli",
 }
 
