@@ -34,9 +34,10 @@ COMMANDS = {
     "data": ("data_commands", "Datasets on disk."),
     "cache": ("data_commands", "Cached features."),
 }
-"""The module of each command, and what it does. Its function has its name, or its functions begin so: `data_status`.
+"""The module of each command, and what the command does.
 
-A module is imported only when its command is asked for: help is instant, and `list` brings no pandas.
+The module has a function with the name of the command, such as `run`, or one for each action, such as `data_status`. It
+is imported only when its command is called.
 """
 
 
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: Mapping[str, Any]) -> int:
-    """Call the command that was given, as the options of all commands say."""
+    """Act on the options that all commands have, and call the command."""
     general = called(GeneralOptions, given)
     if folder := general.tasks_dir:
         if not folder.is_dir():
@@ -80,7 +81,7 @@ def _run(given: Mapping[str, Any]) -> int:
 
 
 def _parser(words: Sequence[str]) -> ArgumentParser:
-    """A parser of all commands; the one that the first word names has its options, too."""
+    """A parser of all commands; only the command that the first word names has its options, too."""
     parser = ArgumentParser(
         prog="ssl4eo-bench",
         description="Right, fast and comparable numbers for pretrained Earth-observation backbones.",
@@ -98,7 +99,7 @@ def _parser(words: Sequence[str]) -> ArgumentParser:
 
 
 def _add_functions(parser: ArgumentParser, name: str, module: ModuleType) -> None:
-    """Give the parser of a command its function, or an action for each if there are several."""
+    """Give the parser of a command the options of its function, or an action for each of its functions."""
     if function := getattr(module, name, None):
         _add_function(parser, function)
         return

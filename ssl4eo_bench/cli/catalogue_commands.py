@@ -35,11 +35,11 @@ USUAL_BANDS = {
     3: ("B04", "B03", "B02"),
     2: SENTINEL_1,
 }
-"""What networks with so many input channels usually see."""
+"""The bands that networks with so many input channels usually see."""
 
 USUAL_SCALING = "{divide: 10000}"
 RADAR_SCALING = "{clip_std: 2, mean: {VV: -12.55, VH: -20.19}, std: {VV: 5.26, VH: 5.91}}"
-"""As SSL4EO-S12's networks have it."""
+"""The scaling of SSL4EO-S12's radar networks."""
 
 
 def _report_nothing(what: str, rows: Sequence[object], *, chosen: bool) -> None:
@@ -99,7 +99,7 @@ def list_checkpoints(
 
 
 def _sensors(entry: Checkpoint) -> set[str]:
-    """`S1`, `S2`; both for statistics of whatever bands a task has."""
+    """The sensors of its bands: `S1`, `S2`, or both where it takes the bands of any task."""
     if entry.bands == "task":
         return {"S2"} if entry.weights else {"S1", "S2"}
     return {_short(sensor_of(band)) for band in entry.bands}
@@ -110,6 +110,7 @@ def _short(sensor: str) -> str:
 
 
 def _shown(entry: Checkpoint, suites: Sequence[str], here: bool) -> dict[str, Any]:
+    """The row of a checkpoint in the table."""
     bands = " ".join(entry.bands)
     if entry.bands == "task":
         bands = "of the task"
@@ -130,11 +131,13 @@ def _shown(entry: Checkpoint, suites: Sequence[str], here: bool) -> dict[str, An
 
 
 def _all_of(entry: Checkpoint, suites: Sequence[str], here: bool) -> dict[str, Any]:
+    """Everything about a checkpoint, for JSON."""
     fields = entry.model_dump(mode="json", exclude={"name"})
     return {"checkpoint": entry.name} | fields | {"source": _source(entry.weights), "suites": suites, "here": here}
 
 
 def _source(weights: Weights | None) -> str:
+    """Where weights come from: a package, a path, an address."""
     match weights:
         case None:
             return ""
@@ -178,6 +181,7 @@ def list_protocols(*, json: options.Json = False) -> int:
 
 
 def _settings(protocol: Linear | Knn | Finetune) -> str:
+    """The settings of a protocol, such as `c_min=1e-06, c_max=100000`."""
     if isinstance(protocol, Linear):
         protocol = protocol.for_kind("segmentation")  # has all of them
     texts = []

@@ -23,10 +23,10 @@ from ssl4eo_bench.features.store import FeatureCache
 from ssl4eo_bench.files.storage import cache_root, data_root, free_bytes, write_text
 
 ASK_ABOVE = 1_000_000_000
-"""Bytes that are fetched without asking."""
+"""More bytes than these are fetched only after a question."""
 
 SHOWN_FAULTS = 20
-"""Faults that are printed; a report holds all of them."""
+"""At most so many faults of a task are printed; a report holds all of them."""
 
 
 def data_sample(
@@ -92,7 +92,7 @@ def _show_files(items: Sequence[Published]) -> None:
 
 
 def _amounts(items: Sequence[Published], free: int) -> str:
-    """How much is to be fetched, written, made and had by hand, and how much space there is."""
+    """How many bytes are to be fetched and written, how many are free, and what is made or fetched by hand."""
     fetching, writing = sum(item.bytes_to_fetch for item in items), sum(item.bytes_to_write for item in items)
     made = [item.file.made.what for item in items if item.todo == "make" and item.file.made]
     by_hand = [item.file.size or item.file.about_bytes or 0 for item in items if item.todo == "by hand"]
@@ -105,7 +105,7 @@ def _amounts(items: Sequence[Published], free: int) -> str:
 
 
 def _agreed(fetching: int) -> bool:
-    """Whether so many bytes may be fetched: asks if they are many.
+    """Whether so many bytes may be fetched; if they are many, the user is asked.
 
     Raises:
         DownloadError: if there is nobody to ask.
@@ -122,7 +122,7 @@ def _get_files(items: Sequence[Published]) -> None:
     for item in items:
         try:
             item.get()
-        except DataError as error:  # the other files can be had all the same
+        except DataError as error:  # the other files can be fetched all the same
             print(f"error: {error}", file=sys.stderr)
 
 

@@ -122,10 +122,10 @@ def table(
     """Print a table to stdout.
 
     Args:
-        title: above it.
-        columns: their names.
+        title: printed above the table.
+        columns: names of the columns.
         rows: cells in the order of the columns.
-        right: columns of numbers.
+        right: columns that are aligned to the right: numbers.
         spare: columns that are left out on a narrow terminal, the first of them first.
         prose: columns that take several lines on a narrow terminal; the last one always may.
     """

@@ -14,7 +14,7 @@ from dataclasses import dataclass, is_dataclass
 from inspect import Parameter, signature
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
 
 T = TypeVar("T")
 
@@ -34,15 +34,9 @@ class Group(NamedTuple):
 
 
 class _Option(NamedTuple):
-    """A parameter of a command, as its annotation describes it.
+    """A parameter of a command: `kind` is the type of one value, `notes` what stands beside it by class.
 
-    Attributes:
-        parameter: itself.
-        name: of the option.
-        kind: type of one value.
-        several: whether it takes several values.
-        nested: whether it is a dataclass, which holds options.
-        notes: what is noted beside the type, by its class.
+    One that is `nested` is a dataclass, which holds options itself.
     """
 
     parameter: Parameter
@@ -62,10 +56,10 @@ def add_options(parser: argparse.ArgumentParser, function: Callable[..., object]
         if kind is bool:
             settings["action"] = "store_true"
         else:
-            parse, metavar = notes.get(Value, Value())
-            of_choices = get_origin(kind) is Literal
-            settings |= {"choices": get_args(kind)} if of_choices else {"metavar": metavar or name.upper()}
-            settings["type"] = parse
+            choices = get_args(kind)  # of a `Literal`
+            parse, metavar = notes.get(Value, Value(str if choices else kind))
+            settings |= {"type": parse, "choices": choices or None}
+            settings["metavar"] = metavar or (None if choices else name.upper())
         flag = name
         if parameter.kind is Parameter.KEYWORD_ONLY:
             flag = f"--{name.replace('_', '-')}"

@@ -131,7 +131,7 @@ def leaderboard(
     out: Annotated[options.File | None, "write the view to a file"] = None,
     results: options.Results = RESULTS,
 ) -> int:
-    """Write leaderboard.csv and .md anew from the result files, or print a view of them.
+    """Write leaderboard.csv and .md anew from the result files, or a view of them.
 
     With any option but --results, a view of the official results is printed, or written to --out.
     """
