@@ -436,6 +436,19 @@ def test_a_terminal_without_unicode_is_enough(command: Command) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_reader_of_a_pipe_that_has_seen_enough_is_no_error() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    arguments = [sys.executable, "-m", "ssl4eo_bench", "list", "tasks"]
+    with subprocess.Popen(
+        arguments, env=environment | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        process.stdout.close()
+        assert process.stderr
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("options", [("--results", "x" * 300), ("--tasks-dir", "nowhere"), ("--cache-dir", "")])
 def test_places_that_cannot_be_are_refused(command: Command, options: tuple[str, str]) -> None:
     refused(command, *RUN, "bandstats", "--task", "eurosat", "--sample", *options)

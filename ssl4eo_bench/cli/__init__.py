@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without Unicode sees question marks
+            # A terminal without Unicode shows question marks; a log has the lines of both streams in their order.
+            stream.reconfigure(errors="replace", line_buffering=True)
     words = sys.argv[1:] if arguments is None else arguments
     parsed, unknown = _parser(words).parse_known_args(words)
     if unknown:

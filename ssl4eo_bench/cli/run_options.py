@@ -14,7 +14,6 @@ from ssl4eo_bench.files.storage import data_root
 if TYPE_CHECKING:
     from ssl4eo_bench.config.checkpoint import Checkpoint
 
-CHUNK = 1 << 20
 DEFAULT_SIZE = 224
 Bands = Annotated[
     tuple[Annotated[str, Value(metavar="BAND")], ...], "of its input channels, in order, like B04 B03 B02"
@@ -98,13 +97,11 @@ class AdhocCheckpoint:
 
 
 def file_sha256(file: Path) -> str:
-    """The sha256 of a file, in hexadecimal digits; progress is shown."""
-    digest = hashlib.sha256()
-    with file.open("rb") as opened, progress.stage("sha256", total=file.stat().st_size, unit="bytes") as advance:
-        while chunk := opened.read(CHUNK):
-            digest.update(chunk)
-            advance(len(chunk))
-    return digest.hexdigest()
+    """The sha256 of a file, in hexadecimal digits."""
+    with file.open("rb") as opened, progress.stage("sha256", total=1, unit="files") as advance:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        advance(1)
+    return digest
 
 
 def _scaling(text: str) -> object:
