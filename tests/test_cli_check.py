@@ -21,7 +21,7 @@ GENERATED = len([*(ROOT / "results").glob("tables/*"), *(ROOT / "results").glob(
 
 
 def test_good_results_pass(command: Command, committed: Path, git: Git) -> None:
-    code, out, err = command("check", "--results", committed)
+    code, out, err = command("check", "--results", committed, "--quiet")
     assert (code, err) == (0, "")
     head = git("rev-parse", "HEAD")[:10]
     assert out == f"{RESULTS} result files, {GENERATED} generated files, compared with HEAD ({head}): all is well\n"

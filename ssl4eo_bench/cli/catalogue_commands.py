@@ -73,9 +73,11 @@ def list_checkpoints(
     method: Annotated[Text, "of the pretraining, like dino", WHICH_CHECKPOINTS] = "",
     arch: Annotated[Text, "architecture, like vit_small", WHICH_CHECKPOINTS] = "",
     data: Annotated[Text, "what they were pretrained on, like ssl4eo", WHICH_CHECKPOINTS] = "",
-    sensor: Annotated[Literal["S1", "S2"] | None, "whose bands they take", Value(str.upper), WHICH_CHECKPOINTS] = None,
+    sensor: Annotated[
+        Literal["S1", "S2"] | None, "the sensor of their bands", Value(str.upper), WHICH_CHECKPOINTS
+    ] = None,
     suite: Annotated[str, "those of a suite", WHICH_CHECKPOINTS] = "",
-    here: Annotated[bool, "those whose weights are on this machine", WHICH_CHECKPOINTS] = False,
+    here: Annotated[bool, "those with weights on this machine", WHICH_CHECKPOINTS] = False,
     checkpoints: options.CheckpointFiles = (),
     cache_dir: options.CacheDir = None,
     json: options.Json = False,

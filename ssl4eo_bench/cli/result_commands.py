@@ -25,8 +25,10 @@ COMPARED = ("task", "setting", "seeds", "samples", "metric", "A", "B", "A − B"
 ONE = "a checkpoint; or a single result, as `show` takes it"
 
 HOW = Group("how")
-TO_COMPARE = Group("what to compare", "Two checkpoints: all that both were run on, unless told.")
-TO_REPORT = Group("what to report", "All official results, unless told otherwise.")
+TO_COMPARE = Group(
+    "what to compare", "Of two checkpoints, everything that both were run on is compared, unless it is restricted here."
+)
+TO_REPORT = Group("what to report", "All official results, unless they are restricted here.")
 
 Run = Annotated[str, Value(metavar="RUN")]
 Base = Annotated[str, Value(metavar="BASE")]
@@ -64,11 +66,11 @@ def compare(
     json: Annotated[options.Json, HOW] = False,
 ) -> int:
     """Is A really better than B? Paired tests on the test samples of both."""
-    if figure and figure.suffix not in FIGURES:
-        raise SpecError(f"--figure {figure} must end in {', '.join(FIGURES[:-1])} or {FIGURES[-1]}.")
     from ssl4eo_bench.results.compare import compare as comparisons_of
     from ssl4eo_bench.results.pairs import Choice, find_pairs
 
+    if figure and figure.suffix not in FIGURES:
+        raise SpecError(f"--figure {figure} must end in {', '.join(FIGURES[:-1])} or {FIGURES[-1]}.")
     pairs = find_pairs(results, a, b, Choice(task, protocol, fraction, metric))
     comparisons = comparisons_of(pairs, results, cache_root(cache_dir))
     if figure:

@@ -44,7 +44,7 @@ def run(
     adhoc: Annotated[AdhocCheckpoint, WEIGHT_FILE],
     data: Annotated[DataChoice, DATA],
     device: Annotated[options.Device, HOW] = "auto",
-    full_path: Annotated[bool, "also solve the penalties behind the stop; moves no number", HOW] = False,
+    full_path: Annotated[bool, "also solve the penalties after the early stop; changes no number", HOW] = False,
     force: Annotated[bool, "run again what is in the results already", HOW] = False,
     dry_run: Annotated[bool, "show what would run, and how bands become inputs", HOW] = False,
     results: Annotated[options.Results, HOW] = RESULTS,
@@ -76,7 +76,7 @@ def run(
         return show_left_out(sweep.left_out)
     outcomes = execute(sweep.jobs, results, cache_dir=cache, device=device, full_path=full_path, force=force)
     show_outcomes(outcomes, results, cache, json=json)
-    # After what was found has been shown: a file of another run may be damaged, and then no table is written.
+    # After the outcomes have been shown: a file of another run may be damaged, and then no table is written.
     if any(outcome.result for outcome in outcomes):
         _write_generated(results, quiet=json)
     return max(exit_code(outcomes), show_left_out(sweep.left_out))
