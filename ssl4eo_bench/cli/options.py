@@ -34,7 +34,7 @@ class Group(NamedTuple):
 
 
 class _Option(NamedTuple):
-    """A parameter of a command: `kind` is the type of one value, `notes` what stands beside it by class.
+    """A parameter of a command. `kind` is the type of one value, `notes` has what `Annotated` adds to it, by class.
 
     One that is `nested` is a dataclass, which holds options itself.
     """
@@ -94,6 +94,7 @@ def _flattened(function: Callable[..., object]) -> Iterator[_Option]:
 
 
 def _options(function: Callable[..., object]) -> Iterator[_Option]:
+    """The parameters of a function, read from its annotations."""
     for parameter in signature(function).parameters.values():
         kind, several = parameter.annotation, False
         notes: list[object] = []
