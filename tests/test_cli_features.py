@@ -114,15 +114,6 @@ def test_features_are_those_of_the_probe_and_shared_with_it_through_the_cache(co
     assert said["version"] == __version__
 
 
-def test_a_run_finds_the_features_that_were_exported(command: Command) -> None:
-    for split in ("train", "val", "test"):
-        export(command, f"{split}.npz", "--split", split, checkpoint="bandstats")
-    arguments = ("--task", "eurosat-rgb", "--protocol", "linear", "--checkpoint", "bandstats", "--sample")
-    code, out, err = command("run", *arguments, "--limit", LIMIT, "--json")
-    assert code == 0, err
-    assert json.loads(out)[0]["result"]["provenance"]["features_computed"] == 0
-
-
 def test_what_is_missing_in_the_cache_is_computed(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,13 +153,8 @@ def test_both_formats_hold_the_same(command: Command, samples: Of, task: str) ->
     assert schema.metadata[b"ssl4eo_bench.about"].decode() == str(stored["about"])
     assert json.loads(schema.metadata[b"ssl4eo_bench.classes"]) == stored["classes"].tolist()
     np.testing.assert_array_equal(stored["targets"], samples(task, "test").targets())
-
-
-def test_several_labels_of_one_image_are_indicators(command: Command) -> None:
-    export(command, "test.parquet", task="bigearthnet", checkpoint="bandstats")
-    targets = pd.read_parquet("test.parquet")["target"]
-    assert {(row.dtype, row.shape) for row in targets} == {(np.dtype(np.uint8), (19,))}
-    assert max(row.sum() for row in targets) > 1
+    if task == "bigearthnet":  # several labels of one image are indicators
+        assert {(row.dtype, row.shape) for row in frame["target"]} == {(np.dtype(np.uint8), (19,))}
 
 
 @pytest.mark.parametrize(("checkpoint", "width"), [("bandstats", 14), ("radar.random", 96)])
@@ -216,12 +202,6 @@ def test_what_cannot_be_written_is_refused_in_one_sentence(
     Path("file").write_text("in the way")
     assert message in refused(command, *ARGUMENTS, "--checkpoint", *options)
     assert sorted(path.name for path in Path().iterdir()) == ["file", "folder.npz"]
-
-
-def test_a_checkpoint_of_another_sensor_is_refused(command: Command) -> None:
-    arguments = ("--task", "so2sat-s1", "--checkpoint", "resnet18.random", "--sample", "--out", "new/test.npz")
-    assert "checkpoint 'resnet18.random' wants B01, B02" in refused(command, "features", *arguments)
-    assert not Path("new").exists()
 
 
 def test_a_file_that_is_there_is_replaced_only_when_asked_for(command: Command) -> None:

@@ -36,9 +36,7 @@ ALLOWED = {
     "results": BASE | {"metrics"},
     "run": RUN | {"results", "provenance"},
     "executors": BASE | {"models", "plan", "features", "results", "run"},
-    "console": BASE | {"results"},
-    "commands": BASE | {"data", "models", "plan", "features", "methods", "results", "executors", "console"},
-    "cli": {"errors", "progress", "console"},
+    "cli": BASE | {"data", "models", "plan", "features", "methods", "results", "executors"},
     "__main__": {"cli"},
 }
 TASK_MODULES_MAY = {"errors", "config", "data", "tasks"}
@@ -50,9 +48,7 @@ WITHOUT_TORCH = {
     "data",
     "metrics",
     "results",
-    "console",
     "plan",
-    "commands",
     "cli",
 }
 
