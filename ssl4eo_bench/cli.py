@@ -367,8 +367,8 @@ def _add_leaderboard(commands: Any) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=["csv", "md", "html", "latex", "pwc"],
-        help="pwc: columns of Papers with Code (default: by the ending of --out, or else md)",
+        choices=["csv", "md", "html", "latex"],
+        help="default: by the ending of --out, or else md",
     )
     parser.add_argument("--out", type=_path, metavar="FILE", help="write the view to a file")
     _add_results(parser)

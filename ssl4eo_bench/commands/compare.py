@@ -11,7 +11,8 @@ from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.files.storage import cache_root
 from ssl4eo_bench.results.compare import Comparison
 from ssl4eo_bench.results.compare import compare as compared
-from ssl4eo_bench.results.pairs import Choice, find_pairs
+from ssl4eo_bench.results.files import RunFilter
+from ssl4eo_bench.results.pairs import find_pairs
 
 Arguments = argparse.Namespace
 
@@ -26,8 +27,8 @@ def compare(arguments: Arguments) -> int:
     figure: Path | None = arguments.figure
     if figure and figure.suffix not in FIGURES:
         raise SpecError(f"--figure {figure} must end in {', '.join(FIGURES[:-1])} or {FIGURES[-1]}.")
-    choice = Choice(tuple(arguments.task), tuple(arguments.protocol), tuple(arguments.fraction), arguments.metric)
-    pairs = find_pairs(arguments.results, arguments.a, arguments.b, choice)
+    wanted = RunFilter(tasks=arguments.task, protocols=arguments.protocol, fractions=arguments.fraction)
+    pairs = find_pairs(arguments.results, arguments.a, arguments.b, wanted, arguments.metric)
     comparisons = compared(
         pairs,
         arguments.results,

@@ -17,7 +17,7 @@ def leaderboard(arguments: argparse.Namespace) -> int:
 
 
 def _write(arguments: argparse.Namespace) -> int:
-    from ssl4eo_bench.results.leaderboard import write_leaderboard  # brings pandas: not for what is refused
+    from ssl4eo_bench.results.views import write_leaderboard  # brings pandas: not for what is refused
 
     for file in write_leaderboard(arguments.results):
         print(file)
@@ -27,14 +27,13 @@ def _write(arguments: argparse.Namespace) -> int:
 
 
 def _view(arguments: argparse.Namespace) -> int:
-    from ssl4eo_bench.results.leaderboard import official_standings, refuse_generated
-    from ssl4eo_bench.results.views import FORMATS
+    from ssl4eo_bench.results.files import RunFilter
+    from ssl4eo_bench.results.views import FORMATS, official_leaderboard, refuse_generated
 
     if arguments.out:
         refuse_generated(arguments.out, arguments.results)
-    board = official_standings(
-        arguments.results, tasks=arguments.task, protocols=arguments.protocol, metrics=arguments.metric
-    )
+    wanted = RunFilter(tasks=arguments.task, protocols=arguments.protocol)
+    board = official_leaderboard(arguments.results, wanted, metrics=arguments.metric)
     ending = arguments.out.suffix if arguments.out else ""
     text = FORMATS[arguments.format or ENDINGS.get(ending, "md")](board)
     if arguments.out:

@@ -215,20 +215,17 @@ def _setting(value: float | tuple[float, ...]) -> str:
 
 
 def _runs(arguments: Arguments) -> Rows:
-    from ssl4eo_bench.results.files import read_results  # its models take a while to set up: not for the other lists
-    from ssl4eo_bench.results.selection import is_of
+    from ssl4eo_bench.results.files import RunFilter, read_results  # takes a while: not for the other lists
 
+    wanted = RunFilter(
+        tasks=arguments.task,
+        protocols=arguments.protocol,
+        checkpoints=arguments.checkpoint,
+        seeds=arguments.seed,
+        fractions=arguments.fraction,
+    )
     rows = []
-    for result in read_results(arguments.results):
-        if not is_of(
-            result,
-            tasks=arguments.task,
-            protocols=arguments.protocol,
-            checkpoints=arguments.checkpoint,
-            seeds=arguments.seed,
-            fractions=arguments.fraction,
-        ):
-            continue
+    for result in filter(wanted.matches, read_results(arguments.results)):
         spec = result.spec
         main = MAIN_METRIC[spec.task.kind]
         rows.append(

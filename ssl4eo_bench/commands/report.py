@@ -8,6 +8,7 @@ from ssl4eo_bench.files.storage import cache_root
 
 def report(arguments: argparse.Namespace) -> int:
     """Write the report."""
+    from ssl4eo_bench.results.files import RunFilter
     from ssl4eo_bench.results.report.render import write_report
 
     page, *figures = write_report(
@@ -15,8 +16,7 @@ def report(arguments: argparse.Namespace) -> int:
         arguments.out,
         cache_dir=cache_root(arguments.cache_dir),
         figures_dir=arguments.figures,
-        tasks=arguments.task,
-        protocols=arguments.protocol,
+        wanted=RunFilter(tasks=arguments.task, protocols=arguments.protocol),
         sample=arguments.sample,
     )
     line(str(page))

@@ -20,8 +20,8 @@ Arguments = argparse.Namespace
 
 def run(arguments: Arguments) -> int:
     """Evaluate checkpoints on tasks."""
-    from ssl4eo_bench.results.leaderboard import write_leaderboard
     from ssl4eo_bench.results.tables import write_tables
+    from ssl4eo_bench.results.views import write_leaderboard
 
     cache_dir = cache_root(arguments.cache_dir)
     request = Request(

@@ -1,8 +1,9 @@
 """Result files: one JSON for each run, in a place that follows from its content."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
@@ -123,6 +124,16 @@ class RunResult(Frozen):
         return MAIN_METRIC[self.spec.task.kind]
 
     @property
+    def main_value(self) -> MetricValue:
+        """The main metric on the test split."""
+        return self.metrics["test"][self.main_metric]
+
+    @property
+    def fraction(self) -> float:
+        """The share of the training samples that was used."""
+        return 1.0 if self.spec.fraction is None else self.spec.fraction
+
+    @property
     def checksum(self) -> str:
         """The digest of all of it."""
         return digest(self.model_dump(mode="json", exclude_none=True))
@@ -131,6 +142,31 @@ class RunResult(Frozen):
     def enters_tables(self) -> bool:
         """Whether it may stand in the official tables: all of the official split, code as committed."""
         return self.spec.is_official and not self.provenance.dirty
+
+
+@dataclass(frozen=True)
+class RunFilter:
+    """Which runs are wanted; an empty field fits all. Tasks and protocols are named with or without their version."""
+
+    tasks: Collection[str] = ()
+    protocols: Collection[str] = ()
+    checkpoints: Collection[str] = ()
+    seeds: Collection[int] = ()
+    fractions: Collection[float] = ()
+
+    def matches(self, result: RunResult) -> bool:
+        """Whether a result is wanted."""
+        spec = result.spec
+        return (
+            (not self.tasks or spec.task.name in self.tasks or spec.task_slug in self.tasks)
+            and (not self.protocols or spec.protocol.name in self.protocols or spec.protocol_slug in self.protocols)
+            and (not self.checkpoints or spec.checkpoint.name in self.checkpoints)
+            and (not self.seeds or spec.seed in self.seeds)
+            and (not self.fractions or result.fraction in self.fractions)
+        )
+
+
+ALL = RunFilter()
 
 
 def check_writable(results: Path) -> None:

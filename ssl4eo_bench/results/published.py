@@ -13,7 +13,7 @@ from ssl4eo_bench.config.canonical import Frozen, first_fault
 from ssl4eo_bench.config.task import SPLITS
 from ssl4eo_bench.errors import ResultError, SpecError
 
-FILE: Final = "published.csv"
+PUBLISHED: Final = "published.csv"
 NUMBERS: Final = ("value", "fraction")
 
 Text = Annotated[str, Field(min_length=1)]
@@ -66,7 +66,7 @@ def published_numbers(results: Path) -> list[PublishedNumber]:
     Raises:
         ResultError: if a row is not valid.
     """
-    own = results / FILE
+    own = results / PUBLISHED
     return read_published(own if own.is_file() else _shipped())
 
 
@@ -139,5 +139,5 @@ def _refuse_twice(numbers: Sequence[tuple[int, PublishedNumber]], file: Path) ->
 
 def _shipped() -> Path:
     package = Path(ssl4eo_bench.__file__).parent
-    beside = package.parent / "results" / FILE  # in a checkout
-    return beside if beside.is_file() else package / FILE
+    beside = package.parent / "results" / PUBLISHED  # in a checkout
+    return beside if beside.is_file() else package / PUBLISHED

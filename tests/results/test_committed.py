@@ -7,9 +7,9 @@ import pytest
 
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.protocols import PROTOCOLS
-from ssl4eo_bench.results.leaderboard import write_leaderboard
 from ssl4eo_bench.results.published import differences, read_published
 from ssl4eo_bench.results.tables import write_tables
+from ssl4eo_bench.results.views import write_leaderboard
 from tests.conftest import ROOT
 
 COMMITTED = ROOT / "results"

@@ -14,9 +14,9 @@ from ssl4eo_bench.config.task import Split
 from ssl4eo_bench.errors import BenchError, UnknownNameError
 from ssl4eo_bench.metrics.evaluation import Bootstrap
 from ssl4eo_bench.results.compare import CONFOUNDED, OF_ONE_SEED, Comparison, compare
-from ssl4eo_bench.results.files import RunResult, write_result
+from ssl4eo_bench.results.files import RunFilter, RunResult, write_result
 from ssl4eo_bench.results.forest import draw_forest
-from ssl4eo_bench.results.pairs import Choice, find_pairs
+from ssl4eo_bench.results.pairs import find_pairs
 from ssl4eo_bench.results.scores import _of_arrays
 from tests.results.forging import forge
 
@@ -88,8 +88,8 @@ class Desk:
         ids = [f"ROIs0000_validation_p{number}" for number in range(100)]
         return self.leave("dfc2020", checkpoint, ids, {"confusions": confusions}, **spec)
 
-    def compare(self, a: str = A, b: str = B, **choice: Any) -> list[Comparison]:
-        pairs = find_pairs(self.results, a, b, Choice(**choice))
+    def compare(self, a: str = A, b: str = B, metric: str | None = None, **wanted: Any) -> list[Comparison]:
+        pairs = find_pairs(self.results, a, b, RunFilter(**wanted), metric)
         return compare(pairs, self.results, self.cache)
 
     def refusal(self, a: str = A, b: str = B, **choice: Any) -> str:

@@ -15,10 +15,12 @@ from ssl4eo_bench.config.records import ClassResult, Epoch
 from ssl4eo_bench.errors import ResultError, UnknownNameError, WriteError
 from ssl4eo_bench.metrics.segmentation import mean_iou
 from ssl4eo_bench.results import scores as scores_module
-from ssl4eo_bench.results.files import RunResult, read_results, write_result
-from ssl4eo_bench.results.report import collect
-from ssl4eo_bench.results.report.exhibits import exhibits
+from ssl4eo_bench.results.files import RunFilter, RunResult, read_results, write_result
+from ssl4eo_bench.results.frame import frame_of
+from ssl4eo_bench.results.ranking import make_leaderboard
+from ssl4eo_bench.results.report.groups import groups_of
 from ssl4eo_bench.results.report.render import write_report
+from ssl4eo_bench.results.report.report_figures import figure_sections
 from tests.conftest import ROOT
 
 Make = Callable[..., RunResult]
@@ -201,12 +203,12 @@ def test_what_is_left_out_is_counted(results: Path, make_result: Make) -> None:
 
 def test_tasks_and_protocols_can_be_chosen(results: Path, make_result: Make) -> None:
     write_result(results, make_result("eurosat-rgb", checkpoint="resnet50.random"))
-    assert "1 run: 1 checkpoint on eurosat-rgb-v1" in report(results, tasks=["eurosat-rgb"]).text
-    assert "5 runs" in report(results, protocols=["linear"]).text
+    assert "1 run: 1 checkpoint on eurosat-rgb-v1" in report(results, wanted=RunFilter(tasks=["eurosat-rgb"])).text
+    assert "5 runs" in report(results, wanted=RunFilter(protocols=["linear"])).text
     with pytest.raises(UnknownNameError, match=r"results of task 'eurosat-rg' not found; did you mean 'eurosat-rgb'\?"):
-        report(results, tasks=["eurosat-rg"])
+        report(results, wanted=RunFilter(tasks=["eurosat-rg"]))
     with pytest.raises(UnknownNameError, match="results of protocol 'knn' not found"):
-        report(results, protocols=["knn"])
+        report(results, wanted=RunFilter(protocols=["knn"]))
 
 
 def test_without_results_there_is_no_report(tmp_path: Path, make_result: Make) -> None:
@@ -299,7 +301,7 @@ def test_label_maps_are_shown_where_examples_are_kept(
 
 def test_fine_tuning_has_learning_curves(results: Path, make_result: Make) -> None:
     write_result(results, finetuned(make_result(checkpoint="tf_efficientnet_lite0.in1k")))
-    page = report(results, protocols=["finetune"])
+    page = report(results, wanted=RunFilter(protocols=["finetune"]))
     words = [svg["aria-label"] or "" for svg in page.all("svg")]
     assert any("Learning curves of tf_efficientnet_lite0.in1k. Chosen: rate 0.001, epoch 3." in one for one in words)
     assert "rate 0.001, epoch 3" in page.text
@@ -314,12 +316,12 @@ def test_many_checkpoints_are_cut_to_the_best_and_the_floors(tmp_path: Path, mak
         results.append(result.model_copy(update={"spec": result.spec.model_copy(update={"checkpoint": checkpoint})}))
     for seed, name in enumerate(("bandstats", "resnet18.random", "resnet50.random")):
         results.append(make_result(checkpoint=name, accuracy=0.2 + seed / 10))
-    (group,) = collect.groups_of(results)
+    (group,) = groups_of(frame_of(results))
     floors = ["resnet50.random", "resnet18.random", "bandstats"]
     assert [one.name for one in group.shown] == [*(f"model{n}" for n in (9, 8, 7, 6, 5, 4)), *floors]
-    assert [one.name for one in group.some] == ["model9", "model8", "model7", "resnet50.random"]
-    assert len({(one.look.number, one.look.floor) for one in group.shown}) == len(group.shown)
-    titles = [exhibit.title for exhibit in exhibits(group, tmp_path)]
+    assert [one.name for one in group.best] == ["model9", "model8", "model7", "resnet50.random"]
+    assert len({(one.style.number, one.style.floor) for one in group.shown}) == len(group.shown)
+    titles = [section.title for section in figure_sections(group, tmp_path)]
     assert titles == ["Classes", "Choice of the penalty", "Calibration", "Maps of the features"]
 
 
@@ -329,23 +331,21 @@ def test_confusions_name_the_most_frequent_mistake(tmp_path: Path, make_result: 
     counts = np.diag([50] * len(names))
     counts[2, 4] = 7
     confused = result.model_copy(update={"confusion": tuple(map(tuple, counts.tolist()))})
-    (group,) = collect.groups_of([confused])
-    (picture,) = next(e for e in exhibits(group, tmp_path) if e.title == "Confusion matrices").pictures
-    assert f"Most often mistaken: {names[2]} for {names[4]}, 7 times." in picture.words
+    (group,) = groups_of(frame_of([confused]))
+    (figure,) = next(e for e in figure_sections(group, tmp_path) if e.title == "Confusion matrices").figures
+    assert f"Most often mistaken: {names[2]} for {names[4]}, 7 times." in figure.words
 
 
-def test_board_bars_lie_between_the_extremes_of_their_column(results: Path) -> None:
-    board = collect.board_of(read_results(results))
-    cells = [line.cells[0] for line in board.lines]
-    assert board.columns[0] == collect.Column("eurosat-v1", "accuracy", main=True)
-    assert [line.checkpoint.name for line in board.lines] == ["tf_efficientnet_lite0.in1k", "bandstats"]
-    best, worst = cells
-    assert best is not None
-    assert worst is not None
-    assert best.left + best.width == pytest.approx(100)
-    assert worst.left == 0
-    assert worst.left < worst.at < worst.left + worst.width < best.left < best.at
-    assert not board.has_mean
+def test_bars_lie_between_the_extremes_of_their_column(results: Path) -> None:
+    board = make_leaderboard(frame_of(run for run in read_results(results) if run.fraction == 1))
+    column = board.columns[0]
+    assert (column.task, column.metric, column.leads) == ("eurosat-v1", "accuracy", True)
+    (low, at, high), (worst_low, worst_at, worst_high) = (
+        (column.place(lead.low or 0), column.place(lead.value), column.place(lead.high or 0))
+        for lead in (row.entries["eurosat-v1"].lead for row in board.rows)
+    )
+    assert (worst_low, high) == (0, 100)
+    assert worst_low < worst_at < worst_high < low < at < high
 
 
 def test_published_numbers_stand_beside_what_they_compare_with(results: Path) -> None:
@@ -365,7 +365,7 @@ def test_published_numbers_stand_beside_what_they_compare_with(results: Path) ->
 def test_a_mean_is_over_the_tasks_that_were_asked_for(results: Path, make_result: Make) -> None:
     write_result(results, make_result("eurosat-rgb", checkpoint="bandstats", accuracy=0.9))
     assert "There is no mean over tasks" in report(results).text
-    asked = report(results, tasks=["eurosat", "eurosat-rgb"])
+    asked = report(results, wanted=RunFilter(tasks=["eurosat", "eurosat-rgb"]))
     assert "61.67" in asked.text  # of 33.33 and 90.00
     assert "There is no mean over tasks" not in asked.text
 

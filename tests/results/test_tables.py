@@ -6,8 +6,8 @@ import pytest
 
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results.files import RunResult, read_results, write_result
-from ssl4eo_bench.results.leaderboard import write_leaderboard
 from ssl4eo_bench.results.tables import table_files, write_tables
+from ssl4eo_bench.results.views import write_leaderboard
 
 Make = Callable[..., RunResult]
 

@@ -11,11 +11,16 @@ from ssl4eo_bench.results.check.base import Base
 from ssl4eo_bench.results.check.changes import changes, moved_metrics
 from ssl4eo_bench.results.check.content import RUN_AGAIN, content_faults, known_task
 from ssl4eo_bench.results.check.findings import Finding, Report
-from ssl4eo_bench.results.check.generated import generated_faults, generated_texts, present
 from ssl4eo_bench.results.check.tolerances import TOLERANCES, Tolerances, parse_tolerances
 from ssl4eo_bench.results.files import RunResult, parse_result, result_bytes, result_files
-from ssl4eo_bench.results.published import FILE as PUBLISHED
-from ssl4eo_bench.results.published import published_numbers
+from ssl4eo_bench.results.published import PUBLISHED, published_numbers
+from ssl4eo_bench.results.tables import table_files
+from ssl4eo_bench.results.views import leaderboard_files
+
+GENERATED = ("tables/**/*", "leaderboard*")
+"""Where only generated files may lie."""
+
+WRITE = "write tables and leaderboard anew (`ssl4eo-bench tables`, `ssl4eo-bench leaderboard`)"
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ def check(results: Path, base: Base | None) -> Report:
     findings += stored.findings
     for place, result in stored.found.items():
         findings += [Finding(place, what, cure) for what, cure in content_faults(result)]
-    findings += [*_strays(results, stored.found), *_twins(stored.found), *_unofficial(stored.found)]
+    findings += [*_misplaced(results, stored.found), *_duplicates(stored.found), *_unofficial(stored.found)]
     findings += [*_differing_seeds(stored.found, tolerances), *_differing_units(stored.found)]
     if base:
         changed = {place for place, content in base.runs.items() if stored.contents.get(place) != content}
@@ -60,7 +65,7 @@ def check(results: Path, base: Base | None) -> Report:
         notes.append("nothing was compared with what it was, since these results are in no commit")
     return Report(
         results=tuple(stored.contents),
-        generated=tuple(sorted({*texts, *present(results)})),
+        generated=tuple(sorted({*texts, *_generated(results)})),
         against=base.name if base else None,
         findings=tuple(sorted({*findings, *more})),
         notes=(*notes, *_unknown_tasks(stored.found.values())),
@@ -99,7 +104,7 @@ def _tolerances(results: Path, base: Base | None) -> tuple[Tolerances, list[Find
         return Tolerances(), findings
 
 
-def _strays(results: Path, found: Mapping[str, RunResult]) -> Iterator[Finding]:
+def _misplaced(results: Path, found: Mapping[str, RunResult]) -> Iterator[Finding]:
     """Files that are no results, and results in folders further down than theirs."""
     for file in sorted((results / "runs").rglob("*")):
         if file.is_file() and file.suffix != ".json" and not file.name.startswith("."):
@@ -109,7 +114,8 @@ def _strays(results: Path, found: Mapping[str, RunResult]) -> Iterator[Finding]:
             yield Finding(place, f"belongs at {result.spec.path}", "move it back")
 
 
-def _twins(found: Mapping[str, RunResult]) -> Iterator[Finding]:
+def _duplicates(found: Mapping[str, RunResult]) -> Iterator[Finding]:
+    """Results of the same experiment as another one."""
     first: dict[str, str] = {}
     for place, result in found.items():
         if (other := first.setdefault(result.digest, place)) != place:
@@ -156,18 +162,43 @@ def _unofficial(found: Mapping[str, RunResult]) -> Iterator[Finding]:
 
 
 def _generate(results: Path, stored: _Stored) -> tuple[dict[str, str], list[Finding], list[str]]:
-    """What should have been generated, findings about what was, and what could not be told."""
+    """What should have been generated, findings about what was, and notes on what could not be compared."""
     if len(stored.found) < len(stored.contents):
         return {}, [], ["tables and leaderboard were not compared, since not all result files are valid"]
+    found = list(stored.found.values())
     try:
         published = published_numbers(results)
     except ResultError as error:
         return {}, [Finding(PUBLISHED, f"is not valid: {error}", "correct it")], []
     try:
-        texts = generated_texts(list(stored.found.values()), published)
+        texts = table_files(found) | leaderboard_files(found, published)
     except ResultFileError as error:
         return {}, [Finding(str(error.file), error.what, error.cure)], []
     return texts, list(generated_faults(results, texts)), []
+
+
+def generated_faults(results: Path, texts: Mapping[str, str]) -> Iterator[Finding]:
+    """Generated files that are missing, stale, or come from nowhere.
+
+    Args:
+        results: the directory.
+        texts: of all generated files, by place below it.
+    """
+    there = _generated(results)
+    for place, text in texts.items():
+        if place not in there:
+            yield Finding(place, "is missing", WRITE)
+        elif (results / place).read_bytes() != text.encode():
+            yield Finding(place, "is not what the result files give", WRITE)
+    for place in there:
+        if place not in texts:
+            yield Finding(place, "is given by no result file", f"remove it, or {WRITE}")
+
+
+def _generated(results: Path) -> list[str]:
+    """The places of the files that should have been generated."""
+    files = [file for pattern in GENERATED for file in results.glob(pattern) if file.is_file()]
+    return sorted(file.relative_to(results).as_posix() for file in files if not file.name.startswith("."))
 
 
 def _unknown_tasks(found: Iterable[RunResult]) -> Iterator[str]:

@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from ssl4eo_bench.config.records import ClassResult, MetricValue, Resampled
+from ssl4eo_bench.config.records import MetricValue, Resampled
 from ssl4eo_bench.metrics.evaluation import evaluate_multiclass, interval
 from ssl4eo_bench.results.check.base import base_of
 from ssl4eo_bench.results.check.findings import Finding, Report
@@ -52,7 +51,7 @@ def honest(make_result: Callable[..., RunResult]) -> Callable[..., RunResult]:
             update={
                 "metrics": {"val": {"accuracy": MetricValue(value=0.3)}, "test": metrics},
                 "resampled": resampled,
-                "classes": tuple(ClassResult(**asdict(one)) for one in found.classes),
+                "classes": found.classes,
                 "confusion": found.confusion,
             }
         )
