@@ -1,6 +1,5 @@
 import csv
 from collections.abc import Callable
-from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -8,22 +7,21 @@ from typing import Any
 import pytest
 
 from ssl4eo_bench.errors import ResultError
-from ssl4eo_bench.results.files import RunFilter, RunResult, read_results, write_result
+from ssl4eo_bench.results.files import RunFilter, RunResult, write_result
 from ssl4eo_bench.results.frame import frame_of
 from ssl4eo_bench.results.latex import latex
 from ssl4eo_bench.results.leaderboard import Leaderboard
 from ssl4eo_bench.results.markdown import markdown
-from ssl4eo_bench.results.published import published_numbers
 from ssl4eo_bench.results.ranking import make_leaderboard
 from ssl4eo_bench.results.report.pages import leaderboard_page
 from ssl4eo_bench.results.views import (
     FORMATS,
-    leaderboard_files,
     official_leaderboard,
     refuse_generated,
     write_leaderboard,
 )
 from tests.results.conftest import published_number
+from tests.results.html_page import Page
 
 Make = Callable[..., RunResult]
 Command = Callable[..., tuple[int, str, str]]
@@ -89,33 +87,6 @@ def test_markdown_of_several_tasks_starts_with_all_of_them(two_tasks: Leaderboar
     ]
     assert "over floor" in text.split("## eurosat")[1]
     assert "over floor" not in text.split("## dfc2020")[1].split("## eurosat")[0]  # no floor was run there
-
-
-class Page(HTMLParser):
-    """The tags of a page with their attributes, and its text by tag; every tag is closed."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self._open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[tuple[str, str]] = []
-        self.feed(text)
-        assert not self._open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag != "meta":
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if text := data.strip():
-            self.texts.append((self._open[-1] if self._open else "", text))
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def test_html_is_whole_and_can_be_read_aloud(two_tasks: Leaderboard) -> None:
@@ -231,34 +202,6 @@ def test_the_csv_has_fractions_in_full_precision(results: Path) -> None:
     assert (lite0["eurosat-rgb-v1.floor"], lite0["eurosat-rgb-v1.rank_last"]) == ("resnet18.random", "1")
     empty = ("rank_first", "rank_last", "mean", "eurosat-v1.accuracy", "eurosat-v1.seeds", "eurosat-v1.over_floor")
     assert [lite0[column] for column in empty] == [""] * 6
-
-
-def test_what_would_be_written_is_what_is_written(results: Path) -> None:
-    texts = leaderboard_files(read_results(results), published_numbers(results))
-    assert list(texts) == ["leaderboard.csv", "leaderboard.md"]
-    for _ in range(2):
-        assert write_leaderboard(results) == [results / name for name in texts]
-        assert all((results / name).read_bytes() == text.encode() for name, text in texts.items())
-
-
-def test_fractions_and_unofficial_runs_do_not_stand_there(results: Path, make_result: Make) -> None:
-    before = leaderboard_files(read_results(results), ())
-    for marks in ({"fraction": 0.1}, {"partial": True}, {"limit": 10}, {"sample": True, "limit": 10}):
-        write_result(results, make_result(checkpoint="resnet50.random", **marks))
-    assert leaderboard_files(read_results(results), ()) == before
-    write_result(results, make_result(checkpoint="resnet50.random", sample=True))
-    after = leaderboard_files(read_results(results), ())
-    assert set(after) - set(before) == {"leaderboard.sample.csv", "leaderboard.sample.md"}
-    assert {name: after[name] for name in before} == before
-
-
-def test_files_go_with_the_last_result_unless_they_are_someones(results: Path) -> None:
-    write_leaderboard(results)
-    (results / "leaderboard.sample.md").write_text("mine")
-    for file in (results / "runs").rglob("*.json"):
-        file.unlink()
-    assert write_leaderboard(results) == []
-    assert [file.name for file in results.glob("leaderboard*")] == ["leaderboard.sample.md"]
 
 
 def test_a_view_is_of_some_tasks_and_protocols(results: Path) -> None:
