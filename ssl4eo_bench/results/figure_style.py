@@ -38,34 +38,24 @@ UNDATED: Final[dict[str, dict[str, Any]]] = {
 
 
 STYLE: Final[dict[Any, Any]] = {
-    "axes.edgecolor": MUTED,
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), MUTED),
+    **dict.fromkeys(("axes.labelcolor", "axes.titlecolor", "text.color", "xtick.labelcolor", "ytick.labelcolor"), INK),
+    **dict.fromkeys(("axes.facecolor", "figure.facecolor"), PAPER),
+    **dict.fromkeys(("axes.spines.right", "axes.spines.top", "legend.frameon"), False),
     "axes.grid": True,
     "axes.axisbelow": True,
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlecolor": INK,
     "axes.titlelocation": "left",
     "axes.titlesize": 10,
-    "figure.facecolor": PAPER,
-    "axes.facecolor": PAPER,
     "font.size": 9,
     "grid.color": GRID,
     "grid.linewidth": 0.7,
-    "legend.frameon": False,
     "legend.fontsize": 8,
     "lines.linewidth": 1.6,
     "lines.markersize": 5,
     "pdf.fonttype": 42,
     "svg.fonttype": "none",  # text stays text: it can be searched, and takes a tenth of the space
-    "text.color": INK,
     "text.parse_math": False,  # names are names, also those with a dollar
-    "xtick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.color": MUTED,
-    "ytick.labelcolor": INK,
 }
-
 _THEME = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper", HEAT: "heat"} | {
     colour: f"series{number}" for number, colour in enumerate(SERIES)
 }

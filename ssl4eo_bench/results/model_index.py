@@ -33,7 +33,7 @@ METRICS: Final[dict[str, tuple[str, str, dict[str, str]]]] = {
     "micro_f1": ("f1", "Micro-F1", {"average": "micro"}),
     "macro_f1": ("f1", "Macro-F1", {"average": "macro"}),
 }
-"""Type, name and arguments of the metrics that are known there; the others are left out."""
+"""Type, name and arguments of the metrics that Hugging Face knows; the others are left out."""
 
 
 def model_index(results: Sequence[RunResult], url: str | None = None) -> str:
@@ -92,7 +92,7 @@ def _metric(metric: str, runs: Sequence[RunResult]) -> dict[str, Any]:
 
 
 def _how(runs: Sequence[RunResult]) -> str:
-    """Protocol, fraction and seeds: metrics of one name and type would be taken for each other."""
+    """Protocol, fraction and seeds, which keep metrics of one name and type apart."""
     spec = runs[0].spec
     fraction = "" if spec.fraction is None else f", {100 * spec.fraction:g} % of the training samples"
     seeds = f", mean of {len(runs)} seeds" if len(runs) > 1 else ""

@@ -11,10 +11,10 @@ from ssl4eo_bench.results.files import RunFilter, RunResult, find_result, read_r
 from ssl4eo_bench.results.frame import distinct, frame_of, select
 
 BIASED = frozenset({"ece"})
-"""A sum of absolute gaps, which grow with the noise of resampling: its intervals would not be of it."""
+"""Metrics that resampling adds to, so that their bootstrap intervals are wrong."""
 
 NOT_OF_CONFUSIONS = frozenset({"micro_map", "macro_map"})
-"""Of label maps, only confusions are kept."""
+"""Metrics of label maps that the kept confusions do not give."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Pairs:
 
     @property
     def task(self) -> str:
-        """Name and version."""
+        """The task with its version."""
         return self.runs[0][0].spec.task_slug
 
     @property
     def setting(self) -> str:
-        """The protocol, and what else tells these runs from others on the task."""
+        """Protocol, fraction and marks of the runs."""
         return " / ".join(dict.fromkeys(map(_setting, self.runs[0])))
 
 
@@ -150,7 +150,7 @@ def _require_same_samples(a: RunResult, b: RunResult) -> None:
 
 
 def _with_metric(pairs: list[Pairs]) -> list[Pairs]:
-    """Those that have the metric: a metric that was asked for need not be of every task."""
+    """The pairs that have their metric; a metric that was asked for need not exist on every task."""
     known = [_known(members.runs[0][0]) for members in pairs]
     if not any(members.metric in names for members, names in zip(pairs, known, strict=True)):
         measured = any(members.metric in members.runs[0][0].metrics["test"] for members in pairs)

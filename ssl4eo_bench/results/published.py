@@ -1,4 +1,4 @@
-"""Numbers from the literature, with their source, and whether one of them compares with a run."""
+"""Numbers from the literature with their sources, and how they differ from a run."""
 
 import csv
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ class PublishedNumber(Frozen):
 
     @property
     def percent(self) -> str:
-        """Its value in percent, in the digits of its source."""
+        """The value in percent, in the digits of its source."""
         return f"{100 * self.value:.2f}".removesuffix("0")
 
 
@@ -61,7 +61,7 @@ COLUMNS: Final = tuple(PublishedNumber.model_fields)
 
 
 def published_numbers(results: Path) -> list[PublishedNumber]:
-    """The literature that a results directory stands beside: its own `published.csv`, or else the one of the package.
+    """The published numbers of a results directory: those in its `published.csv`, or else those of the package.
 
     Raises:
         ResultError: if a row is not valid.
@@ -126,7 +126,7 @@ def _float(text: str) -> float | str | None:
     try:
         return float(text) if text else None
     except ValueError:
-        return text  # what it is instead is for the model to say
+        return text  # the model says what is wrong with it
 
 
 def _refuse_twice(numbers: Sequence[tuple[int, PublishedNumber]], file: Path) -> None:

@@ -1,4 +1,4 @@
-"""The check of a results directory: every rule, every finding."""
+"""The check of a results directory by all rules."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,12 +25,12 @@ WRITE = "write tables and leaderboard anew (`ssl4eo-bench tables`, `ssl4eo-bench
 
 @dataclass(frozen=True)
 class _Stored:
-    """The result files that are there.
+    """The result files of a directory.
 
     Attributes:
-        contents: their bytes, by place below the results directory; none of a file that cannot be read.
-        found: the valid ones.
-        findings: why the others are not.
+        contents: their bytes, by place below the results directory; empty for a file that cannot be read.
+        found: the valid results by place.
+        findings: faults of the others.
     """
 
     contents: dict[str, bytes]
@@ -39,11 +39,11 @@ class _Stored:
 
 
 def check(results: Path, base: Base | None) -> Report:
-    """Everything that is wrong in a results directory, by itself and compared with what it was.
+    """All faults of a results directory, by itself and compared with an earlier state.
 
     Args:
         results: the directory.
-        base: the results as they were; nothing is compared without.
+        base: the earlier state; without it nothing is compared.
 
     Raises:
         ResultError: if there are no results, now or before.
@@ -89,7 +89,7 @@ def _read(results: Path) -> _Stored:
 
 
 def _tolerances(results: Path, base: Base | None) -> tuple[Tolerances, list[Finding]]:
-    """Those of the base, so that a change does not allow itself; where it has none, nothing may move."""
+    """The tolerances of the base, so that no change allows itself, and faults of those that are there now."""
     file = results / TOLERANCES
     own, findings = Tolerances(), []
     try:
@@ -100,17 +100,17 @@ def _tolerances(results: Path, base: Base | None) -> tuple[Tolerances, list[Find
         return own, findings
     try:
         return parse_tolerances(base.tolerances or b""), findings
-    except ValueError:  # a change may correct what the base has, and allows itself nothing by that
+    except ValueError:  # a change may correct them, and gains no tolerance by that
         return Tolerances(), findings
 
 
 def _misplaced(results: Path, found: Mapping[str, RunResult]) -> Iterator[Finding]:
-    """Files that are no results, and results in folders further down than theirs."""
+    """Files that are no results, and results in folders below their place."""
     for file in sorted((results / "runs").rglob("*")):
         if file.is_file() and file.suffix != ".json" and not file.name.startswith("."):
             yield Finding(file.relative_to(results).as_posix(), "is no result file", "remove it")
     for place, result in found.items():
-        if place.count("/") > str(result.spec.path).count("/"):  # the reader compares the last parts alone
+        if place.count("/") > str(result.spec.path).count("/"):  # the reader compares only the last parts
             yield Finding(place, f"belongs at {result.spec.path}", "move it back")
 
 
@@ -123,7 +123,7 @@ def _duplicates(found: Mapping[str, RunResult]) -> Iterator[Finding]:
 
 
 def _differing_seeds(found: Mapping[str, RunResult], tolerances: Tolerances) -> Iterator[Finding]:
-    """Runs that only differ in a seed that cannot matter, and have different numbers."""
+    """Runs with different numbers that differ only in a seed that cannot change them."""
     first: dict[str, tuple[str, RunResult]] = {}
     for place, result in found.items():
         if result.spec.seed_matters:
@@ -136,7 +136,7 @@ def _differing_seeds(found: Mapping[str, RunResult], tolerances: Tolerances) -> 
 
 
 def _differing_units(found: Mapping[str, RunResult]) -> Iterator[Finding]:
-    """Results whose replicates draw something else than those of most results on the same test samples."""
+    """Results with replicates that draw other units than most results on the same test samples."""
     groups: dict[tuple[str, str], dict[str, tuple[int, str]]] = {}
     for place, result in found.items():
         if result.resampled:
@@ -151,7 +151,7 @@ def _differing_units(found: Mapping[str, RunResult]) -> Iterator[Finding]:
 
 
 def _unofficial(found: Mapping[str, RunResult]) -> Iterator[Finding]:
-    """Results that enter no official table, in a directory of official ones."""
+    """Unofficial results in a directory of official ones."""
     if not any(result.enters_tables for result in found.values()):
         return
     for place, result in found.items():
