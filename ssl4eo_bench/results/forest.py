@@ -39,8 +39,7 @@ def _forest(comparisons: Sequence[Comparison], a: str, b: str) -> Figure:
     axes.set_xlabel("A − B in percentage points, 95 % interval\n● evidence of a difference    ○ no evidence")
     axes.set_title(f"A  {a}\nB  {b}", pad=20)
     for text, x, side in (("← B is better", 0, "left"), ("A is better →", 1, "right")):
-        above = {"xycoords": "axes fraction", "xytext": (0, 5), "textcoords": "offset points"}
-        axes.annotate(text, (x, 1), ha=side, color=MUTED, **above)
+        axes.annotate(text, (x, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", ha=side, color=MUTED)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

@@ -46,7 +46,7 @@ def moved_val(by: float) -> Change:
 
 def test_nothing_is_wrong_with_the_results_of_this_repository(committed: Path) -> None:
     report = report_on(committed)
-    assert report.findings == report.notes == ()
+    assert (report.findings, report.notes) == ((), ())
     assert {"leaderboard.csv", "leaderboard.md", "tables/eurosat-rgb-v1.linear-v2.csv"} <= set(report.generated)
     assert "runs/eurosat-rgb-v1/linear-v2/tf_efficientnet_lite0.in1k/seed0.json" in report.results
 
