@@ -275,7 +275,7 @@ def _line(axes: Axes, series: Series, *, markers: bool = False) -> None:
     if series.chosen is not None:
         x, y = series.x[series.chosen], series.y[series.chosen]
         if not markers:
-            axes.plot(x, y, **style.points)
+            axes.plot(x, y, linestyle="", **style.points)
         axes.plot(x, y, "o", markersize=11, markerfacecolor="none", markeredgecolor=style.colour)
 
 

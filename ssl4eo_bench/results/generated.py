@@ -11,10 +11,8 @@ import pandas as pd
 
 from ssl4eo_bench.files.storage import write_text
 
-
-def sample_suffix(*, sample: bool) -> str:
-    """The part of a file's name before its ending that marks results on the sample."""
-    return ".sample" if sample else ""
+SUFFIXES = {False: "", True: ".sample"}
+"""What stands in a file's name before its ending, by whether the results are on the sample."""
 
 
 def csv_text(frame: pd.DataFrame) -> str:

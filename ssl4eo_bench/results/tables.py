@@ -8,7 +8,7 @@ import pandas as pd
 
 from ssl4eo_bench.results.files import RunResult, generating, read_results
 from ssl4eo_bench.results.frame import distinct, frame_of, metric_names, publishable, require_one_split
-from ssl4eo_bench.results.generated import csv_text, sample_suffix, write_generated
+from ssl4eo_bench.results.generated import SUFFIXES, csv_text, write_generated
 
 STARTS = ("checkpoint,seed,", "checkpoint,fraction,seeds,")
 
@@ -27,12 +27,12 @@ def table_files(results: Iterable[RunResult]) -> dict[str, str]:
         ResultError: if results of one task are of different splits.
     """
     frame, texts = frame_of(results), {}
-    for sample in (False, True):
+    for sample, suffix in SUFFIXES.items():
         chosen = publishable(frame, sample=sample)
         require_one_split(chosen["result"])
         for (task, protocol), runs in chosen.groupby(["task", "protocol"]):
             for kind, table in (("", _table(runs)), (".summary", _summary(runs))):
-                texts[f"tables/{task}.{protocol}{kind}{sample_suffix(sample=sample)}.csv"] = csv_text(table)
+                texts[f"tables/{task}.{protocol}{kind}{suffix}.csv"] = csv_text(table)
     return texts
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from ssl4eo_bench.errors import ResultError, shortlist
 from ssl4eo_bench.results.files import RunFilter, RunResult, generating, read_results
 from ssl4eo_bench.results.frame import frame_of, known_names, publishable, select
-from ssl4eo_bench.results.generated import csv_text, sample_suffix, write_generated
+from ssl4eo_bench.results.generated import SUFFIXES, csv_text, write_generated
 from ssl4eo_bench.results.latex import latex
 from ssl4eo_bench.results.leaderboard import Leaderboard
 from ssl4eo_bench.results.markdown import HEADING, markdown
@@ -16,9 +16,7 @@ from ssl4eo_bench.results.ranking import make_leaderboard
 from ssl4eo_bench.results.report.pages import leaderboard_page
 
 STARTS = ("rank_first,rank_last,protocol,checkpoint,", HEADING)
-NAMES: Final = [
-    f"leaderboard{sample_suffix(sample=sample)}.{kind}" for sample in (False, True) for kind in ("csv", "md")
-]
+NAMES: Final = [f"leaderboard{suffix}.{kind}" for suffix in SUFFIXES.values() for kind in ("csv", "md")]
 """Of the generated files."""
 
 FORMATS: Final[dict[str, Callable[[Leaderboard], str]]] = {
@@ -44,13 +42,13 @@ def leaderboard_files(results: Sequence[RunResult], published: Sequence[Publishe
         ResultError: if results of one task are of different splits.
     """
     frame, texts = frame_of(results), {}
-    for sample in (False, True):
+    for sample, suffix in SUFFIXES.items():
         runs = publishable(frame, sample=sample)
         if (chosen := runs[runs["on_leaderboard"]]).empty:
             continue
         board = make_leaderboard(chosen, () if sample else published)  # nothing was published on the sample
         for kind in ("csv", "md"):
-            texts[f"leaderboard{sample_suffix(sample=sample)}.{kind}"] = FORMATS[kind](board)
+            texts[f"leaderboard{suffix}.{kind}"] = FORMATS[kind](board)
     return texts
 
 

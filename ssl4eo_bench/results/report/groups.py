@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.errors import ResultError, UnknownNameError
 from ssl4eo_bench.results.figure_style import SeriesStyle
-from ssl4eo_bench.results.files import Provenance, RunFilter, RunResult
+from ssl4eo_bench.results.files import RunFilter, RunResult
 from ssl4eo_bench.results.frame import known_names, publishable, select
 
 BEST = 6
@@ -64,17 +65,17 @@ class RunGroup:
 
     @property
     def checkpoints(self) -> int:
-        """The number of checkpoints."""
+        """How many checkpoints the runs are of."""
         return self.frame["checkpoint"].nunique()
 
     @property
     def metric(self) -> str:
-        """The main metric."""
+        """The main metric of the task."""
         return self.runs[0].main_metric
 
     @property
     def kind(self) -> str:
-        """The kind of labels."""
+        """The kind of labels of the task."""
         return self.runs[0].spec.task.kind
 
     @property
@@ -137,30 +138,13 @@ def _best(runs: pd.DataFrame) -> list[RunResult]:
     return [*best["result"][:BEST], *floors["result"][:FLOORS]]
 
 
-@dataclass(frozen=True)
-class SoftwareEnvironment:
-    """Code, versions and device that several runs were made with."""
-
-    versions: tuple[tuple[str, str], ...]
-    commit: str | None
-    dirty: bool
-    device: str
-    runners: tuple[str, ...]
-    threads: int
-
-    @classmethod
-    def of(cls, made: Provenance) -> "SoftwareEnvironment":
-        """The environment of a run."""
-        versions = tuple(sorted(made.versions.items()))
-        return cls(versions, made.commit, made.dirty, made.device, made.runners, made.threads)
-
-
-def environments_of(results: Sequence[RunResult]) -> dict[SoftwareEnvironment, list[str]]:
-    """The digests of the runs that were made in each environment; environments in the order of their first runs."""
-    found: dict[SoftwareEnvironment, list[str]] = {}
+def environments_of(results: Sequence[RunResult]) -> list[list[RunResult]]:
+    """Runs that were made with the same code, versions, device and threads; in the order of their first runs."""
+    fields = {"versions", "commit", "dirty", "device", "runners", "threads"}
+    found: dict[str, list[RunResult]] = {}
     for result in sorted(results, key=lambda result: (result.provenance.started, result.digest)):
-        found.setdefault(SoftwareEnvironment.of(result.provenance), []).append(result.digest)
-    return found
+        found.setdefault(digest(result.provenance.model_dump(include=fields)), []).append(result)
+    return list(found.values())
 
 
 def checkpoints_of(results: Sequence[RunResult]) -> list[tuple[Checkpoint, list[str]]]:
