@@ -13,16 +13,22 @@ from ssl4eo_bench.results.leaderboard import Leaderboard
 from ssl4eo_bench.results.markdown import HEADING, markdown
 from ssl4eo_bench.results.published import PublishedNumber, published_numbers
 from ssl4eo_bench.results.ranking import make_leaderboard
-from ssl4eo_bench.results.report.pages import leaderboard_page
 
 STARTS = ("rank_first,rank_last,protocol,checkpoint,", HEADING)
 NAMES: Final = [f"leaderboard{suffix}.{kind}" for suffix in SUFFIXES.values() for kind in ("csv", "md")]
 """Of the generated files."""
 
+
+def _html(board: Leaderboard) -> str:
+    from ssl4eo_bench.results.report.pages import leaderboard_page  # brings jinja2, which `check` does without
+
+    return leaderboard_page(board)
+
+
 FORMATS: Final[dict[str, Callable[[Leaderboard], str]]] = {
     "csv": lambda board: csv_text(board.frame()),
     "md": markdown,
-    "html": leaderboard_page,
+    "html": _html,
     "latex": latex,
 }
 """Functions that make the views, by their names on the command line."""
