@@ -44,6 +44,17 @@ def moved_val(by: float) -> Change:
     return change
 
 
+def forged(results: Path, change: Change, *, to: str = RUN) -> None:
+    """Change a result, in its place or for another one, and everything that is generated from it."""
+    forge(results / RUN, change, to=results / to)
+    regenerate(results)
+
+
+def findings(results: Path) -> list[tuple[str, str]]:
+    """Files and what is wrong with them, since the last commit."""
+    return [(one.file, one.what) for one in report_on(results).findings]
+
+
 def test_nothing_is_wrong_with_the_results_of_this_repository(committed: Path) -> None:
     report = report_on(committed)
     assert (report.findings, report.notes) == ((), ())
@@ -54,7 +65,7 @@ def test_nothing_is_wrong_with_the_results_of_this_repository(committed: Path) -
 def test_nothing_is_wrong_with_honest_results(board: Path) -> None:
     for place in (".lock", "runs/.gitkeep", "tables/.gitkeep"):  # nobody minds hidden files
         (board / place).touch()
-    assert report_on(board).findings == ()
+    assert findings(board) == []
 
 
 # What is wrong, in a result that is forged like this. Nothing is compared with what was before.
@@ -83,8 +94,7 @@ FAULTS: dict[str, Change] = {
 @pytest.mark.parametrize("what", FAULTS)
 def test_what_no_run_gives_is_found(board: Path, what: str) -> None:
     (board / BASELINE).unlink()
-    forge(board / RUN, FAULTS[what])
-    regenerate(board)
+    forged(board, FAULTS[what])
     finding = only(check(board, None))
     assert (finding.file, finding.what) == (RUN, what)
 
@@ -100,8 +110,7 @@ CHANGES: dict[str, Change] = {
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_what_may_not_change_is_found(board: Path, what: str) -> None:
-    forge(board / RUN, CHANGES[what])
-    regenerate(board)
+    forged(board, CHANGES[what])
     finding = only(report_on(board))
     assert (finding.file, bool(re.match(what, finding.what))) == (RUN, True), finding.what
     assert "raise the version of the task or the protocol" in finding.cure
@@ -111,8 +120,7 @@ def test_a_metric_that_is_gone_is_found(board: Path) -> None:
     for place in (RUN, BASELINE):  # a table has the same columns for every run
         forge(board / place, lambda raw: raw["metrics"]["test"].pop("ece"))
     regenerate(board)
-    found = report_on(board).findings
-    assert [(one.file, one.what) for one in found] == [
+    assert findings(board) == [
         (BASELINE, "moved: test ece is gone"),
         (RUN, "moved: test ece is gone"),
     ]
@@ -122,8 +130,7 @@ def test_replicates_that_are_gone_are_found(board: Path) -> None:
     """Only files of schema 1 may have none."""
     forge(board / RUN, lambda raw: raw.pop("resampled"))
     assert "has no replicates" in only(report_on(board)).what
-    forge(board / RUN, lambda raw: raw.update(schema_version=1))
-    regenerate(board)
+    forged(board, lambda raw: raw.update(schema_version=1))
     assert "moved: its replicates are gone, or draw other units" in only(report_on(board)).what
 
 
@@ -136,12 +143,11 @@ def test_a_removed_run_is_found(board: Path) -> None:
 
 
 def test_an_official_run_may_not_become_an_unofficial_one(board: Path) -> None:
-    forge(board / RUN, lambda raw: raw["provenance"].update(dirty=True))
-    regenerate(board)
-    assert {one.what for one in report_on(board).findings} == {
-        "was official, and comes from changed code now",
-        "is not official (run from changed code), but lies among official results",
-    }
+    forged(board, lambda raw: raw["provenance"].update(dirty=True))
+    assert findings(board) == [
+        (RUN, "is not official (run from changed code), but lies among official results"),
+        (RUN, "was official, and comes from changed code now"),
+    ]
 
 
 def test_what_was_wrong_before_may_go(board: Path, git: Git) -> None:
@@ -153,7 +159,7 @@ def test_what_was_wrong_before_may_go(board: Path, git: Git) -> None:
     (board / SAMPLE).unlink()
     (board / BASELINE).unlink()
     regenerate(board)
-    assert report_on(board).findings == ()
+    assert findings(board) == []
 
 
 def rename(results: Path, name: str, change: Change = lambda raw: None, *, was: str = RUN) -> str:
@@ -172,7 +178,7 @@ def rename(results: Path, name: str, change: Change = lambda raw: None, *, was: 
 
 def test_a_new_name_with_the_same_numbers_passes(board: Path) -> None:
     rename(board, "lite0.renamed")
-    assert report_on(board).findings == ()
+    assert findings(board) == []
 
 
 def test_a_new_name_brings_no_new_numbers(board: Path, honest: Make) -> None:
@@ -215,11 +221,11 @@ def test_small_steps_do_not_add_up_after_a_merge_that_adds_the_file(board: Path,
         forge(file, moved_val(0.0004))
         regenerate(board)
         if step == 1:
-            assert report_on(board).findings == ()
+            assert findings(board) == []
         else:
             assert "step by step since it was first committed" in only(report_on(board)).what
         git("commit", "--quiet", "--all", "--message", f"step {step}")
-    assert report_on(board).findings == ()  # what was let in is told on its way in
+    assert findings(board) == []  # what was let in is told on its way in
 
 
 @pytest.mark.parametrize("before", [None, "accuracy: 2", "accuracy: 0.0005"], ids=["none", "invalid", "lower"])
@@ -231,8 +237,7 @@ def test_a_change_brings_no_tolerances_of_its_own(board: Path, git: Git, before:
     git("add", "--all", ".")
     git("commit", "--quiet", "--message", "before")
     tolerances.write_text("accuracy: 0.09\n", encoding="utf-8")
-    forge(board / RUN, moved_val(0.05))
-    regenerate(board)
+    forged(board, moved_val(0.05))
     allowed = "0.0005" if before == "accuracy: 0.0005" else "0"
     assert f"moved: val accuracy from 0.30000 to 0.35000 (tolerance {allowed})" in only(report_on(board)).what
 
@@ -241,16 +246,14 @@ def test_a_result_further_down_than_its_place_is_found(board: Path, honest: Make
     result = honest("resnet18.random", skill=0.5)
     write_result(board / "runs" / "more", result)
     regenerate(board)
-    finding = only(report_on(board))
-    assert (finding.file, finding.what) == (f"runs/more/{result.spec.path}", f"belongs at {result.spec.path}")
+    assert findings(board) == [(f"runs/more/{result.spec.path}", f"belongs at {result.spec.path}")]
 
 
 @pytest.mark.parametrize("changes", [{"units": 3}, {"units_are": "moons"}])
 def test_results_of_one_task_draw_the_same_units(board: Path, honest: Make, changes: dict[str, Any]) -> None:
     write_result(board, honest("resnet18.random", skill=0.5))
     regenerate(board)
-    forge(board / RUN, lambda raw: raw["resampled"].update(changes))
-    regenerate(board)
+    forged(board, lambda raw: raw["resampled"].update(changes))
     units, units_are = changes.get("units", 5400), changes.get("units_are", "samples")
     told = f"draws {units:,} {units_are}, but other results of its task draw 5,400 samples"
     assert [(one.file, one.what) for one in report_on(board, "HEAD").findings if "draws" in one.what] == [(RUN, told)]
@@ -259,7 +262,7 @@ def test_results_of_one_task_draw_the_same_units(board: Path, honest: Make, chan
 def test_seeds_that_cannot_matter_give_the_same_numbers(board: Path, honest: Make) -> None:
     write_result(board, honest(seed=1))
     regenerate(board)
-    assert report_on(board).findings == ()
+    assert findings(board) == []
     write_result(board, honest(seed=1, of=1))
     regenerate(board)
     finding = only(report_on(board))
@@ -271,15 +274,13 @@ def test_seeds_that_matter_may_give_others(board: Path, honest: Make) -> None:
     for seed in (0, 1):
         write_result(board, honest("resnet18.random", skill=0.5, seed=seed, of=seed))
     regenerate(board)
-    assert report_on(board).findings == ()
+    assert findings(board) == []
 
 
 def test_two_files_of_one_digest_are_found(board: Path) -> None:
     other = f"{HERE}/twin/seed0.json"
-    forge(board / RUN, lambda raw: raw["spec"]["checkpoint"].update(name="twin"), to=board / other)
-    regenerate(board)
-    finding = only(report_on(board))
-    assert (finding.file, finding.what) == (other, f"is the same experiment as {RUN} (equal digests)")
+    forged(board, lambda raw: raw["spec"]["checkpoint"].update(name="twin"), to=board / other)
+    assert findings(board) == [(other, f"is the same experiment as {RUN} (equal digests)")]
 
 
 def test_generated_files_that_are_stale_missing_or_come_from_nowhere_are_found(board: Path) -> None:
@@ -310,10 +311,8 @@ UNOFFICIAL: dict[str, tuple[str, Change]] = {
 def test_unofficial_runs_among_official_ones_are_found(board: Path, why: str) -> None:
     name, change = UNOFFICIAL[why]
     place = Path(RUN).with_name(f"{name}.json").as_posix()
-    forge(board / RUN, change, to=board / place)
-    regenerate(board)
-    found = [(one.file, one.what) for one in report_on(board).findings]
-    assert (place, f"is not official ({why}), but lies among official results") in found
+    forged(board, change, to=board / place)
+    assert (place, f"is not official ({why}), but lies among official results") in findings(board)
 
 
 def test_a_sample_run_that_says_it_is_none_is_found(board: Path) -> None:
