@@ -12,7 +12,7 @@ from ssl4eo_bench.results.latex import latex
 from ssl4eo_bench.results.leaderboard import Leaderboard
 from ssl4eo_bench.results.markdown import HEADING, markdown
 from ssl4eo_bench.results.published import PublishedNumber, published_numbers
-from ssl4eo_bench.results.ranking import make_leaderboard
+from ssl4eo_bench.results.ranked_rows import make_leaderboard
 
 STARTS = ("rank_first,rank_last,protocol,checkpoint,", HEADING)
 NAMES: Final = [f"leaderboard{suffix}.{kind}" for suffix in SUFFIXES.values() for kind in ("csv", "md")]

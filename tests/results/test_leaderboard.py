@@ -7,13 +7,13 @@ import pytest
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.records import MetricValue
 from ssl4eo_bench.errors import ResultError
-from ssl4eo_bench.results import ranking
+from ssl4eo_bench.results import ranked_rows
 from ssl4eo_bench.results.files import RunResult
 from ssl4eo_bench.results.frame import frame_of
 from ssl4eo_bench.results.leaderboard import Entry, Leaderboard, Row
 from ssl4eo_bench.results.paired_ranks import Ranks
 from ssl4eo_bench.results.published import PublishedNumber
-from ssl4eo_bench.results.ranking import make_leaderboard
+from ssl4eo_bench.results.ranked_rows import make_leaderboard
 from tests.results.conftest import published_number
 
 Make = Callable[..., RunResult]
@@ -24,7 +24,7 @@ LITE0, RANDOM18, RANDOM50 = "tf_efficientnet_lite0.in1k", "resnet18.random", "re
 def headline(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """Let these be all headline tasks, whichever there are."""
     tasks = {name: catalogue.task(name) for name in names}
-    monkeypatch.setattr(ranking, "catalogue", SimpleNamespace(tasks=lambda: tasks))
+    monkeypatch.setattr(ranked_rows, "catalogue", SimpleNamespace(tasks=lambda: tasks))
 
 
 Run = tuple[str, float] | tuple[str, float, dict[str, Any]]

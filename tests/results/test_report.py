@@ -16,7 +16,7 @@ from ssl4eo_bench.metrics.segmentation import mean_iou
 from ssl4eo_bench.results import scores as scores_module
 from ssl4eo_bench.results.files import RunFilter, RunResult, read_results, write_result
 from ssl4eo_bench.results.frame import frame_of
-from ssl4eo_bench.results.ranking import make_leaderboard
+from ssl4eo_bench.results.ranked_rows import make_leaderboard
 from ssl4eo_bench.results.report.groups import groups_of
 from ssl4eo_bench.results.report.render import write_report
 from ssl4eo_bench.results.report.report_figures import figure_sections

@@ -12,7 +12,7 @@ from ssl4eo_bench.results.frame import frame_of
 from ssl4eo_bench.results.latex import latex
 from ssl4eo_bench.results.leaderboard import Leaderboard
 from ssl4eo_bench.results.markdown import markdown
-from ssl4eo_bench.results.ranking import make_leaderboard
+from ssl4eo_bench.results.ranked_rows import make_leaderboard
 from ssl4eo_bench.results.report.pages import leaderboard_page
 from ssl4eo_bench.results.views import (
     FORMATS,

@@ -12,7 +12,7 @@ from ssl4eo_bench.results.figure_style import UNDATED, save_figure, svg_element
 from ssl4eo_bench.results.files import ALL, RunFilter, read_results
 from ssl4eo_bench.results.frame import frame_of
 from ssl4eo_bench.results.published import published_numbers
-from ssl4eo_bench.results.ranking import make_leaderboard
+from ssl4eo_bench.results.ranked_rows import make_leaderboard
 from ssl4eo_bench.results.report import groups
 from ssl4eo_bench.results.report.groups import RunGroup
 from ssl4eo_bench.results.report.pages import render, script_of
