@@ -260,13 +260,9 @@ def _figure(width: float, height: float, series: Sequence[Series] = ()) -> Figur
     figure = Figure(figsize=(width, height + 0.18 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     if series:
-        handles = [_handle(one) for one in series]
+        handles = [Line2D([], [], linestyle=one.style.dashes, **one.style.points) for one in series]
         figure.legend(handles, [one.name for one in series], loc="outside lower left", ncols=columns)
     return figure
-
-
-def _handle(series: Series) -> Line2D:
-    return Line2D([], [], linestyle=series.style.dashes, **series.style.points)
 
 
 def _line(axes: Axes, series: Series, *, markers: bool = False) -> None:

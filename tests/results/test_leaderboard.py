@@ -118,7 +118,8 @@ def test_the_floor_is_the_best_that_learnt_nothing_there(board_of: Board) -> Non
     board = board_of((LITE0, 0.8), ("bandstats", 0.3), *floors, (LITE0, 0.8, RGB), *knn)
     best = entry(board, LITE0).floor
     assert best is not None
-    assert (best.checkpoint, best.lead.value, best.seeds) == (RANDOM18, pytest.approx(0.51), 3)
+    assert (best.checkpoint, best.seeds) == (RANDOM18, 3)
+    assert best.lead.value == pytest.approx(0.51)
     assert best.deviation == pytest.approx(0.01)  # how far the floor moves with its seed
     assert entry(board, LITE0).over_floor == pytest.approx(0.29)
     assert entry(board, LITE0, "eurosat-rgb-v1").over_floor is None  # no floor was run

@@ -109,14 +109,10 @@ def moved_metrics(was: RunResult, now: RunResult, tolerances: Tolerances) -> lis
 
 def _distance(was: MetricValue, now: MetricValue) -> float:
     """The largest move of a value or one of its bounds; infinite if bounds appeared or disappeared."""
+    if (was.low is None) != (now.low is None):
+        return float("inf")
     pairs = ((was.value, now.value), (was.low, now.low), (was.high, now.high))
-    return max(_gap(before, after) for before, after in pairs)
-
-
-def _gap(before: float | None, after: float | None) -> float:
-    if before is None or after is None:
-        return 0.0 if before is after else float("inf")
-    return abs(after - before)
+    return max(abs(after - before) for before, after in pairs if before is not None and after is not None)
 
 
 def _shown(value: MetricValue) -> str:

@@ -24,7 +24,7 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"percent": percent, "points": points, "joined": _joined, "rank_range": rank_range}
+    templates.filters |= {"percent": percent, "points": points, "rank_range": rank_range}
     templates.globals |= {
         "explanation": explanation,
         "style": _asset("page.css"),
@@ -54,7 +54,3 @@ def leaderboard_page(board: Leaderboard) -> str:
 
 def _asset(name: str) -> Markup:
     return Markup((HERE / name).read_text(encoding="utf-8"))
-
-
-def _joined(values: Sequence[object]) -> str:
-    return ", ".join(map(str, values))

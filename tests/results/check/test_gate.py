@@ -279,7 +279,7 @@ def test_seeds_that_matter_may_give_others(board: Path, honest: Make) -> None:
 
 def test_two_files_of_one_digest_are_found(board: Path) -> None:
     other = f"{HERE}/twin/seed0.json"
-    forged(board, lambda raw: raw["spec"]["checkpoint"].update(name="twin"), to=board / other)
+    forged(board, lambda raw: raw["spec"]["checkpoint"].update(name="twin"), to=other)
     assert findings(board) == [(other, f"is the same experiment as {RUN} (equal digests)")]
 
 
@@ -311,7 +311,7 @@ UNOFFICIAL: dict[str, tuple[str, Change]] = {
 def test_unofficial_runs_among_official_ones_are_found(board: Path, why: str) -> None:
     name, change = UNOFFICIAL[why]
     place = Path(RUN).with_name(f"{name}.json").as_posix()
-    forged(board, change, to=board / place)
+    forged(board, change, to=place)
     assert (place, f"is not official ({why}), but lies among official results") in findings(board)
 
 
