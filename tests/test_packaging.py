@@ -11,7 +11,10 @@ import pytest
 from ssl4eo_bench.config import catalogue
 from tests.conftest import ROOT
 
-REPORT = [f"results/report/page.{ending}" for ending in ("html.j2", "css", "js")]
+REPORT = [
+    f"results/report/{name}"
+    for name in ("report.html.j2", "leaderboard.html.j2", "macros.html.j2", "page.css", "page.js")
+]
 
 
 @pytest.fixture(scope="module")

@@ -204,14 +204,12 @@ def list_runs(
     json: options.Json = False,
 ) -> int:
     """List the runs that a results directory holds."""
-    from ssl4eo_bench.results.files import read_results  # its models take a while to set up: not for the other lists
-    from ssl4eo_bench.results.selection import is_of
+    from ssl4eo_bench.results.files import RunFilter, read_results  # takes a while: not for the other lists
 
-    asked = {"tasks": task, "protocols": protocol, "checkpoints": checkpoint, "seeds": seed, "fractions": fraction}
-    chosen: dict[str, Any] = {name: values for name, values in asked.items() if values}
-    rows = [_run(result) for result in read_results(results) if is_of(result, **chosen)]
+    wanted = RunFilter(tasks=task, protocols=protocol, checkpoints=checkpoint, seeds=seed, fractions=fraction)
+    rows = [_run(result) for result in filter(wanted.matches, read_results(results))]
     rows.sort(key=lambda row: tuple(row.values())[:6])
-    _report_nothing("run", rows, chosen=bool(chosen))
+    _report_nothing("run", rows, chosen=wanted != RunFilter())
     show_rows(rows, json=json, spare=("digest", "started", "metric", "marks"), prose=["checkpoint"])
     return 0
 

@@ -68,11 +68,12 @@ def compare(
 ) -> int:
     """Is A really better than B? Paired tests on the test samples of both."""
     from ssl4eo_bench.results.compare import compare as comparisons_of
-    from ssl4eo_bench.results.pairs import Choice, find_pairs
+    from ssl4eo_bench.results.files import RunFilter
+    from ssl4eo_bench.results.pairs import find_pairs
 
     if figure and figure.suffix not in FIGURES:
         raise SpecError(f"--figure {figure} must end in {', '.join(FIGURES[:-1])} or {FIGURES[-1]}.")
-    pairs = find_pairs(results, a, b, Choice(task, protocol, fraction, metric))
+    pairs = find_pairs(results, a, b, RunFilter(tasks=task, protocols=protocol, fractions=fraction), metric)
     comparisons = comparisons_of(pairs, results, cache_root(cache_dir))
     if figure:
         from ssl4eo_bench.results.forest import draw_forest
@@ -138,8 +139,8 @@ def leaderboard(
 
     With any option but --results, a view of the official results is printed, or written to --out.
     """
-    from ssl4eo_bench.results.leaderboard import official_standings, refuse_generated, write_leaderboard
-    from ssl4eo_bench.results.views import FORMATS
+    from ssl4eo_bench.results.files import RunFilter
+    from ssl4eo_bench.results.views import FORMATS, official_leaderboard, refuse_generated, write_leaderboard
 
     if not any((task, protocol, metric, format_, out)):
         for file in write_leaderboard(results):
@@ -149,7 +150,7 @@ def leaderboard(
         return 0
     if out:
         refuse_generated(out, results)
-    board = official_standings(results, tasks=task, protocols=protocol, metrics=metric)
+    board = official_leaderboard(results, RunFilter(tasks=task, protocols=protocol), metrics=metric)
     text = FORMATS[format_ or ENDINGS.get(out.suffix if out else "", "md")](board)
     if out:
         write_text(out, text)
@@ -190,6 +191,7 @@ def report(
     cache_dir: options.CacheDir = None,
 ) -> int:
     """Write one HTML page about the results: leaderboard, figures, provenance."""
+    from ssl4eo_bench.results.files import RunFilter
     from ssl4eo_bench.results.report.render import write_report
 
     page, *drawn = write_report(
@@ -197,8 +199,7 @@ def report(
         out,
         cache_dir=cache_root(cache_dir),
         figures_dir=figures,
-        tasks=task,
-        protocols=protocol,
+        wanted=RunFilter(tasks=task, protocols=protocol),
         sample=sample,
     )
     print(page)

@@ -131,8 +131,8 @@ def features(
 
 
 def _write_generated(results: Path, *, quiet: bool) -> None:
-    from ssl4eo_bench.results.leaderboard import write_leaderboard
     from ssl4eo_bench.results.tables import write_tables
+    from ssl4eo_bench.results.views import write_leaderboard
 
     for what, write in (("table", write_tables), ("leaderboard", write_leaderboard)):
         for file in write(results):

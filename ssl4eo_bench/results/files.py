@@ -1,8 +1,9 @@
 """Result files: one JSON for each run, in a place that follows from its content."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
@@ -120,22 +121,57 @@ class RunResult(Frozen):
 
     @property
     def main_metric(self) -> str:
-        """The metric that was chosen by, and that replicates are kept of."""
+        """The metric that decides on `val`; replicates are kept of it."""
         return MAIN_METRIC[self.spec.task.kind]
 
     @property
+    def main_value(self) -> MetricValue:
+        """The main metric on the test split."""
+        return self.metrics["test"][self.main_metric]
+
+    @property
+    def fraction(self) -> float:
+        """The share of the training samples that was used."""
+        return 1.0 if self.spec.fraction is None else self.spec.fraction
+
+    @property
     def checksum(self) -> str:
-        """The digest of all of it."""
+        """The sha256 of the whole content."""
         return digest(self.model_dump(mode="json", exclude_none=True))
 
     @property
     def enters_tables(self) -> bool:
-        """Whether it may stand in the official tables: all of the official split, code as committed."""
+        """Whether it is official: on the whole official splits, by code as committed."""
         return self.spec.is_official and not self.provenance.dirty
 
 
+@dataclass(frozen=True)
+class RunFilter:
+    """Which runs are wanted; an empty field fits all. Tasks and protocols are named with or without their version."""
+
+    tasks: Collection[str] = ()
+    protocols: Collection[str] = ()
+    checkpoints: Collection[str] = ()
+    seeds: Collection[int] = ()
+    fractions: Collection[float] = ()
+
+    def matches(self, result: RunResult) -> bool:
+        """Whether a result is wanted."""
+        spec = result.spec
+        return (
+            (not self.tasks or spec.task.name in self.tasks or spec.task_slug in self.tasks)
+            and (not self.protocols or spec.protocol.name in self.protocols or spec.protocol_slug in self.protocols)
+            and (not self.checkpoints or spec.checkpoint.name in self.checkpoints)
+            and (not self.seeds or spec.seed in self.seeds)
+            and (not self.fractions or result.fraction in self.fractions)
+        )
+
+
+ALL = RunFilter()
+
+
 def check_writable(results: Path) -> None:
-    """Refuse early what could not be written after hours.
+    """Refuse a results directory that cannot be written, before hours of computing.
 
     Raises:
         ResultError: if files cannot be made below `results`.
@@ -152,7 +188,7 @@ def check_writable(results: Path) -> None:
 
 
 def write_result(results: Path, result: RunResult) -> Path:
-    """Store a result whole, in the place that follows from its spec."""
+    """Write a result to the place that follows from its specification, and return the file."""
     file = results / result.spec.path
     write_text(file, _as_written(_content(result)))
     return file
@@ -167,7 +203,7 @@ def _as_written(content: Content) -> str:
 
 
 def read_result(file: Path) -> RunResult:
-    """A stored result, checked.
+    """The result in a file, checked.
 
     Raises:
         ResultFileError: if it cannot be read, comes from a newer version, was edited, or lies in the wrong place.
@@ -188,7 +224,7 @@ def result_bytes(file: Path) -> bytes:
 
 
 def parse_result(stored: bytes, file: PurePath) -> RunResult:
-    """The result that the bytes of a file hold, checked: they must be the very ones that were written.
+    """The result in the bytes of a file, checked: every byte must be as it was written.
 
     Args:
         stored: the bytes.
@@ -225,7 +261,7 @@ def parse_result(stored: bytes, file: PurePath) -> RunResult:
     if version != 1 and result.resampled is None:
         raise ResultFileError(file, "has no replicates (`resampled`), which only files of schema 1 lack", CURE)
     place = result.spec.path
-    if version == 1:  # which had no such mark: what was official then keeps its place, and enters no table
+    if version == 1:  # had no such mark: such a result keeps its place, and enters no table
         place = place.with_stem(place.stem.removesuffix("-filled-bands"))
     if file.parts[-len(place.parts) :] != place.parts:
         taken = any(Path(parent / place).is_file() for parent in file.parents)
@@ -235,7 +271,7 @@ def parse_result(stored: bytes, file: PurePath) -> RunResult:
 
 
 def _checksum(content: Content) -> str | None:
-    """Of the content of a file as it was written, whatever version that was; none of what no result can be."""
+    """The digest of the content of a file of any version; none if no result can have this content."""
     try:
         return digest(content)
     except (TypeError, ValueError, RecursionError):
@@ -243,7 +279,7 @@ def _checksum(content: Content) -> str | None:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON would let a second value of a key replace the first in silence."""
+    """A dictionary of unique keys: JSON would silently replace the first value of a key by the second."""
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -263,7 +299,7 @@ def require_directory(results: Path) -> None:
 
 
 def result_files(results: Path) -> list[Path]:
-    """Where every result below a results directory is, in order.
+    """The files of all results below a results directory, in order.
 
     Raises:
         ResultError: if the directory is absent.
@@ -273,7 +309,7 @@ def result_files(results: Path) -> list[Path]:
 
 
 def read_results(results: Path) -> list[RunResult]:
-    """Every result below a results directory, ordered by place.
+    """All results below a results directory, in the order of their files.
 
     Raises:
         ResultError: if the directory is absent or one of the files cannot be used.
@@ -283,9 +319,9 @@ def read_results(results: Path) -> list[RunResult]:
 
 @contextmanager
 def generating(results: Path) -> Iterator[None]:
-    """Keep other processes from generating files from these results, from reading the results on.
+    """Keep other processes from generating files of these results while this one reads results and generates.
 
-    Who comes last has read what all others wrote: otherwise tables could be replaced by older ones.
+    The last process has then read the results of all others; otherwise older tables could replace newer ones.
 
     Raises:
         ResultError: if the directory is absent.

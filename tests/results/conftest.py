@@ -12,6 +12,7 @@ from ssl4eo_bench.config.records import ClassResult, MetricValue, PathPoint, Res
 from ssl4eo_bench.config.run_spec import RunSpec, TaskRecord
 from ssl4eo_bench.config.task import Split
 from ssl4eo_bench.results.files import Provenance, RunResult
+from ssl4eo_bench.results.published import PublishedNumber
 
 
 @pytest.fixture
@@ -75,3 +76,22 @@ def make_result() -> Callable[..., RunResult]:
         )
 
     return make
+
+
+def published_number(**changes: object) -> PublishedNumber:
+    """A number of the literature, which compares with Lite0 on EuroSAT by `linear`."""
+    values: dict[str, object] = {
+        "task": "eurosat",
+        "checkpoint": "tf_efficientnet_lite0.in1k",
+        "model": "EfficientNet",
+        "method": "",
+        "protocol": "linear",
+        "split": "test",
+        "metric": "accuracy",
+        "value": 0.6,
+        "fraction": 1.0,
+        "source": "A paper",
+        "url": "https://example.org",
+        "note": "",
+    }
+    return PublishedNumber.model_validate(values | changes)

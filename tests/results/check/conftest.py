@@ -16,6 +16,10 @@ from ssl4eo_bench.results.files import RunResult, write_result
 from tests.conftest import Git
 from tests.results.forging import regenerate
 
+HERE = "runs/eurosat-v1/linear-v2"
+RUN, BASELINE = f"{HERE}/tf_efficientnet_lite0.in1k/seed0.json", f"{HERE}/bandstats/seed0.json"
+TABLE = "tables/eurosat-v1.linear-v2.csv"
+
 
 def report_on(results: Path, against: str | None = None) -> Report:
     return check(results, base_of(results, against))
@@ -44,6 +48,8 @@ def honest(make_result: Callable[..., RunResult]) -> Callable[..., RunResult]:
         logits[np.arange(samples), labels] += skill
         found = evaluate_multiclass(softmax(logits, axis=1), labels, names)
         metrics = {name: MetricValue(value=one.value) for name, one in found.metrics.items()}
+        micro_map = metrics["micro_map"].value
+        metrics["micro_map"] = MetricValue(value=micro_map, low=micro_map - 0.01, high=micro_map + 0.01)
         drawn = metrics["accuracy"].value + 0.005 * np.random.default_rng(of).normal(size=1000)
         resampled = Resampled.of(drawn, samples, "samples")
         low, high = interval(resampled.values)
