@@ -25,7 +25,7 @@ SAMPLE_SUITE = "offline"
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for on the command line.
+    """What a user asks for.
 
     Attributes:
         tasks: names.
@@ -37,7 +37,7 @@ class Request:
         data_dir: where the datasets are.
         cache_dir: where samples and features are kept.
         checkpoint_files: the user's own catalogues.
-        own: checkpoints that are in no catalogue.
+        adhoc_checkpoints: checkpoints that are in no catalogue.
         image_size: overrides the checkpoints' input size.
         resize_pos_embed: resize position embeddings to that.
         precision: overrides the checkpoints'.
@@ -45,7 +45,7 @@ class Request:
         sample: run on the embedded samples.
         partial: run on those samples that are there.
         limit: at most this many samples of each split.
-        drift: let BatchNorm of a frozen network follow the batches, where a recipe did.
+        drift: BatchNorm statistics of a frozen network follow the batches, as a published recipe has it.
     """
 
     tasks: tuple[str, ...]
@@ -56,7 +56,7 @@ class Request:
     data_dir: Path
     cache_dir: Path
     checkpoint_files: tuple[Path, ...] = ()
-    own: tuple[Checkpoint, ...] = ()
+    adhoc_checkpoints: tuple[Checkpoint, ...] = ()
     image_size: int | None = None
     resize_pos_embed: bool = False
     precision: Precision | None = None
@@ -79,7 +79,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The runs of a request, and what of it has none.
+    """The runs of a request, and what of it cannot be run.
 
     Attributes:
         jobs: in the order they are done: by task, checkpoint, protocol, seed, fraction.
@@ -103,13 +103,13 @@ class _Combination:
 
     @property
     def names(self) -> tuple[tuple[str, str], ...]:
-        """What was asked for to get it, kind and name."""
+        """The task, protocol and checkpoint of the combination: what each is, and its name."""
         checkpoint = self.checkpoint.name.partition("@")[0]  # without the size and precision asked for
         return ("task", self.task.name), ("protocol", self.protocol), ("checkpoint", checkpoint)
 
 
 def plan(request: Request) -> Sweep:
-    """The runs of a request; what it asks for that cannot be run is left out, and named with the reason.
+    """Return the runs of a request; what cannot be run is left out, and named with the reason.
 
     Raises:
         BenchError: for whatever cannot be run as asked; nothing has been computed or written then but a sample.
@@ -153,7 +153,7 @@ def _combination(task: Task, checkpoint: Checkpoint, protocol: str, request: Req
 
 
 def _as_asked(checkpoint: Checkpoint, request: Request) -> Checkpoint:
-    """The checkpoint at the size and precision asked for.
+    """Return the checkpoint at the size and precision that were asked for.
 
     Raises:
         SpecError: if it takes no other size.
@@ -164,7 +164,7 @@ def _as_asked(checkpoint: Checkpoint, request: Request) -> Checkpoint:
 
 
 def _specs(combination: _Combination, samples: dict[SplitName, OpenSplit], request: Request) -> Iterator[RunSpec]:
-    """The runs of a combination, one for each seed and fraction."""
+    """Yield the runs of a combination, one for each seed and fraction."""
     assert combination.inputs is not None
     assert combination.settings is not None
     record = TaskRecord.of(combination.task, {split: found.record for split, found in samples.items()})
@@ -183,7 +183,7 @@ def _specs(combination: _Combination, samples: dict[SplitName, OpenSplit], reque
 
 
 def _left_out(combinations: Sequence[_Combination], request: Request, known: Catalogue) -> dict[str, BenchError]:
-    """Everything asked for by name that has no run, and why; each refusal is noted.
+    """Return everything that was asked for by name and has no run, with the reason; note each refusal.
 
     Raises:
         BenchError: if nothing at all can be run.
@@ -202,7 +202,7 @@ def _left_out(combinations: Sequence[_Combination], request: Request, known: Cat
 
 
 def _reason(refused: Sequence[_Combination], request: Request, known: Catalogue) -> BenchError:
-    """Why none of these combinations can be run; of what was named first, since it was meant."""
+    """Return why none of these combinations can be run; a checkpoint that was named goes first."""
     named = [each.refusal for each in refused if each.names[-1][1] in _named(request)]
     fitting = [each.refusal for each in refused if each.inputs]
     for refusal in (*named, *fitting):
@@ -216,8 +216,8 @@ def _reason(refused: Sequence[_Combination], request: Request, known: Catalogue)
 
 
 def _named(request: Request) -> tuple[str, ...]:
-    """The checkpoints that were asked for by name or by file, not as members of a suite."""
-    return (*request.checkpoints, *(own.name for own in request.own))
+    """Return the checkpoints that were asked for by name or by file, not as members of a suite."""
+    return (*request.checkpoints, *(one.name for one in request.adhoc_checkpoints))
 
 
 def _fits(task: Task, known: Catalogue, name: str) -> bool:
@@ -229,25 +229,25 @@ def _fits(task: Task, known: Catalogue, name: str) -> bool:
 
 
 def _suite(request: Request) -> str | None:
-    if request.suite is None and not (request.checkpoints or request.own):
+    if request.suite is None and not (request.checkpoints or request.adhoc_checkpoints):
         return SAMPLE_SUITE if request.sample else DEFAULT_SUITE
     return request.suite
 
 
 def _checkpoints(request: Request, known: Catalogue) -> list[Checkpoint]:
-    """Those of the suite, those that are named, and those of no catalogue."""
+    """Return the checkpoints of the suite, those that are named, and those of no catalogue."""
     suite = _suite(request)
     names = dict.fromkeys((*(() if suite is None else known.suite(suite)), *request.checkpoints))
-    if taken := [own.name for own in request.own if own.name in known.checkpoints]:
+    if taken := [one.name for one in request.adhoc_checkpoints if one.name in known.checkpoints]:
         raise SpecError(f"checkpoint {taken[0]!r} is already in the catalogue; choose another name with --name.")
-    if request.resize_pos_embed and request.image_size is None and not request.own:
+    if request.resize_pos_embed and request.image_size is None and not request.adhoc_checkpoints:
         raise SpecError("--resize-pos-embed resizes to what --image-size N says; add that.")
-    return [*(_checkpoint(name, known) for name in names), *request.own]
+    return [*(_checkpoint(name, known) for name in names), *request.adhoc_checkpoints]
 
 
 def _checkpoint(name: str, known: Catalogue) -> Checkpoint:
     if name.startswith("timm:"):
-        from ssl4eo_bench.models.timm_model import timm_entry  # brings torch: only timm knows its models
+        from ssl4eo_bench.models.timm_model import timm_entry  # imports torch: only timm knows its models
 
         return timm_entry(name)
     return known.checkpoint(name)

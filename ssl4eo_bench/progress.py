@@ -21,7 +21,7 @@ class Display(Protocol):
 
 
 class Silent:
-    """Shows nothing."""
+    """A display that shows nothing."""
 
     @contextmanager
     def stage(self, what: str, *, total: int, unit: str) -> Iterator[Advance]:

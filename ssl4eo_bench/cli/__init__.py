@@ -74,7 +74,7 @@ def _run(given: Mapping[str, Any]) -> int:
         if not folder.is_dir():
             raise SpecError(f"--tasks-dir {folder} is not a directory; name the one your task modules are in.")
         os.environ["SSL4EO_BENCH_TASKS"] = str(folder.resolve())
-    from ssl4eo_bench.cli.display import ConsoleProgress  # brings rich, which help can do without
+    from ssl4eo_bench.cli.display import ConsoleProgress  # imports rich, which help can do without
 
     with shown_on(Silent() if general.quiet or given.get("json") else ConsoleProgress()):
         command: Callable[..., int] = given["command"]

@@ -83,7 +83,7 @@ def list_checkpoints(
     json: options.Json = False,
 ) -> int:
     """List checkpoints, and whether their weights are on this machine."""
-    from ssl4eo_bench.models.weight_files import is_here  # brings what downloads: not for the other lists
+    from ssl4eo_bench.models.weight_files import is_here  # imports what downloads: not for the other lists
 
     known, cache = catalogue.load_catalogue(*checkpoints), cache_root(cache_dir)
     members = known.suite(suite) if suite else known.checkpoints
@@ -241,7 +241,7 @@ def checkpoint_inspect(
 
     That is its layout, its architecture and its input channels. Exits with 1 if the file would be refused.
     """
-    from ssl4eo_bench.models.inspection import inspect  # brings torch
+    from ssl4eo_bench.models.inspection import inspect  # imports torch
 
     if not file.is_file():
         raise WeightsError(f"{file} is not a file; name a weight file.")

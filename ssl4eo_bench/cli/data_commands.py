@@ -241,7 +241,7 @@ def cache_prune(
     root = cache_root(cache_dir)
     freed = FeatureCache(root).prune(checkpoint=checkpoint, everything=all_)
     if all_:
-        from ssl4eo_bench.methods.probe_cache import clear  # brings torch
+        from ssl4eo_bench.methods.probe_cache import clear  # imports torch
 
         freed += clear(root)
     print(f"freed {freed / 1e6:.1f} MB")

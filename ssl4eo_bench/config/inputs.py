@@ -23,8 +23,8 @@ VALID_RANGE: dict[str, tuple[float | None, float | None]] = {
 """What pixels of a unit can be. Bicubic resizing overshoots at edges; its result is clipped back to this range."""
 
 LARGEST_FILLED_SHARE = 0.25
-"""Of a backbone's channels, how many may be bands that the task lacks: B10 in BigEarthNet, B01, B09 and B10 of 13 in
-So2Sat. A backbone that sees less than that is hardly the one its name promises."""
+"""The largest share of channels that may be bands the task lacks: B10 in BigEarthNet; B01, B09 and B10 of 13 in So2Sat.
+With more of them zero, a backbone is hardly the one that its name promises."""
 
 
 class DisplayStretch(Frozen):
@@ -118,7 +118,7 @@ def map_inputs(
 
     Args:
         bands: what the task's reader yields.
-        checkpoint: whose bands and scaling are wanted.
+        checkpoint: with the bands and the scaling that are wanted.
         display: how the task's bytes were made, if it is in bytes and that is known.
         fill_bands: fill more than a quarter of the channels.
 

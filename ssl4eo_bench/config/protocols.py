@@ -17,7 +17,7 @@ PIXELS = 64
 
 
 TILES_BATCH = 16
-"""Tiles of one step of fine-tuning on label maps, each of which has thousands of labelled pixels."""
+"""Tiles of one step of fine-tuning on label maps; each has thousands of labelled pixels."""
 
 
 class Linear(Frozen):
@@ -55,11 +55,11 @@ class Linear(Frozen):
     pixels: int | None = None
 
     def for_kind(self, kind: Kind) -> "Linear":
-        """The settings for tasks of a kind."""
+        """Return the settings for tasks of a kind."""
         return self.model_copy(update={"pixels": PIXELS}) if kind == "segmentation" else self
 
     def grid(self) -> tuple[float, ...]:
-        """The values of C, ascending."""
+        """Return the values of C, ascending."""
         ratio = (self.c_max / self.c_min) ** (1 / (self.points - 1))
         return tuple(self.c_min * ratio**step for step in range(self.points))
 
@@ -141,7 +141,7 @@ class Finetune(Frozen):
         return rates
 
     def for_kind(self, kind: Kind) -> "Finetune":
-        """The settings for tasks of a kind: with a decoder of random weights, rates are a third."""
+        """Return the settings for tasks of a kind; with a random decoder, learning rates are a third."""
         rates = tuple(rate / 3 for rate in self.rates)
         return self.model_copy(update={"batch": TILES_BATCH, "rates": rates}) if kind == "segmentation" else self
 
@@ -149,11 +149,11 @@ class Finetune(Frozen):
 ProtocolSettings = Annotated[Linear | Knn | Finetune | Recipe, Field(discriminator="name")]
 PROTOCOLS: dict[str, Linear | Knn | Finetune] = {"linear": Linear(), "knn": Knn(), "finetune": Finetune()}
 RECIPES = ("linear-ssl4eo", "finetune-ssl4eo")
-"""Protocols whose settings are those of a task and a pretraining method."""
+"""Protocols with settings that depend on the task and the pretraining method."""
 
 
 def require_protocols(names: Sequence[str], *, drift: bool = False) -> None:
-    """Refuse what is no protocol, and `drift` where none of them is the recipe that has it.
+    """Refuse unknown protocols, and `drift` where no protocol has it.
 
     Raises:
         UnknownNameError: for the first name that is none.
@@ -167,7 +167,7 @@ def require_protocols(names: Sequence[str], *, drift: bool = False) -> None:
 
 
 def is_for(name: str, kind: Kind) -> bool:
-    """Whether a protocol can be run on tasks of a kind."""
+    """Return whether a protocol can be run on tasks of a kind."""
     try:
         PROTOCOLS[name].for_kind(kind)
     except SpecError:
@@ -176,7 +176,7 @@ def is_for(name: str, kind: Kind) -> bool:
 
 
 def settings(name: str, task: Task, checkpoint: Checkpoint, *, drift: bool = False) -> ProtocolSettings:
-    """The current settings of a protocol for a task and a checkpoint; `drift` is that of `linear-ssl4eo`.
+    """Return the current settings of a protocol for a task and a checkpoint; `drift` is an option of `linear-ssl4eo`.
 
     Raises:
         SpecError: if there are none.
@@ -200,5 +200,5 @@ def settings(name: str, task: Task, checkpoint: Checkpoint, *, drift: bool = Fal
 
 
 def linear_settings(protocol: Linear | Knn | Finetune, kind: Kind) -> Linear:
-    """The settings of the linear probe of a protocol: its own, or those that fine-tuning starts from."""
+    """Return the settings of the linear probe of a protocol: for fine-tuning, of the probe that it starts from."""
     return protocol if isinstance(protocol, Linear) else Linear().for_kind(kind)

@@ -9,10 +9,10 @@ from pydantic import AfterValidator, Field, model_validator
 from ssl4eo_bench.config.canonical import Frozen
 
 RESAMPLES = 1000
-"""Of every bootstrap."""
+"""The number of resamples of every bootstrap."""
 
 FEW_UNITS = 20
-"""Of what is drawn: with fewer, little can be said of how far a number would move with other test samples."""
+"""Units below which a bootstrap says little about how a number would change with other test samples."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """A metric: all of them lie between 0 and 1."""
@@ -87,7 +87,7 @@ class Epoch(Frozen):
 
 
 class Selection(Frozen):
-    """What was chosen on `val`, by which metric, among what.
+    """What was chosen on `val`, by which metric, and from what.
 
     `knn` chooses thresholds at most. `finetune` chooses rate and epoch; C and path are those of the linear probe that
     it started from.
@@ -136,7 +136,7 @@ class Resampled(Frozen):
 
     @property
     def values(self) -> np.ndarray:
-        """The values `[B]` float64."""
+        """The main metric `[B]` float64 in each resample."""
         return _unpacked(self.replicates)
 
     @property

@@ -36,7 +36,7 @@ IGNORED = 255
 
 
 class Split(Frozen):
-    """What a split is: `count` distinct ids whose `digest` is the sha256 of the sorted ids."""
+    """A split: the number of its distinct ids, and the sha256 of the sorted ids joined by newlines."""
 
     count: int
     digest: str
@@ -48,7 +48,7 @@ class Split(Frozen):
 
 
 class UnlistedSplit(Frozen):
-    """A split whose ids nobody published, and perhaps not even their `count`.
+    """A split with ids that nobody published, and perhaps not even their `count`.
 
     Results hold the digest of the ids that were used, and results that differ in them never share a table.
     """
@@ -68,7 +68,7 @@ class Source(Protocol):
         ...
 
     def absent(self, ids: Sequence[str]) -> list[str]:
-        """Those of `ids` whose files are not there."""
+        """The ids among `ids` that have no files."""
         ...
 
     def targets(self, ids: Sequence[str]) -> np.ndarray:
@@ -170,11 +170,11 @@ class Task(Frozen):
 
     @property
     def main_metric(self) -> str:
-        """The metric that selection and ranking use."""
+        """The metric that everything is chosen and ranked by."""
         return MAIN_METRIC[self.kind]
 
     def units(self, ids: Sequence[str]) -> tuple[np.ndarray, str]:
-        """What a bootstrap draws: the number `[N]` of the unit each sample belongs to, and what units are.
+        """Return what a bootstrap draws: the number `[N]` of the unit of each sample, and what units are.
 
         Units are clusters where the task knows them and there is more than one, and samples otherwise.
         """

@@ -15,7 +15,7 @@ AUTO = "auto"
 BY_ORDER = "timm-by-order"
 
 RENAMES_DEPTH = 2
-"""Lists in each other, at most, in a layout that is written out: pairs in a list of renames."""
+"""The deepest nesting of lists in a layout that is written out: pairs in a list of renames."""
 
 Sha256 = Annotated[str, Written(r"[0-9a-f]{64}", "a sha256 of 64 digits in lower case")]
 
@@ -105,7 +105,7 @@ class UrlWeights(Frozen):
 
     @property
     def source(self) -> str:
-        """Where it comes from, in one word."""
+        """The address of the file, for messages and digests."""
         return self.url
 
     @property
@@ -131,12 +131,12 @@ class HubFileWeights(Frozen):
 
     @property
     def repository(self) -> str:
-        """Owner and repository."""
+        """The repository on the hub, as `owner/name`."""
         return self.hf.partition("@")[0]
 
     @property
     def revision(self) -> str:
-        """Commit, tag or branch."""
+        """The commit, tag or branch of the file."""
         return self.hf.partition("@")[2].partition("/")[0]
 
     @property
@@ -146,7 +146,7 @@ class HubFileWeights(Frozen):
 
     @property
     def source(self) -> str:
-        """Where it comes from, in one word."""
+        """The address of the file, for messages and digests."""
         return f"hf:{self.hf}"
 
     @property
@@ -172,7 +172,7 @@ class DriveWeights(Frozen):
 
     @property
     def source(self) -> str:
-        """Where it comes from, in one word."""
+        """The address of the file, for messages and digests."""
         return f"drive:{self.drive}"
 
     @property
@@ -218,7 +218,7 @@ Weights = Annotated[
 
 
 def weights_identity(weights: Weights | None) -> object:
-    """What of the weights can move a number: content and how it is read; less than a sha256 needs its source too."""
+    """Return what of the weights can move a number: content, layout, and the source where no whole sha256 is known."""
     if isinstance(weights, HubWeights | RandomWeights):
         return weights.model_dump()
     if weights is None:

@@ -29,7 +29,7 @@ class Reader:
         return self._source.ids(split)
 
     def absent(self, ids: Sequence[str]) -> list[str]:
-        """The ids without files."""
+        """Return the ids among `ids` that have no files."""
         return self._source.absent(ids)
 
     def fingerprint(self, ids: Sequence[str]) -> str:

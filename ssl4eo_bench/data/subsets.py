@@ -38,7 +38,7 @@ def nested_subset(targets: np.ndarray, fraction: float, seed: int, classes: tupl
 
 
 def _stratified_order(indicators: np.ndarray, seed: int) -> np.ndarray:
-    """All rows in an order of which every first part is stratified."""
+    """Return all rows in an order so that the first part of any length is stratified."""
     count, frequency = len(indicators), indicators.sum(0)
     generator = np.random.default_rng(seed)
     drawn = generator.permutation(count)

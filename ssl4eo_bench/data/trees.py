@@ -144,7 +144,7 @@ class _Member:
 
 
 def gather_files(root: Path, pattern: re.Pattern[str]) -> Tree:
-    """The tree of all files below `root`, and in zip archives below it, whose name without folders matches `pattern`.
+    """Return the tree of all files below `root`, and in zip archives below it, with a name that matches `pattern`.
 
     If a name occurs more than once, a file in a folder is preferred to one in an archive, which is slower to read, and
     then the first one in alphabetical order. Files that macOS adds to archives are left out.

@@ -1,1 +1,1 @@
-"""Where jobs run."""
+"""Where the jobs of a plan run. An executor takes jobs and returns their outcomes."""

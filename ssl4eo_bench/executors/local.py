@@ -1,4 +1,4 @@
-"""Where runs execute: one after the other in this process."""
+"""The default executor: jobs run one after the other in this process, on all of its devices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from ssl4eo_bench.results.files import RunResult, check_writable, read_result, w
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job; either a result or an error."""
+    """The outcome of a job: a result or an error."""
 
     job: Job
     status: Literal["done", "skipped", "failed"]
@@ -23,7 +23,7 @@ class Outcome:
 
 
 def stored(job: Job, results: Path) -> RunResult | None:
-    """The result that is there for this very spec.
+    """Return the stored result of a job; none if there is none.
 
     Raises:
         ResultError: if the place is taken by the result of another spec.
@@ -49,7 +49,9 @@ def execute(
     full_path: bool = False,
     force: bool = False,
 ) -> list[Outcome]:
-    """Do the jobs in order. A result that is there is kept unless forced; a job that fails does not stop the others.
+    """Run the jobs in order and return their outcomes.
+
+    A result that is there is kept unless forced, and a job that fails does not stop the others.
 
     Raises:
         BenchError: if results cannot be written or the place of one is taken.
@@ -93,11 +95,11 @@ def execute(
 
 
 def _broken_weights(jobs: Sequence[Job], cache_dir: Path) -> dict[str, BenchError]:
-    """Fetch the weight files that are absent.
+    """Fetch the weight files that are absent, and return the errors by checkpoint.
 
-    What is wrong with any of them, by checkpoint, is told at once, not after hours of runs before theirs.
+    So they are known at once, not after hours of other runs.
     """
-    from ssl4eo_bench.models.weight_files import obtain  # brings the network's modules
+    from ssl4eo_bench.models.weight_files import obtain  # imports the network's modules
 
     broken: dict[str, BenchError] = {}
     for checkpoint in {job.spec.checkpoint.name: job.spec.checkpoint for job in jobs}.values():

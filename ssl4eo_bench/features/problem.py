@@ -25,6 +25,9 @@ from ssl4eo_bench.plan import Job
 if TYPE_CHECKING:
     from ssl4eo_bench.models.runtime import Runner
 
+STATE_FORMAT = 2
+"""Raised when the parameters in the state of a training get other names."""
+
 Module = TypeVar("Module", bound=nn.Module)
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -56,7 +59,7 @@ class Context:
 
     @property
     def device(self) -> str:
-        """The first device."""
+        """The device of everything but training on several."""
         return self.devices[0]
 
 
@@ -70,7 +73,7 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage."""
+        """Add the seconds inside the block to a stage."""
         self._charge()
         self._running.append(name)
         try:
@@ -217,7 +220,7 @@ class Problem:
             WeightsError: as from `feature_key`.
         """
         keys = [self.feature_key(split).digest for split in self.job.samples]
-        return self.context.cache_dir / "finetuning" / f"{digest([self.job.spec.digest, *keys])}.pt"
+        return self.context.cache_dir / "finetuning" / f"{digest([STATE_FORMAT, self.job.spec.digest, *keys])}.pt"
 
     def forget_state(self) -> None:
         """Delete what a training kept; for when its result is stored, or it is to start again."""

@@ -146,7 +146,7 @@ class Entry(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """The number of samples of which features are stored."""
+        """The number of samples with stored features."""
         return sum(shard.facts["rows"] for shard in self.store.shards.values())
 
     def damaged(self) -> list[Path]:
@@ -267,7 +267,7 @@ def _entry(folder: Path) -> Entry | None:
 
 
 def _completed(store: ShardStore, work: _Work[Batch]) -> Features:
-    """The features of a store, of which shards that are missing or damaged are computed first."""
+    """The features of a store; shards that are missing or damaged are computed first."""
     key, bounds = work.key, work.key.shard_bounds
     what = f"{'features' if len(store.shards) < len(bounds) else 'cached features'} {key.checkpoint} · {key.split}"
     with progress.stage(what, total=key.rows, unit="images") as advance:

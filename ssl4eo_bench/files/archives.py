@@ -237,7 +237,7 @@ class _StrictMember(tarfile.TarInfo):
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> "_StrictMember":
-        """The next member."""
+        """Return the next member of an archive; a damaged header is an error."""
         try:
             return super().fromtarfile(tar)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the end mark, not in the stubs

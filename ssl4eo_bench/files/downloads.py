@@ -203,7 +203,7 @@ class _Part:
         write_text(self._record, _Origin(url=self.url, validator=validator).model_dump_json() + "\n")
 
     def write(self, chunk: bytes) -> None:
-        """Append bytes."""
+        """Append bytes to the partial file."""
         self._opened.write(chunk)
         self.length += len(chunk)
 

@@ -1,4 +1,4 @@
-"""Hashes of files."""
+"""Hashes of files, with progress for large ones."""
 
 import hashlib
 from contextlib import nullcontext

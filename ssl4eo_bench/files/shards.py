@@ -102,7 +102,7 @@ class StoredArray:
 
 
 class ShardedArray:
-    """One array whose rows lie in consecutive shards, read from memory maps when it is indexed.
+    """An array with rows in consecutive shards, read from memory maps when it is indexed.
 
     It is indexed by a slice, row numbers or a mask `[rows]`. A slice without a step that lies in one shard is a view of
     its memory map, anything else a copy.

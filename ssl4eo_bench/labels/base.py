@@ -41,7 +41,7 @@ class Predictions(Protocol):
 
     @property
     def origin(self) -> Origin:
-        """What computed them."""
+        """Where the predictions came from."""
         ...
 
     def evaluate(self, bootstrap: Bootstrap) -> Evaluation:
@@ -69,10 +69,10 @@ class Scorer:
 
 
 class Labels(ABC):
-    """One kind of labels."""
+    """One kind of labels: how it is fitted, chosen, trained, predicted and evaluated."""
 
     loss: Loss
-    """Of a linear head."""
+    """The loss that a linear head is fitted by."""
 
     @abstractmethod
     def main_metric(self, logits: np.ndarray, targets: np.ndarray) -> float:
@@ -125,7 +125,7 @@ class Labels(ABC):
 
     @abstractmethod
     def validate(self, problem: Problem, val: np.ndarray, run: Runner) -> float:
-        """Return the main metric of a trained network on `val`, whose rows have these targets."""
+        """Return the main metric of a trained network on `val`; `val` holds the targets of its rows."""
 
     @abstractmethod
     def network_scorer(self, problem: Problem, val: Rows, run: Runner, weights_sha256: str) -> Scorer:

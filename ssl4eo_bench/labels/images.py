@@ -34,7 +34,7 @@ Source = Callable[[SplitName], Features]
 
 
 class ImageLabels(Labels):
-    """Labels of whole images."""
+    """Labels of whole images: what multiclass and multilabel have in common."""
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Return class probabilities float64 of logits, both `[N, C]`."""
@@ -148,7 +148,7 @@ class ImagePredictions:
 
     @property
     def origin(self) -> Origin:
-        """Of the features."""
+        """Where the features came from."""
         return self.features.origin
 
     @cached_property

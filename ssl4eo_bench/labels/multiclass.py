@@ -17,7 +17,7 @@ class Multiclass(ImageLabels):
     loss = Softmax()
 
     def main_metric(self, logits: np.ndarray, targets: np.ndarray) -> float:
-        """Return the accuracy."""
+        """Return the accuracy of the class with the highest logit."""
         return float((logits.argmax(axis=1) == targets).mean())
 
     def mean_loss(self, logits: np.ndarray, targets: np.ndarray) -> float:

@@ -34,7 +34,8 @@ from ssl4eo_bench.metrics.bootstrap import Bootstrap
 from ssl4eo_bench.metrics.classification import Evaluation
 from ssl4eo_bench.metrics.counts import Counts, confusion_matrix
 from ssl4eo_bench.metrics.segmentation import SegmentationTally
-from ssl4eo_bench.models.dense import DenseFeatures, dense_module, interpolate
+from ssl4eo_bench.models.dense import DenseFeatures, dense_module
+from ssl4eo_bench.models.resizing import interpolate
 from ssl4eo_bench.models.runtime import Runner
 from ssl4eo_bench.solver.losses import Softmax
 from ssl4eo_bench.solver.path import Head
@@ -122,7 +123,7 @@ class PixelMaps(Labels):
         return Scorer(None, tally.evaluate(problem.job.task.classes), predict)
 
     def trainable(self, problem: Problem, start: Head) -> Trainable:
-        """Return the network with a decoder whose last layer starts at zero beside the linear head."""
+        """Return the network with the linear head and a decoder; the last layer of the decoder starts at zero."""
         return Segmenter(problem.network(dense_module, DenseFeatures), *start.unstandardised())
 
     def target_reader(self, problem: Problem, train: Rows) -> Callable[[np.ndarray], np.ndarray]:
@@ -312,7 +313,7 @@ class _PixelBackbone:
 
     @property
     def runner(self) -> str:
-        """What runs the backbone."""
+        """The name of what runs the backbone."""
         return self._dense.runner
 
     @property

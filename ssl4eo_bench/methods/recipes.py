@@ -73,7 +73,7 @@ class KeptLogits:
     labels: ImageLabels
 
     def keep(self, val: np.ndarray, run: Runner, epoch: int) -> float:
-        """Compute and keep the logits of an epoch, and return its main metric on `val`, whose targets are given."""
+        """Compute and keep the logits of an epoch; return its main metric on `val`, which holds the targets."""
         splits = {split: network_logits(self.problem, split, run) for split in ("val", "test")}
         with replacing(self._file(epoch)) as temporary, temporary.open("wb") as opened:
             np.savez(opened, runner=np.array(run.name), **splits)  # type: ignore[arg-type]

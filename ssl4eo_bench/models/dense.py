@@ -21,9 +21,7 @@ from ssl4eo_bench.models.backbone import Backbone
 from ssl4eo_bench.models.band_statistics import WindowStatistics
 from ssl4eo_bench.models.build import build
 from ssl4eo_bench.models.preprocess import Preprocess
-from ssl4eo_bench.models.resizing import interpolate, resize
-
-__all__ = ["DenseFeatures", "dense_module", "interpolate", "resize"]
+from ssl4eo_bench.models.resizing import resize
 
 STAGES = 3
 BLOCKS = 4

@@ -127,7 +127,7 @@ class OpenVinoRunner:
             self._requests = [_compiled(module, stored, "f32")]
 
     def __call__(self, groups: Groups) -> np.ndarray:
-        """Features of a batch."""
+        """Return the features of a batch; a smaller batch is padded."""
         given = [_padded(group, self._size) for group in groups]
         for request in self._requests:
             request.infer(dict(enumerate(given)), share_inputs=True)

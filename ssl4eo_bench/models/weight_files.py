@@ -102,7 +102,7 @@ def obtain(weights: StoredWeights, checkpoint: str, cache_dir: Path) -> Path:
         WeightsError: as from `checked_file` and `read_weights`, or if it cannot be fetched; then it says where to put
             it by hand.
     """
-    from ssl4eo_bench.models.weight_reader import read_weights  # brings torch: not to look for files only
+    from ssl4eo_bench.models.weight_reader import read_weights  # imports torch: not to look for files only
 
     file = weights_place(weights, cache_dir)
     if not isinstance(weights, RemoteWeights) or file.is_file():

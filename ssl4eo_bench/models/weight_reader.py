@@ -130,7 +130,7 @@ def _pickled_names(file: Path, container: Container) -> set[tuple[str, str]]:
 
 
 class _Inert:
-    """Takes the place of an object whose class is not imported, and forgets what it is given."""
+    """Replaces an object of a class that is not imported, and ignores its content."""
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 

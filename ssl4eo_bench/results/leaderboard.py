@@ -49,7 +49,7 @@ class Entry:
 
     @property
     def lead(self) -> MetricValue:
-        """The leading metric."""
+        """The metric that the board is ranked by."""
         return next(iter(self.metrics.values()))
 
     @property
@@ -91,7 +91,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The checkpoint's name."""
+        """The name of the checkpoint."""
         return self.checkpoint.name
 
     @property

@@ -22,7 +22,7 @@ BLOCK = 512  # rows at once
 
 
 class Loss(ABC):
-    """The cross-entropy of logits."""
+    """A cross-entropy of logits, as the solver needs it."""
 
     @abstractmethod
     def indicators(self, targets: np.ndarray, classes: int) -> np.ndarray:
@@ -118,7 +118,7 @@ class Softmax(Loss):
         return self.total(weighted.mul_(direction).sum(1) - mean.square())
 
     def constant(self, shares: Tensor) -> Tensor:
-        """Return centred log shares."""
+        """Return the logarithms of the shares, minus their mean."""
         return shares.log() - shares.log().mean()
 
     def constant_loss(self, shares: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ class Sigmoid(Loss):
     """The binary cross-entropy of each class; targets are indicators `[N, C]`."""
 
     def indicators(self, targets: np.ndarray, classes: int) -> np.ndarray:
-        """Return the targets."""
+        """Return the targets, which are indicators already."""
         del classes
         return targets
 

@@ -11,7 +11,8 @@ number depends on the size of a batch, or of the parts in which it goes through 
 import torch
 from torch import Tensor, nn
 
-from ssl4eo_bench.models.dense import DenseFeatures, resize
+from ssl4eo_bench.models.dense import DenseFeatures
+from ssl4eo_bench.models.resizing import resize
 from ssl4eo_bench.training.trainable import Trainable
 
 WIDTH = 256

@@ -179,7 +179,7 @@ class Training:
 
     @property
     def _steps(self) -> int:
-        """Batches of an epoch."""
+        """The number of batches of an epoch."""
         full, rest = divmod(self.count, self._batch)
         return full + (self.config.keep_last and rest >= self.group.size)
 

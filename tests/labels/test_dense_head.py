@@ -9,7 +9,7 @@ from torch.nn import functional
 from ssl4eo_bench.config.protocols import Linear
 from ssl4eo_bench.labels.pixel_maps import DenseHead, one_against_rest
 from ssl4eo_bench.methods.linear import LinearProbe
-from ssl4eo_bench.models.dense import interpolate
+from ssl4eo_bench.models.resizing import interpolate
 from tests import probes
 
 SIDE = 32
