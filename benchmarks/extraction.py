@@ -50,7 +50,7 @@ def measure(name: str, images: int, options: Options) -> bool:
     samples = open_splits(task, options.data_dir)["train"]
     checkpoint = catalogue.load_catalogue().checkpoint(name)
     inputs = map_inputs(task.bands, checkpoint, task.display)
-    stored = samples.source.read(samples.ids[:BATCH], inputs.sources)
+    stored = samples.reader.read(samples.ids[:BATCH], inputs.sources)
     groups = task.groups(inputs.sources)
     module = feature_module(checkpoint, inputs, groups, [(64, 64)], seed=0)
     assert isinstance(module, BackboneFeatures)
@@ -65,7 +65,7 @@ def measure(name: str, images: int, options: Options) -> bool:
 
     def pipeline() -> None:
         def read(start: int, stop: int) -> Iterator[Groups]:
-            return batches(partial(samples.source.read, bands=inputs.sources), samples.ids[start:stop], size=BATCH)
+            return batches(partial(samples.reader.read, bands=inputs.sources), samples.ids[start:stop], size=BATCH)
 
         shutil.rmtree(cache)
         found = FeatureCache(cache).get(key, ours, read)

@@ -66,7 +66,7 @@ def main() -> int:
         return 0
     task, checkpoint = catalogue.task("eurosat"), catalogue.load_catalogue().checkpoint("resnet50.random")
     found = open_splits(task, options.data_dir, partial=True)
-    source, ids = found["train"].source, tuple(sorted(id_ for split in SPLITS for id_ in found[split].ids))
+    source, ids = found["train"].reader, tuple(sorted(id_ for split in SPLITS for id_ in found[split].ids))
     inputs = map_inputs(task.bands, checkpoint)
     groups = task.groups(inputs.sources)
     module = feature_module(checkpoint, inputs, groups, [(64, 64)] * len(groups), seed=0)

@@ -95,7 +95,7 @@ def from_a_pack() -> bool:
         home = Path(folder) / "sample"
         write_sample(task, home)
         samples = open_splits(task, home, sample=True)
-        files = samples["train"].source
+        files = samples["train"].reader
         pack(task, samples, pack_folder(task, home))
         packed = open_source(task, home)
         ids = samples["train"].ids

@@ -84,19 +84,19 @@ def main() -> int:
     train, val = samples["train"], samples["val"]
     targets = [split.targets() for split in (train, val)]
     module = feature_module(checkpoint, inputs, task.groups(inputs.sources), [(64, 64)], seed=0)
-    run = make_runner(module, train.source.read(train.ids[:BATCH], inputs.sources), "cpu", print)
+    run = make_runner(module, train.reader.read(train.ids[:BATCH], inputs.sources), "cpu", print)
 
     def ours() -> None:
         features = [
             np.concatenate(
-                [run(some) for some in batches(partial(split.source.read, bands=inputs.sources), split.ids, size=BATCH)]
+                [run(some) for some in batches(partial(split.reader.read, bands=inputs.sources), split.ids, size=BATCH)]
             )
             for split in (train, val)
         ]
         data, val_pair = Data(features[0], targets[0], CLASSES), (features[1], targets[1])
         fit_probe(Linear(), labels_of("multiclass"), data, val_pair, device="cpu")
 
-    decoded = [split.source.read(split.ids, inputs.sources)[0] for split in (train, val)]
+    decoded = [split.reader.read(split.ids, inputs.sources)[0] for split in (train, val)]
     images = [Images(*some) for some in zip(decoded, targets, (TRAIN, VAL), strict=True)]
     probe = ReferenceProbe(build(checkpoint, seed=0), 1280, *images)
     mine, epoch, validation = seconds(ours), seconds(probe.epoch), seconds(probe.validate)

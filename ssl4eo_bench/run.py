@@ -9,8 +9,6 @@ import numpy as np
 import torch
 
 from ssl4eo_bench import provenance
-from ssl4eo_bench.config.protocols import Finetune
-from ssl4eo_bench.config.recipe import Recipe
 from ssl4eo_bench.config.records import NotFinite, Resampled
 from ssl4eo_bench.config.task import Split, SplitName
 from ssl4eo_bench.features.problem import Context, Problem
@@ -31,10 +29,11 @@ def run(job: Job, context: Context) -> RunResult:
     """Run a job and return its result. Test labels are opened after everything has been chosen."""
     started, code = datetime.now(UTC), provenance.commit()  # now: the checkout may change while a long run goes on
     for samples in job.samples.values():
-        samples.source.not_finite.clear()  # of the job before, which may have read other bands
+        samples.reader.not_finite.clear()  # of the job before, which may have read other bands
     problem = Problem(job, context)
     with problem.stopwatch.stage("fit"):
         predictor = fit(problem)
+    with problem.stopwatch.stage("features"):
         predictions = predictor.scorer.predict()
     with problem.stopwatch.stage("metrics"):
         _store(problem, predictions.arrays())
@@ -60,12 +59,6 @@ def run(job: Job, context: Context) -> RunResult:
     )
 
 
-def discard_state(job: Job, context: Context) -> None:
-    """Delete what the training of a job kept; for when its result is stored, or it is to start again."""
-    if isinstance(job.spec.protocol, Finetune | Recipe):
-        Problem(job, context).forget_state()
-
-
 def _store(problem: Problem, arrays: dict[str, np.ndarray]) -> None:
     """Keep what paired comparisons need of each test sample in the cache: it is too large for git."""
     job, cache_dir = problem.job, problem.context.cache_dir
@@ -85,7 +78,7 @@ def _not_finite(job: Job) -> dict[SplitName, NotFinite]:
     """Return what the readers counted, by split."""
     found: dict[SplitName, NotFinite] = {}
     for split, samples in job.samples.items():
-        counts = {id_: samples.source.not_finite[id_] for id_ in samples.ids if id_ in samples.source.not_finite}
+        counts = {id_: samples.reader.not_finite[id_] for id_ in samples.ids if id_ in samples.reader.not_finite}
         if counts:
             found[split] = NotFinite(values=sum(counts.values()), samples=len(counts), names=tuple(counts)[:NAMED])
     return found

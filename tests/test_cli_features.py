@@ -86,7 +86,7 @@ def test_features_are_a_forward_pass_of_what_the_file_is_about(command: Command,
     checkpoint = Checkpoint.model_validate(said["checkpoint"])
     inputs = InputMapping.model_validate_json(json.dumps(said["inputs"]))
     assert (checkpoint.name, said["seed"]) == ("resnet18.random@32", 3)
-    groups = found.source.read(found.ids, inputs.sources)
+    groups = found.reader.read(found.ids, inputs.sources)
     bands = catalogue.task("eurosat-rgb").groups(inputs.sources)
     module = feature_module(checkpoint, inputs, bands, [(64, 64)], seed=3)
     with torch.inference_mode():

@@ -14,7 +14,7 @@ RESAMPLES = 1000
 FEW_UNITS = 20
 """Units below which a bootstrap says little about how a number would change with other test samples."""
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
+UnitValue = Annotated[float, Field(ge=0, le=1)]
 """A metric: all of them lie between 0 and 1."""
 
 Count = Annotated[int, Field(ge=0)]
@@ -36,9 +36,9 @@ def _readable(replicates: str) -> str:
 class MetricValue(Frozen):
     """A metric as a fraction, with its 95 % bootstrap interval on the test split."""
 
-    value: Fraction
-    low: Fraction | None = None
-    high: Fraction | None = None
+    value: UnitValue
+    low: UnitValue | None = None
+    high: UnitValue | None = None
 
     @model_validator(mode="after")
     def _has_both_bounds(self) -> "MetricValue":
@@ -60,18 +60,18 @@ class ClassResult(Frozen):
 
     name: str
     support: Count
-    precision: Fraction
-    recall: Fraction | None = None
-    f1: Fraction
-    average_precision: Fraction | None = None
-    iou: Fraction | None = None
+    precision: UnitValue
+    recall: UnitValue | None = None
+    f1: UnitValue
+    average_precision: UnitValue | None = None
+    iou: UnitValue | None = None
 
 
 class PathPoint(Frozen):
     """One penalty of the path: C, main metric and mean loss on `val`, the solver's relative gradient and iterations."""
 
     C: float
-    val: Fraction
+    val: UnitValue
     loss: float | None = None
     gradient: float
     iterations: Count
@@ -83,7 +83,7 @@ class Epoch(Frozen):
     rate: float
     epoch: int
     loss: float
-    val: Fraction
+    val: UnitValue
 
 
 class Selection(Frozen):
@@ -171,7 +171,7 @@ class ReferenceResult(Frozen):
     """
 
     batch: int
-    batch_averaged: Fraction
+    batch_averaged: UnitValue
     best_test_epoch: int
-    best_test: Fraction
-    best_test_batch_averaged: Fraction
+    best_test: UnitValue
+    best_test_batch_averaged: UnitValue

@@ -33,7 +33,7 @@ def pack(task: Task, samples: dict[SplitName, OpenSplit], folder: Path) -> None:
         MissingDataError: if the disk is too small for it.
     """
     ids = [id_ for split in SPLITS for id_ in samples[split].ids]
-    source = samples["train"].source
+    source = samples["train"].reader
     lists = {split: _official_order(samples[split], split) for split in SPLITS}
     contents = Contents(
         task=task.name,
@@ -73,7 +73,7 @@ def damaged_files(folder: Path) -> list[Path]:
 def _official_order(samples: OpenSplit, split: SplitName) -> str:
     """The list of a split in the order of the task's own reader, with only those samples that are packed."""
     packed = set(samples.ids)
-    return "".join(f"{id_}\n" for id_ in samples.source.ids(split) if id_ in packed)
+    return "".join(f"{id_}\n" for id_ in samples.reader.ids(split) if id_ in packed)
 
 
 def _begun(folder: Path, contents: Contents) -> ShardStore:

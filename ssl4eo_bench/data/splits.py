@@ -25,18 +25,18 @@ class OpenSplit:
 
     Attributes:
         ids: the ids of the samples in use, sorted.
-        source: reads the samples.
+        reader: reads the samples, and checks what it reads.
     """
 
     ids: tuple[str, ...]
-    source: Reader
+    reader: Reader
 
     def targets(self) -> np.ndarray:
         """Labels in the order of `ids`; they are not read before, so that test labels cannot leak into a choice."""
         parts = []
         with progress.stage("labels", total=len(self.ids), unit="samples") as advance:
             for start in range(0, len(self.ids), LABELS_AT_ONCE):
-                parts.append(self.source.targets(self.ids[start : start + LABELS_AT_ONCE]))
+                parts.append(self.reader.targets(self.ids[start : start + LABELS_AT_ONCE]))
                 advance(len(parts[-1]))
         labels: np.ndarray = np.concatenate(parts)
         return labels

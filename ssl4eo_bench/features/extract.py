@@ -56,5 +56,5 @@ def cached(
         read,
         threads=threads(problem.context.device),
         ids=samples.ids,
-        not_finite=samples.source.not_finite,
+        not_finite=samples.reader.not_finite,
     )

@@ -49,7 +49,8 @@ class Context:
         cache_dir: for features, scores and training states.
         devices: networks are trained on all of them; everything else runs on the first.
         full_path: solve the penalties behind the stop, too.
-        renewed: digests of the cache entries that were computed again; none to use what is stored.
+        renewed: None where stored features are used. Else all features are computed again, each entry once: the set
+            collects the digests of those that were.
     """
 
     cache_dir: Path
@@ -90,7 +91,7 @@ class Stopwatch:
         self._since = now
 
 
-def build(job: Job, context: Context, make: Callable[..., Module], groups: Groups) -> Module:
+def module_for(job: Job, context: Context, make: Callable[..., Module], groups: Groups) -> Module:
     """Return the module that `make` builds for the checkpoint of a job and stored pixels of the size of `groups`."""
     spec = job.spec
     return make(
@@ -134,7 +135,7 @@ class LazyBackbone:
         from ssl4eo_bench.models.backbone import state_sha256
         from ssl4eo_bench.models.runtime import make_runner  # imports timm, which takes seconds
 
-        module = build(self._job, self._context, self._make, groups)
+        module = module_for(self._job, self._context, self._make, groups)
         self.weights_sha256 = state_sha256(module)
         full = tuple(np.repeat(group[:1], self.batch, axis=0) for group in groups)
         precision = self._job.spec.checkpoint.precision
@@ -166,13 +167,13 @@ class Problem:
 
     def batches(self, split: SplitName, ids: Sequence[str], *, size: int) -> Iterator[Groups]:
         """Yield the stored pixels of these samples of a split, for the inputs of the job, read ahead on threads."""
-        read = partial(self.job.samples[split].source.read_inputs, inputs=self.job.spec.inputs)
+        read = partial(self.job.samples[split].reader.read_inputs, inputs=self.job.spec.inputs)
         return batches(read, ids, size=size)
 
     def example(self) -> Groups:
         """Return the stored pixels of the first training sample."""
         samples = self.job.samples["train"]
-        return samples.source.read_inputs(samples.ids[:1], inputs=self.job.spec.inputs)
+        return samples.reader.read_inputs(samples.ids[:1], inputs=self.job.spec.inputs)
 
     def network(self, make: Callable[..., nn.Module], wanted: type[Network]) -> Network:
         """Return the network that `make` builds for the checkpoint.
@@ -180,7 +181,7 @@ class Problem:
         Raises:
             SpecError: if the checkpoint has no network.
         """
-        module = build(self.job, self.context, make, self.example())
+        module = module_for(self.job, self.context, make, self.example())
         if not isinstance(module, wanted):
             raise SpecError(
                 f"checkpoint {self.job.spec.checkpoint.name!r} has no network to fine-tune; use --protocol linear for "
@@ -204,7 +205,7 @@ class Problem:
             split=split,
             rows=len(samples.ids),
             ids=samples.record.digest,
-            data=samples.source.fingerprint(samples.ids),
+            data=samples.reader.fingerprint(samples.ids),
             checkpoint=spec.checkpoint.name,
             backbone=backbone_digest(spec.checkpoint, spec.seed),
             weights=unpinned_sha256(spec.checkpoint.weights, self.context.cache_dir),
@@ -222,8 +223,8 @@ class Problem:
         keys = [self.feature_key(split).digest for split in self.job.samples]
         return self.context.cache_dir / "finetuning" / f"{digest([STATE_FORMAT, self.job.spec.digest, *keys])}.pt"
 
-    def forget_state(self) -> None:
-        """Delete what a training kept; for when its result is stored, or it is to start again."""
+    def discard_state(self) -> None:
+        """Delete what a training kept in the cache."""
         state = self.state_file()
         for file in state.parent.glob(f"{state.stem}*"):
             file.unlink()

@@ -41,7 +41,7 @@ Read = Callable[[int, int], Iterable[Batch]]
 """Gives the inputs of the backbone for samples start to stop, in order, batch by batch."""
 
 
-class Backbone(Protocol[Taken]):
+class Extractor(Protocol[Taken]):
     """Turns batches, such as groups of stored pixels, into features."""
 
     @property
@@ -159,7 +159,7 @@ class _Work(Generic[Batch]):
     """What shards of an entry are computed from, as `FeatureCache.get` describes it."""
 
     key: FeatureKey
-    backbone: Backbone[Batch]
+    backbone: Extractor[Batch]
     read: Read[Batch]
     threads: int
     ids: Sequence[str]
@@ -182,7 +182,7 @@ class FeatureCache:
     def get(
         self,
         key: FeatureKey,
-        backbone: Backbone[Batch],
+        backbone: Extractor[Batch],
         read: Read[Batch],
         *,
         threads: int = 0,

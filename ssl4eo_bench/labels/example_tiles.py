@@ -56,7 +56,7 @@ class ExampleTiles:
         """Return the colour image of a tile, `[H, W, 3]` uint8."""
         known = {band.name for band in self.job.task.bands}
         bands = next(wanted for wanted in COLOURS if set(wanted) <= known)
-        groups: Groups = self.job.samples["test"].source.read([id_], bands)
+        groups: Groups = self.job.samples["test"].reader.read([id_], bands)
         names = [name for group in self.job.task.groups(bands) for name in group]
         planes = dict(zip(names, [plane for group in groups for plane in group[0]], strict=True))
         image = np.stack([planes[band].astype(np.float32) for band in bands], axis=-1)

@@ -29,7 +29,7 @@ PLANE_ROWS = 10_000
 Scores = Callable[[np.ndarray], np.ndarray]
 """Returns class probabilities `[N, C]` float64 of features `[N, D]`."""
 
-Source = Callable[[SplitName], Features]
+FeaturesOf = Callable[[SplitName], Features]
 """Returns the features, or the logits, of a split; labels stay closed."""
 
 
@@ -78,13 +78,13 @@ class ImageLabels(Labels):
             return Rows(found.values, targets, ids, found.origin)
         return Rows(found.values[rows], targets, [ids[row] for row in rows], found.origin)
 
-    def scorer(self, problem: Problem, source: Source, scores: Scores, val: Rows) -> Scorer:
+    def scorer(self, problem: Problem, features_of: FeaturesOf, scores: Scores, val: Rows) -> Scorer:
         """Return a scorer of features or logits, with thresholds chosen on `val`."""
         on_val = scores(val.features)
         thresholds = self.thresholds(on_val, val.targets)
 
         def predict() -> ImagePredictions:
-            found = source("test")
+            found = features_of("test")
             return ImagePredictions(self, problem, thresholds, found, scores(found.values))
 
         return Scorer(thresholds, self.evaluate(on_val, val.targets, problem.job.task.classes, thresholds), predict)
@@ -117,14 +117,14 @@ class ImageLabels(Labels):
     def network_scorer(self, problem: Problem, val: Rows, run: Runner, weights_sha256: str) -> Scorer:
         """Return the scorer of a trained network: its logits take the place of features."""
 
-        def source(split: SplitName) -> Features:
+        def logits_of(split: SplitName) -> Features:
             found = network_logits(problem, split, run)
             require_finite(found, problem.job.spec.checkpoint.name, problem.job.spec.task_slug)
             return Features(found, Origin(len(found), (run.name,), (weights_sha256,)))
 
-        on_val = source("val")
+        on_val = logits_of("val")
         return self.scorer(
-            problem, source, self.probabilities, Rows(on_val.values, val.targets, val.ids, on_val.origin)
+            problem, logits_of, self.probabilities, Rows(on_val.values, val.targets, val.ids, on_val.origin)
         )
 
 

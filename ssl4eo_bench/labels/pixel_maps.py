@@ -264,7 +264,7 @@ def _scored(
     pixels = problem.batches(split, samples.ids, size=TILES)
     for first, groups in zip(range(0, len(samples.ids), TILES), pixels, strict=True):
         ids = samples.ids[first : first + TILES]
-        labels = samples.source.targets(ids)
+        labels = samples.reader.targets(ids)
         scores = score(groups, labels.shape[-1])
         require_finite(scores, spec.checkpoint.name, spec.task_slug)
         yield ids, labels, scores
@@ -277,7 +277,7 @@ def _chosen_pixels(problem: Problem, split: SplitName, count: int) -> tuple[np.n
     with progress.stage("labels", total=len(samples.ids), unit="samples") as advance:
         for first in range(0, len(samples.ids), TILES):
             ids = samples.ids[first : first + TILES]
-            maps = samples.source.targets(ids)
+            maps = samples.reader.targets(ids)
             places.append(choose_pixels(ids, maps, count))
             labels.append(labels_at(maps, places[-1]))
             advance(len(ids))
@@ -300,7 +300,7 @@ def _pixel_features(problem: Problem, split: SplitName, places: np.ndarray, side
 
 def _label_maps(problem: Problem, ids: Sequence[str], rows: np.ndarray) -> np.ndarray:
     """Return the label maps `[N, S, S]` of some training tiles."""
-    labels: np.ndarray = problem.job.samples["train"].source.targets([ids[row] for row in rows])
+    labels: np.ndarray = problem.job.samples["train"].reader.targets([ids[row] for row in rows])
     return labels
 
 

@@ -11,6 +11,12 @@ from ssl4eo_bench.methods.linear import fit_linear
 from ssl4eo_bench.methods.predictor import Predictor
 
 
+def discard_state(problem: Problem) -> None:
+    """Delete what a training kept; for when its result is stored, or it is to start again."""
+    if isinstance(problem.job.spec.protocol, Finetune | Recipe):
+        problem.discard_state()
+
+
 def fit(problem: Problem) -> Predictor:
     """Fit the method that a job asks for; the labels of `test` stay closed.
 

@@ -20,7 +20,7 @@ from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.labels import labels_of
 from ssl4eo_bench.labels.base import Rows
 from ssl4eo_bench.labels.images import ImageLabels, network_logits
-from ssl4eo_bench.methods.finetune import TrainingTask
+from ssl4eo_bench.methods.network_training import NetworkTraining
 from ssl4eo_bench.methods.predictor import Predictor
 from ssl4eo_bench.metrics.batched import batch_averaged, shuffled
 from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module
@@ -45,7 +45,7 @@ def fit_recipe(problem: Problem, recipe: Recipe) -> Predictor:
     val = job.samples["val"].targets()
     ids = [job.samples["train"].ids[row] for row in rows]
     kept = KeptLogits(problem, labels)
-    state = TrainingTask(
+    state = NetworkTraining(
         problem,
         partial(recipe_config, recipe, side, labels.training_loss),
         ids,

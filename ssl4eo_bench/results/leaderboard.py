@@ -11,6 +11,9 @@ from ssl4eo_bench.results.frame import unversioned
 from ssl4eo_bench.results.paired_ranks import Ranks, Score
 from ssl4eo_bench.results.published import PublishedNumber, differences
 
+FIRST_COLUMNS = ("rank_first", "rank_last", "protocol", "checkpoint")
+"""Of `leaderboard.csv`: generated files are recognised by them."""
+
 
 @dataclass(frozen=True, eq=False)
 class Entry:
@@ -206,14 +209,8 @@ class Leaderboard:
 
     def _record(self, row: Row) -> dict[str, object]:
         first, last = row.ranks or (None, None)
-        record: dict[str, object] = {
-            "rank_first": first,
-            "rank_last": last,
-            "protocol": row.protocol,
-            "checkpoint": row.name,
-            "seeds": row.seeds[0],
-            "mean": row.mean,
-        }
+        record: dict[str, object] = dict(zip(FIRST_COLUMNS, (first, last, row.protocol, row.name), strict=True))
+        record |= {"seeds": row.seeds[0], "mean": row.mean}
         published = {entry.task for entry in self.entries if entry.published}
         for task, metrics in self.metrics.items():
             values = _entry_record(row.entries.get(task), metrics, with_published=task in published)

@@ -9,12 +9,13 @@ from ssl4eo_bench.results.files import RunFilter, RunResult, generating, read_re
 from ssl4eo_bench.results.frame import frame_of, known_names, publishable, select
 from ssl4eo_bench.results.generated import SUFFIXES, csv_text, write_generated
 from ssl4eo_bench.results.latex import latex
-from ssl4eo_bench.results.leaderboard import Leaderboard
+from ssl4eo_bench.results.leaderboard import FIRST_COLUMNS, Leaderboard
 from ssl4eo_bench.results.markdown import HEADING, markdown
 from ssl4eo_bench.results.published import PublishedNumber, published_numbers
 from ssl4eo_bench.results.ranked_rows import make_leaderboard
 
-STARTS = ("rank_first,rank_last,protocol,checkpoint,", HEADING)
+STARTS = (f"{','.join(FIRST_COLUMNS)},", HEADING)
+"""How the generated files begin, so that no other file is replaced or removed."""
 NAMES: Final = [f"leaderboard{suffix}.{kind}" for suffix in SUFFIXES.values() for kind in ("csv", "md")]
 """Of the generated files."""
 

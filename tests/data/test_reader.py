@@ -186,7 +186,7 @@ def test_large_values_are_not_taken_for_infinite_ones() -> None:
 
 def test_a_reader_can_be_sent_to_another_process(sample_of: Callable[[str], Path]) -> None:
     samples = open_splits(catalogue.task("so2sat"), sample_of("so2sat"), sample=True)["val"]
-    again = pickle.loads(pickle.dumps(samples.source))
+    again = pickle.loads(pickle.dumps(samples.reader))
     np.testing.assert_array_equal(
-        again.read(samples.ids[:2], ["B02"])[0], samples.source.read(samples.ids[:2], ["B02"])[0]
+        again.read(samples.ids[:2], ["B02"])[0], samples.reader.read(samples.ids[:2], ["B02"])[0]
     )

@@ -37,7 +37,7 @@ def patches(
     task = catalogue.task(request.param)
     if task.name == "eurosat":
         samples = open_splits(task, real_data, partial=True)["train"]
-        source: Source = samples.source
+        source: Source = samples.reader
         ids = list(samples.ids)
     else:
         archives = sorted((real_data / "bigearthnet").glob("BigEarthNet-S2*.tar.gz"))

@@ -133,7 +133,7 @@ def test_real_patches_are_read_as_rasterio_and_json_read_them(real: Path) -> Non
     }
     assert {split: len(samples.ids) for split, samples in opened.items()} == {"train": 11, "val": 5, "test": 4}
     for split, samples in opened.items():
-        groups = samples.source.read(samples.ids, names)
+        groups = samples.reader.read(samples.ids, names)
         labels = samples.targets()
         for row, id_ in enumerate(samples.ids):
             assert id_ in official[split]
@@ -335,7 +335,7 @@ def numbers(file: Path) -> str:
 
 def test_native_resolutions_are_read_as_they_are_stored(sample_of: SampleOf) -> None:
     samples = open_splits(catalogue.task("bigearthnet"), sample_of("bigearthnet"), sample=True)["val"]
-    groups = samples.source.read(samples.ids[:2], ["B12", "B01", "B04"])
+    groups = samples.reader.read(samples.ids[:2], ["B12", "B01", "B04"])
     assert [group.shape for group in groups] == [(2, 1, 120, 120), (2, 1, 60, 60), (2, 1, 20, 20)]
 
 

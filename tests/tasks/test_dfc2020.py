@@ -219,10 +219,10 @@ def test_any_layout_of_folders_and_archives_is_the_same_dataset(sample_of: Sampl
     for split in SPLITS:
         assert found[split].ids == expected[split].ids
         first = found[split].ids[:2]
-        np.testing.assert_array_equal(found[split].source.targets(first), expected[split].source.targets(first))
+        np.testing.assert_array_equal(found[split].reader.targets(first), expected[split].reader.targets(first))
         bands = ["VV", "VH"]
         np.testing.assert_array_equal(
-            found[split].source.read(first, bands)[0], expected[split].source.read(first, bands)[0]
+            found[split].reader.read(first, bands)[0], expected[split].reader.read(first, bands)[0]
         )
 
 

@@ -126,18 +126,18 @@ def test_bands_are_found_by_name(small: Path) -> None:
     samples = opened(small, split="test")
     with h5py.File(small / "so2sat" / "testing.h5") as file:
         stored = file["sen2"][:]
-    (pixels,) = samples.source.read(samples.ids, SEN2)
+    (pixels,) = samples.reader.read(samples.ids, SEN2)
     assert pixels.dtype == np.float32
     for position, name in enumerate(SEN2):
-        (alone,) = samples.source.read(samples.ids, [name])
+        (alone,) = samples.reader.read(samples.ids, [name])
         np.testing.assert_array_equal(alone[:, 0], stored[..., position].astype(np.float32), err_msg=name)
         np.testing.assert_array_equal(pixels[:, position], alone[:, 0], err_msg=name)
-    (few,) = samples.source.read(samples.ids[3:9], ["B04", "B02"])  # in the task's order, whatever is asked
+    (few,) = samples.reader.read(samples.ids[3:9], ["B04", "B02"])  # in the task's order, whatever is asked
     np.testing.assert_array_equal(few, stored[3:9][..., [0, 2]].transpose(0, 3, 1, 2).astype(np.float32))
 
 
 def test_rows_may_lie_apart_and_in_any_file(small: Path) -> None:
-    source = opened(small).source
+    source = opened(small).reader
     ids = ["testing-000029", "training-000003", "testing-000000"]
     (pixels,) = source.read(ids, ["B08"])
     for row, id_ in enumerate(ids):
@@ -149,7 +149,7 @@ def test_radar_is_the_filtered_intensity_in_decibel(small: Path) -> None:
     samples = opened(small, "so2sat-s1")
     with h5py.File(small / "so2sat" / "validation.h5") as file:
         stored = file["sen1"][:]
-    (pixels,) = samples.source.read(samples.ids, ["VH", "VV"])
+    (pixels,) = samples.reader.read(samples.ids, ["VH", "VV"])
     assert pixels.dtype == np.float32
     for position, channel in enumerate([VV, VH]):
         expected = 10 * np.log10(np.maximum(stored[..., channel], 1e-6))
@@ -175,7 +175,7 @@ def test_a_row_without_its_one_class_is_refused_by_number(small: Path, label: np
     samples = opened(small)
     with pytest.raises(DamagedFileError, match=rf"validation\.h5 has labels of sum {total} in row 11"):
         samples.targets()
-    assert len(samples.source.targets(samples.ids[:11])) == 11
+    assert len(samples.reader.targets(samples.ids[:11])) == 11
 
 
 @pytest.mark.parametrize(("stored", "read"), [(np.nan,) * 2, (np.inf,) * 2, (-np.inf,) * 2, (1e300, np.inf)])
@@ -186,11 +186,11 @@ def test_values_that_are_not_finite_come_as_they_are_stored(
     shutil.copytree(small / "so2sat", small / "before" / "so2sat")
     samples = opened(small / "before", task)
     names = [band.name for band in catalogue.task(task).bands]
-    (before,) = samples.source.read(samples.ids, names)
+    (before,) = samples.reader.read(samples.ids, names)
     with h5py.File(small / "so2sat" / "validation.h5", "r+") as file:
         file[array][17, 3, 4, channel] = stored
         file[array][18, ..., channel] = stored
-    (after,) = opened(small, task).source.read(samples.ids, names)
+    (after,) = opened(small, task).reader.read(samples.ids, names)
     position = {"sen2": 2, "sen1": 0}[array]
     before[17, position, 3, 4] = before[18, position] = read
     np.testing.assert_array_equal(after, before)
@@ -266,7 +266,7 @@ def test_a_copy_in_digital_numbers_is_refused(small: Path) -> None:
     with pytest.raises(
         DamagedFileError, match=r"validation\.h5 has values up to 2.,... in row \d+ of 'sen2'.*multiplied by 10,000"
     ):
-        samples.source.read(samples.ids, SEN2)
+        samples.reader.read(samples.ids, SEN2)
 
 
 def test_digital_numbers_are_noticed_in_every_row(small: Path) -> None:
@@ -275,16 +275,16 @@ def test_digital_numbers_are_noticed_in_every_row(small: Path) -> None:
         file["sen2"][23, 0, 0] = np.nan
     samples = opened(small)
     with pytest.raises(DamagedFileError, match="in row 23 of 'sen2'.*multiplied by 10,000"):
-        samples.source.read(samples.ids, ["B02"])
-    samples.source.read(samples.ids[:23], SEN2)
+        samples.reader.read(samples.ids, ["B02"])
+    samples.reader.read(samples.ids[:23], SEN2)
 
 
 def test_radar_that_is_in_decibel_already_is_refused(small: Path) -> None:
     replace(small / "so2sat" / "validation.h5", "sen1", np.full((30, 32, 32, 8), -12.0))
     samples = opened(small, "so2sat-s1")
     with pytest.raises(DamagedFileError, match=r"\.h5 has values down to -12\.0 in row 0 of 'sen1'.*in decibel"):
-        samples.source.read(samples.ids, ["VV"])
-    opened(small).source.read(samples.ids, SEN2)  # the other sensor's task does not care
+        samples.reader.read(samples.ids, ["VV"])
+    opened(small).reader.read(samples.ids, SEN2)  # the other sensor's task does not care
 
 
 def real_predictions() -> tuple[np.ndarray, np.ndarray]:
@@ -309,12 +309,12 @@ def test_real_predictions_get_the_scores_that_their_authors_state() -> None:
 
 def test_the_data_directory_may_be_so2sat_itself(small: Path) -> None:
     ids = opened(small).ids
-    inside, beside = (opened(root).source.read(ids, SEN2)[0] for root in (small / "so2sat", small))
+    inside, beside = (opened(root).reader.read(ids, SEN2)[0] for root in (small / "so2sat", small))
     np.testing.assert_array_equal(inside, beside)
 
 
 def test_fingerprints_tell_files_and_ids_apart(small: Path) -> None:
-    source = opened(small).source
+    source = opened(small).reader
     ids = [f"validation-{row:06d}" for row in range(9)]
     before, other = source.fingerprint(ids), source.fingerprint(["testing-000000"])
     assert source.fingerprint(ids) == before
