@@ -35,7 +35,7 @@ ALLOWED = {
     "methods": RUN - {"methods"},
     "results": BASE | {"metrics"},
     "run": RUN | {"results", "provenance"},
-    "executors": BASE | {"models", "plan", "features", "results", "run"},
+    "executors": BASE | {"models", "plan", "features", "methods", "results", "run"},
     "cli": BASE | {"data", "models", "plan", "features", "methods", "results", "executors"},
     "__main__": {"cli"},
 }
