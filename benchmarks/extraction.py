@@ -16,16 +16,15 @@ import numpy as np
 import torch
 
 from benchmarks.setting import Options, alternate, arguments, describe_machine, median_ratio, report, seconds
-from ssl4eo_bench.backbones.cache import FeatureCache, FeatureKey
-from ssl4eo_bench.backbones.features import BackboneFeatures, feature_module
-from ssl4eo_bench.backbones.runtime import Runner, TorchRunner, make_runner
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.inputs import map_inputs
+from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.splits import open_splits
-from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.inputs import map_inputs
-from ssl4eo_bench.spec.tasks import Groups
-from ssl4eo_bench.stages.extraction import BATCH
+from ssl4eo_bench.features.problem import BATCH
+from ssl4eo_bench.features.store import FeatureCache, FeatureKey
+from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module
+from ssl4eo_bench.models.runtime import Runner, TorchRunner, make_runner
 
 IMAGES = {"tf_efficientnet_lite0.in1k": 512, "resnet50.random": 64, "vit_small_patch16_224.random": 64}
 """How many in one round, a few seconds of each network."""
@@ -51,7 +50,7 @@ def measure(name: str, images: int, options: Options) -> bool:
     samples = open_splits(task, options.data_dir)["train"]
     checkpoint = catalogue.load_catalogue().checkpoint(name)
     inputs = map_inputs(task.bands, checkpoint, task.display)
-    stored = samples.source.read(samples.ids[:BATCH], inputs.sources)
+    stored = samples.reader.read(samples.ids[:BATCH], inputs.sources)
     groups = task.groups(inputs.sources)
     module = feature_module(checkpoint, inputs, groups, [(64, 64)], seed=0)
     assert isinstance(module, BackboneFeatures)
@@ -66,11 +65,11 @@ def measure(name: str, images: int, options: Options) -> bool:
 
     def pipeline() -> None:
         def read(start: int, stop: int) -> Iterator[Groups]:
-            return batches(partial(samples.source.read, bands=inputs.sources), samples.ids[start:stop], size=BATCH)
+            return batches(partial(samples.reader.read, bands=inputs.sources), samples.ids[start:stop], size=BATCH)
 
         shutil.rmtree(cache)
-        found = FeatureCache(cache).get(key, ours, read, Silent())
-        assert found.computed == images
+        found = FeatureCache(cache).get(key, ours, read)
+        assert found.origin.computed == images
 
     try:
         for action in (loop, pipeline):

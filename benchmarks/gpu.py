@@ -20,18 +20,20 @@ from benchmarks.extraction import Compiled
 from benchmarks.scaling import BIGEARTHNET
 from benchmarks.setting import arguments, describe_machine, report, seconds
 from benchmarks.solver import synthetic
-from ssl4eo_bench.backbones.cache import FeatureCache, FeatureKey
-from ssl4eo_bench.backbones.features import BackboneFeatures, feature_module
-from ssl4eo_bench.backbones.runtime import TorchRunner, make_runner
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.inputs import InputMapping, map_inputs
+from ssl4eo_bench.config.protocols import Linear
+from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.data.batches import batches
-from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.protocols.linear import fit_linear
+from ssl4eo_bench.features.extract import threads
+from ssl4eo_bench.features.problem import GPU_BATCH
+from ssl4eo_bench.features.store import FeatureCache, FeatureKey
+from ssl4eo_bench.labels import labels_of
+from ssl4eo_bench.methods.linear import fit_probe
+from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module
+from ssl4eo_bench.models.runtime import TorchRunner, make_runner
 from ssl4eo_bench.provenance import device_name
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.inputs import InputMapping, map_inputs
-from ssl4eo_bench.spec.protocols import Linear
-from ssl4eo_bench.spec.tasks import Groups
-from ssl4eo_bench.stages.extraction import GPU_BATCH, threads
+from ssl4eo_bench.solver.path import Data
 
 DEVICE = torch.device("cuda")
 CHECKPOINTS = ("resnet50.random", "vit_small_patch16_224.random", "tf_efficientnet_lite0.in1k")
@@ -100,7 +102,7 @@ def extraction(name: str, rate: float, images: int) -> bool:
 
         with tempfile.TemporaryDirectory() as folder:
             cache = FeatureCache(Path(folder))
-            cache.get(key, Compiled(run), read, Silent(), threads=threads("cuda"))
+            cache.get(key, Compiled(run), read, threads=threads("cuda"))
 
     pipeline()
     ours = images / min(seconds(pipeline) for _ in range(3))
@@ -128,7 +130,7 @@ def full_size(*, full_path: bool) -> None:
         torch.cuda.reset_peak_memory_stats()
 
         def fit(full: bool = full) -> None:
-            probe = fit_linear(Linear(), "multilabel", 19, train, val, device="cuda", progress=Silent(), full_path=full)
+            probe = fit_probe(Linear(), labels_of("multilabel"), Data(*train, 19), val, device="cuda", full_path=full)
             print(f"{len(probe.path)} heads, {probe.warnings or 'no warning'}, C {probe.head.C:g}")
 
         spent, peak = seconds(fit), torch.cuda.max_memory_allocated() / 1e9

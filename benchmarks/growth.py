@@ -13,16 +13,15 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.setting import arguments, describe_machine, report
-from ssl4eo_bench.data.samples import write_sample
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.inputs import map_inputs
+from ssl4eo_bench.config.protocols import PROTOCOLS
+from ssl4eo_bench.config.run_spec import RunSpec, TaskRecord
+from ssl4eo_bench.config.task import SPLITS, Split, SplitName, Task
+from ssl4eo_bench.data.sample_dataset import write_sample
 from ssl4eo_bench.data.splits import open_splits
-from ssl4eo_bench.engine import execute
+from ssl4eo_bench.executors.local import execute
 from ssl4eo_bench.plan import Job
-from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.inputs import map_inputs
-from ssl4eo_bench.spec.protocols import PROTOCOLS
-from ssl4eo_bench.spec.runs import RunSpec, TaskRecord
-from ssl4eo_bench.spec.tasks import SPLITS, Split, SplitName, Task
 
 SIZES = (5000, 10000, 20000)
 """A quick run takes a fifth of each."""
@@ -32,7 +31,7 @@ SHARES = {"train": 0.5, "val": 0.25, "test": 0.25}
 def generate(folder: Path, patches: int) -> dict[SplitName, list[str]]:
     """Write the set; the ids of its splits."""
     task = catalogue.task("bigearthnet")
-    write_sample(task, folder / "sample", Silent())
+    write_sample(task, folder / "sample")
     originals = {split: found.ids for split, found in open_splits(task, folder / "sample", sample=True).items()}
     stored, home = (folder / name / "bigearthnet" / "BigEarthNet-v1.0" for name in ("sample", "data"))
     ids: dict[SplitName, list[str]] = {}
@@ -55,7 +54,7 @@ def run_one(folder: Path) -> None:
     task = catalogue.task("bigearthnet")
     lists = task.open(folder / "data")
     listed = task.model_copy(update={"splits": {split: Split.of(lists.ids(split)) for split in SPLITS}})
-    (outcome,) = execute([_job(listed, folder / "data")], folder / "results", Silent(), cache_dir=folder / "cache")
+    (outcome,) = execute([_job(listed, folder / "data")], folder / "results", cache_dir=folder / "cache")
     assert outcome.result is not None, outcome.error
     made = outcome.result.provenance
     print(json.dumps({"seconds": made.seconds, "peak": made.peak_memory_bytes, "rows": made.features_computed}))

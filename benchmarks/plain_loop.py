@@ -19,16 +19,16 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from benchmarks.setting import alternate, arguments, describe_machine, median_ratio, report
-from ssl4eo_bench.backbones.build import build
-from ssl4eo_bench.backbones.features import feature_module
-from ssl4eo_bench.backbones.runtime import Runner, make_runner
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.checkpoint import Precision
+from ssl4eo_bench.config.inputs import map_inputs
+from ssl4eo_bench.config.task import SPLITS
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.splits import open_splits
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.checkpoints import Precision
-from ssl4eo_bench.spec.inputs import map_inputs
-from ssl4eo_bench.spec.tasks import SPLITS
-from ssl4eo_bench.stages.extraction import BATCH
+from ssl4eo_bench.features.problem import BATCH
+from ssl4eo_bench.models.build import build
+from ssl4eo_bench.models.pooled import feature_module
+from ssl4eo_bench.models.runtime import Runner, make_runner
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 
@@ -66,7 +66,7 @@ def main() -> int:
         return 0
     task, checkpoint = catalogue.task("eurosat"), catalogue.load_catalogue().checkpoint("resnet50.random")
     found = open_splits(task, options.data_dir, partial=True)
-    source, ids = found["train"].source, tuple(sorted(id_ for split in SPLITS for id_ in found[split].ids))
+    source, ids = found["train"].reader, tuple(sorted(id_ for split in SPLITS for id_ in found[split].ids))
     inputs = map_inputs(task.bands, checkpoint)
     groups = task.groups(inputs.sources)
     module = feature_module(checkpoint, inputs, groups, [(64, 64)] * len(groups), seed=0)

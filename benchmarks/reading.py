@@ -16,13 +16,12 @@ import numpy as np
 import rasterio
 
 from benchmarks.setting import alternate, arguments, describe_machine, median_ratio, report
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.task import Source
 from ssl4eo_bench.data.packing import pack
 from ssl4eo_bench.data.packs import open_source, pack_folder
-from ssl4eo_bench.data.samples import write_sample
+from ssl4eo_bench.data.sample_dataset import write_sample
 from ssl4eo_bench.data.splits import open_splits
-from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.tasks import Source
 
 BATCH = 32
 
@@ -94,10 +93,10 @@ def from_a_pack() -> bool:
     bands = [band.name for band in task.bands]
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "sample"
-        write_sample(task, home, Silent())
+        write_sample(task, home)
         samples = open_splits(task, home, sample=True)
-        files = samples["train"].source
-        pack(task, samples, pack_folder(task, home), Silent())
+        files = samples["train"].reader
+        pack(task, samples, pack_folder(task, home))
         packed = open_source(task, home)
         ids = samples["train"].ids
 

@@ -16,17 +16,18 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.setting import arguments, describe_machine, report, seconds
-from ssl4eo_bench.backbones.build import build
-from ssl4eo_bench.backbones.features import feature_module
-from ssl4eo_bench.backbones.runtime import make_runner
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.inputs import map_inputs
+from ssl4eo_bench.config.protocols import Linear
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.splits import open_splits
-from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.protocols.linear import fit_linear
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.inputs import map_inputs
-from ssl4eo_bench.spec.protocols import Linear
-from ssl4eo_bench.stages.extraction import BATCH
+from ssl4eo_bench.features.problem import BATCH
+from ssl4eo_bench.labels import labels_of
+from ssl4eo_bench.methods.linear import fit_probe
+from ssl4eo_bench.models.build import build
+from ssl4eo_bench.models.pooled import feature_module
+from ssl4eo_bench.models.runtime import make_runner
+from ssl4eo_bench.solver.path import Data
 
 CHECKPOINT = "tf_efficientnet_lite0.in1k"
 EPOCHS, VALIDATIONS, CLASSES = 100, 20, 10
@@ -81,21 +82,21 @@ def main() -> int:
     inputs = map_inputs(task.bands, checkpoint, task.display)
     samples = open_splits(task, options.data_dir, limit=3072 if options.full else 256)
     train, val = samples["train"], samples["val"]
-    targets = [split.targets(Silent()) for split in (train, val)]
+    targets = [split.targets() for split in (train, val)]
     module = feature_module(checkpoint, inputs, task.groups(inputs.sources), [(64, 64)], seed=0)
-    run = make_runner(module, train.source.read(train.ids[:BATCH], inputs.sources), "cpu", print)
+    run = make_runner(module, train.reader.read(train.ids[:BATCH], inputs.sources), "cpu", print)
 
     def ours() -> None:
         features = [
             np.concatenate(
-                [run(some) for some in batches(partial(split.source.read, bands=inputs.sources), split.ids, size=BATCH)]
+                [run(some) for some in batches(partial(split.reader.read, bands=inputs.sources), split.ids, size=BATCH)]
             )
             for split in (train, val)
         ]
-        pairs = zip(features, targets, strict=True)
-        fit_linear(Linear(), "multiclass", CLASSES, *pairs, device="cpu", progress=Silent())
+        data, val_pair = Data(features[0], targets[0], CLASSES), (features[1], targets[1])
+        fit_probe(Linear(), labels_of("multiclass"), data, val_pair, device="cpu")
 
-    decoded = [split.source.read(split.ids, inputs.sources)[0] for split in (train, val)]
+    decoded = [split.reader.read(split.ids, inputs.sources)[0] for split in (train, val)]
     images = [Images(*some) for some in zip(decoded, targets, (TRAIN, VAL), strict=True)]
     probe = ReferenceProbe(build(checkpoint, seed=0), 1280, *images)
     mine, epoch, validation = seconds(ours), seconds(probe.epoch), seconds(probe.validate)

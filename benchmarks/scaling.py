@@ -18,9 +18,10 @@ import numpy as np
 
 from benchmarks.setting import arguments, describe_machine, report
 from benchmarks.solver import synthetic
-from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.protocols.linear import fit_linear
-from ssl4eo_bench.spec.protocols import Linear
+from ssl4eo_bench.config.protocols import Linear
+from ssl4eo_bench.labels import labels_of
+from ssl4eo_bench.methods.linear import fit_probe
+from ssl4eo_bench.solver.path import Data
 
 BIGEARTHNET = 269_695
 PICTURE = Path("scaling.png")
@@ -31,10 +32,8 @@ def run_one(samples: int, classes: int, full_path: bool) -> None:
     train = synthetic(samples, classes=classes, seed=0, dtype=np.float16)
     val = synthetic(samples // 4, classes=classes, seed=1, dtype=np.float16)
     begin = time.perf_counter()
-    protocol = Linear()
-    probe = fit_linear(
-        protocol, "multilabel", classes, train, val, device="cpu", progress=Silent(), full_path=full_path
-    )
+    data = Data(*train, classes)
+    probe = fit_probe(Linear(), labels_of("multilabel"), data, val, device="cpu", full_path=full_path)
     found = {
         "seconds": time.perf_counter() - begin,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,

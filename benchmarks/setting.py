@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl4eo_bench.config.task import SplitName
+from ssl4eo_bench.features.extract import pooled_features
+from ssl4eo_bench.features.problem import Context, Problem
+from ssl4eo_bench.files.places import cache_root, data_root
 from ssl4eo_bench.plan import Request, plan
-from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.provenance import device_name, versions
-from ssl4eo_bench.spec.tasks import SplitName
-from ssl4eo_bench.stages.extraction import LazyBackbone
-from ssl4eo_bench.stages.images import extract_features
-from ssl4eo_bench.storage import cache_root, data_root
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,9 @@ def eurosat_features(
         image_size=image_size,
         limit=limit,
     )
-    (job,) = plan(request, Silent()).jobs
-    backbone = LazyBackbone(job, "cpu", Silent(), cache_dir=request.cache_dir)
-    found = extract_features(job, split, backbone, request.cache_dir, Silent())
-    return found.values.astype(np.float32), job.samples[split].targets(Silent())
+    (job,) = plan(request).jobs
+    found = pooled_features(Problem(job, Context(request.cache_dir, ("cpu",))), split)
+    return found.values.astype(np.float32), job.samples[split].targets()
 
 
 def describe_machine() -> None:

@@ -3,7 +3,7 @@
 Peer one: for each of the 45 penalties one L-BFGS fit from zero (`torch.optim.LBFGS`, strong Wolfe line search, at most
 2,000 iterations, until no entry of the gradient exceeds 1e-5 of the largest at zero weights), as probes with a grid of
 C do it. Peer two: one fit of scikit-learn's `LogisticRegression` (lbfgs, its default tolerance) at the chosen C. Ours:
-`fit_linear` with standardising and scoring on val, as run by `linear` and with `--full-path`.
+`fit_probe` with standardising and scoring on val, as run by `linear` and with `--full-path`.
 
 Peer one fits a few of the penalties; 45 times their mean stands for all. Without `--full` the problems are smaller, and
 the ill-conditioned one, which takes peer one minutes a penalty, is left out.
@@ -20,15 +20,13 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.setting import Options, arguments, describe_machine, eurosat_features, report, seconds
-from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.protocols.linear import LinearProbe, fit_linear
-from ssl4eo_bench.protocols.solver import Family, Head, solve_path
-from ssl4eo_bench.protocols.standardisation import Standardisation
-from ssl4eo_bench.spec.protocols import Linear
-from ssl4eo_bench.spec.tasks import Kind
+from ssl4eo_bench.config.protocols import Linear
+from ssl4eo_bench.config.task import Kind
+from ssl4eo_bench.labels import labels_of
+from ssl4eo_bench.methods.linear import LinearProbe, fit_probe
+from ssl4eo_bench.solver.path import Data, Head, solve_path
 
 LITE0 = "tf_efficientnet_lite0.in1k"
-CPU = torch.device("cpu")
 GRID, TOLERANCE = Linear().grid(), Linear().tolerance
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -45,11 +43,6 @@ class Case:
     least: float
     least_full: float
     few: tuple[int, ...]
-
-    @property
-    def family(self) -> Family:
-        """Of the logistic regression."""
-        return "sigmoid" if self.kind == "multilabel" else "softmax"
 
 
 def cases(options: Options) -> list[Case]:
@@ -135,22 +128,20 @@ def measure(case: Case) -> bool:
     probes: list[LinearProbe] = []
     heads: list[Head] = []
 
+    labels, data = labels_of(case.kind), Data(*case.train, case.classes)
+
     def as_run() -> None:
-        fit = (Linear(), case.kind, case.classes, case.train, case.val)
-        probes.append(fit_linear(*fit, device="cpu", progress=Silent()))
+        probes.append(fit_probe(Linear(), labels, data, case.val, device="cpu"))
 
     def whole_path() -> None:
-        standardisation = Standardisation.of(case.train[0], CPU)
-        settings = (case.train[1], case.family, GRID)
-        solved = solve_path(standardisation, case.train[0], *settings, classes=case.classes, tolerance=TOLERANCE)
-        heads.extend(solved)
+        heads.extend(solve_path(labels.loss, data, GRID, tolerance=TOLERANCE, device="cpu"))
 
     stopped, whole = seconds(as_run), seconds(whole_path)
     chosen = probes[0].head.C
     print(
         f"as run by linear ({len(probes[0].path)} heads): {stopped:.1f} s; --full-path: {whole:.1f} s; C = {chosen:.2g}"
     )
-    standardised = torch.cat(list(probes[0].standardisation.stream(case.train[0])))
+    standardised = torch.cat(list(probes[0].head.standardisation.stream(case.train[0])))
     fits: dict[int, torch.Tensor] = {}
 
     def peer() -> None:

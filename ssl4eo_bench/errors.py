@@ -1,25 +1,25 @@
-"""Everything a user can do something about, as one tree.
+"""The tree of errors that a user can do something about.
 
     BenchError
-    ├── SpecError             what was asked for cannot be: a name, a band, a unit, a catalogue entry
-    │   └── UnknownNameError  a name that is not in the catalogue; carries the closest match
-    ├── DataError             the dataset on disk is not what the task is defined on
+    ├── SpecError             a request that is not possible: a name, a band, a unit, a catalogue entry
+    │   └── UnknownNameError  a name that is not in the catalogue
+    ├── DataError             the dataset on disk is not the one of the task
     │   ├── MissingDataError  files or lists are absent
     │   ├── SplitError        a split list is not the official one
-    │   ├── DamagedFileError  a file cannot be read, or holds something else than it should
-    │   └── DownloadError     a published file cannot be fetched
-    │       └── RefusedError  its server answers, but not with the file
+    │   ├── DamagedFileError  a file cannot be read or holds something else than it should
+    │   └── DownloadError     a published file cannot be downloaded
+    │       └── RefusedError  the server answers, but not with the file
     ├── WeightsError          a weight file is absent, altered or does not fit its architecture
-    ├── TrainingError         training a network cannot go on
+    ├── TrainingError         the training of a network cannot go on
     ├── CacheError            the cache cannot be used
     ├── WriteError            a file cannot be written
-    ├── JobError              a run, or opening its task, was stopped by an exception that is none of these
+    ├── JobError              an exception of another kind has stopped a run or the opening of its task
     └── ResultError           results cannot be used
-        └── ResultFileError   one file of them cannot; carries what is wrong with it
+        └── ResultFileError   a result file cannot be used
 
 Each message is one sentence that says what was found, what was expected and what to do. The command line prints it
-and exits with status 2, without a traceback unless it is a JobError; every other exception is a fault of this package
-and keeps its traceback.
+and exits with status 2, without a traceback except for a JobError. Every other exception is a fault of this package
+and keeps its traceback. All of them can be sent to other processes by pickle.
 """
 
 import traceback
@@ -29,16 +29,16 @@ from pathlib import PurePath
 
 
 class BenchError(Exception):
-    """An error the user can cure; `str(error)` is one sentence that tells how.
+    """An error that the user can cure; `str(error)` is one sentence that says how.
 
     Attributes:
-        traceback: lines to print before the sentence; none but for exceptions that nobody foresaw.
+        traceback: lines to print before the sentence; empty except for a `JobError`.
     """
 
     traceback = ""
 
     def __reduce__(self) -> tuple[object, ...]:
-        """What restores it in another process, whatever its class takes as arguments."""
+        """The way to restore the error in another process without the arguments of its class."""
         return _restored, (type(self), self.args, vars(self))
 
 
@@ -49,7 +49,7 @@ def _restored(kind: type[BenchError], args: tuple[object, ...], attributes: Mapp
 
 
 class SpecError(BenchError):
-    """A task, checkpoint, protocol or combination of them that cannot be run as asked."""
+    """A task, checkpoint, protocol or combination of them that cannot be run as requested."""
 
 
 class UnknownNameError(SpecError):
@@ -63,11 +63,11 @@ class UnknownNameError(SpecError):
 
 
 class DataError(BenchError):
-    """A dataset on disk that is not what its task is defined on."""
+    """A dataset on disk that is not the one of its task."""
 
 
 class MissingDataError(DataError):
-    """Files or split lists that a task needs and that are not there."""
+    """Absent files or split lists that a task needs."""
 
 
 class SplitError(DataError):
@@ -75,23 +75,23 @@ class SplitError(DataError):
 
 
 class DamagedFileError(DataError):
-    """A file that cannot be read, or whose content is not what the task expects."""
+    """A file that cannot be read, or with other content than expected."""
 
 
 class DownloadError(DataError):
-    """A published file that cannot be fetched: the network, the server, or the disk is in the way."""
+    """A published file that cannot be downloaded, because of the network, the server or the disk."""
 
 
 class RefusedError(DownloadError):
-    """A published file whose server answers, but not with the file."""
+    """A published file that the server does not give, although it answers."""
 
 
 class WeightsError(BenchError):
-    """Weights that are absent, altered, or do not fit their architecture."""
+    """Weights that are absent, altered or do not fit their architecture."""
 
 
 class TrainingError(BenchError):
-    """Training that cannot go on."""
+    """The training of a network that cannot go on."""
 
 
 class CacheError(BenchError):
@@ -99,14 +99,14 @@ class CacheError(BenchError):
 
 
 class WriteError(BenchError):
-    """A file that cannot be written; what was at its place before is still there."""
+    """A file that cannot be written; the file that was there before is unchanged."""
 
 
 class JobError(BenchError):
-    """A run, or the opening of its task, that an unforeseen exception has stopped.
+    """A run, or the opening of its task, that an exception of another kind has stopped.
 
     Attributes:
-        traceback: of the exception, as Python prints it.
+        traceback: the traceback of the exception, as Python prints it.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -126,9 +126,9 @@ class ResultFileError(ResultError):
     """A result file that cannot be used.
 
     Attributes:
-        file: where it is.
-        what: is wrong with it, as the rest of a sentence that begins with its name.
-        cure: what to do.
+        file: the path of the file.
+        what: the fault, as the rest of a sentence that begins with the file.
+        cure: the last part of the sentence, which says what to do.
     """
 
     def __init__(self, file: PurePath, what: str, cure: str) -> None:
@@ -138,15 +138,15 @@ class ResultFileError(ResultError):
         self.cure = cure
 
 
-def told(error: Exception) -> BenchError:
-    """What is kept of an error until all else is done: not the frames it went through, which hold large arrays."""
+def without_frames(error: Exception) -> BenchError:
+    """The error as a BenchError without the stack frames it went through, which would keep large arrays in memory."""
     kept = error if isinstance(error, BenchError) else JobError(error)
     kept.__traceback__ = kept.__context__ = kept.__cause__ = None
     return kept
 
 
 def shortlist(names: Iterable[str], *, at_most: int = 5) -> str:
-    """The first names, comma-separated, with a count of those left out."""
+    """The first names, separated by commas, and the number of the others."""
     listed = list(names)
     rest = len(listed) - at_most
     return ", ".join(listed[:at_most]) + (f" and {rest:,} more" if rest > 0 else "")

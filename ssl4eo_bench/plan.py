@@ -5,17 +5,17 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from ssl4eo_bench.data.samples import ensure_sample
-from ssl4eo_bench.data.splits import Samples, open_splits
-from ssl4eo_bench.errors import BenchError, SpecError, told
-from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.catalogue import Catalogue
-from ssl4eo_bench.spec.checkpoints import Checkpoint, Precision
-from ssl4eo_bench.spec.inputs import InputMapping, map_inputs
-from ssl4eo_bench.spec.protocols import ProtocolSettings, require_protocols, settings
-from ssl4eo_bench.spec.runs import RunSpec, TaskRecord
-from ssl4eo_bench.spec.tasks import SplitName, Task
+from ssl4eo_bench import progress
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.catalogue import Catalogue
+from ssl4eo_bench.config.checkpoint import Checkpoint, Precision
+from ssl4eo_bench.config.inputs import InputMapping, map_inputs
+from ssl4eo_bench.config.protocols import ProtocolSettings, require_protocols, settings
+from ssl4eo_bench.config.run_spec import RunSpec, TaskRecord
+from ssl4eo_bench.config.task import SplitName, Task
+from ssl4eo_bench.data.sample_dataset import ensure_sample
+from ssl4eo_bench.data.splits import OpenSplit, open_splits
+from ssl4eo_bench.errors import BenchError, SpecError, without_frames
 
 DEFAULT_SUITE = "ssl4eo-s12"
 
@@ -25,7 +25,7 @@ SAMPLE_SUITE = "offline"
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for on the command line.
+    """What a user asks for.
 
     Attributes:
         tasks: names.
@@ -37,7 +37,7 @@ class Request:
         data_dir: where the datasets are.
         cache_dir: where samples and features are kept.
         checkpoint_files: the user's own catalogues.
-        own: checkpoints that are in no catalogue.
+        adhoc_checkpoints: checkpoints that are in no catalogue.
         image_size: overrides the checkpoints' input size.
         resize_pos_embed: resize position embeddings to that.
         precision: overrides the checkpoints'.
@@ -45,7 +45,7 @@ class Request:
         sample: run on the embedded samples.
         partial: run on those samples that are there.
         limit: at most this many samples of each split.
-        drift: let BatchNorm of a frozen network follow the batches, where a recipe did.
+        drift: BatchNorm statistics of a frozen network follow the batches, as a published recipe has it.
     """
 
     tasks: tuple[str, ...]
@@ -56,7 +56,7 @@ class Request:
     data_dir: Path
     cache_dir: Path
     checkpoint_files: tuple[Path, ...] = ()
-    own: tuple[Checkpoint, ...] = ()
+    adhoc_checkpoints: tuple[Checkpoint, ...] = ()
     image_size: int | None = None
     resize_pos_embed: bool = False
     precision: Precision | None = None
@@ -74,12 +74,12 @@ class Job:
 
     spec: RunSpec
     task: Task
-    samples: dict[SplitName, Samples]
+    samples: dict[SplitName, OpenSplit]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The runs of a request, and what of it has none.
+    """The runs of a request, and what of it cannot be run.
 
     Attributes:
         jobs: in the order they are done: by task, checkpoint, protocol, seed, fraction.
@@ -103,13 +103,13 @@ class _Combination:
 
     @property
     def names(self) -> tuple[tuple[str, str], ...]:
-        """What was asked for to get it, kind and name."""
+        """The task, protocol and checkpoint of the combination: what each is, and its name."""
         checkpoint = self.checkpoint.name.partition("@")[0]  # without the size and precision asked for
         return ("task", self.task.name), ("protocol", self.protocol), ("checkpoint", checkpoint)
 
 
-def plan(request: Request, progress: Progress) -> Sweep:
-    """The runs of a request; what it asks for that cannot be run is left out, and named with the reason.
+def plan(request: Request) -> Sweep:
+    """Return the runs of a request; what cannot be run is left out, and named with the reason.
 
     Raises:
         BenchError: for whatever cannot be run as asked; nothing has been computed or written then but a sample.
@@ -120,15 +120,15 @@ def plan(request: Request, progress: Progress) -> Sweep:
     checkpoints = _checkpoints(request, known)
     asked = product(tasks, checkpoints, dict.fromkeys(request.protocols))
     combinations = [_combination(task, checkpoint, protocol, request) for task, checkpoint, protocol in asked]
-    samples: dict[str, dict[SplitName, Samples]] = {}
+    samples: dict[str, dict[SplitName, OpenSplit]] = {}
     failed: dict[str, BenchError] = {}
     for name, task in {each.task.name: each.task for each in combinations if not each.refusal}.items():
         try:
-            samples[name] = _samples(task, request, progress)
+            samples[name] = _samples(task, request)
         except Exception as error:  # a reader may raise anything, and the other tasks can be run all the same
-            failed[name] = told(error)
+            failed[name] = without_frames(error)
     combinations = [replace(each, refusal=each.refusal or failed.get(each.task.name)) for each in combinations]
-    left_out = _left_out(combinations, request, known, progress)
+    left_out = _left_out(combinations, request, known)
     possible = [each for each in combinations if not each.refusal]
     specs = [(each.task, spec) for each in possible for spec in _specs(each, samples[each.task.name], request)]
     needed = [(task, spec) for task, spec in specs if spec.seed_matters or spec.seed == request.seeds[0]]
@@ -153,7 +153,7 @@ def _combination(task: Task, checkpoint: Checkpoint, protocol: str, request: Req
 
 
 def _as_asked(checkpoint: Checkpoint, request: Request) -> Checkpoint:
-    """The checkpoint at the size and precision asked for.
+    """Return the checkpoint at the size and precision that were asked for.
 
     Raises:
         SpecError: if it takes no other size.
@@ -163,8 +163,8 @@ def _as_asked(checkpoint: Checkpoint, request: Request) -> Checkpoint:
     return checkpoint.at_precision(request.precision) if request.precision else checkpoint
 
 
-def _specs(combination: _Combination, samples: dict[SplitName, Samples], request: Request) -> Iterator[RunSpec]:
-    """The runs of a combination, one for each seed and fraction."""
+def _specs(combination: _Combination, samples: dict[SplitName, OpenSplit], request: Request) -> Iterator[RunSpec]:
+    """Yield the runs of a combination, one for each seed and fraction."""
     assert combination.inputs is not None
     assert combination.settings is not None
     record = TaskRecord.of(combination.task, {split: found.record for split, found in samples.items()})
@@ -182,10 +182,8 @@ def _specs(combination: _Combination, samples: dict[SplitName, Samples], request
         )
 
 
-def _left_out(
-    combinations: Sequence[_Combination], request: Request, known: Catalogue, progress: Progress
-) -> dict[str, BenchError]:
-    """Everything asked for by name that has no run, and why; each refusal is noted.
+def _left_out(combinations: Sequence[_Combination], request: Request, known: Catalogue) -> dict[str, BenchError]:
+    """Return everything that was asked for by name and has no run, with the reason; note each refusal.
 
     Raises:
         BenchError: if nothing at all can be run.
@@ -204,7 +202,7 @@ def _left_out(
 
 
 def _reason(refused: Sequence[_Combination], request: Request, known: Catalogue) -> BenchError:
-    """Why none of these combinations can be run; of what was named first, since it was meant."""
+    """Return why none of these combinations can be run; a checkpoint that was named goes first."""
     named = [each.refusal for each in refused if each.names[-1][1] in _named(request)]
     fitting = [each.refusal for each in refused if each.inputs]
     for refusal in (*named, *fitting):
@@ -218,8 +216,8 @@ def _reason(refused: Sequence[_Combination], request: Request, known: Catalogue)
 
 
 def _named(request: Request) -> tuple[str, ...]:
-    """The checkpoints that were asked for by name or by file, not as members of a suite."""
-    return (*request.checkpoints, *(own.name for own in request.own))
+    """Return the checkpoints that were asked for by name or by file, not as members of a suite."""
+    return (*request.checkpoints, *(one.name for one in request.adhoc_checkpoints))
 
 
 def _fits(task: Task, known: Catalogue, name: str) -> bool:
@@ -231,30 +229,30 @@ def _fits(task: Task, known: Catalogue, name: str) -> bool:
 
 
 def _suite(request: Request) -> str | None:
-    if request.suite is None and not (request.checkpoints or request.own):
+    if request.suite is None and not (request.checkpoints or request.adhoc_checkpoints):
         return SAMPLE_SUITE if request.sample else DEFAULT_SUITE
     return request.suite
 
 
 def _checkpoints(request: Request, known: Catalogue) -> list[Checkpoint]:
-    """Those of the suite, those that are named, and those of no catalogue."""
+    """Return the checkpoints of the suite, those that are named, and those of no catalogue."""
     suite = _suite(request)
     names = dict.fromkeys((*(() if suite is None else known.suite(suite)), *request.checkpoints))
-    if taken := [own.name for own in request.own if own.name in known.checkpoints]:
+    if taken := [one.name for one in request.adhoc_checkpoints if one.name in known.checkpoints]:
         raise SpecError(f"checkpoint {taken[0]!r} is already in the catalogue; choose another name with --name.")
-    if request.resize_pos_embed and request.image_size is None and not request.own:
+    if request.resize_pos_embed and request.image_size is None and not request.adhoc_checkpoints:
         raise SpecError("--resize-pos-embed resizes to what --image-size N says; add that.")
-    return [*(_checkpoint(name, known) for name in names), *request.own]
+    return [*(_checkpoint(name, known) for name in names), *request.adhoc_checkpoints]
 
 
 def _checkpoint(name: str, known: Catalogue) -> Checkpoint:
     if name.startswith("timm:"):
-        from ssl4eo_bench.backbones.build import timm_entry  # brings torch: only timm knows its models
+        from ssl4eo_bench.models.timm_model import timm_entry  # imports torch: only timm knows its models
 
         return timm_entry(name)
     return known.checkpoint(name)
 
 
-def _samples(task: Task, request: Request, progress: Progress) -> dict[SplitName, Samples]:
-    folder = ensure_sample(task, request.cache_dir, progress) if request.sample else request.data_dir
+def _samples(task: Task, request: Request) -> dict[SplitName, OpenSplit]:
+    folder = ensure_sample(task, request.cache_dir) if request.sample else request.data_dir
     return open_splits(task, folder, sample=request.sample, partial=request.partial, limit=request.limit)

@@ -1,4 +1,4 @@
-"""What produced a number: versions, commit, device, time and memory."""
+"""What produced a number: versions, commit, device and memory."""
 
 import platform
 import resource
@@ -14,7 +14,7 @@ CODE = ("ssl4eo_bench", "tasks", "checkpoints.yaml")
 
 
 def versions() -> dict[str, str]:
-    """Versions of this package, Python and the libraries that touch pixels or numbers."""
+    """Return the versions of this package, Python and the libraries that touch pixels or numbers."""
     found = {"ssl4eo-bench": __version__, "python": platform.python_version()}
     for library in LIBRARIES:
         try:
@@ -25,9 +25,9 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> tuple[str | None, bool]:
-    """The commit of the checkout this code runs from, and whether its code, tasks or checkpoints were changed since.
+    """Return the commit of the checkout that this code runs from, and whether code, tasks or checkpoints changed since.
 
-    Nothing and false for an installed package, whose version says it all.
+    An installed package gives None and False: its version says enough.
     """
     checkout = Path(__file__).resolve().parents[1]
     if not (checkout / "checkpoints.yaml").is_file() or not (checkout / ".git").exists():
@@ -37,7 +37,7 @@ def commit() -> tuple[str | None, bool]:
 
 
 def device_name(device: str) -> str:
-    """The device in words."""
+    """Return the name of a device, for people."""
     import torch
 
     if device.startswith("cuda"):
@@ -46,7 +46,7 @@ def device_name(device: str) -> str:
 
 
 def peak_memory_bytes() -> int:
-    """The most memory this process has had so far."""
+    """Return the most memory that this process has had so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

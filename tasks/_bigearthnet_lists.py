@@ -18,9 +18,9 @@ from importlib.util import find_spec
 from itertools import chain, islice, pairwise
 from pathlib import Path
 
+from ssl4eo_bench.config.remote_files import MadeOf, RemoteFile
+from ssl4eo_bench.config.task import SplitName
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError
-from ssl4eo_bench.spec.downloads import MadeOf, RemoteFile
-from ssl4eo_bench.spec.tasks import SplitName
 from ssl4eo_bench.tasks._bigearthnet_names import EXCLUSION_LISTS, HOW_TO_GET_LISTS, OFFICIAL_LISTS
 
 WITHOUT_ANY_CLASS = {

@@ -1,6 +1,6 @@
 """BigEarthNet's names: the 19 classes and the 43 they are made of, its bands, and its published files."""
 
-from ssl4eo_bench.spec.downloads import RemoteFile
+from ssl4eo_bench.config.remote_files import RemoteFile
 
 CLASSES = {
     "Urban fabric": ("Continuous urban fabric", "Discontinuous urban fabric"),

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ssl4eo_bench.config.bands import SENTINEL_2
+from ssl4eo_bench.config.task import SPLITS, SplitName
 from ssl4eo_bench.data.images import write_geotiff
 from ssl4eo_bench.data.synthesis import Rng, blend, mosaic, regions
-from ssl4eo_bench.spec.bands import SENTINEL_2
-from ssl4eo_bench.spec.tasks import SPLITS, SplitName
 from ssl4eo_bench.tasks._bigearthnet_names import CLASSES, RESOLUTION, S1_BANDS, S2_BANDS, SIZE
 
 COVERS: dict[str, dict[str, Any]] = {

@@ -5,8 +5,8 @@ from functools import cache
 
 import numpy as np
 
+from ssl4eo_bench.config.bands import SENTINEL_2
 from ssl4eo_bench.data.synthesis import Cover, Rng, blend, land_covers, mosaic, regions
-from ssl4eo_bench.spec.bands import SENTINEL_2
 
 
 @cache

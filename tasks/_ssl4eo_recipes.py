@@ -5,7 +5,7 @@ of the linear probes. The scripts that should fine-tune MoCo-v2 on EuroSAT and S
 here the whole network is trained, as their names say.
 """
 
-from ssl4eo_bench.spec.recipes import PROCESSES, Recipe
+from ssl4eo_bench.config.recipe import PROCESSES, Recipe
 
 Settings = dict[str, object]
 

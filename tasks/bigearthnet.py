@@ -27,10 +27,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl4eo_bench.config.bands import Band
+from ssl4eo_bench.config.task import SPLITS, Clusters, Sample, Split, SplitName, Task
 from ssl4eo_bench.data.images import Decode, geotiff_decoder
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, shortlist
-from ssl4eo_bench.spec.bands import Band
-from ssl4eo_bench.spec.tasks import SPLITS, Clusters, Sample, Split, SplitName, Task
 from ssl4eo_bench.tasks._bigearthnet_lists import GOOGLE_LISTS, read_rows, sentinel_1_names
 from ssl4eo_bench.tasks._bigearthnet_names import (
     CLASSES,

@@ -36,14 +36,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl4eo_bench.config.bands import SENTINEL_1, SENTINEL_2, Band
+from ssl4eo_bench.config.remote_files import RemoteFile
+from ssl4eo_bench.config.task import IGNORED, SPLITS, Sample, Split, SplitName, Task
 from ssl4eo_bench.data.images import decode_geotiff, require_band_10, write_geotiff
 from ssl4eo_bench.data.splits import held_out
 from ssl4eo_bench.data.synthesis import Cover, blend, mosaic, regions
 from ssl4eo_bench.data.trees import Tree, gather_files
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError, shortlist
-from ssl4eo_bench.spec.bands import SENTINEL_1, SENTINEL_2, Band
-from ssl4eo_bench.spec.downloads import RemoteFile
-from ssl4eo_bench.spec.tasks import IGNORED, SPLITS, Sample, Split, SplitName, Task
 
 CODES = {
     "Forest": 1,

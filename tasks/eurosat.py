@@ -19,15 +19,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl4eo_bench.config.bands import SENTINEL_2, Band
+from ssl4eo_bench.config.inputs import DisplayStretch
+from ssl4eo_bench.config.remote_files import RemoteFile
+from ssl4eo_bench.config.task import SPLITS, Sample, Split, SplitName, Task
 from ssl4eo_bench.data.images import decode_geotiff, decode_jpeg, require_band_10, write_geotiff, write_jpeg
 from ssl4eo_bench.data.splits import read_list
 from ssl4eo_bench.data.synthesis import display_image, land_covers, scene
 from ssl4eo_bench.data.trees import Tree, find_tree
 from ssl4eo_bench.errors import MissingDataError, SplitError, shortlist
-from ssl4eo_bench.spec.bands import SENTINEL_2, Band
-from ssl4eo_bench.spec.downloads import RemoteFile
-from ssl4eo_bench.spec.inputs import DisplayStretch
-from ssl4eo_bench.spec.tasks import SPLITS, Sample, Split, SplitName, Task
 from ssl4eo_bench.tasks._ssl4eo_recipes import EUROSAT
 
 CLASSES = {
@@ -196,7 +196,7 @@ def open_eurosat(data_dir: Path, *, prefix: str, rgb: bool) -> EuroSAT:
     images = [name for name in tree.names() if name.endswith(suffix)]
     if len(images) > sum(CLASSES.values()):
         raise MissingDataError(
-            f"{tree.where('')} holds {len(images):,} images, but EuroSAT has 27,000: this copy has duplicates in it "
+            f"{tree.root} holds {len(images):,} images, but EuroSAT has 27,000: this copy has duplicates in it "
             f"and other numbers for the same images; {HOW_TO_GET[suffix]}."
         )
     source = EuroSAT(tree, root, prefix, rgb=rgb)

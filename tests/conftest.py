@@ -4,15 +4,17 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
 from ssl4eo_bench import cli
-from ssl4eo_bench.data.samples import write_sample
-from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.spec import catalogue
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.data.sample_dataset import write_sample
+from ssl4eo_bench.progress import Advance, shown_on
 from tests.remote import Remote, serving
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,6 +24,27 @@ Git = Callable[..., str]
 # The same examples every time, and no deadline: a busy machine is no fault of the code.
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("suite")
+
+
+class Recorder:
+    """A display that remembers: notes, and the units told in each stage."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.stages: list[list[Any]] = []
+
+    @contextmanager
+    def stage(self, what: str, *, total: int, unit: str) -> Iterator[Advance]:
+        del unit
+        self.stages.append([what, total, 0])
+
+        def advance(count: int) -> None:
+            self.stages[-1][2] += count
+
+        yield advance
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
 
 
 def real_data_dir() -> Path:
@@ -58,7 +81,7 @@ def sample_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
     def get(name: str) -> Path:
         if name not in made:
             made[name] = tmp_path_factory.mktemp("samples") / name
-            write_sample(catalogue.task(name), made[name], Silent())
+            write_sample(catalogue.task(name), made[name])
         return made[name]
 
     return get
@@ -68,6 +91,13 @@ def sample_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 def shared_samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the commands of all tests find and leave the samples they ask for with `--sample`."""
     return tmp_path_factory.mktemp("shared-samples")
+
+
+@pytest.fixture
+def progress() -> Iterator[Recorder]:
+    """What was told of progress while a test ran."""
+    with shown_on(Recorder()) as recorder:
+        yield recorder
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ GENERATED = len([*(ROOT / "results").glob("tables/*"), *(ROOT / "results").glob(
 
 
 def test_good_results_pass(command: Command, committed: Path, git: Git) -> None:
-    code, out, err = command("check", "--results", committed)
+    code, out, err = command("check", "--results", committed, "--quiet")
     assert (code, err) == (0, "")
     head = git("rev-parse", "HEAD")[:10]
     assert out == f"{RESULTS} result files, {GENERATED} generated files, compared with HEAD ({head}): all is well\n"
@@ -73,18 +73,13 @@ def test_results_in_no_repository_are_checked_by_themselves(command: Command, re
     ("arguments", "message"),
     [
         (("--results", "nowhere"), "results directory nowhere does not exist; name yours with --results."),
-        (("--results", "."), ". holds no result files (runs/**/*.json); name yours with --results."),
-        (("--results", ".", "--against", "nothing"), "--against nothing is no folder, and . is in no git repository"),
         (("--results", ".", "--against", ""), "--against is empty; name a commit or a results directory."),
     ],
 )
 def test_what_cannot_be_checked_is_refused_in_one_sentence(
     command: Command, arguments: tuple[str, ...], message: str
 ) -> None:
-    code, out, err = command("check", *arguments)
-    assert (code, out) == (2, "")
-    assert err.startswith(f"error: {message}")
-    assert err.count("\n") == 1
+    assert command("check", *arguments) == (2, "", f"error: {message}\n")
 
 
 def test_a_page_that_cannot_be_written_is_refused(command: Command, results: Path) -> None:
@@ -94,15 +89,11 @@ def test_a_page_that_cannot_be_written_is_refused(command: Command, results: Pat
     assert err.startswith("error: file/check.md cannot be written")
 
 
-def test_a_repository_that_git_cannot_read_is_no_reason_to_compare_nothing(
+def test_a_repository_without_git_is_no_reason_to_compare_nothing(
     command: Command, committed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.rmtree(committed / "runs/eurosat-rgb-v1/knn-v3")
     regenerate(committed)
-    (committed.parent / ".git" / "HEAD").write_text("garbage", encoding="utf-8")
-    code, _, err = command("check", "--results", committed)
-    assert code == 2
-    assert "git cannot read the repository of" in err
     monkeypatch.setenv("PATH", "/nowhere")
     code, _, err = command("check", "--results", committed)
     assert code == 2

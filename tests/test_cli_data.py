@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ssl4eo_bench import downloads
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.remote_files import MadeOf, RemoteFile
 from ssl4eo_bench.errors import MissingDataError
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.downloads import MadeOf, RemoteFile
+from ssl4eo_bench.files import downloads
 from tests.remote import Remote
 
 Command = Callable[..., tuple[int, str, str]]
@@ -85,7 +85,7 @@ def test_files_are_fetched_unpacked_and_not_fetched_again(command: Command, offe
 
 
 def test_progress_is_shown_in_bytes(command: Command, offer: Offer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssl4eo_bench.console.PAUSE", 0.0)
+    monkeypatch.setattr("ssl4eo_bench.cli.display.PAUSE", 0.0)
     offer()
     _, _, err = command(*DOWNLOAD)
     assert f"train.txt: {len(LIST)} bytes of {len(LIST)} bytes" in err
@@ -216,16 +216,6 @@ def test_an_archive_that_cannot_be_unpacked_is_not_called_complete(command: Comm
     assert files() == WHOLE - {"data/mine/images/Forest_1.tif"}
 
 
-def test_another_file_in_its_place_is_replaced(command: Command, offer: Offer) -> None:
-    offer()
-    Path("data/mine").mkdir(parents=True)
-    Path("data/mine/set.zip").write_bytes(b"half")
-    code, out, _ = command(*DOWNLOAD)
-    assert code == 0
-    assert "there in another size, will be replaced" in out
-    assert files() == WHOLE
-
-
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -247,7 +237,7 @@ def test_much_is_not_fetched_when_nobody_can_agree(
     assert files() == WHOLE
 
 
-@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("Yes\n", 0), ("n\n", 1), ("\n", 1), ("", 1)])
+@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("Yes\n", 0), ("n\n", 1), ("", 1)])
 def test_much_is_asked_about(
     command: Command, offer: Offer, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
 ) -> None:
@@ -257,10 +247,7 @@ def test_much_is_asked_about(
     assert found == code
     assert err.startswith("Fetch 1.0 GB? [y/N] ")
     assert files() == (WHOLE if code == 0 else set())
-
-
-def test_little_is_not_asked_about(command: Command, offer: Offer, monkeypatch: pytest.MonkeyPatch) -> None:
-    offer(size=None, about_bytes=1_000_000_000)
+    offer(**BIG | {"about_bytes": 1_000_000_000})  # little is not asked about
     monkeypatch.setattr("sys.stdin", Terminal("n\n"))
     assert command(*DOWNLOAD)[0] == 0
 
@@ -285,12 +272,6 @@ def test_a_task_without_files_is_refused(command: Command, offer: Offer) -> None
     code, _, err = command("data", "download", "none")
     assert code == 2
     assert err.startswith("error: task 'none' names no files that could be fetched; get https://")
-
-
-def test_an_unknown_task_is_refused(command: Command) -> None:
-    code, _, err = command("data", "download", "eurosta")
-    assert code == 2
-    assert "task 'eurosta' not found; did you mean 'eurosat'?" in err
 
 
 def test_the_data_directory_is_that_of_run(

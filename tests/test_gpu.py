@@ -10,15 +10,13 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from ssl4eo_bench.ahead import ahead
-from ssl4eo_bench.backbones.runtime import TorchRunner, make_runner
-from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.protocols.knn import fit_knn
-from ssl4eo_bench.protocols.linear import fit_linear
+from ssl4eo_bench.config import protocols
+from ssl4eo_bench.config.protocols import Finetune, Knn, Linear
+from ssl4eo_bench.config.task import Kind
+from ssl4eo_bench.data.batches import prefetch
+from ssl4eo_bench.models.runtime import TorchRunner, make_runner
 from ssl4eo_bench.results.files import RunResult, read_result
-from ssl4eo_bench.spec import protocols
-from ssl4eo_bench.spec.protocols import Finetune, Knn, Linear
-from ssl4eo_bench.spec.tasks import Kind
+from tests import probes
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -60,7 +58,7 @@ def test_threads_with_streams_of_their_own_give_the_same_bits() -> None:
     parts = [(pixels(64)[start : start + 8],) for start in range(0, 64, 8)] * 8
     expected = [run(part) for part in parts]
     for _ in range(3):
-        found = list(ahead(run, parts, threads=2))
+        found = list(prefetch(run, parts, threads=2))
         assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
@@ -88,13 +86,12 @@ def problem(kind: Kind, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
 def test_the_probes_are_those_of_the_processor(kind: Kind) -> None:
     train, val = problem(kind, 3000, 0), problem(kind, 1000, 1)
-    here, there = (
-        fit_linear(Linear(), kind, 6, train, val, device=device, progress=Silent()) for device in ("cpu", "cuda")
-    )
+    here, there = (probes.linear(Linear(), kind, 6, train, val, device=device) for device in ("cpu", "cuda"))
     assert here.head.C == there.head.C
     assert [point.C for point in here.path] == [point.C for point in there.path]
-    np.testing.assert_allclose(there.probabilities(val[0]), here.probabilities(val[0]), atol=2e-4)
-    voted = [fit_knn(Knn(), kind, 6, train, val, device=device, progress=Silent()) for device in ("cpu", "cuda")]
+    found = [probes.probabilities(kind, probe, val[0]) for probe in (here, there)]
+    np.testing.assert_allclose(found[1], found[0], atol=2e-4)
+    voted = [probes.knn(Knn(), kind, 6, train, device) for device in ("cpu", "cuda")]
     np.testing.assert_allclose(voted[1].probabilities(val[0]), voted[0].probabilities(val[0]), atol=2e-3)
 
 

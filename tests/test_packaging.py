@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from ssl4eo_bench.spec import catalogue
+from ssl4eo_bench.config import catalogue
 from tests.conftest import ROOT
 
-REPORT = [f"results/report/page.{ending}" for ending in ("html.j2", "css", "js")]
+REPORT = [
+    f"results/report/{name}"
+    for name in ("report.html.j2", "leaderboard.html.j2", "macros.html.j2", "page.css", "page.js")
+]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def python(code: str, site: Path, cwd: Path) -> str:
 
 def test_an_installed_copy_lists_its_tasks_and_checkpoints(installed: Path, tmp_path: Path) -> None:
     code = (
-        "import ssl4eo_bench; from ssl4eo_bench.spec import catalogue\n"
+        "import ssl4eo_bench; from ssl4eo_bench.config import catalogue\n"
         "print(ssl4eo_bench.__file__); print(*catalogue.tasks()); print(*catalogue.load_catalogue().checkpoints)"
     )
     where, tasks, checkpoints = python(code, installed, tmp_path).splitlines()

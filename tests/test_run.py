@@ -16,13 +16,13 @@ import timm
 import torch
 import yaml
 
-from ssl4eo_bench.data.splits import Samples
-from ssl4eo_bench.metrics.evaluation import interval
-from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.protocols.linear import fit_linear
-from ssl4eo_bench.results.files import NotFinite, RunResult, read_result
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.bands import SENTINEL_2
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.bands import SENTINEL_2
+from ssl4eo_bench.config.records import NotFinite
+from ssl4eo_bench.data.splits import OpenSplit
+from ssl4eo_bench.methods.linear import fit_probe
+from ssl4eo_bench.metrics.bootstrap import interval
+from ssl4eo_bench.results.files import RunResult, read_result
 from tests.remote import Remote
 
 Command = Callable[..., tuple[int, str, str]]
@@ -46,7 +46,7 @@ def numbers(result: RunResult) -> dict[str, Any]:
 def test_one_command_leaves_a_result_a_table_and_a_leaderboard(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssl4eo_bench.console.PAUSE", 0.0)
+    monkeypatch.setattr("ssl4eo_bench.cli.display.PAUSE", 0.0)
     code, out, err = command(
         "run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample", "--checkpoint", "bandstats"
     )
@@ -151,19 +151,19 @@ def test_the_scores_of_each_test_sample_are_kept(command: Command, tmp_path: Pat
 
 def test_test_labels_are_opened_after_the_choice(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    targets, fit = Samples.targets, fit_linear
+    targets, fit = OpenSplit.targets, fit_probe
 
-    def logged_targets(samples: Samples, progress: Progress) -> np.ndarray:
+    def logged_targets(samples: OpenSplit) -> np.ndarray:
         order.append(f"labels {len(samples.ids)} {samples.ids[0]}")
-        return targets(samples, progress)
+        return targets(samples)
 
     def logged_fit(*arguments: Any, **options: Any) -> Any:
         fitted = fit(*arguments, **options)
         order.append("chosen")
         return fitted
 
-    monkeypatch.setattr(Samples, "targets", logged_targets)
-    monkeypatch.setattr("ssl4eo_bench.stages.probes.fit_linear", logged_fit)
+    monkeypatch.setattr(OpenSplit, "targets", logged_targets)
+    monkeypatch.setattr("ssl4eo_bench.methods.linear.fit_probe", logged_fit)
     run(command, "--checkpoint", "bandstats")
     assert order == ["labels 240 AnnualCrop_1", "labels 120 AnnualCrop_25", "chosen", "labels 240 AnnualCrop_37"]
 
@@ -175,9 +175,9 @@ def test_another_seed_of_the_same_features_is_not_fitted_again(
 
     def logged_fit(*arguments: Any, **options: Any) -> Any:
         fitted.append(arguments)
-        return fit_linear(*arguments, **options)
+        return fit_probe(*arguments, **options)
 
-    monkeypatch.setattr("ssl4eo_bench.stages.probes.fit_linear", logged_fit)
+    monkeypatch.setattr("ssl4eo_bench.methods.linear.fit_probe", logged_fit)
     first, second = (result_of(run(command, "--checkpoint", "bandstats", "--seed", seed)[1][0]) for seed in (0, 1))
     assert len(fitted) == 1
     assert first.selection == second.selection

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from ssl4eo_bench import plan
-from ssl4eo_bench.backbones import features
-from ssl4eo_bench.data.splits import Samples
-from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.protocols.training import Training
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.protocols import PROTOCOLS, Finetune, settings
+from ssl4eo_bench.data.splits import OpenSplit
+from ssl4eo_bench.models import pooled
 from ssl4eo_bench.results.files import RunResult, read_result
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.protocols import PROTOCOLS, Finetune, settings
+from ssl4eo_bench.training.loop import Training
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -105,18 +104,18 @@ def test_test_labels_are_opened_when_the_training_is_over(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
-    targets, train = Samples.targets, Training.run
+    targets, train = OpenSplit.targets, Training.run
 
-    def logged_targets(samples: Samples, progress: Progress) -> np.ndarray:
+    def logged_targets(samples: OpenSplit) -> np.ndarray:
         order.append(samples.ids[0])
-        return targets(samples, progress)
+        return targets(samples)
 
     def logged_run(self: Training) -> Any:
         state = train(self)
         order.append("trained")
         return state
 
-    monkeypatch.setattr(Samples, "targets", logged_targets)
+    monkeypatch.setattr(OpenSplit, "targets", logged_targets)
     monkeypatch.setattr(Training, "run", logged_run)
     run(command, tmp_path)
     assert order.index("trained") < order.index("AnnualCrop_37")  # the first id of test
@@ -149,14 +148,14 @@ def test_every_task_that_has_recipes_has_them_for_all_five_methods() -> None:
 def test_a_frozen_network_is_unchanged_after_linear_and_changed_after_finetune(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
 ) -> None:
-    built, build = [], features.build  # type: ignore[attr-defined]
+    built, build = [], pooled.build  # type: ignore[attr-defined]
 
     def recorded(*given: Any, **options: Any) -> Any:
         backbone = build(*given, **options)
         built.append((backbone, {name: tensor.clone() for name, tensor in backbone.state_dict().items()}))
         return backbone
 
-    monkeypatch.setattr(features, "build", recorded)
+    monkeypatch.setattr(pooled, "build", recorded)
     monkeypatch.setitem(PROTOCOLS, "finetune", Finetune(rates=(1e-3,), epochs=1, warmup=0, batch=32))
     run(command, tmp_path, protocol=protocol)
     backbone, before = built[-1]

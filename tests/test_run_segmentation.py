@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssl4eo_bench.protocols.linear import fit_linear
+from ssl4eo_bench.config.protocols import PIXELS, Linear
+from ssl4eo_bench.methods.linear import fit_probe
 from ssl4eo_bench.results.files import RunResult, read_result
-from ssl4eo_bench.spec.protocols import PIXELS, Linear
 from ssl4eo_bench.tasks.dfc2020 import DFC2020
 
 Command = Callable[..., tuple[int, str, str]]
@@ -68,7 +68,7 @@ def test_a_result_holds_the_metrics_of_all_labelled_pixels(command: Command, tmp
 
 
 def test_what_is_shown(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssl4eo_bench.console.PAUSE", 0.0)
+    monkeypatch.setattr("ssl4eo_bench.cli.display.PAUSE", 0.0)
     arguments = ("--task", TASK, "--protocol", "linear", "--sample", "--checkpoint", "bandstats")
     code, out, err = command("run", *arguments)
     assert code == 0, err
@@ -100,7 +100,7 @@ def test_two_runs_give_the_same_bits_and_a_cached_one_as_well(command: Command, 
 
 def test_test_labels_are_opened_after_the_choice(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    targets, fit = DFC2020.targets, fit_linear
+    targets, fit = DFC2020.targets, fit_probe
 
     def logged_targets(source: DFC2020, ids: Any) -> np.ndarray:
         order.append(f"labels {ids[0]}")
@@ -113,7 +113,7 @@ def test_test_labels_are_opened_after_the_choice(command: Command, monkeypatch: 
         return fitted
 
     monkeypatch.setattr(DFC2020, "targets", logged_targets)
-    monkeypatch.setattr("ssl4eo_bench.stages.probes.fit_linear", logged_fit)
+    monkeypatch.setattr("ssl4eo_bench.methods.linear.fit_probe", logged_fit)
     run(command)
     assert order == [
         "labels ROIs0000_test_p0",
@@ -126,13 +126,13 @@ def test_test_labels_are_opened_after_the_choice(command: Command, monkeypatch: 
 def test_a_fraction_is_of_the_tiles(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
 
-    def logged_fit(protocol: Any, kind: Any, classes: int, train: Any, val: Any, **options: Any) -> Any:
-        rows.extend((len(train[0]), len(train[1]), len(val[1])))
-        return fit_linear(protocol, kind, classes, train, val, **options)
+    def logged_fit(protocol: Any, labels: Any, train: Any, val: Any, **options: Any) -> Any:
+        rows.extend((len(train.features), len(train.targets), len(val[1])))
+        return fit_probe(protocol, labels, train, val, **options)
 
-    monkeypatch.setattr("ssl4eo_bench.stages.probes.fit_linear", logged_fit)
+    monkeypatch.setattr("ssl4eo_bench.methods.linear.fit_probe", logged_fit)
     monkeypatch.setattr(
-        "ssl4eo_bench.stages.tiles.nested_subset", lambda *_: np.array([1, 4])
+        "ssl4eo_bench.labels.pixel_maps.nested_subset", lambda *_: np.array([1, 4])
     )  # six tiles lack classes
     result = run(command, "--fraction", 0.4)
     assert rows == [2 * PIXELS, 2 * PIXELS, 6 * PIXELS]
@@ -156,13 +156,13 @@ def hide(monkeypatch: pytest.MonkeyPatch, *hidden: str) -> None:
 def test_a_tile_without_labels_is_left_out_of_the_fit(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
 
-    def logged_fit(protocol: Any, kind: Any, classes: int, train: Any, val: Any, **options: Any) -> Any:
-        rows.extend((len(train[0]), len(train[1]), len(val[1])))
-        assert train[1].max() < classes
-        return fit_linear(protocol, kind, classes, train, val, **options)
+    def logged_fit(protocol: Any, labels: Any, train: Any, val: Any, **options: Any) -> Any:
+        rows.extend((len(train.features), len(train.targets), len(val[1])))
+        assert train.targets.max() < train.classes
+        return fit_probe(protocol, labels, train, val, **options)
 
     hide(monkeypatch, "test_p0")
-    monkeypatch.setattr("ssl4eo_bench.stages.probes.fit_linear", logged_fit)
+    monkeypatch.setattr("ssl4eo_bench.methods.linear.fit_probe", logged_fit)
     run(command)
     assert rows == [5 * PIXELS, 5 * PIXELS, 6 * PIXELS]
 

@@ -1,4 +1,4 @@
-"""What is there of a dataset, and whether it is whole."""
+"""How much of a dataset is on disk, and whether it is complete and unchanged."""
 
 import hashlib
 import json
@@ -10,42 +10,42 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl4eo_bench.data.packing import damaged_chunks
+from ssl4eo_bench import progress
+from ssl4eo_bench.config.canonical import ids_digest
+from ssl4eo_bench.config.task import IGNORED, SPLITS, Source, SplitName, Task
+from ssl4eo_bench.data.packing import damaged_files
 from ssl4eo_bench.data.packs import is_complete, open_source, pack_folder
-from ssl4eo_bench.data.published import Published, published
+from ssl4eo_bench.data.releases import PublishedFile, published_files
 from ssl4eo_bench.data.splits import check_list
 from ssl4eo_bench.errors import DataError, MissingDataError, WriteError, shortlist
-from ssl4eo_bench.progress import Advance, Progress
-from ssl4eo_bench.spec.canonical import ids_digest
-from ssl4eo_bench.spec.tasks import IGNORED, SPLITS, Source, SplitName, Task
-from ssl4eo_bench.storage import free_bytes, write_text
+from ssl4eo_bench.files.atomic import write_text
+from ssl4eo_bench.files.hashing import file_hash
+from ssl4eo_bench.files.places import free_bytes
+from ssl4eo_bench.progress import Advance
 
 AT_ONCE = 64
-"""Samples that are read in one go; a batch that fails is read again one by one to name the bad ones."""
+"""Samples that are read together. A batch that fails is read again one by one to name the bad samples."""
 
 CHANGED = "bytes changed though size and time of last change did not; fetch them again"
-"""Of samples that are read otherwise than before."""
-
-BLOCK = 1 << 22
-"""Bytes of an archive that are hashed between two signs of progress."""
+"""The fault of samples that give other pixels or labels than in an earlier call."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """What is there of a task.
+    """How much of a task's dataset is on disk.
 
     Attributes:
-        present: samples that are there, by split; none where the split list is not there.
-        listed: samples that the split list on disk names, or that the official one has.
-        missing: published files that are not in the task's folder, or not unpacked.
+        present: the number of samples on disk by split; None without a split list.
+        listed: the number of samples in the split list on disk, or else in the official list.
+        missing: the published files that are absent or not unpacked.
         packed: whether there is a complete pack.
-        problem: one sentence, if the dataset cannot be opened.
-        free: bytes on the disk of the data directory.
+        problem: why the dataset cannot be opened, in one sentence; empty if it can.
+        free: the free bytes on the disk of the data directory.
     """
 
     present: dict[SplitName, int | None]
     listed: dict[SplitName, int | None]
-    missing: tuple[Published, ...]
+    missing: tuple[PublishedFile, ...]
     packed: bool
     problem: str
     free: int
@@ -53,14 +53,14 @@ class Status:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is wrong with a dataset: where, and what."""
+    """A fault of a dataset: the file, sample or split, and what is wrong with it."""
 
     where: str
     what: str
 
 
 def survey(task: Task, data_dir: Path) -> Status:
-    """Look at what is there of a task, without reading pixels."""
+    """The state of a task's dataset on disk, found without reading pixels."""
     problem = ""
     listed: dict[SplitName, int | None] = {split: task.splits[split].count for split in SPLITS}
     present: dict[SplitName, int | None] = dict.fromkeys(SPLITS)
@@ -72,8 +72,8 @@ def survey(task: Task, data_dir: Path) -> Status:
     except DataError as error:
         problem = str(error)
     pack = pack_folder(task, data_dir)
-    found = published([task], data_dir) if task.files else []
-    whole = not problem and present == listed  # unpacked by hand, or packed
+    found = published_files([task], data_dir) if task.files else []
+    whole = not problem and present == listed  # so archives that seem packed were unpacked by hand
     return Status(
         present=present,
         listed=listed,
@@ -84,21 +84,21 @@ def survey(task: Task, data_dir: Path) -> Status:
     )
 
 
-def verify(task: Task, data_dir: Path, progress: Progress) -> list[Fault]:
-    """Everything that is wrong with a task's dataset: lists, published files, samples, class counts, pack.
+def verify(task: Task, data_dir: Path) -> list[Fault]:
+    """All faults of a task's dataset: of lists, published files, samples, class counts and the pack.
 
-    What was read is written down beside the dataset, so that a later call finds bytes that have changed since.
+    The digests of what was read are stored beside the dataset, so that a later call finds bytes that changed since.
 
     Raises:
-        MissingDataError: if there is no dataset at all.
+        MissingDataError: if there is no dataset.
     """
-    record: Record | None = Record(record_file(task, data_dir), progress)
+    record: Record | None = Record(record_file(task, data_dir))
     try:
-        source = task.open(data_dir)  # not the pack, which would hide the published files behind it
+        source = task.open(data_dir)  # not the pack, which would hide faults of the published files
     except MissingDataError:
-        source, record = open_source(task, data_dir), None  # a pack has checksums of its own
+        source, record = open_source(task, data_dir), None  # a pack has its own checksums
     lists = _list_faults(task, source)
-    faults = [*lists.values(), *_file_faults(task, data_dir / task.folder, progress)]
+    faults = [*lists.values(), *_file_faults(task, data_dir / task.folder)]
     counts: dict[SplitName, np.ndarray] = {}
     for split in SPLITS:
         ids = source.ids(split)
@@ -115,27 +115,26 @@ def verify(task: Task, data_dir: Path, progress: Progress) -> list[Fault]:
         record.write()
     faults += _count_faults(task, counts)
     if is_complete(folder := pack_folder(task, data_dir)):
-        faults += [Fault(str(file), "not what was packed; pack again") for file in damaged_chunks(folder, progress)]
+        faults += [Fault(str(file), "not what was packed; pack again") for file in damaged_files(folder)]
     return faults
 
 
 def record_file(task: Task, data_dir: Path) -> Path:
-    """Where `verify` writes down what it has read of a task."""
+    """The file in which `verify` stores digests of a task's samples."""
     home = data_dir / task.folder if (data_dir / task.folder).is_dir() else data_dir
     return home / f".verified-{task.name}-v{task.version}.json"
 
 
 class Record:
-    """What earlier calls of `verify` have read: the digest of each batch of samples by its ids and fingerprint.
+    """The digests of all batches of samples that earlier calls of `verify` have read, by ids and fingerprint.
 
-    A fingerprint of loose files consists of their sizes and times of last change. Where it is the same and what was
-    read is not, bytes have changed in a way that runs do not see. The ids are there because nothing forbids a reader to
-    give several batches the same fingerprint.
+    The fingerprint of loose files consists of their sizes and times of last change. If it is the same and the digest
+    is not, bytes have changed in a way that runs do not notice. The ids are part of the key because a reader may give
+    several batches the same fingerprint.
     """
 
-    def __init__(self, file: Path, progress: Progress) -> None:
+    def __init__(self, file: Path) -> None:
         self._file = file
-        self._progress = progress
         self._before = self._read()
         self._now: dict[str, str] = {}
 
@@ -146,13 +145,13 @@ class Record:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            self._progress.note(f"{self._file} cannot be read, so what was read before is not compared; made anew")
+            progress.note(f"{self._file} cannot be read, so what was read before is not compared; made anew")
             return {}
 
     def changed(self, fingerprint: str, digest: str | None) -> bool:
-        """Whether a batch was read otherwise before; no digest stands for one that cannot be read now.
+        """Whether a batch had another digest in an earlier call.
 
-        The first digest stays until the fingerprint changes.
+        The first digest is kept until the fingerprint changes. The digest is None if the batch cannot be read now.
         """
         known = self._before.get(fingerprint, digest)
         if known is not None:
@@ -160,11 +159,11 @@ class Record:
         return None not in (known, digest) and known != digest
 
     def write(self) -> None:
-        """Write down the batches that were read now, or say that this cannot be."""
+        """Store the digests of this call, or show a note if that is not possible."""
         try:
             write_text(self._file, json.dumps({"digests": self._now}, indent=0, sort_keys=True) + "\n")
         except WriteError as error:
-            self._progress.note(f"what was read is not written down for later calls: {error}")
+            progress.note(f"what was read is not written down for later calls: {error}")
 
 
 def _list_faults(task: Task, source: Source) -> dict[SplitName, Fault]:
@@ -177,13 +176,13 @@ def _list_faults(task: Task, source: Source) -> dict[SplitName, Fault]:
     return faults
 
 
-def _file_faults(task: Task, folder: Path, progress: Progress) -> list[Fault]:
-    """Published files that are there and are not what was published."""
+def _file_faults(task: Task, folder: Path) -> list[Fault]:
+    """The published files on disk with another hash than the published one."""
     faults = []
     for file in task.files:
         place = folder / file.name
         for name, expected in file.hashes.items() if place.is_file() else ():
-            found = _hash(place, name, progress)
+            found = file_hash(place, name)
             if not found.startswith(expected):
                 faults.append(Fault(str(place), f"{name} is {found}, published is {expected}; fetch it again"))
     return faults
@@ -192,7 +191,7 @@ def _file_faults(task: Task, folder: Path, progress: Progress) -> list[Fault]:
 def _read_samples(
     task: Task, source: Source, ids: Sequence[str], record: Record | None, advance: Advance
 ) -> tuple[list[Fault], np.ndarray | None]:
-    """What is wrong with samples, and how many samples or pixels each class has; none if a sample cannot be read."""
+    """The faults of samples, and the number of samples or pixels of each class; None if a sample cannot be read."""
     bands = [band.name for band in task.bands]
 
     def read(part: Sequence[str]) -> tuple[list[Fault], str, str | None, np.ndarray | None]:
@@ -229,7 +228,7 @@ def _digest(*arrays: np.ndarray) -> str:
 
 
 def _class_counts(task: Task, targets: np.ndarray) -> np.ndarray:
-    """How many samples, or labelled pixels, each class has."""
+    """The number of samples, or of labelled pixels, of each class."""
     if task.kind == "multilabel":
         samples: np.ndarray = targets.sum(axis=0, dtype=np.int64)
         return samples
@@ -239,7 +238,7 @@ def _class_counts(task: Task, targets: np.ndarray) -> np.ndarray:
 
 
 def _count_faults(task: Task, counts: Mapping[SplitName, np.ndarray]) -> Iterator[Fault]:
-    """Classes of which splits have another number than officially."""
+    """The splits that have another number of samples or pixels in a class than the official one."""
     unit = "pixels" if task.kind == "segmentation" else "samples"
     for splits, official in task.class_counts.items():
         if all(split in counts for split in splits):
@@ -253,15 +252,3 @@ def _count_faults(task: Task, counts: Mapping[SplitName, np.ndarray]) -> Iterato
                 yield Fault(
                     f"labels of {' and '.join(splits)}", f"class {'; class '.join(differing)}; fetch them again"
                 )
-
-
-def _hash(file: Path, name: str, progress: Progress) -> str:
-    digest = hashlib.new(name, usedforsecurity=False)
-    with (
-        progress.stage(f"checksum {file.name}", total=file.stat().st_size, unit="bytes") as advance,
-        file.open("rb") as opened,
-    ):
-        while block := opened.read(BLOCK):
-            digest.update(block)
-            advance(len(block))
-    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Features of a split as a file for other tools: ids, features, targets, and what they are of."""
+"""Files with the features of a split for other tools: ids, features, targets and a description."""
 
 import json
 import os
@@ -10,10 +10,10 @@ from typing import IO, Any
 import numpy as np
 
 from ssl4eo_bench.errors import SpecError, WriteError
-from ssl4eo_bench.storage import replacing
+from ssl4eo_bench.files.atomic import replacing
 
 GROUP_ROWS = 8192
-"""Rows in a row group: 64 MB of features of ResNet-50."""
+"""The rows of a row group: 64 MB of features of ResNet-50."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Embeddings:
     """The features of one split.
 
     Attributes:
-        ids: of the samples.
+        ids: the ids of the samples.
         features: `[N, D]` float32 in the order of `ids`.
-        targets: `[N]` int64, indicators `[N, C]` uint8, or none.
-        classes: names in label order.
-        about: what the features are of and what made them, as JSON can hold it.
+        targets: class numbers `[N]` int64, indicators `[N, C]` uint8, or None.
+        classes: the names of the classes in label order.
+        about: the origin of the features, as JSON can hold it.
     """
 
     ids: tuple[str, ...]
@@ -36,15 +36,15 @@ class Embeddings:
 
 
 def require_place(file: Path, *, force: bool) -> None:
-    """Refuse early what could not be written after hours.
+    """Refuse a place for embeddings before they are computed, which may take hours.
 
     Args:
-        file: where embeddings are to be written.
-        force: a file that is there may be replaced.
+        file: the file to be written.
+        force: whether an existing file may be replaced.
 
     Raises:
-        SpecError: if the ending is not that of a known format.
-        WriteError: if there is something at that place already, or files cannot be made there.
+        SpecError: if the ending is not the one of a known format.
+        WriteError: if the file exists or cannot be made.
     """
     if file.suffix not in WRITERS:
         raise SpecError(f"--out {file} ends neither in .npz nor in .parquet; the ending says what is written.")
@@ -58,10 +58,10 @@ def require_place(file: Path, *, force: bool) -> None:
 
 
 def write_embeddings(file: Path, embeddings: Embeddings) -> None:
-    """Write a file whole, or leave it as it was; its ending is one that `require_place` lets pass.
+    """Write embeddings to a file whole or not at all, in the format of its ending.
 
     Raises:
-        WriteError: if the disk is full, or the place cannot be written.
+        WriteError: if the disk is full or the folder cannot be written.
     """
     with replacing(file) as temporary, temporary.open("wb") as opened:
         WRITERS[file.suffix](opened, embeddings)
@@ -93,7 +93,7 @@ def _write_parquet(opened: IO[bytes], embeddings: Embeddings) -> None:
         "ssl4eo_bench.classes": json.dumps(embeddings.classes),
     }
     rows = pa.table(columns).replace_schema_metadata(metadata)
-    # No dictionary: hardly two features are equal.
+    # No dictionary, since almost no two features are equal.
     parquet.write_table(rows, opened, row_group_size=GROUP_ROWS, use_dictionary=False)
 
 
@@ -107,4 +107,4 @@ def _target_column(targets: np.ndarray) -> Any:
 
 
 WRITERS: dict[str, Callable[[IO[bytes], Embeddings], None]] = {".npz": _write_npz, ".parquet": _write_parquet}
-"""What writes a file, by its ending."""
+"""The function that writes a file, by its ending."""

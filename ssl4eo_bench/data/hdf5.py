@@ -1,4 +1,4 @@
-"""Reading HDF5 files by rows: arrays that hold one sample in each step of their first axis."""
+"""Reading rows of HDF5 files; the first axis of each array counts the samples."""
 
 import hashlib
 import os
@@ -12,21 +12,21 @@ import numpy as np
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError
 
 SPARSE = 2
-"""Rows that are spread over more than this many times their number are read one by one, others in one piece."""
+"""Rows that spread over more than this many times their number are read one by one, others in one piece."""
 
 CHUNK_CACHE_BYTES = 64 * 2**20
-"""In a chunked file a row can share its chunks with its neighbours; the library's own 1 MiB would read them again for
-every row. Nothing is allocated for files that are stored in one piece."""
+"""Neighbouring rows of a chunked file can share chunks, which the default of 1 MiB would read again for every row.
+Nothing is allocated for files that are stored in one piece."""
 
 END_BYTES = 64 * 2**10
-"""How much of a file's start and end goes into its stamp."""
+"""The bytes at the start and at the end of a file that its stamp depends on."""
 
 
 class Hdf5File:
     """The arrays of one HDF5 file. Picklable and safe to read from several threads.
 
-    Each thread and each process opens the file for itself: handles of the library do not survive a fork or a pickle.
-    Threads take turns inside the library, which has one lock for all files; what is done with the rows runs beside it.
+    Each thread and each process opens its own handle, since handles of the library survive neither a fork nor a pickle.
+    The library has one lock for all files, so that threads read one after another.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,13 +47,13 @@ class Hdf5File:
         return shape
 
     def attribute(self, name: str) -> Any:
-        """What the file as a whole says of itself under this name; None if nothing."""
+        """An attribute of the file itself; None if it has none of this name."""
         return self._file.attrs.get(name)
 
     def rows(self, name: str, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
         """These rows of an array, in this order, as stored.
 
-        The values are not converted on the way: NumPy does that two and a half times faster than the HDF5 library.
+        The library does not convert the values, since NumPy does so two and a half times faster.
 
         Raises:
             DamagedFileError: if they cannot be read.
@@ -75,7 +75,7 @@ class Hdf5File:
         return piece if in_order else piece[wanted - first]
 
     def stamp(self) -> str:
-        """A short text that changes when the file's bytes change: size, time of last change, and both ends' digest."""
+        """Size, time of last change and a digest of both ends: a short text that changes with the file's bytes."""
         status = self.path.stat()
         with self.path.open("rb") as opened:
             ends = hashlib.sha256(opened.read(END_BYTES))
@@ -114,7 +114,7 @@ def _open(path: Path) -> Any:
 
 
 def write_hdf5(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
-    """Write arrays as an HDF5 file, compressed a row at a time."""
+    """Write arrays as an HDF5 file in compressed chunks of one row."""
     import h5py
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,20 +1,19 @@
-"""Decoding image files to arrays, checked against what the task expects of them."""
+"""Decoding images and checking their shape and type against what the task expects."""
 
 import io
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from ssl4eo_bench.errors import DamagedFileError
 
 _GDAL = {
-    # Every file is opened once, by name, for its pixels alone: no look at neighbouring files, no side-car files, no
-    # georeferencing. Twice as fast on small patches, more where folders are large.
+    # Every file is opened once and only for its pixels. Without neighbouring files, side-car files and georeferencing
+    # this is twice as fast on small patches, and faster still in large folders.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
     "GDAL_GEOREF_SOURCES": "NONE",
@@ -23,23 +22,13 @@ _GDAL = {
 _FILTERING = threading.Lock()
 
 
-class Decode(Protocol):
-    """Decodes one GeoTIFF."""
-
-    def __call__(
-        self, content: bytes, *, shape: tuple[int, int, int], dtype: str | tuple[str, ...], where: str
-    ) -> np.ndarray:
-        """The pixels `[C, H, W]` in `dtype`, or in one of these types, as stored.
-
-        Raises:
-            DamagedFileError: if the content is no GeoTIFF, is cut off, or has another shape or type than expected.
-        """
-        ...
+Decode = Callable[..., np.ndarray]
+"""The type of `decode_geotiff`."""
 
 
 @contextmanager
 def geotiff_decoder() -> Iterator[Decode]:
-    """A decoder for many GeoTIFFs, for which GDAL is set up once."""
+    """A decoder for many GeoTIFFs; GDAL is set up once for all of them."""
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
     from rasterio.io import MemoryFile
@@ -62,21 +51,21 @@ def geotiff_decoder() -> Iterator[Decode]:
 
 
 def _ignore(category: type[Warning]) -> None:
-    """Ignore warnings of a category from now on, in all threads.
+    """Ignore the warnings of a category from now on in all threads.
 
-    `catch_warnings` would restore the filters for all threads when the first of them leaves, and `filterwarnings` takes
-    a filter away for a moment to put it in front again.
+    `catch_warnings` would restore the filters of all threads when the first thread leaves it, and `filterwarnings`
+    removes a filter for a moment before it inserts it again.
     """
     with _FILTERING:
         whole = (one for one in warnings.filters if one[1] is one[3] is None and issubclass(category, one[2]))
-        if next((action for action, *_ in whole), None) != "ignore":  # filters of some messages or modules aside
+        if next((action for action, *_ in whole), None) != "ignore":  # filters for messages or modules do not count
             warnings.simplefilter("ignore", category)
 
 
 def decode_geotiff(
     content: bytes, *, shape: tuple[int, int, int], dtype: str | tuple[str, ...], where: str
 ) -> np.ndarray:
-    """The pixels `[C, H, W]` of a single GeoTIFF.
+    """The pixels `[C, H, W]` of a GeoTIFF as stored, in `dtype` or in one of several types.
 
     Raises:
         DamagedFileError: if the content is no GeoTIFF, is cut off, or has another shape or type than expected.
@@ -120,12 +109,18 @@ def _described(shape: tuple[int, ...], dtype: str) -> str:
 
 
 def require_band_10(pixels: np.ndarray, position: int, where: str, *, order: str) -> None:
-    """Refuse Sentinel-2 L1C pixels `[13, H, W]` whose band at `position` is not B10: these are in another order.
+    """Refuse Sentinel-2 L1C pixels `[13, H, W]` in another order of bands than the official one.
 
-    B10 sees no ground and stays under about 50; every other band lies at several hundred.
+    Only B10 does not see the ground: its values stay below about 50, and those of other bands are several hundred.
+
+    Args:
+        pixels: digital numbers.
+        position: the index of B10 in the official order.
+        where: the place of the image, for messages.
+        order: the official order in words, for messages.
 
     Raises:
-        DamagedFileError: saying what `order` is the official one.
+        DamagedFileError: if the band at `position` is too bright for B10.
     """
     levels = pixels.mean(axis=(1, 2))
     if levels[position] > 0.2 * np.median(levels):
@@ -136,7 +131,7 @@ def require_band_10(pixels: np.ndarray, position: int, where: str, *, order: str
 
 
 def write_geotiff(file: Path, pixels: np.ndarray, *, resolution: float = 10.0) -> None:
-    """Write pixels `[C, H, W]` of a resolution in metres as a pixel-interleaved GeoTIFF in UTM zone 32 north."""
+    """Write pixels `[C, H, W]` as a pixel-interleaved GeoTIFF in UTM zone 32 north; the resolution is in metres."""
     import rasterio
     from rasterio.transform import Affine
 
@@ -149,7 +144,7 @@ def write_geotiff(file: Path, pixels: np.ndarray, *, resolution: float = 10.0) -
 
 
 def write_jpeg(file: Path, pixels: np.ndarray) -> None:
-    """Write bytes `[3, H, W]` as a JPEG of high quality."""
+    """Write pixels `[3, H, W]` uint8 as a JPEG of high quality."""
     from PIL import Image
 
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -7,105 +7,92 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl4eo_bench import progress
+from ssl4eo_bench.config.task import SPLITS, SplitName, Task
 from ssl4eo_bench.data.batches import batches
-from ssl4eo_bench.data.packs import MANIFEST, Chunk, Manifest, list_file, read_manifest, sha256_of, write_manifest
+from ssl4eo_bench.data.packs import Contents, array_file, list_file, read_pack
 from ssl4eo_bench.data.reader import Reader
-from ssl4eo_bench.data.splits import Samples
+from ssl4eo_bench.data.splits import OpenSplit
 from ssl4eo_bench.errors import MissingDataError
-from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.spec.tasks import SPLITS, SplitName, Task
-from ssl4eo_bench.storage import LOCK, free_bytes, locked, replacing, write_text
+from ssl4eo_bench.files.atomic import write_text
+from ssl4eo_bench.files.locks import LOCK, locked
+from ssl4eo_bench.files.places import free_bytes
+from ssl4eo_bench.files.shards import MANIFEST, ShardStore
 
 BATCH = 32
-CHUNK_ROWS = 1024
+SHARD_ROWS = 1024
 
 
-def pack(task: Task, samples: dict[SplitName, Samples], folder: Path, progress: Progress) -> Manifest:
-    """Write the pack of these samples, or what is missing or damaged of it.
+def pack(task: Task, samples: dict[SplitName, OpenSplit], folder: Path) -> None:
+    """Write the pack of these samples, or those parts of it that are missing or damaged.
 
-    A chunk that is what its checksum says is kept, also in a pack of an earlier format, or of lists in another order.
+    A shard that matches its checksum and the samples is kept, also if its pack has an earlier format or its lists have
+    another order.
 
     Raises:
         MissingDataError: if the disk is too small for it.
     """
     ids = [id_ for split in SPLITS for id_ in samples[split].ids]
-    source = samples["train"].source
+    source = samples["train"].reader
     lists = {split: _official_order(samples[split], split) for split in SPLITS}
-    empty = Manifest(
+    contents = Contents(
         task=task.name,
         version=task.version,
         bands=tuple(band.name for band in task.bands),
         splits={split: samples[split].record for split in SPLITS},
         lists={split: hashlib.sha256(text.encode()).hexdigest() for split, text in lists.items()},
-        chunk_rows=CHUNK_ROWS,
+        chunk_rows=SHARD_ROWS,
     )
     _require_space(task, source, ids, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / LOCK, lambda: progress.note(f"another process packs {task.name}; waiting for it")):
-        for half_written in folder.glob(".[0-9]*"):  # by a process that was killed
-            half_written.unlink()
-        manifest = _begun(folder, empty)
+    with locked(folder / LOCK, note=f"another process packs {task.name}; waiting for it"):
+        store = _begun(folder, contents)
         for split, text in lists.items():
             write_text(list_file(folder, split), text)
-        write_manifest(folder, manifest)
+        store.begin()
         with progress.stage(f"packing {task.name}", total=len(ids), unit="samples") as advance:
-            for number, start in enumerate(range(0, len(ids), CHUNK_ROWS)):
-                rows = ids[start : start + CHUNK_ROWS]
-                made_from, there = source.fingerprint(rows), manifest.chunks[number : number + 1]
-                if not (there and there[0].samples == made_from and not _damaged(folder, there[0])):
-                    chunk = _write_chunk(task, source, rows, folder, number, made_from)
-                    chunks = (*manifest.chunks[:number], chunk, *manifest.chunks[number + 1 :])
-                    manifest = manifest.model_copy(update={"chunks": chunks})
-                    write_manifest(folder, manifest)
+            for number, start in enumerate(range(0, len(ids), SHARD_ROWS)):
+                rows = ids[start : start + SHARD_ROWS]
+                facts = {"samples": source.fingerprint(rows)}
+                if not store.is_sound(number) or store.shards[number].facts != facts:
+                    store.write(number, _arrays(task, source, rows, number), facts)
                 advance(len(rows))
-    return manifest
 
 
-def damaged_chunks(folder: Path, progress: Progress) -> list[Path]:
-    """The files of a pack that are not what its manifest says."""
-    manifest = read_manifest(folder)
-    damaged = [file for split in SPLITS if sha256_of(file := list_file(folder, split)) != manifest.lists.get(split)]
-    with progress.stage(f"checking {folder.name}", total=len(manifest.chunks), unit="chunks") as advance:
-        for chunk in manifest.chunks:
-            damaged += _damaged(folder, chunk)
+def damaged_files(folder: Path) -> list[Path]:
+    """The files of a pack that are absent or not what its manifest says."""
+    found = read_pack(folder)
+    damaged = found.damaged_lists()
+    with progress.stage(f"checking {folder.name}", total=len(found.store.shards), unit="shards") as advance:
+        for number in found.store.shards:
+            damaged += found.store.damaged(number)
             advance(1)
     return damaged
 
 
-def _damaged(folder: Path, chunk: Chunk) -> list[Path]:
-    return [folder / name for name, sha in chunk.files.items() if sha256_of(folder / name) != sha]
-
-
-def _official_order(samples: Samples, split: SplitName) -> str:
-    """The list of a split as the task's own reader gives it, with those samples alone that are packed."""
+def _official_order(samples: OpenSplit, split: SplitName) -> str:
+    """The list of a split in the order of the task's own reader, with only those samples that are packed."""
     packed = set(samples.ids)
-    return "".join(f"{id_}\n" for id_ in samples.source.ids(split) if id_ in packed)
+    return "".join(f"{id_}\n" for id_ in samples.reader.ids(split) if id_ in packed)
 
 
-def _begun(folder: Path, empty: Manifest) -> Manifest:
-    """The manifest to go on with: with the chunks that are there, if they are of the same samples in the same rows."""
-    if (folder / MANIFEST).is_file():
-        found = read_manifest(folder)
-        if found.model_copy(update={"chunks": (), "lists": empty.lists, "checksum": ""}) == empty:
-            return empty.model_copy(update={"chunks": found.chunks})
-    return empty
+def _begun(folder: Path, contents: Contents) -> ShardStore:
+    """The store to continue with: with the shards that are there, if they are of the same samples in the same rows."""
+    found = read_pack(folder) if (folder / MANIFEST).is_file() else None
+    same = found is not None and found.contents.model_copy(update={"lists": contents.lists}) == contents
+    return ShardStore(folder, contents.model_dump(mode="json"), found.store.shards if found and same else {})
 
 
-def _write_chunk(task: Task, source: Reader, ids: Sequence[str], folder: Path, number: int, made_from: str) -> Chunk:
+def _arrays(task: Task, source: Reader, ids: Sequence[str], number: int) -> dict[str, np.ndarray]:
+    """The arrays of a shard by file name: labels, and the pixels of each resolution."""
     bands = [band.name for band in task.bands]
+    resolution = {band.name: band.resolution for band in task.bands}
     read = list(batches(partial(source.read, bands=bands), ids, size=BATCH))
-    arrays = {"labels": source.targets(ids)}
-    for position, group in enumerate(task.groups(bands)):
-        resolution = next(band.resolution for band in task.bands if band.name == group[0])
-        arrays[f"{resolution}m"] = np.concatenate([groups[position] for groups in read])
-    files = {}
-    for what, array in arrays.items():
-        name = f"{number:05d}-{what}.npy"
-        with replacing(folder / name) as temporary:
-            with temporary.open("wb") as opened:
-                np.save(opened, array, allow_pickle=False)
-            files[name] = sha256_of(temporary)
-    return Chunk(samples=made_from, files=files)
+    arrays = {array_file(number, "labels"): source.targets(ids)}
+    for position, names in enumerate(task.groups(bands)):
+        file = array_file(number, f"{resolution[names[0]]}m")
+        arrays[file] = np.concatenate([groups[position] for groups in read])
+    return arrays
 
 
 def _require_space(task: Task, source: Reader, ids: Sequence[str], folder: Path) -> None:

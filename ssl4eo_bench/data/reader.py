@@ -1,22 +1,22 @@
-"""Reading a task's samples: every batch is checked against what the task promises."""
+"""Reading a task's samples. Every batch is checked against the task's card."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ssl4eo_bench.config.inputs import LARGEST_FILLED_SHARE, InputMapping
+from ssl4eo_bench.config.task import IGNORED, Groups, Source, SplitName, Task
 from ssl4eo_bench.errors import DamagedFileError, DataError
-from ssl4eo_bench.spec.inputs import LARGEST_FILLED_SHARE, InputMapping
-from ssl4eo_bench.spec.tasks import IGNORED, Groups, Source, SplitName, Task
 
-METRES = 10
-"""Of a pixel that `Task.image_size` counts."""
+PIXEL_SIZE = 10
+"""Metres. The size of the pixels that `Task.image_size` counts."""
 
 
 class Reader:
-    """A task's source, checked. Picklable, torch-free, and safe to read from several threads at once.
+    """Reads from a task's source and checks what it gives. Picklable, and safe to use from several threads.
 
     Attributes:
-        not_finite: values that are NaN or infinite, by the id of the sample they were found in.
+        not_finite: the number of NaN and infinite values by the id of their sample.
     """
 
     def __init__(self, task: Task, source: Source) -> None:
@@ -29,7 +29,7 @@ class Reader:
         return self._source.ids(split)
 
     def absent(self, ids: Sequence[str]) -> list[str]:
-        """Those of `ids` whose files are not there."""
+        """Return the ids among `ids` that have no files."""
         return self._source.absent(ids)
 
     def fingerprint(self, ids: Sequence[str]) -> str:
@@ -40,7 +40,7 @@ class Reader:
         """Labels, as `Source.targets` gives them.
 
         Raises:
-            DataError: if they are not what the task's kind of labels is made of.
+            DataError: if shape, type or values do not fit the task's kind of labels.
         """
         labels, classes = self._source.targets(ids), len(self._task.classes)
         if not isinstance(labels, np.ndarray):
@@ -64,20 +64,21 @@ class Reader:
         return labels
 
     def read(self, ids: Sequence[str], bands: Sequence[str]) -> Groups:
-        """Stored pixels, as `Source.read` gives them. Values that are not finite are counted and stay as they are.
+        """Stored pixels, as `Source.read` gives them. Values that are not finite are counted and not changed.
 
         Raises:
-            DataError: if groups, bands, size or type are not those of the task.
-            DamagedFileError: if a sample has no finite value in any band, or in more than one and more than a quarter.
+            DataError: if groups, bands, size or type do not fit the task.
+            DamagedFileError: if all bands of a sample are without a finite value, or more than one band and more than
+                a quarter of them.
         """
         groups = self._stored(ids, bands)
         self._count(ids, bands, groups)
         return groups
 
     def _stored(self, ids: Sequence[str], bands: Sequence[str]) -> Groups:
-        """What the source reads, of the shape and type that the task promises."""
+        """The pixels that the source reads, with their shapes and types checked."""
         groups = self._source.read(ids, bands)
-        side = self._task.image_size * METRES
+        side = self._task.image_size * PIXEL_SIZE
         resolution = {band.name: band.resolution for band in self._task.bands}
         expected = [
             (len(ids), len(names), side // resolution[names[0]], side // resolution[names[0]])
@@ -95,7 +96,7 @@ class Reader:
         return groups
 
     def read_inputs(self, ids: Sequence[str], inputs: InputMapping) -> Groups:
-        """Stored pixels for a backbone: those that are not finite hold the value that is zero after scaling."""
+        """Stored pixels for a backbone; a value that is not finite becomes the one that is zero after scaling."""
         groups = self.read(ids, inputs.sources)
         if all(id_ not in self.not_finite for id_ in ids):
             return groups
@@ -106,14 +107,14 @@ class Reader:
         )
 
     def require_selection(self, ids: Sequence[str]) -> None:
-        """Refuse a reader that does not give the bands or the samples it is asked for.
+        """Refuse a reader that gives other bands or samples than it is asked for.
 
-        All bands of each of these samples are read at once, and then each band of the first one alone: a reader that
-        forgets to select gives other pixels than before, or too many. Then all samples are read together, in both
-        orders: a reader that sorts or shuffles them gives those of another sample in one of the two.
+        Each sample is read alone with all bands, and the first one also band by band: a reader that does not select
+        bands gives other pixels then, or too many. Then the samples are read together in both orders: a reader that
+        sorts or shuffles samples gives the pixels of another one in one of them.
 
         Raises:
-            DataError: naming the band that differs, or the order in which samples were asked for.
+            DataError: if pixels differ. The message names the band or the order of the samples.
         """
         names = [band.name for band in self._task.bands]
         alone = {id_: self._stored([id_], names) for id_ in ids}
@@ -136,7 +137,7 @@ class Reader:
                     )
 
     def _planes(self, groups: Groups, bands: Sequence[str]) -> dict[str, np.ndarray]:
-        """The pixels `[H, W]` of each of these bands of the first sample."""
+        """The pixels `[H, W]` of the first sample by band."""
         named = zip(groups, self._task.groups(bands), strict=True)
         return {name: plane for group, names in named for name, plane in zip(names, group[0], strict=True)}
 
@@ -144,7 +145,7 @@ class Reader:
         floats = [group.reshape(len(ids), -1) for group in groups if group.dtype.kind == "f"]
         if not floats:
             return
-        # The sum is not finite where one value is not: one pass over the pixels, where a mask would take three.
+        # A sum is not finite if one of its values is not; this is one pass over the pixels, a mask would take three.
         with np.errstate(all="ignore"):
             suspicious = ~np.isfinite(np.sum([group.sum(axis=1, dtype=np.float64) for group in floats], axis=0))
         for row in np.flatnonzero(suspicious).tolist():
@@ -161,11 +162,11 @@ class Reader:
 
 
 def _described(value: object) -> str:
-    """What a reader gives, for messages: type and shape of an array, and the class of anything else."""
+    """Type and shape of an array, or the class of another object, for messages."""
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def _replaced(group: np.ndarray, names: Sequence[str], neutral: Mapping[str, float]) -> np.ndarray:
-    """Pixels `[N, C, H, W]` with the neutral value of its band for each that is not finite."""
+    """Pixels `[N, C, H, W]` with each value that is not finite replaced by the neutral value of its band."""
     values = np.array([neutral[name] for name in names], dtype=group.dtype)[:, None, None]
     return np.where(np.isfinite(group), group, values) if group.dtype.kind == "f" else group

@@ -1,4 +1,4 @@
-"""Opening a split: the list on disk is checked against the official one before anything is read."""
+"""Opening the splits of a task. The lists on disk are checked against the official ones first."""
 
 import hashlib
 from collections import Counter
@@ -9,36 +9,41 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl4eo_bench import progress
+from ssl4eo_bench.config.task import SPLITS, Split, SplitName, Task, UnlistedSplit
 from ssl4eo_bench.data.packs import open_source
 from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.errors import MissingDataError, SplitError, shortlist
-from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.spec.tasks import SPLITS, Split, SplitName, Task, UnlistedSplit
 
 LABELS_AT_ONCE = 1024
-"""Labels can be files of their own, half a million of them: progress is shown after so many."""
+"""Samples between two reports of progress; labels may be half a million files."""
 
 
 @dataclass(frozen=True)
-class Samples:
-    """The samples of one split that are to be used, sorted by id."""
+class OpenSplit:
+    """One split of an opened dataset.
+
+    Attributes:
+        ids: the ids of the samples in use, sorted.
+        reader: reads the samples, and checks what it reads.
+    """
 
     ids: tuple[str, ...]
-    source: Reader
+    reader: Reader
 
-    def targets(self, progress: Progress) -> np.ndarray:
-        """Labels in the order of `ids`; opened as late as possible, so that test labels cannot leak into a choice."""
+    def targets(self) -> np.ndarray:
+        """Labels in the order of `ids`; they are not read before, so that test labels cannot leak into a choice."""
         parts = []
         with progress.stage("labels", total=len(self.ids), unit="samples") as advance:
             for start in range(0, len(self.ids), LABELS_AT_ONCE):
-                parts.append(self.source.targets(self.ids[start : start + LABELS_AT_ONCE]))
+                parts.append(self.reader.targets(self.ids[start : start + LABELS_AT_ONCE]))
                 advance(len(parts[-1]))
         labels: np.ndarray = np.concatenate(parts)
         return labels
 
     @property
     def record(self) -> Split:
-        """Count and digest, as results keep them."""
+        """Count and digest, as results record them."""
         return Split.of(self.ids)
 
 
@@ -50,21 +55,21 @@ def open_splits(
     partial: bool = False,
     limit: int | None = None,
     packed: bool = True,
-) -> dict[SplitName, Samples]:
-    """All splits of a task, checked.
+) -> dict[SplitName, OpenSplit]:
+    """All splits of a task, after their lists and the reader have been checked.
 
     Args:
-        task: whose splits.
-        data_dir: where its files are.
-        sample: the directory holds the embedded sample, whose splits are smaller.
-        partial: leave absent samples out instead of refusing.
-        limit: keep at most this many samples of each split, evenly spaced over the sorted ids.
-        packed: read from the task's pack if there is one.
+        task: the task.
+        data_dir: the data directory.
+        sample: whether the directory holds the embedded sample, which has smaller splits.
+        partial: whether absent samples are left out instead of refused.
+        limit: the largest number of samples of each split, evenly spaced over the sorted ids; None for all.
+        packed: whether to read from the task's pack if there is one.
 
     Raises:
-        MissingDataError: if the directory, a list, or a listed sample is absent.
-        SplitError: if a list is not the official one, or this is the embedded sample.
-        DataError: if the task's reader does not give the bands it is asked for.
+        MissingDataError: if the directory, a list or a listed sample is absent.
+        SplitError: if a list is not the official one, or belongs to the embedded sample and `sample` is not set.
+        DataError: if the task's reader does not give the bands and samples that it is asked for.
     """
     if not data_dir.is_dir():
         raise MissingDataError(
@@ -85,12 +90,12 @@ def open_splits(
         raise MissingDataError(_absence(task, listed, absent, partial=partial))
     reader = Reader(task, source)
     train = present["train"]
-    reader.require_selection([train[0], *train[1:][-1:]])  # the first and the last, of which there may be one
-    return {split: Samples(tuple(_thin(present[split], limit)), reader) for split in SPLITS}
+    reader.require_selection([train[0], *train[1:][-1:]])  # the first and the last, which may be the same
+    return {split: OpenSplit(tuple(_thin(present[split], limit)), reader) for split in SPLITS}
 
 
 def _refuse_sample(task: Task, listed: dict[SplitName, list[str]], data_dir: Path) -> None:
-    """The sample is told by its own ids; where nobody listed the split, they would do."""
+    """Refuse the embedded sample as the dataset; without an official list, nothing else would notice it."""
     for split, known in task.sample.splits.items():
         if task.splits[split] != known and Split.of(listed[split]) == known:
             raise SplitError(
@@ -126,7 +131,7 @@ def check_list(ids: Sequence[str], expected: Split | UnlistedSplit, where: str) 
     """Refuse a split list that is not the official one.
 
     Raises:
-        SplitError: saying what is wrong with it.
+        SplitError: if it is empty, names an id twice, or has other ids than the official list.
     """
     cure = "fetch the official list again"
     if not ids:
@@ -143,18 +148,18 @@ def check_list(ids: Sequence[str], expected: Split | UnlistedSplit, where: str) 
 
 
 def held_out(id_: str) -> bool:
-    """Whether a sample is kept out of the fit for validation: one in ten is, at random, by the sha256 of its id.
+    """Whether a sample is held out for validation: a random tenth, by the sha256 of the id.
 
-    For datasets without a published validation split.
+    This is for datasets without a published validation split.
     """
     return int(hashlib.sha256(id_.encode()).hexdigest(), 16) % 10 == 0
 
 
 def read_list(file: Path) -> list[str]:
-    """The lines of a list file, without line ends (LF or CRLF) and blank lines.
+    """The lines of a list file without surrounding white space and without empty lines.
 
     Raises:
-        SplitError: if it is not a text.
+        SplitError: if the file is not a text in UTF-8.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")

@@ -1,9 +1,9 @@
-"""Made-up Sentinel-2 scenes with the statistics of real ones, for the embedded samples.
+"""Synthetic Sentinel-2 scenes with the statistics of real ones, for the embedded samples.
 
-`spectra.json` holds, for ten kinds of land cover, what was measured on 238 real Sentinel-2 L1C patches: the mean
-spectrum and its covariance between patches, and standard deviation, correlation between bands and autocorrelation of
-the pixels within a patch. A scene draws its mean spectrum from the former and its texture from the latter; the
-texture of most covers follows a spatial pattern such as fields, rows or roofs.
+`spectra.json` holds statistics of ten land covers, measured on 238 real Sentinel-2 L1C patches. Between patches: the
+mean spectrum and its covariance. Within a patch: the standard deviation, the correlation between bands and the
+autocorrelation of the pixels. A scene draws its mean spectrum from the first and its texture from the second. The
+texture of most land covers follows a spatial pattern such as fields, rows or roofs.
 """
 
 import json
@@ -15,20 +15,20 @@ from typing import Literal
 
 import numpy as np
 
-from ssl4eo_bench.spec.bands import SENTINEL_2
-from ssl4eo_bench.spec.inputs import DisplayStretch
+from ssl4eo_bench.config.bands import SENTINEL_2
+from ssl4eo_bench.config.inputs import DisplayStretch
 
 Pattern = Literal["smooth", "fields", "rows", "houses", "halls", "road", "river"]
 Rng = np.random.Generator
 
 MINOR_SHARE = (0.02, 0.3)
-"""How much of a scene a land cover in it that is not the first one can fill."""
+"""The smallest and the largest share of a scene that a second or later land cover fills."""
 
 LIGHT_SPREAD = 0.3
-"""Standard deviation of the logarithm of a scene's brightness: sun, haze and season, which say nothing of the class."""
+"""Standard deviation of the logarithm of a scene's brightness: sun, haze and season, independent of the class."""
 
 COMPONENTS = 5
-"""Principal components of the pixels of a land cover that are drawn: they hold nearly all of the variance."""
+"""The number of principal components of pixels that are drawn; they hold nearly all of the variance."""
 
 PATTERNS: dict[str, Pattern] = {
     "AnnualCrop": "fields",
@@ -46,7 +46,7 @@ PATTERNS: dict[str, Pattern] = {
 
 @dataclass(frozen=True)
 class Cover:
-    """The statistics of one kind of land cover; bands in the order of `spec.bands.SENTINEL_2`, digital numbers."""
+    """The statistics of a land cover in digital numbers; bands in the order of `config.bands.SENTINEL_2`."""
 
     mean: np.ndarray
     between_covariance: np.ndarray
@@ -57,7 +57,7 @@ class Cover:
 
 @cache
 def land_covers() -> dict[str, Cover]:
-    """Land cover statistics by name."""
+    """The measured land covers by name."""
     raw = json.loads((files("ssl4eo_bench.data") / "spectra.json").read_text(encoding="utf-8"))
     covers = {}
     for name, entry in raw["classes"].items():
@@ -80,14 +80,14 @@ def blend(
     shortwave: float = 1.0,
     pattern: Pattern | None = None,
 ) -> Cover:
-    """A land cover between the measured ones: their weighted mean, with gains for three parts of the spectrum.
+    """A new land cover: the weighted mean of measured ones, with a gain for each of three parts of the spectrum.
 
     Args:
-        parts: weights of measured land covers; they are normalised.
-        visible: gain of B01 to B04.
-        infrared: gain of B05 to B09, where vegetation is bright.
-        shortwave: gain of B10 to B12, where water in soil and leaves is dark.
-        pattern: else that of the part with the largest weight.
+        parts: the weights of measured land covers; they are normalised.
+        visible: the gain of B01 to B04.
+        infrared: the gain of B05 to B09, where vegetation is bright.
+        shortwave: the gain of B10 to B12, where water in soil and leaves is dark.
+        pattern: the spatial pattern; by default the one of the part with the largest weight.
     """
     names = list(parts)
     weights = np.array([parts[name] for name in names]) / sum(parts.values())
@@ -108,9 +108,9 @@ def _weighted(weights: np.ndarray, arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def regions(shares: Sequence[float], *, size: int, rng: Rng) -> np.ndarray:
-    """A map `[size, size]` of numbers: cover k fills `shares[k]` of it, in patches with soft outlines.
+    """A map `[size, size]` of cover numbers: cover k fills the share `shares[k]` of it, in patches with soft outlines.
 
-    Later covers lie over earlier ones; the first fills what is left.
+    Later covers overwrite earlier ones, and the first one fills the rest.
     """
     numbers = np.zeros((size, size), dtype=np.int64)
     for number, share in enumerate(shares[1:], start=1):
@@ -120,12 +120,12 @@ def regions(shares: Sequence[float], *, size: int, rng: Rng) -> np.ndarray:
 
 
 def mosaic(covers: Sequence[Cover], numbers: np.ndarray, *, rng: Rng) -> np.ndarray:
-    """A scene `[13, size, size]` uint16 in digital numbers, 10 m pixels in all bands, of these covers.
+    """A scene `[13, size, size]` uint16 in digital numbers with 10 m pixels in all bands.
 
     Args:
-        covers: land covers.
-        numbers: which of them each pixel shows, `[size, size]`.
-        rng: draws spectra, textures and light.
+        covers: the land covers.
+        numbers: the index of the land cover of each pixel, `[size, size]`.
+        rng: draws spectra, textures and brightness.
     """
     size = len(numbers)
     pixels = np.empty((len(SENTINEL_2), size, size))
@@ -138,13 +138,13 @@ def mosaic(covers: Sequence[Cover], numbers: np.ndarray, *, rng: Rng) -> np.ndar
 
 
 def scene(covers: Sequence[Cover], *, size: int, rng: Rng) -> np.ndarray:
-    """A scene `[13, size, size]` of which the first land cover fills most, as an image of that class does."""
+    """A scene `[13, size, size]` uint16 like an image of one class: the first land cover fills most of it."""
     shares = [1.0, *(rng.uniform(*MINOR_SHARE) for _ in covers[1:])]
     return mosaic(covers, regions(shares, size=size, rng=rng), rng=rng)
 
 
 def _texture(cover: Cover, size: int, rng: Rng) -> np.ndarray:
-    """Pixels `[13, size, size]` of one land cover."""
+    """Pixels `[13, size, size]` of a land cover in digital numbers."""
     mean = rng.multivariate_normal(cover.mean, cover.between_covariance, check_valid="ignore")
     variances, directions = (array[..., -COMPONENTS:] for array in np.linalg.eigh(cover.within_covariance))
     fields = _noise(size, cover.correlation_length, rng, count=COMPONENTS)
@@ -158,13 +158,13 @@ def _texture(cover: Cover, size: int, rng: Rng) -> np.ndarray:
 
 
 def display_image(scene_rgb: np.ndarray, display: DisplayStretch) -> np.ndarray:
-    """Digital numbers `[3, H, W]` as a display image in bytes."""
+    """The display image `[3, H, W]` uint8 of digital numbers `[3, H, W]`."""
     gain, offset = display.to_dn()
     return np.clip(np.rint((scene_rgb.astype(float) - offset) / gain), *display.byte_range).astype(np.uint8)
 
 
 def _noise(size: int, correlation_length: float, rng: Rng, *, count: int) -> np.ndarray:
-    """Gaussian random fields `[count, size, size]` on a torus, autocorrelation exp(-distance / correlation_length)."""
+    """Gaussian random fields `[count, size, size]` on a torus with autocorrelation exp(-distance / length)."""
     white = np.fft.rfft2(rng.standard_normal((count, size, size)))
     fields: np.ndarray = np.fft.irfft2(_amplitude(size, correlation_length) * white, s=(size, size))
     return fields
@@ -184,7 +184,7 @@ def _standardised(field: np.ndarray) -> np.ndarray:
 
 
 def _fields(size: int, rng: Rng) -> np.ndarray:
-    """Parcels: every pixel has the brightness of the nearest of a few random centres."""
+    """Fields: each pixel has the brightness of the nearest of a few random centres."""
     centres = rng.uniform(0, size, (rng.integers(4, 10), 2))
     y, x = np.mgrid[:size, :size]
     distance = (y[..., None] - centres[:, 0]) ** 2 + (x[..., None] - centres[:, 1]) ** 2
@@ -193,7 +193,7 @@ def _fields(size: int, rng: Rng) -> np.ndarray:
 
 
 def _rows(size: int, rng: Rng) -> np.ndarray:
-    """Parcels with rows of trees or vines in them."""
+    """Fields with rows of trees or vines."""
     angle, period = rng.uniform(0, np.pi), rng.uniform(4, 7)
     y, x = np.mgrid[:size, :size]
     waves: np.ndarray = np.sin(2 * np.pi * (np.cos(angle) * x + np.sin(angle) * y) / period)
@@ -201,7 +201,7 @@ def _rows(size: int, rng: Rng) -> np.ndarray:
 
 
 def _roofs(size: int, rng: Rng, *, sides: tuple[int, int]) -> np.ndarray:
-    """Rectangles, bright and dark, between streets."""
+    """Bright and dark rectangles between streets."""
     image = np.zeros((size, size))
     for _ in range(size * size // (2 * sides[0] * sides[1])):
         top, left = rng.integers(0, size, 2)
@@ -212,7 +212,7 @@ def _roofs(size: int, rng: Rng, *, sides: tuple[int, int]) -> np.ndarray:
 
 
 def _line(size: int, rng: Rng, *, half_width: tuple[float, float], brightness: float) -> np.ndarray:
-    """A band that crosses the scene in a gentle bend."""
+    """A line that crosses the scene in a gentle bend."""
     along = np.arange(size)
     bend = rng.uniform(-8, 8) * np.sin(2 * np.pi * along / size + rng.uniform(0, 2 * np.pi))
     centre = size * rng.uniform(0.3, 0.7) + bend + rng.uniform(-0.4, 0.4) * (along - size / 2)

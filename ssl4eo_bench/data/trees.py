@@ -1,230 +1,207 @@
-"""A tree of files by relative name, whether it lies in a folder or in a zip archive."""
+"""Trees of files by relative name, in folders and zip archives."""
 
 import os
 import re
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
-from functools import cached_property
+from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError
 
 
-class Tree(Protocol):
-    """Files by name. Picklable and safe to use from several threads."""
+class Tree:
+    """Files by relative name. Picklable, and safe to read from several threads.
 
-    def names(self) -> frozenset[str]:
-        """Every file below the tree's root, with forward slashes."""
-        ...
+    Attributes:
+        root: the folder, or the archive and a path in it, that names are relative to.
+        files: what reads each file.
+    """
+
+    def __init__(self, root: str, files: "Mapping[str, _File | _Member]") -> None:
+        self.root = root
+        self.files = dict(files)
+
+    def names(self) -> Set[str]:
+        """The names of all files, with forward slashes."""
+        return self.files.keys()
 
     def where(self, name: str) -> str:
-        """The place of a file, for messages."""
-        ...
+        """The place of a file, for messages: its path, or archive and member.
+
+        Raises:
+            MissingDataError: if the tree has no such file.
+        """
+        if name not in self.files:
+            raise MissingDataError(f"{name} is in none of the folders and archives that were searched.")
+        return self.files[name].where
 
     def read(self, name: str) -> bytes:
         """The bytes of a file.
 
         Raises:
             MissingDataError: if it is not there.
-            DamagedFileError: if it cannot be read whole.
+            DamagedFileError: if it cannot be read.
         """
-        ...
+        self.where(name)
+        return self.files[name].read()
 
     def stamp(self, name: str) -> str:
-        """A short text that changes when the file's bytes change."""
-        ...
+        """A short text that changes when the bytes of the file change."""
+        self.where(name)
+        return self.files[name].stamp()
 
 
-class Folder:
-    """The files below a folder."""
+@dataclass(frozen=True)
+class _File:
+    """A file in a folder."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    path: Path
 
-    @cached_property
-    def _names(self) -> frozenset[str]:
-        found = []
-        for folder, _, files in os.walk(self._root):
-            inside = PurePosixPath(Path(folder).relative_to(self._root))
-            found += [str(inside / file) for file in files]
-        return frozenset(found)
+    @property
+    def where(self) -> str:
+        return str(self.path)
 
-    def names(self) -> frozenset[str]:
-        """Every file below the folder."""
-        return self._names
-
-    def where(self, name: str) -> str:
-        """The file's path."""
-        return str(self._root / name)
-
-    def read(self, name: str) -> bytes:
-        """The file's bytes."""
+    def read(self) -> bytes:
         try:
-            return (self._root / name).read_bytes()
+            return self.path.read_bytes()
         except FileNotFoundError as error:
-            raise MissingDataError(f"{self.where(name)} is not there any more.") from error
+            raise MissingDataError(f"{self.path} is not there any more.") from error
         except OSError as error:
-            raise DamagedFileError(f"{self.where(name)} cannot be read: {error.strerror}.") from error
+            raise DamagedFileError(f"{self.path} cannot be read: {error.strerror}.") from error
 
-    def stamp(self, name: str) -> str:
+    def stamp(self) -> str:
         """Size and time of last change."""
         try:
-            status = (self._root / name).stat()
+            status = self.path.stat()
         except OSError as error:
-            raise DamagedFileError(f"{self.where(name)} cannot be read: {error.strerror}.") from error
+            raise DamagedFileError(f"{self.path} cannot be read: {error.strerror}.") from error
         return f"{status.st_size}:{status.st_mtime_ns}"
 
 
-class ZipTree:
-    """The files of a zip archive below a path inside it.
+class _Archive:
+    """A zip archive that several threads read.
 
-    One `ZipFile` serialises its readers, and opening one reads the whole list of members: whoever reads takes an idle
-    one or opens another, and leaves it for the next.
+    A `ZipFile` lets only one thread read at a time, and opening one reads the list of all members. So each reader takes
+    an idle `ZipFile` or opens another one, and returns it afterwards.
     """
 
-    def __init__(self, archive: Path, inside: str = "", idle: Iterable[zipfile.ZipFile] = ()) -> None:
-        self._archive = archive
-        self._inside = inside
-        self._idle = deque(idle)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._idle: deque[zipfile.ZipFile] = deque()
 
-    def __reduce__(self) -> tuple[type["ZipTree"], tuple[Path, str]]:
-        return ZipTree, (self._archive, self._inside)
+    def __reduce__(self) -> tuple[type["_Archive"], tuple[Path]]:
+        return _Archive, (self.path,)
 
     @contextmanager
-    def _opened(self) -> Iterator[zipfile.ZipFile]:
+    def opened(self) -> Iterator[zipfile.ZipFile]:
         try:
             archive = self._idle.pop()
         except IndexError:
-            archive = open_zip(self._archive)
+            archive = self._open()
         yield archive
         self._idle.append(archive)
 
-    @cached_property
-    def _members(self) -> dict[str, zipfile.ZipInfo]:
-        with self._opened() as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
-        inside = self._inside
-        return {one.filename.removeprefix(inside): one for one in members if one.filename.startswith(inside)}
-
-    @cached_property
-    def _names(self) -> frozenset[str]:
-        return frozenset(self._members)
-
-    def names(self) -> frozenset[str]:
-        """Every file below the path."""
-        return self._names
-
-    def where(self, name: str) -> str:
-        """Archive and member."""
-        return f"{self._archive}:{self._inside}{name}"
-
-    def read(self, name: str) -> bytes:
-        """The member's bytes; its checksum is verified on the way."""
+    def _open(self) -> zipfile.ZipFile:
         try:
-            with self._opened() as archive:
-                return archive.read(self._inside + name)
-        except KeyError as error:
-            raise MissingDataError(f"{self.where(name)} is not in the archive.") from error
-        except (OSError, EOFError, zipfile.BadZipFile, ValueError, RuntimeError, zlib.error) as error:
-            raise DamagedFileError(f"{self.where(name)} cannot be read: {error}; fetch the archive again.") from error
+            return zipfile.ZipFile(self.path)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise DamagedFileError(f"{self.path} is not a readable zip archive ({error}); fetch it again.") from error
 
-    def stamp(self, name: str) -> str:
-        """Size and checksum as the archive's directory gives them."""
-        member = self._members[name]
+    def names(self) -> list[str]:
+        with self.opened() as archive:
+            return [member.filename for member in archive.infolist() if not member.is_dir()]
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A file in a zip archive."""
+
+    archive: _Archive
+    name: str
+
+    @property
+    def where(self) -> str:
+        return f"{self.archive.path}:{self.name}"
+
+    def read(self) -> bytes:
+        """The bytes of the file, after a comparison with its checksum."""
+        try:
+            with self.archive.opened() as archive:
+                return archive.read(self.name)
+        except (OSError, EOFError, KeyError, zipfile.BadZipFile, ValueError, RuntimeError, zlib.error) as error:
+            raise DamagedFileError(f"{self.where} cannot be read: {error}; fetch the archive again.") from error
+
+    def stamp(self) -> str:
+        """Size and checksum in the directory of the archive."""
+        with self.archive.opened() as archive:
+            member = archive.getinfo(self.name)
         return f"{member.file_size}:{member.CRC:08x}"
 
 
-class Gathered:
-    """Files that lie in several folders and archives, each under its name without folders."""
+def gather_files(root: Path, pattern: re.Pattern[str]) -> Tree:
+    """Return the tree of all files below `root`, and in zip archives below it, with a name that matches `pattern`.
 
-    def __init__(self, places: Mapping[str, tuple[Tree, str]]) -> None:
-        self._places = dict(places)
-
-    def names(self) -> frozenset[str]:
-        """Every file that was found."""
-        return frozenset(self._places)
-
-    def where(self, name: str) -> str:
-        """The file's path, or archive and member."""
-        tree, inside = self._place(name)
-        return tree.where(inside)
-
-    def read(self, name: str) -> bytes:
-        """The file's bytes."""
-        tree, inside = self._place(name)
-        return tree.read(inside)
-
-    def stamp(self, name: str) -> str:
-        """As the folder or archive stamps it."""
-        tree, inside = self._place(name)
-        return tree.stamp(inside)
-
-    def _place(self, name: str) -> tuple[Tree, str]:
-        if name not in self._places:
-            raise MissingDataError(f"{name} is in none of the folders and archives that were searched.")
-        return self._places[name]
-
-
-def gather_files(root: Path, pattern: re.Pattern[str]) -> Gathered:
-    """All files below `root` and in zip archives below it whose name without folders matches `pattern`.
-
-    Where a name occurs more than once, a folder goes before an archive, which is slower to read, and the first place
-    in alphabetical order before the others. What macOS adds to archives is left out.
+    If a name occurs more than once, a file in a folder is preferred to one in an archive, which is slower to read, and
+    then the first one in alphabetical order. Files that macOS adds to archives are left out.
     """
-    trees: list[Tree] = [Folder(root), *(ZipTree(archive) for archive in sorted(root.rglob("*.zip")))]
-    places: dict[str, tuple[Tree, str]] = {}
-    for tree in trees:
-        for inside in sorted(tree.names()):
+    archives = [_Archive(file) for file in sorted(root.rglob("*.zip"))]
+    files: dict[str, _File | _Member] = {}
+    for tree in (_folder(root), *(_part(archive, "") for archive in archives)):
+        for inside, file in sorted(tree.files.items(), key=itemgetter(0)):
             path = PurePosixPath(inside)
             if pattern.fullmatch(path.name) and "__MACOSX" not in path.parts:
-                places.setdefault(path.name, (tree, inside))
-    return Gathered(places)
-
-
-def open_zip(archive: Path) -> zipfile.ZipFile:
-    """The opened archive.
-
-    Raises:
-        DamagedFileError: if it is no zip file, or a cut-off one.
-    """
-    try:
-        return zipfile.ZipFile(archive)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DamagedFileError(f"{archive} is not a readable zip archive ({error}); fetch it again.") from error
+                files.setdefault(path.name, file)
+    return Tree(str(root), files)
 
 
 def find_tree(root: Path, *, folders: Iterable[str], suffix: str, depth: int = 8) -> Tree | None:
-    """The tree whose `folders` hold the most files ending in `suffix`: a folder below `root`, or a part of a zip in it.
+    """The tree with the most files that end in `suffix` in these `folders`, or None.
 
-    Archives unpack to different outer folders depending on who packed them; what identifies the tree is the set of
-    folders it holds. On a tie a folder is preferred to an archive, which is slower to read.
+    It is a folder at most `depth` levels below `root`, or a part of a zip archive in `root`. It is found by the
+    folders in it, since archives have different outer folders depending on who packed them. If two trees have the same
+    number of files, a folder is preferred to an archive, which is slower to read.
     """
     wanted = frozenset(folders)
-    candidates = [*_folders_with(root, wanted, depth), *_archives_with(root, wanted, suffix)]
-    sizes = [sum(name.endswith(suffix) for name in tree.names()) for tree in candidates]
+    trees = [*_folders_with(root, wanted, depth), *_parts_with(root, wanted, suffix)]
+    sizes = [sum(name.endswith(suffix) for name in tree.names()) for tree in trees]
     best = max(sizes, default=0)
-    return candidates[sizes.index(best)] if best else None
+    return trees[sizes.index(best)] if best else None
+
+
+def _folder(root: Path) -> Tree:
+    """All files below a folder."""
+    found: dict[str, _File | _Member] = {}
+    for folder, _, files in os.walk(root):
+        inside = PurePosixPath(Path(folder).relative_to(root))
+        found |= {str(inside / file): _File(Path(folder, file)) for file in files}
+    return Tree(str(root), found)
+
+
+def _part(archive: _Archive, inside: str) -> Tree:
+    """All files of a zip archive below a path in it."""
+    found = {name.removeprefix(inside): _Member(archive, name) for name in archive.names() if name.startswith(inside)}
+    return Tree(f"{archive.path}:{inside}", found)
 
 
 def _folders_with(root: Path, wanted: frozenset[str], depth: int) -> Iterator[Tree]:
     for folder, inside, _ in os.walk(root):
         inside[:] = sorted(name for name in inside if not name.startswith("."))  # half-unpacked archives are hidden
         if wanted & set(inside):
-            yield Folder(Path(folder))
+            yield _folder(Path(folder))
             inside.clear()
         elif len(Path(folder).relative_to(root).parts) >= depth:
             inside.clear()
 
 
-def _archives_with(root: Path, wanted: frozenset[str], suffix: str) -> Iterator[Tree]:
-    for archive in sorted(file for file in root.glob("*.zip") if file.is_file()):
-        opened = open_zip(archive)
-        folders = {name.rpartition("/")[0] for name in opened.namelist() if name.endswith(suffix)}
+def _parts_with(root: Path, wanted: frozenset[str], suffix: str) -> Iterator[Tree]:
+    for file in sorted(file for file in root.glob("*.zip") if file.is_file()):
+        archive = _Archive(file)
+        folders = {name.rpartition("/")[0] for name in archive.names() if name.endswith(suffix)}
         places = [folder.rpartition("/") for folder in folders]
-        roots = {outer + slash for outer, slash, folder in places if folder in wanted}
-        for number, inside in enumerate(sorted(roots)):
-            yield ZipTree(archive, inside, [] if number else [opened])
+        for inside in sorted({outer + slash for outer, slash, folder in places if folder in wanted}):
+            yield _part(archive, inside)

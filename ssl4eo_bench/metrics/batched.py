@@ -1,4 +1,4 @@
-"""The mean over batches of a metric, as training scripts print it: order and size of the batches move it."""
+"""The mean of a metric over batches, as training scripts print it: order and size of the batches change it."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ def batch_averaged(
     drop_last: bool = False,
     weighted: bool = False,
 ) -> float:
-    """The mean of a metric over consecutive batches of samples.
+    """Return the mean of a metric over consecutive batches of samples.
 
     Args:
         metric: of scores and targets.
@@ -36,5 +36,5 @@ def batch_averaged(
 
 
 def shuffled(count: int) -> np.ndarray:
-    """So many rows in an order that is the same every time."""
+    """Return the row numbers in a random order that is the same every time."""
     return np.random.default_rng(SEED).permutation(count)

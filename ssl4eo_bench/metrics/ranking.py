@@ -1,12 +1,14 @@
-"""Average precision from scores that are sorted once and then weighted as often as wanted."""
+"""Average precision, from scores that are sorted once or from histograms of scores."""
 
 import numpy as np
+
+from ssl4eo_bench.metrics.counts import ratio
 
 
 class Ranking:
     """Score–label pairs in descending order of score.
 
-    A resample of the samples only changes how often each pair counts, not the order, so resampling needs no sorting.
+    A resample changes how often each pair counts, not the order, so resampling needs no sorting.
     """
 
     def __init__(self, scores: np.ndarray, labels: np.ndarray) -> None:
@@ -23,7 +25,7 @@ class Ranking:
         self._positive_end = np.searchsorted(self._positive, self._end, side="right") - 1
 
     def average_precision(self, weights: np.ndarray) -> np.ndarray:
-        """Average precision `[B]` of samples that count `[B, N]` times, whole numbers; 0 where no positive counts.
+        """Return the average precision `[B]` for weights `[B, N]`, whole numbers; 0 where no positive counts.
 
         `Σ (R_k - R_{k-1}) P_k` over the distinct scores, as scikit-learn's `average_precision_score` defines it.
         """
@@ -35,7 +37,7 @@ class Ranking:
         return np.array([self._one(row, pairs) for row in counts])
 
     def _one(self, counts: np.ndarray, pairs: np.ndarray) -> float:
-        """Average precision of samples that count `[N]` times; `pairs` `[N · C]` is overwritten."""
+        """Return the average precision for one weight of each sample `[N]`; `pairs` `[N · C]` is overwritten."""
         np.take(counts, self._sample, out=pairs, mode="clip")  # the default mode copies
         positive = pairs[self._positive]
         found = np.cumsum(positive)
@@ -44,3 +46,15 @@ class Ranking:
         seen = np.cumsum(pairs, out=pairs)[self._end]
         precision = np.divide(found[self._positive_end], seen, out=np.zeros(len(found)), where=seen > 0)
         return float(positive @ precision / found[-1])
+
+
+def histogram_average_precision(histograms: np.ndarray) -> np.ndarray:
+    """Return average precision `[…]` from counts `[…, 2, L]` of negatives and positives by level; 0 without positives.
+
+    All pairs of one level are one step of the curve, as pairs of one score are for scikit-learn.
+    """
+    descending = histograms[..., ::-1]
+    positives = descending[..., 1, :]
+    found = positives.cumsum(-1)
+    precision = ratio(found, found + descending[..., 0, :].cumsum(-1))
+    return ratio((positives * precision).sum(-1), found[..., -1])

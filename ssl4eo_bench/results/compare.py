@@ -1,24 +1,24 @@
 """Is A really better than B? Paired tests on the test samples that both were scored on.
 
-Results hold the main metric in resamples that are the same for all of a task's version, so two of them are compared
+Result files keep the main metric in resamples that all results of a task's version share, so two of them are compared
 from their files alone. Other metrics, and McNemar's test, need the scores that runs leave in the cache.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from ssl4eo_bench import progress
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.records import FEW_UNITS, RESAMPLES
 from ssl4eo_bench.errors import ResultError
-from ssl4eo_bench.metrics.evaluation import RESAMPLES, Bootstrap, Metric
-from ssl4eo_bench.metrics.paired import Difference, Variance, difference, holm, mcnemar, of_samples, of_seeds
-from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.results.files import FEW_UNITS, RunResult
+from ssl4eo_bench.metrics.bootstrap import Bootstrap, Metric
+from ssl4eo_bench.metrics.paired import Difference, difference, holm, mcnemar, of_samples, of_seeds
 from ssl4eo_bench.results.pairs import Pairs
 from ssl4eo_bench.results.scores import StoredScores, read_scores, require_scores
-from ssl4eo_bench.spec import catalogue
 
 LEVEL = 0.05
 """Corrected p values up to this are evidence."""
@@ -50,12 +50,12 @@ class Comparison:
 
     Attributes:
         task: name and version.
-        setting: protocol, and what else tells it from others on the task.
-        seeds: of the runs of A and B, pair by pair.
-        metric: that is compared.
-        samples: of the test split.
-        units: how many are drawn with replacement, as wholes.
-        units_are: what they are: samples, or clusters of them.
+        setting: protocol, fraction and marks of the runs.
+        seeds: of A and B, pair by pair.
+        metric: name of the metric that is compared.
+        samples: size of the test split.
+        units: number of samples or clusters that are drawn with replacement.
+        units_are: what these are, in the plural.
         a: the metric of A, mean over seeds.
         b: the metric of B.
         difference: A minus B.
@@ -63,8 +63,8 @@ class Comparison:
         high: upper end.
         p: two-sided, of the hypothesis that there is no difference.
         p_holm: the same, corrected for all comparisons that were made together.
-        confounded: whether A and B were trained once each, on different samples or from different random numbers, so
-            that nothing tells their difference from that.
+        confounded: whether A and B were trained once each, on different samples or from different random numbers: their
+            difference may be that of the training.
         mcnemar: for each pair of runs, where accuracy is compared and the scores are there.
         notes: what a reader should know.
     """
@@ -103,32 +103,25 @@ class _Measured:
     replicates: np.ndarray
     units: int
     units_are: str
-    notes: tuple[str, ...] = ()
 
 
-def compare(pairs: Sequence[Pairs], results: Path, cache_dir: Path, progress: Progress) -> list[Comparison]:
-    """Compare, and correct the p values for the number of comparisons.
+def compare(pairs: Sequence[Pairs], results: Path, cache_dir: Path) -> list[Comparison]:
+    """The comparison of each setting, with p values corrected for their number.
 
     Args:
         pairs: of runs, as `find_pairs` gives them.
         results: directory that they are from.
         cache_dir: that holds their scores, as far as these are needed.
-        progress: shows the resampling.
 
     Raises:
         ResultError: if scores are needed and absent, cannot be read or do not belong together.
     """
-    by_scores = [members for members in pairs if not _is_in_files(members)]
-    require_scores([run for members in by_scores for pair in members.runs for run in pair], results, cache_dir)
+    by_scores = [one for one in pairs if not _is_in_files(one)]
+    require_scores([run for one in by_scores for pair in one.runs for run in pair], results, cache_dir)
     compared = []
-    for members in pairs:
-        if members in by_scores:
-            what = f"{members.task} · {members.setting}"
-            with progress.stage(what, total=2 * len(members.runs) * RESAMPLES, unit="resamples") as advance:
-                measured = _from_scores(members, results, cache_dir, advance)
-        else:
-            measured = _from_files(members)
-        compared.append(_compare(members, measured, *_mcnemar(members, results, cache_dir)))
+    for one in pairs:
+        measured = _from_scores(one, results, cache_dir) if one in by_scores else _from_files(one)
+        compared.append(_compare(one, measured, *_mcnemar(one, results, cache_dir)))
     corrected = holm([one.p for one in compared]).tolist()
     return [replace(one, p_holm=p) for one, p in zip(compared, corrected, strict=True)]
 
@@ -139,45 +132,38 @@ def _is_in_files(pairs: Pairs) -> bool:
 
 
 def _from_files(pairs: Pairs) -> _Measured:
-    first = pairs.runs[0][0].resampled
-    assert first is not None  # as all of them
     found = [[run.resampled for run in pair if run.resampled] for pair in pairs.runs]
-    if {(one.units, one.units_are, len(one.values)) for pair in found for one in pair} != {
-        (first.units, first.units_are, len(first.values))
-    }:
+    drawn = {(one.units, one.units_are, len(one.values)) for pair in found for one in pair}
+    if len(drawn) > 1:
         a, b = pairs.runs[0]
         raise ResultError(f"{a.spec.path} and {b.spec.path} were resampled differently; run one of them again.")
-    return _Measured(
-        np.array([[run.metrics["test"][pairs.metric].value for run in pair] for pair in pairs.runs]),
-        np.array([[one.values for one in pair] for pair in found]),
-        first.units,
-        first.units_are,
-    )
+    ((units, units_are, _),) = drawn
+    return _Measured(_in_results(pairs), np.array([[one.values for one in pair] for pair in found]), units, units_are)
 
 
-def _from_scores(pairs: Pairs, results: Path, cache_dir: Path, advance: Callable[[int], None]) -> _Measured:
-    scores = [[read_scores(run, results, cache_dir) for run in pair] for pair in pairs.runs]
-    ids = _common_ids(pairs, scores)
-    spec = pairs.runs[0][0].spec
+def _from_scores(pairs: Pairs, results: Path, cache_dir: Path) -> _Measured:
+    scores = _common_scores(pairs, results, cache_dir)
+    spec, ids = pairs.runs[0][0].spec, scores[0][0].ids.tolist()
     units, units_are = catalogue.task(spec.task.name).units(ids)
-    bootstrap = Bootstrap(spec.bootstrap_seed, units)
+    bootstrap, ones = Bootstrap(spec.bootstrap_seed, units), np.ones((1, len(ids)))
+    what = f"{pairs.task} · {pairs.setting}"
+    with progress.stage(what, total=2 * len(pairs.runs) * RESAMPLES, unit="resamples") as advance:
 
-    def replicates(metric: Metric) -> np.ndarray:
-        blocks = []
-        for weights in bootstrap.weights():
-            blocks.append(metric(weights))
-            advance(len(weights))
-        return np.concatenate(blocks)
+        def replicates(metric: Metric) -> np.ndarray:
+            blocks = []
+            for weights in bootstrap.weights():
+                blocks.append(metric(weights))
+                advance(len(weights))
+            return np.concatenate(blocks)
 
-    ones = np.ones((1, len(ids)))
+        drawn = np.array([[replicates(found.metrics[pairs.metric]) for found in pair] for pair in scores])
     values = np.array([[float(found.metrics[pairs.metric](ones)[0]) for found in pair] for pair in scores])
-    return _Measured(
-        values,
-        np.array([[replicates(found.metrics[pairs.metric]) for found in pair] for pair in scores]),
-        int(units.max()) + 1,
-        units_are,
-        _moved(pairs, *map(float, values.mean(axis=0))),
-    )
+    return _Measured(values, drawn, int(units.max()) + 1, units_are)
+
+
+def _in_results(pairs: Pairs) -> np.ndarray:
+    """The metric in the result files `[S, 2]`."""
+    return np.array([[run.metrics["test"][pairs.metric].value for run in pair] for pair in pairs.runs])
 
 
 def _compare(
@@ -202,58 +188,71 @@ def _compare(
         p_holm=found.p,
         confounded=confounded,
         mcnemar=mcnemar_tests,
-        notes=(_of_units(measured), *of_training, *pairs.notes, *measured.notes, *notes),
+        notes=(_units_note(measured), *of_training, *pairs.notes, *_moved_notes(pairs, measured), *notes),
     )
 
 
 def _difference(pairs: Pairs, measured: _Measured) -> tuple[Difference, bool, tuple[str, ...]]:
-    """The difference, whether it is confounded with the training, and what to say of the training."""
+    """The difference, whether it is confounded with the training, and notes on the training."""
     differences = measured.values[:, 0] - measured.values[:, 1]
-    spread = of_samples((measured.replicates[:, 0] - measured.replicates[:, 1]).mean(axis=0), measured.units)
-    parts: list[Variance] = [spread]
+    parts = [of_samples((measured.replicates[:, 0] - measured.replicates[:, 1]).mean(axis=0), measured.units)]
     confounded, notes = False, tuple[str, ...]()
-    if any(run.spec.seed_matters for pair in pairs.runs for run in pair):
-        if len(differences) > 1:
-            parts.append(of_seeds(differences.tolist()))
-            notes = (f"the spread of the difference over {len(differences)} seeds is counted",)
-        else:
-            ((one, other),) = pairs.runs
-            confounded = one.spec.seed != other.spec.seed and one.spec.seed_matters and other.spec.seed_matters
-            notes = (CONFOUNDED if confounded else OF_ONE_SEED,)
+    if len(differences) > 1:  # of several seeds, of which one run at least depends on its seed
+        parts.append(of_seeds(differences.tolist()))
+        notes = (f"the spread of the difference over {len(differences)} seeds is counted",)
+    elif any(run.spec.seed_matters for run in pairs.runs[0]):
+        one, other = (run.spec for run in pairs.runs[0])
+        confounded = one.seed != other.seed and one.seed_matters and other.seed_matters
+        notes = (CONFOUNDED if confounded else OF_ONE_SEED,)
     return difference(float(differences.mean()), parts), confounded, notes
 
 
-def _of_units(measured: _Measured) -> str:
+def _units_note(measured: _Measured) -> str:
     if measured.units_are == "samples":
         return "samples are drawn one by one, since their ids name no groups of neighbours: intervals may be too narrow"
     few = "; that is few, and little can be told" if measured.units < FEW_UNITS else ""
     return f"drawn are {measured.units:,} {measured.units_are}{few}"
 
 
-def _common_ids(pairs: Pairs, scores: Sequence[Sequence[StoredScores]]) -> list[str]:
+def _moved_notes(pairs: Pairs, measured: _Measured) -> list[str]:
+    """Where the scores in the cache are not those that a result file was made from."""
+    both = zip("AB", measured.values.mean(axis=0), _in_results(pairs).mean(axis=0), strict=True)
+    return [
+        f"the scores of {name} give {pairs.metric} {100 * value:.2f}, its results {100 * mean:.2f}: the cache holds "
+        "those of another machine or run"
+        for name, value, mean in both
+        if abs(value - mean) > SAME
+    ]
+
+
+def _common_scores(pairs: Pairs, results: Path, cache_dir: Path) -> list[list[StoredScores]]:
+    """The scores of all runs.
+
+    Raises:
+        ResultError: if they cannot be read, or are of other samples or labels than those of the first run.
+    """
+    scores = [[read_scores(run, results, cache_dir) for run in pair] for pair in pairs.runs]
     first = scores[0][0]
-    for members, of_members in zip(pairs.runs, scores, strict=True):
-        for run, found in zip(members, of_members, strict=True):
+    for runs, of_runs in zip(pairs.runs, scores, strict=True):
+        for run, found in zip(runs, of_runs, strict=True):
             if not (np.array_equal(found.ids, first.ids) and np.array_equal(found.targets, first.targets)):
                 raise ResultError(
                     f"{run.spec.path} was scored on other labels than {pairs.runs[0][0].spec.path}; run both again on "
                     "the same data with --force."
                 )
-    ids: list[str] = first.ids.tolist()
-    return ids
+    return scores
 
 
 def _mcnemar(pairs: Pairs, results: Path, cache_dir: Path) -> tuple[tuple[Discordance, ...], tuple[str, ...]]:
-    """McNemar's test of each pair of runs, where the scores are there; and what to say where they are not.
+    """McNemar's test of each pair of runs, and a note where the scores for it are absent.
 
-    None for label maps, whose pixels are not independent.
+    There is none for label maps, since pixels are not independent.
     """
     if pairs.metric != "accuracy" or pairs.runs[0][0].spec.task.kind != "multiclass":
         return (), ()
     try:
         require_scores([run for pair in pairs.runs for run in pair], results, cache_dir)
-        scores = [[read_scores(run, results, cache_dir) for run in pair] for pair in pairs.runs]
-        _common_ids(pairs, scores)
+        scores = _common_scores(pairs, results, cache_dir)
     except ResultError as error:
         return (), (f"no test of McNemar's: {str(error).rstrip('.')}",)
     found = []
@@ -263,18 +262,3 @@ def _mcnemar(pairs: Pairs, results: Path, cache_dir: Path) -> tuple[tuple[Discor
         only_a, only_b = int((a.correct & ~b.correct).sum()), int((b.correct & ~a.correct).sum())
         found.append(Discordance(only_a, only_b, mcnemar(only_a, only_b)))
     return tuple(found), ()
-
-
-def _moved(pairs: Pairs, a: float, b: float) -> tuple[str, ...]:
-    """Says where the scores in the cache are not those that a result file was made from."""
-
-    def of(runs: Sequence[RunResult]) -> float:
-        return float(np.mean([run.metrics["test"][pairs.metric].value for run in runs]))
-
-    both = (("A", a, of([a for a, _ in pairs.runs])), ("B", b, of([b for _, b in pairs.runs])))
-    return tuple(
-        f"the scores of {name} give {pairs.metric} {100 * value:.2f}, its results {100 * mean:.2f}: the cache holds "
-        "those of another machine or run"
-        for name, value, mean in both
-        if abs(value - mean) > SAME
-    )

@@ -1,17 +1,15 @@
 """Figures of results: plain data in, a matplotlib figure out.
 
-Nothing is kept in between: figures are made without pyplot, and style is applied while one is drawn. Curves differ in
-colour, marker and dashes, so that no colour has to be told from another. Metrics are fractions and shown in percent.
+Curves differ in colour, marker and dashes, so that no colour has to be told from another. Metrics are fractions and
+shown in percent.
 """
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, Final, Literal, ParamSpec
+from typing import Any, Final
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -21,18 +19,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from ssl4eo_bench.spec.tasks import IGNORED
+from ssl4eo_bench.config.task import IGNORED
+from ssl4eo_bench.results.figure_style import HEAT, INK, MUTED, PAPER, SeriesStyle, styled
 
-INK: Final = "#1b1f24"
-MUTED: Final = "#6a737d"
-GRID: Final = "#dfe3e8"
-PAPER: Final = "#fefefe"
-SERIES: Final = ("#0b66b0", "#d1560b", "#0d8265", "#a33b82", "#a67200", "#3b8fcb", "#5c4bb5", "#8a4b2a")
-"""After Okabe & Ito, darkened until each has a contrast of 3 to white."""
-
-HEAT: Final = "#08407a"
 NO_LABEL: Final = "#c5cad0"
-MARKERS: Final = "osD^vPX"
 CLASSES: Final = (
     *("#3b78c3", "#e0792b", "#3f9b57", "#cf4b4b", "#8c6bc8", "#9a6a4d", "#dd7fb8", "#8a8a8a", "#b3a62c", "#35a9bd"),
     *("#7fa8de", "#f0b27a", "#8ccf9a", "#ea9a96", "#bfaae0", "#c9a78f", "#7a4a78", "#2f5d50", "#d8cd70", "#5f7a1e"),
@@ -41,58 +31,6 @@ PERCENT: Final = FuncFormatter(lambda value, _: f"{100 * value:.4g} %")
 NUMBERED: Final = 20
 """Classes up to which the cells of a confusion matrix are numbered."""
 
-STYLE: Final[dict[Any, Any]] = {
-    "axes.edgecolor": MUTED,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlecolor": INK,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10,
-    "figure.facecolor": PAPER,
-    "axes.facecolor": PAPER,
-    "font.size": 9,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 5,
-    "pdf.fonttype": 42,
-    "svg.fonttype": "none",  # text stays text: it can be searched, and takes a tenth of the space
-    "text.color": INK,
-    "text.parse_math": False,  # names are names, also those with a dollar
-    "xtick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.color": MUTED,
-    "ytick.labelcolor": INK,
-}
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a series is told from others: by its number, and grey and dashed if it is a floor."""
-
-    number: int
-    floor: bool = False
-
-    @property
-    def colour(self) -> str:
-        """Of line and marker."""
-        return MUTED if self.floor else SERIES[self.number % len(SERIES)]
-
-    @property
-    def marker(self) -> str:
-        """The form of its points."""
-        return MARKERS[self.number % len(MARKERS)]
-
-    @property
-    def dashes(self) -> Literal["-", "--"]:
-        """The line's style."""
-        return "--" if self.floor else "-"
-
 
 @dataclass(frozen=True)
 class Series:
@@ -100,7 +38,7 @@ class Series:
 
     Attributes:
         name: for the legend.
-        look: of line and points.
+        style: of line and points.
         x: places `[N]`.
         y: values `[N]`.
         spread: of the values `[N]`, drawn to both sides of them.
@@ -108,26 +46,14 @@ class Series:
     """
 
     name: str
-    look: Look
+    style: SeriesStyle
     x: Sequence[float]
     y: Sequence[float]
     spread: Sequence[float] | None = None
     chosen: int | None = None
 
 
-Parameters = ParamSpec("Parameters")
-
-
-def _styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
-    @wraps(draw)
-    def styled(*arguments: Parameters.args, **options: Parameters.kwargs) -> Figure:
-        with rc_context(STYLE):
-            return draw(*arguments, **options)
-
-    return styled
-
-
-@_styled
+@styled
 def label_efficiency(curves: Sequence[Series], metric: str) -> Figure:
     """A test metric against the fraction of the training samples, with the spread over seeds."""
     figure = _figure(4.3, 3.0, curves)
@@ -137,7 +63,7 @@ def label_efficiency(curves: Sequence[Series], metric: str) -> Figure:
         _line(axes, curve, markers=True)
         if curve.spread is not None:
             y, spread = np.asarray(curve.y), np.asarray(curve.spread)
-            axes.fill_between(curve.x, y - spread, y + spread, color=curve.look.colour, alpha=0.18, linewidth=0)
+            axes.fill_between(curve.x, y - spread, y + spread, color=curve.style.colour, alpha=0.18, linewidth=0)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(fractions))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -147,7 +73,7 @@ def label_efficiency(curves: Sequence[Series], metric: str) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def penalties(curves: Sequence[Series], metric: str) -> Figure:
     """A metric on `val` over C, the inverse penalty, with the chosen point of each curve in a ring."""
     figure = _figure(4.3, 3.0, curves)
@@ -162,7 +88,7 @@ def penalties(curves: Sequence[Series], metric: str) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def learning(loss: Sequence[Series], val: Sequence[Series], metric: str) -> Figure:
     """Training loss and a metric on `val` by epoch, one line for each learning rate, the chosen epoch in a ring."""
     figure = _figure(6.4, 2.8, val)
@@ -177,7 +103,7 @@ def learning(loss: Sequence[Series], val: Sequence[Series], metric: str) -> Figu
     return figure
 
 
-@_styled
+@styled
 def class_scores(panels: Mapping[str, Sequence[Series]], classes: Sequence[str], support: Sequence[int]) -> Figure:
     """Metrics of each class, one panel for each metric.
 
@@ -192,7 +118,7 @@ def class_scores(panels: Mapping[str, Sequence[Series]], classes: Sequence[str],
     row = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
     for axes, (metric, series) in zip(row, panels.items(), strict=True):
         for one in reversed(series):
-            axes.plot(one.x, one.y, one.look.marker, color=one.look.colour, markerfacecolor=_face(one), clip_on=False)
+            axes.plot(one.x, one.y, linestyle="", clip_on=False, **one.style.points)
         axes.set_title(metric)
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.xaxis.set_major_formatter(PERCENT)
@@ -203,7 +129,7 @@ def class_scores(panels: Mapping[str, Sequence[Series]], classes: Sequence[str],
     return figure
 
 
-@_styled
+@styled
 def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     """A confusion matrix as shares of each true class, in percent.
 
@@ -240,7 +166,7 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def calibration(curves: Sequence[Series], shares: Sequence[Series]) -> Figure:
     """A reliability diagram.
 
@@ -264,7 +190,7 @@ def calibration(curves: Sequence[Series], shares: Sequence[Series]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def embedding(points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Figure:
     """A map of features.
 
@@ -295,7 +221,7 @@ def embedding(points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) ->
     return figure
 
 
-@_styled
+@styled
 def label_maps(
     ids: Sequence[str], rgb: np.ndarray, truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]
 ) -> Figure:
@@ -334,31 +260,19 @@ def _figure(width: float, height: float, series: Sequence[Series] = ()) -> Figur
     figure = Figure(figsize=(width, height + 0.18 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     if series:
-        handles = [_handle(one) for one in series]
+        handles = [Line2D([], [], linestyle=one.style.dashes, **one.style.points) for one in series]
         figure.legend(handles, [one.name for one in series], loc="outside lower left", ncols=columns)
     return figure
 
 
-def _handle(series: Series) -> Line2D:
-    look = series.look
-    return Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.dashes, markerfacecolor=_face(series))
-
-
-def _face(series: Series) -> str:
-    return PAPER if series.look.floor else series.look.colour
-
-
 def _line(axes: Axes, series: Series, *, markers: bool = False) -> None:
-    look = series.look
-    marker = look.marker if markers else ""
-    axes.plot(
-        series.x, series.y, color=look.colour, linestyle=look.dashes, marker=marker, markerfacecolor=_face(series)
-    )
+    style = series.style
+    axes.plot(series.x, series.y, linestyle=style.dashes, **style.points | ({} if markers else {"marker": ""}))
     if series.chosen is not None:
         x, y = series.x[series.chosen], series.y[series.chosen]
         if not markers:
-            axes.plot(x, y, look.marker, color=look.colour, markerfacecolor=_face(series))
-        axes.plot(x, y, "o", markersize=11, markerfacecolor="none", markeredgecolor=look.colour)
+            axes.plot(x, y, linestyle="", **style.points)
+        axes.plot(x, y, "o", markersize=11, markerfacecolor="none", markeredgecolor=style.colour)
 
 
 def _percent(axes: Axes, label: str) -> None:

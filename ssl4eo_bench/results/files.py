@@ -1,191 +1,33 @@
 """Result files: one JSON for each run, in a place that follows from its content."""
 
-import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import numpy as np
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from ssl4eo_bench.config.canonical import Frozen, digest, first_fault
+from ssl4eo_bench.config.recipe import Recipe
+from ssl4eo_bench.config.records import (
+    ClassResult,
+    MetricValue,
+    NotFinite,
+    ReferenceResult,
+    Resampled,
+    Selection,
+)
+from ssl4eo_bench.config.run_spec import RunSpec
+from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS, SPLITS, Split, SplitName
 from ssl4eo_bench.errors import ResultError, ResultFileError
-from ssl4eo_bench.metrics.evaluation import RESAMPLES
+from ssl4eo_bench.files.atomic import write_text
+from ssl4eo_bench.files.locks import LOCK, locked
 from ssl4eo_bench.results import schema
 from ssl4eo_bench.results.schema import Content
-from ssl4eo_bench.spec.canonical import Frozen, digest, first_fault
-from ssl4eo_bench.spec.recipes import Recipe
-from ssl4eo_bench.spec.runs import RunSpec
-from ssl4eo_bench.spec.tasks import MAIN_METRIC, SHARED_METRICS, SPLITS, Split, SplitName
-from ssl4eo_bench.storage import LOCK, locked, write_text
 
 CURE = "restore it, or remove it and run again"
-
-FEW_UNITS = 20
-"""Of what is drawn: with fewer, little can be said of how far a number would move with other test samples."""
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-"""A metric: all of them lie between 0 and 1."""
-
-Count = Annotated[int, Field(ge=0)]
-
-
-def _unpacked(replicates: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(replicates, validate=True), dtype="<f4").astype(np.float64)
-
-
-def _readable(replicates: str) -> str:
-    values = _unpacked(replicates)
-    if len(values) != RESAMPLES:
-        raise ValueError(f"there are {len(values):,} replicates instead of {RESAMPLES:,}")
-    if not ((values >= 0) & (values <= 1)).all():
-        raise ValueError("replicates are not fractions between 0 and 1")
-    return replicates
-
-
-class MetricValue(Frozen):
-    """A metric as a fraction, with its 95 % bootstrap interval on the test split."""
-
-    value: Fraction
-    low: Fraction | None = None
-    high: Fraction | None = None
-
-    @model_validator(mode="after")
-    def _has_both_bounds(self) -> "MetricValue":
-        if (self.low is None) != (self.high is None):
-            raise ValueError("an interval has one bound only")
-        return self
-
-    @property
-    def percent(self) -> str:
-        """In percent, with its interval if it has one."""
-        value = f"{100 * self.value:.2f}"
-        if self.low is None or self.high is None:
-            return value
-        return f"{value} ({100 * self.low:.2f}–{100 * self.high:.2f})"
-
-
-class ClassResult(Frozen):
-    """The metrics of one class; what cannot be measured without samples is absent."""
-
-    name: str
-    support: Count
-    precision: Fraction
-    recall: Fraction | None = None
-    f1: Fraction
-    average_precision: Fraction | None = None
-    iou: Fraction | None = None
-
-
-class PathResult(Frozen):
-    """One penalty of the path: C, main metric and mean loss on `val`, the solver's relative gradient and iterations."""
-
-    C: float
-    val: Fraction
-    loss: float | None = None
-    gradient: float
-    iterations: Count
-
-
-class EpochResult(Frozen):
-    """One epoch of fine-tuning: learning rate, number from 1, mean training loss, and the main metric on `val`."""
-
-    rate: float
-    epoch: int
-    loss: float
-    val: Fraction
-
-
-class Selection(Frozen):
-    """What was chosen on `val`, by which metric, among what.
-
-    `knn` chooses thresholds at most. `finetune` chooses rate and epoch; C and path are those of the linear probe that
-    it started from.
-
-    Attributes:
-        metric: that was chosen by.
-        C: the chosen penalty.
-        path: the penalties that were tried.
-        error: the standard error of the best metric of the path, within which the lower loss decided.
-        rate: the chosen learning rate.
-        epoch: the chosen epoch.
-        history: the epochs of every rate.
-        thresholds: for multilabel, of each class.
-        threshold: for multilabel, of all classes together.
-    """
-
-    metric: str
-    C: float | None = None
-    path: tuple[PathResult, ...] = ()
-    error: float | None = None
-    rate: float | None = None
-    epoch: int | None = None
-    history: tuple[EpochResult, ...] | None = None
-    thresholds: tuple[float, ...] | None = None
-    threshold: float | None = None
-
-
-class Resampled(Frozen):
-    """The main metric on test in the resamples that every result of a version of a task has in common.
-
-    Attributes:
-        units: how many are drawn with replacement, as wholes.
-        units_are: what they are, in the plural: samples, or clusters of them.
-        replicates: the values, little-endian float32 in base64.
-    """
-
-    units: int
-    units_are: str
-    replicates: Annotated[str, AfterValidator(_readable)]
-
-    @classmethod
-    def of(cls, replicates: np.ndarray, units: int, units_are: str) -> "Resampled":
-        """The record of these values `[B]`."""
-        packed = base64.b64encode(replicates.astype("<f4").tobytes()).decode()
-        return cls(units=units, units_are=units_are, replicates=packed)
-
-    @property
-    def values(self) -> np.ndarray:
-        """The values `[B]` float64."""
-        return _unpacked(self.replicates)
-
-    @property
-    def few(self) -> bool:
-        """Whether the units are so few that intervals may be too narrow, though they allow for it."""
-        return self.units < FEW_UNITS
-
-
-class NotFinite(Frozen):
-    """Stored values of a split that are NaN or infinite, and were zero after scaling.
-
-    Attributes:
-        values: how many.
-        samples: how many samples have some.
-        names: the first of these.
-    """
-
-    values: Count
-    samples: Count
-    names: tuple[str, ...]
-
-
-class ReferenceResult(Frozen):
-    """What the published code would have reported of the same training, by the main metric on test.
-
-    Attributes:
-        batch: samples that it computes one metric of.
-        batch_averaged: the mean over batches, at the epoch that is best on val.
-        best_test_epoch: the epoch that is best on test itself, and
-        best_test: its metric.
-        best_test_batch_averaged: the best mean over batches of any epoch.
-    """
-
-    batch: int
-    batch_averaged: Fraction
-    best_test_epoch: int
-    best_test: Fraction
-    best_test_batch_averaged: Fraction
 
 
 class Provenance(Frozen):
@@ -279,22 +121,57 @@ class RunResult(Frozen):
 
     @property
     def main_metric(self) -> str:
-        """The metric that was chosen by, and that replicates are kept of."""
+        """The metric that decides on `val`; replicates are kept of it."""
         return MAIN_METRIC[self.spec.task.kind]
 
     @property
+    def main_value(self) -> MetricValue:
+        """The main metric on the test split."""
+        return self.metrics["test"][self.main_metric]
+
+    @property
+    def fraction(self) -> float:
+        """The share of the training samples that was used."""
+        return 1.0 if self.spec.fraction is None else self.spec.fraction
+
+    @property
     def checksum(self) -> str:
-        """The digest of all of it."""
+        """The sha256 of the whole content."""
         return digest(self.model_dump(mode="json", exclude_none=True))
 
     @property
     def enters_tables(self) -> bool:
-        """Whether it may stand in the official tables: all of the official split, code as committed."""
+        """Whether it is official: on the whole official splits, by code as committed."""
         return self.spec.is_official and not self.provenance.dirty
 
 
+@dataclass(frozen=True)
+class RunFilter:
+    """Which runs are wanted; an empty field fits all. Tasks and protocols are named with or without their version."""
+
+    tasks: Collection[str] = ()
+    protocols: Collection[str] = ()
+    checkpoints: Collection[str] = ()
+    seeds: Collection[int] = ()
+    fractions: Collection[float] = ()
+
+    def matches(self, result: RunResult) -> bool:
+        """Whether a result is wanted."""
+        spec = result.spec
+        return (
+            (not self.tasks or spec.task.name in self.tasks or spec.task_slug in self.tasks)
+            and (not self.protocols or spec.protocol.name in self.protocols or spec.protocol_slug in self.protocols)
+            and (not self.checkpoints or spec.checkpoint.name in self.checkpoints)
+            and (not self.seeds or spec.seed in self.seeds)
+            and (not self.fractions or result.fraction in self.fractions)
+        )
+
+
+ALL = RunFilter()
+
+
 def check_writable(results: Path) -> None:
-    """Refuse early what could not be written after hours.
+    """Refuse a results directory that cannot be written, before hours of computing.
 
     Raises:
         ResultError: if files cannot be made below `results`.
@@ -311,7 +188,7 @@ def check_writable(results: Path) -> None:
 
 
 def write_result(results: Path, result: RunResult) -> Path:
-    """Store a result whole, in the place that follows from its spec."""
+    """Write a result to the place that follows from its specification, and return the file."""
     file = results / result.spec.path
     write_text(file, _as_written(_content(result)))
     return file
@@ -326,7 +203,7 @@ def _as_written(content: Content) -> str:
 
 
 def read_result(file: Path) -> RunResult:
-    """A stored result, checked.
+    """The result in a file, checked.
 
     Raises:
         ResultFileError: if it cannot be read, comes from a newer version, was edited, or lies in the wrong place.
@@ -347,7 +224,7 @@ def result_bytes(file: Path) -> bytes:
 
 
 def parse_result(stored: bytes, file: PurePath) -> RunResult:
-    """The result that the bytes of a file hold, checked: they must be the very ones that were written.
+    """The result in the bytes of a file, checked: every byte must be as it was written.
 
     Args:
         stored: the bytes.
@@ -384,7 +261,7 @@ def parse_result(stored: bytes, file: PurePath) -> RunResult:
     if version != 1 and result.resampled is None:
         raise ResultFileError(file, "has no replicates (`resampled`), which only files of schema 1 lack", CURE)
     place = result.spec.path
-    if version == 1:  # which had no such mark: what was official then keeps its place, and enters no table
+    if version == 1:  # had no such mark: such a result keeps its place, and enters no table
         place = place.with_stem(place.stem.removesuffix("-filled-bands"))
     if file.parts[-len(place.parts) :] != place.parts:
         taken = any(Path(parent / place).is_file() for parent in file.parents)
@@ -394,7 +271,7 @@ def parse_result(stored: bytes, file: PurePath) -> RunResult:
 
 
 def _checksum(content: Content) -> str | None:
-    """Of the content of a file as it was written, whatever version that was; none of what no result can be."""
+    """The digest of the content of a file of any version; none if no result can have this content."""
     try:
         return digest(content)
     except (TypeError, ValueError, RecursionError):
@@ -402,7 +279,7 @@ def _checksum(content: Content) -> str | None:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON would let a second value of a key replace the first in silence."""
+    """A dictionary of unique keys: JSON would silently replace the first value of a key by the second."""
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -422,7 +299,7 @@ def require_directory(results: Path) -> None:
 
 
 def result_files(results: Path) -> list[Path]:
-    """Where every result below a results directory is, in order.
+    """The files of all results below a results directory, in order.
 
     Raises:
         ResultError: if the directory is absent.
@@ -432,7 +309,7 @@ def result_files(results: Path) -> list[Path]:
 
 
 def read_results(results: Path) -> list[RunResult]:
-    """Every result below a results directory, ordered by place.
+    """All results below a results directory, in the order of their files.
 
     Raises:
         ResultError: if the directory is absent or one of the files cannot be used.
@@ -442,15 +319,15 @@ def read_results(results: Path) -> list[RunResult]:
 
 @contextmanager
 def generating(results: Path) -> Iterator[None]:
-    """Keep other processes from generating files from these results, from reading the results on.
+    """Keep other processes from generating files of these results while this one reads results and generates.
 
-    Who comes last has read what all others wrote: otherwise tables could be replaced by older ones.
+    The last process has then read the results of all others; otherwise older tables could replace newer ones.
 
     Raises:
         ResultError: if the directory is absent.
     """
     require_directory(results)
-    with locked(results / LOCK, waiting=lambda: None):
+    with locked(results / LOCK, note=f"another process generates files from {results}; waiting for it"):
         yield
 
 

@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ssl4eo_bench.results.compare import Comparison
-from ssl4eo_bench.storage import replacing
+from ssl4eo_bench.results.figure_style import INK, MUTED, PAPER, save_figure, styled
 
-INK, QUIET = "#1b1f24", "#6b7280"
 LINE = 0.42
 """Inches for each comparison."""
 
@@ -19,34 +17,30 @@ def draw_forest(comparisons: Sequence[Comparison], a: str, b: str, file: Path) -
 
     Filled markers are evidence of a difference after correction, hollow ones are none: it reads without colour.
     """
-    with mpl.rc_context({"font.size": 9, "svg.hashsalt": "forest", "svg.fonttype": "none", "axes.edgecolor": QUIET}):
-        figure = _figure(comparisons, a, b)
-        undated = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[file.suffix]
-        with replacing(file) as temporary:
-            figure.savefig(temporary, format=file.suffix[1:], dpi=200, bbox_inches="tight", metadata=undated)
+    save_figure(_forest(comparisons, a, b), file, name="forest")
 
 
-def _figure(comparisons: Sequence[Comparison], a: str, b: str) -> Figure:
+@styled
+def _forest(comparisons: Sequence[Comparison], a: str, b: str) -> Figure:
     figure = Figure(figsize=(7.5, 1.3 + LINE * len(comparisons)), layout="constrained")
     axes = figure.add_subplot()
-    axes.axvline(0, color=QUIET, linewidth=1, zorder=1)
+    axes.axvline(0, color=MUTED, linewidth=1, zorder=1)
     for line, one in enumerate(comparisons):
         evidence = one.verdict != "no evidence of a difference"
         low, value, high = (100 * number for number in (one.low, one.difference, one.high))
-        axes.plot([low, high], [line, line], color=INK, linewidth=1.6, solid_capstyle="butt", zorder=2)
-        axes.plot(value, line, "o", color=INK, markerfacecolor=INK if evidence else "white", markersize=7, zorder=3)
-        text = f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
-        axes.annotate(
-            text, (1.02, line), xycoords=("axes fraction", "data"), va="center", weight="bold" if evidence else "normal"
-        )
+        axes.plot([low, high], [line, line], color=INK, solid_capstyle="butt", zorder=2)
+        axes.plot(value, line, "o", color=INK, markerfacecolor=INK if evidence else PAPER, markersize=7, zorder=3)
+        text, weight = f"{value:+.2f} ({low:+.2f} to {high:+.2f})", "bold" if evidence else "normal"
+        axes.annotate(text, (1.02, line), xycoords=("axes fraction", "data"), va="center", weight=weight)
     axes.set_yticks(range(len(comparisons)), [f"{one.task}, {one.setting}\n{one.metric}" for one in comparisons])
     axes.set_ylim(len(comparisons) - 0.4, -0.6)
     reach = 1.1 * max((abs(100 * bound) for one in comparisons for bound in (one.low, one.high)), default=0) or 1.0
     axes.set_xlim(-reach, reach)
     axes.set_xlabel("A − B in percentage points, 95 % interval\n● evidence of a difference    ○ no evidence")
-    axes.set_title(f"A  {a}\nB  {b}", loc="left", fontsize=9, pad=20)
-    axes.annotate("← B is better", (0, 1.02), xycoords="axes fraction", color=QUIET)
-    axes.annotate("A is better →", (1, 1.02), xycoords="axes fraction", ha="right", color=QUIET)
+    axes.set_title(f"A  {a}\nB  {b}", pad=20)
+    for text, x, side in (("← B is better", 0, "left"), ("A is better →", 1, "right")):
+        axes.annotate(text, (x, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", ha=side, color=MUTED)
+    axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["left"].set_visible(False)
     return figure

@@ -1,13 +1,12 @@
-"""Standings as a LaTeX table."""
+"""The leaderboard as a LaTeX table."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from ssl4eo_bench.results.files import MetricValue
-from ssl4eo_bench.results.panels import ranks
-from ssl4eo_bench.results.ranks import Ranks
-from ssl4eo_bench.results.standings import Row, Standings
+from ssl4eo_bench.config.records import MetricValue
+from ssl4eo_bench.results.leaderboard import Column, Leaderboard, Row
+from ssl4eo_bench.results.markdown import rank_range
+from ssl4eo_bench.results.paired_ranks import Ranks
 
 UNRANKED: Final = "Test metrics in percent, means over seeds; in small type the 95 % interval over the test samples."
 CAPTION: Final = (
@@ -22,67 +21,49 @@ SPECIAL: Final = str.maketrans(
 )
 
 
-@dataclass(frozen=True)
-class Column:
-    """A metric of a task; or, without a task, the mean over tasks."""
-
-    task: str
-    metric: str
-    leads: bool
-
-    def cell(self, row: Row) -> str:
-        """What it shows of a row: bold where nothing is above it, with a star where input bands were zero."""
-        if not self.task:
-            return "" if row.mean is None else _cell(MetricValue(value=row.mean), row.ranks, starred=False)
-        if self.task not in row.entries:
-            return ""
-        entry = row.entries[self.task]
-        return _cell(entry.metrics[self.metric], entry.ranks if self.leads else None, starred=bool(entry.filled))
-
-
-def latex(standings: Standings) -> str:
-    """A board as one table for booktabs: what may be the best of its protocol in bold.
+def latex(board: Leaderboard) -> str:
+    """A leaderboard as one table for booktabs: what may be the best of its protocol in bold.
 
     Of one task it has all metrics that are shown, of several the leading one of each, and their mean.
     """
-    columns = _columns(standings)
-    single, *several = standings.tasks
-    entries = [entry for row in standings.rows for entry in row.entries.values()]
-    caption = (CAPTION if any(entry.ranks for entry in entries) else UNRANKED) + (
-        ZERO if any(entry.filled for entry in entries) else ""
-    )
+    single, *several = board.tasks
+    columns = [column for column in board.columns if column.leads or not several]
+    mean = ["mean"] if several and board.has_mean else []
+    caption = CAPTION if any(entry.ranks for entry in board.entries) else UNRANKED
+    caption += ZERO if any(entry.filled for entry in board.entries) else ""
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{_escaped(caption if several else f'{single}. {caption}')}}}",
-        rf"\begin{{tabular}}{{cl{'r' * len(columns)}}}",
+        rf"\begin{{tabular}}{{cl{'r' * len([*mean, *columns])}}}",
         r"\toprule",
-        *([_line(["", "", *(_escaped(column.task) for column in columns)])] if several else []),
-        _line(["rank", "checkpoint", *(_escaped(column.metric) for column in columns)]),
+        *([_line(["", "", *("" for _ in mean), *(_escaped(column.task) for column in columns)])] if several else []),
+        _line(["rank", "checkpoint", *mean, *(_escaped(column.metric) for column in columns)]),
     ]
-    for protocol, rows in standings.protocols.items():
-        lines += [r"\midrule", _line([rf"\multicolumn{{{len(columns) + 2}}}{{l}}{{{_escaped(protocol)}}}"])]
+    for protocol, rows in board.protocols.items():
+        lines += [r"\midrule", _line([rf"\multicolumn{{{len([*mean, *columns]) + 2}}}{{l}}{{{_escaped(protocol)}}}"])]
         for row in rows:
-            cells = (column.cell(row) for column in columns)
-            lines.append(_line([_escaped(ranks(row.ranks)), _escaped(row.checkpoint), *cells]))
+            cells = (*(_mean(row) for _ in mean), *(_metric(row, column) for column in columns))
+            lines.append(_line([_escaped(rank_range(row.ranks)), _escaped(row.name), *cells]))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
 
 
-def _columns(standings: Standings) -> list[Column]:
-    single = len(standings.tasks) == 1
-    columns = [
-        Column(task, metric, leads=metric == metrics[0])
-        for task, metrics in standings.metrics.items()
-        for metric in (metrics if single else metrics[:1])
-    ]
-    has_mean = not single and any(row.mean is not None for row in standings.rows)
-    return [Column("", "mean", leads=True), *columns] if has_mean else columns
+def _mean(row: Row) -> str:
+    return "" if row.mean is None else _cell(MetricValue(value=row.mean), row.ranks)
 
 
-def _cell(value: MetricValue, of_ranks: Ranks | None, *, starred: bool) -> str:
+def _metric(row: Row, column: Column) -> str:
+    if column.task not in row.entries:
+        return ""
+    entry = row.entries[column.task]
+    return _cell(entry.metrics[column.metric], entry.ranks if column.leads else None, starred=bool(entry.filled))
+
+
+def _cell(value: MetricValue, ranks: Ranks | None, *, starred: bool = False) -> str:
+    """A metric: bold where nothing is above it, with a star where input bands were zero."""
     number, _, interval = value.percent.partition(" ")
-    shown = rf"\textbf{{{number}}}" if of_ranks and of_ranks[0] == 1 else number
+    shown = rf"\textbf{{{number}}}" if ranks and ranks[0] == 1 else number
     shown += "$^{*}$" if starred else ""
     return rf"{shown} {{\scriptsize {_escaped(interval)}}}" if interval else shown
 

@@ -1,83 +1,241 @@
-"""The leaderboard's files, generated from the result files, and the standings that views are made of."""
+"""The leaderboard: every checkpoint on every task, by protocol, with ranks, floors and published numbers."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass, field
 
-from ssl4eo_bench.errors import ResultError, shortlist
-from ssl4eo_bench.results.files import RunResult, generating, read_results
-from ssl4eo_bench.results.generated import csv_text, entering, mark, on_all_samples, write_generated
-from ssl4eo_bench.results.published import PublishedNumber, published_numbers
-from ssl4eo_bench.results.selection import is_of
-from ssl4eo_bench.results.standings import Standings, standings
-from ssl4eo_bench.results.views import HEADING, markdown
+import pandas as pd
 
-STARTS = ("rank_first,rank_last,protocol,checkpoint,", HEADING)
+from ssl4eo_bench.config.checkpoint import Checkpoint
+from ssl4eo_bench.config.records import MetricValue
+from ssl4eo_bench.results.frame import unversioned
+from ssl4eo_bench.results.paired_ranks import Ranks, Score
+from ssl4eo_bench.results.published import PublishedNumber, differences
 
-
-def write_leaderboard(results: Path) -> list[Path]:
-    """Write `leaderboard.csv` and `.md` of the official results, and those of the sample; none without results."""
-    with generating(results):
-        texts = leaderboard_files(read_results(results), published_numbers(results))
-        return write_generated(results, texts, [results / name for name in _names()], *STARTS)
+FIRST_COLUMNS = ("rank_first", "rank_last", "protocol", "checkpoint")
+"""Of `leaderboard.csv`: generated files are recognised by them."""
 
 
-def leaderboard_files(results: Sequence[RunResult], published: Sequence[PublishedNumber]) -> dict[str, str]:
-    """The leaderboards of all results that enter them: their text, by their name in the results directory.
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One checkpoint on one task, by one protocol.
 
-    Raises:
-        ResultError: if results of one task are of different splits.
+    Attributes:
+        task: and its version.
+        protocol: and its version.
+        checkpoint: its name.
+        is_floor: whether nothing was learnt in the checkpoint.
+        metrics: means over seeds by name, the leading one first. The bounds of an interval are the means of the
+            seeds' bounds; docs/results.md says what such an interval covers.
+        seeds: number of runs that differ by their seed.
+        seed_matters: whether runs with other seeds can differ.
+        deviation: the standard deviation of the leading metric over seeds; none for a single one.
+        filled: input bands that the task lacks, and that were zero.
+        score: the leading metric as ranks need it.
+        ranks: on the task, in its protocol; none where the leading metric is not the main one.
+        floor: the entry of the best floor; none for floors, and where no floor was run.
+        published: the highest published number that compares with the leading metric.
     """
-    texts = {}
-    for sample in (False, True):
-        if chosen := on_all_samples(entering(results, sample=sample)):
-            board = standings(chosen, () if sample else published)  # nothing was published on the sample
-            texts[f"leaderboard{mark(sample=sample)}.csv"] = csv_text(board.frame())
-            texts[f"leaderboard{mark(sample=sample)}.md"] = markdown(board)
-    return texts
+
+    task: str
+    protocol: str
+    checkpoint: str
+    is_floor: bool
+    metrics: dict[str, MetricValue]
+    seeds: int
+    seed_matters: bool
+    deviation: float | None
+    filled: tuple[str, ...]
+    score: Score = field(repr=False)
+    ranks: Ranks | None = None
+    floor: "Entry | None" = None
+    published: PublishedNumber | None = None
+
+    @property
+    def lead(self) -> MetricValue:
+        """The metric that the board is ranked by."""
+        return next(iter(self.metrics.values()))
+
+    @property
+    def over_floor(self) -> float | None:
+        """The leading metric minus that of the best floor."""
+        return None if self.floor is None else self.lead.value - self.floor.lead.value
+
+    @property
+    def over_published(self) -> float | None:
+        """The leading metric minus the published number."""
+        return None if self.published is None else self.lead.value - self.published.value
+
+    def differences_from(self, number: PublishedNumber) -> tuple[str, ...]:
+        """Why a published number does not compare with the leading metric; nothing if it does."""
+        (task, protocol), metric = map(unversioned, (self.task, self.protocol)), next(iter(self.metrics))
+        return differences(number, task=task, protocol=protocol, metric=metric)
 
 
-def official_standings(
-    results: Path, *, tasks: Sequence[str] = (), protocols: Sequence[str] = (), metrics: Sequence[str] = ()
-) -> Standings:
-    """The standings of official results, or of some of them.
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One checkpoint in one protocol.
 
-    Args:
-        results: a results directory.
-        tasks: with or without version (default: all); the mean is then over these.
-        protocols: with or without version (default: all).
-        metrics: to show; see `standings`.
-
-    Raises:
-        ResultError: if there are none, or none of one of these names.
+    Attributes:
+        checkpoint: its entry in the catalogue.
+        entries: by task and version.
+        mean: of the leading metrics over the tasks that count; none unless every one of them is there.
+        ranks: in its protocol, by the mean, or by the only task; none without that value.
     """
-    chosen = on_all_samples(entering(read_results(results), sample=False))
-    _require("task", tasks, {name for r in chosen for name in (r.spec.task.name, r.spec.task_slug)})
-    _require("protocol", protocols, {name for r in chosen for name in (r.spec.protocol.name, r.spec.protocol_slug)})
-    chosen = [result for result in chosen if is_of(result, tasks=tasks, protocols=protocols)]
-    if not chosen:
-        raise ResultError(
-            f"{results} has no such official result; `list runs --results {results}` shows what there is."
-        )
-    counted = sorted({result.spec.task_slug for result in chosen}) if tasks else None
-    return standings(chosen, published_numbers(results), metrics=metrics, counted=counted)
+
+    checkpoint: Checkpoint
+    entries: dict[str, Entry]
+    mean: float | None = None
+    ranks: Ranks | None = None
+
+    @property
+    def protocol(self) -> str:
+        """The protocol with its version."""
+        return next(iter(self.entries.values())).protocol
+
+    @property
+    def name(self) -> str:
+        """The name of the checkpoint."""
+        return self.checkpoint.name
+
+    @property
+    def seeds(self) -> tuple[int, int]:
+        """Fewest and most seeds of a task."""
+        counts = [entry.seeds for entry in self.entries.values()]
+        return min(counts), max(counts)
 
 
-def refuse_generated(file: Path, results: Path) -> None:
-    """Keep views out of the place of generated files.
+@dataclass(frozen=True)
+class Column:
+    """A metric of a task, and the range of its values and bounds over all rows.
 
-    Raises:
-        ResultError: if `file` is one of them.
+    Attributes:
+        task: and its version.
+        metric: name.
+        leads: whether it is the task's leading metric.
+        low: the lowest bound or value.
+        high: the highest.
     """
-    if file.name in _names() and file.resolve().parent == results.resolve():
-        raise ResultError(f"{file} is for the leaderboard of all results; name another file with --out.")
+
+    task: str
+    metric: str
+    leads: bool
+    low: float
+    high: float
+
+    def place(self, value: float) -> float:
+        """Where a value lies between lowest and highest, in percent."""
+        return round(100 * (value - self.low) / (self.high - self.low or 1.0), 2)
 
 
-def _names() -> list[str]:
-    return [f"leaderboard{mark(sample=sample)}.{kind}" for sample in (False, True) for kind in ("csv", "md")]
+@dataclass(frozen=True)
+class UnmatchedNumber:
+    """A published number that compares with nothing on the leaderboard.
+
+    Attributes:
+        number: from the literature.
+        task: of the entry of the same checkpoint that differs least, with its version.
+        differences: from that entry; see `published.differences`.
+    """
+
+    number: PublishedNumber
+    task: str
+    differences: tuple[str, ...]
+
+    @property
+    def about(self) -> str:
+        """Checkpoint and task, for people."""
+        return f"{self.number.checkpoint} on {self.task}"
 
 
-def _require(kind: str, names: Sequence[str], known: set[str]) -> None:
-    for name in names:
-        if name not in known:
-            there = shortlist(sorted(known), at_most=20) or "nothing"
-            raise ResultError(f"no official result on all training samples has {kind} {name!r}; there is {there}.")
+@dataclass(frozen=True)
+class Leaderboard:
+    """All rows, and what is shown of them.
+
+    Attributes:
+        metrics: by task and version, headline tasks first; the leading metric comes first.
+        counted: tasks that the mean is over, by protocol.
+        untested: number of runs that take part in no paired test, since files of schema 1 have no replicates.
+        rows: by protocol, best first.
+        unmatched: published numbers of these checkpoints that compare with nothing here.
+    """
+
+    metrics: dict[str, tuple[str, ...]]
+    counted: dict[str, tuple[str, ...]]
+    untested: int
+    rows: tuple[Row, ...]
+    unmatched: tuple[UnmatchedNumber, ...]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks with their versions, headline tasks first."""
+        return list(self.metrics)
+
+    @property
+    def protocols(self) -> dict[str, list[Row]]:
+        """The rows of each protocol."""
+        names = dict.fromkeys(row.protocol for row in self.rows)
+        return {name: [row for row in self.rows if row.protocol == name] for name in names}
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The entries of all rows."""
+        return [entry for row in self.rows for entry in row.entries.values()]
+
+    @property
+    def has_ranks(self) -> bool:
+        """Whether rows are ranked: by the only task, or by a mean."""
+        return any(row.ranks for row in self.rows)
+
+    @property
+    def has_mean(self) -> bool:
+        """Whether a row has all tasks that count."""
+        return any(row.mean is not None for row in self.rows)
+
+    @property
+    def columns(self) -> list[Column]:
+        """All metrics of all tasks."""
+        return [self._column(task, metric) for task, metrics in self.metrics.items() for metric in metrics]
+
+    def _column(self, task: str, metric: str) -> Column:
+        shown = [entry.metrics[metric] for entry in self.entries if entry.task == task]
+        bounds = [bound for one in shown for bound in (one.value, one.low, one.high) if bound is not None]
+        return Column(task, metric, metric == self.metrics[task][0], min(bounds), max(bounds))
+
+    def frame(self) -> pd.DataFrame:
+        """One record for each row, as in `leaderboard.csv`: fractions, and nothing where there is nothing."""
+        whole = (f"{task}.{column}" for task in self.tasks for column in ("rank_first", "rank_last", "seeds", "filled"))
+        columns = dict.fromkeys(("rank_first", "rank_last", *whole), "Int64")
+        return pd.DataFrame([self._record(row) for row in self.rows]).astype(columns)
+
+    def _record(self, row: Row) -> dict[str, object]:
+        first, last = row.ranks or (None, None)
+        record: dict[str, object] = dict(zip(FIRST_COLUMNS, (first, last, row.protocol, row.name), strict=True))
+        record |= {"seeds": row.seeds[0], "mean": row.mean}
+        published = {entry.task for entry in self.entries if entry.published}
+        for task, metrics in self.metrics.items():
+            values = _entry_record(row.entries.get(task), metrics, with_published=task in published)
+            record |= {f"{task}.{name}": value for name, value in values.items()}
+        return record
+
+
+def _entry_record(entry: Entry | None, metrics: Sequence[str], *, with_published: bool) -> dict[str, object]:
+    """The cells of `leaderboard.csv` about one task; all of them are empty without an entry."""
+    lead, *others = metrics
+    main = entry.lead if entry else None
+    record: dict[str, object] = {
+        lead: main and main.value,
+        f"{lead}_low": main and main.low,
+        f"{lead}_high": main and main.high,
+        f"{lead}_std": entry and entry.deviation,
+        **{name: entry and entry.metrics[name].value for name in others},
+        "rank_first": entry and entry.ranks and entry.ranks[0],
+        "rank_last": entry and entry.ranks and entry.ranks[1],
+        "seeds": entry and entry.seeds,
+        "filled": entry and len(entry.filled),
+        "over_floor": entry and entry.over_floor,
+        "floor": entry and entry.floor and entry.floor.checkpoint,
+    }
+    if with_published:
+        number = entry and entry.published
+        record |= {"published": number and number.value, "over_published": entry and entry.over_published}
+    return record

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, Final
 
+import pandas as pd
 import yaml
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.task import Kind
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results.files import RunResult
-from ssl4eo_bench.results.generated import require_one_split
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.tasks import MAIN_METRIC, Kind
+from ssl4eo_bench.results.frame import frame_of, metric_names, require_one_split
 
 TASKS: Final[dict[Kind, tuple[str, str]]] = {
     "multiclass": ("image-classification", "Image Classification"),
@@ -32,7 +33,7 @@ METRICS: Final[dict[str, tuple[str, str, dict[str, str]]]] = {
     "micro_f1": ("f1", "Micro-F1", {"average": "micro"}),
     "macro_f1": ("f1", "Macro-F1", {"average": "macro"}),
 }
-"""Type, name and arguments of the metrics that are known there; the others are left out."""
+"""Type, name and arguments of the metrics that Hugging Face knows; the others are left out."""
 
 
 def model_index(results: Sequence[RunResult], url: str | None = None) -> str:
@@ -46,13 +47,8 @@ def model_index(results: Sequence[RunResult], url: str | None = None) -> str:
         ResultError: if they are of several checkpoints, of several splits of a task, or not official.
     """
     _check(results)
-    groups: dict[tuple[str, str, float | None], list[RunResult]] = {}
-    for result in results:
-        spec = result.spec
-        groups.setdefault((spec.task_slug, spec.protocol_slug, spec.fraction), []).append(result)
-    entries = [
-        _entry(runs) | ({"source": {"name": "ssl4eo-bench", "url": url}} if url else {}) for runs in groups.values()
-    ]
+    groups = frame_of(results).groupby(["task", "protocol", "fraction"], sort=False)
+    entries = [_entry(runs) | ({"source": {"name": "ssl4eo-bench", "url": url}} if url else {}) for _, runs in groups]
     index = {"model-index": [{"name": results[0].spec.checkpoint.name, "results": entries}]}
     return yaml.safe_dump(index, sort_keys=False, allow_unicode=True, width=120)
 
@@ -68,8 +64,10 @@ def _check(results: Sequence[RunResult]) -> None:
     require_one_split(results)
 
 
-def _entry(runs: Sequence[RunResult]) -> dict[str, Any]:
-    spec = runs[0].spec
+def _entry(runs: pd.DataFrame) -> dict[str, Any]:
+    """Runs of one task, protocol and fraction, which differ by their seeds."""
+    results: list[RunResult] = list(runs["result"])
+    spec = results[0].spec
     type_, name = TASKS[spec.task.kind]
     known = catalogue.tasks()
     title = known[spec.task.name].title if spec.task.name in known else spec.task_slug
@@ -82,13 +80,8 @@ def _entry(runs: Sequence[RunResult]) -> dict[str, Any]:
             "split": "test",
             "revision": spec.task.splits["test"].digest,
         },
-        "metrics": [_metric(metric, runs) for metric in _metrics(runs[0])],
+        "metrics": [_metric(metric, results) for metric in metric_names(runs) if metric in METRICS],
     }
-
-
-def _metrics(result: RunResult) -> list[str]:
-    main = MAIN_METRIC[result.spec.task.kind]
-    return sorted(METRICS.keys() & result.metrics["test"].keys(), key=lambda name: (name != main, name))
 
 
 def _metric(metric: str, runs: Sequence[RunResult]) -> dict[str, Any]:
@@ -99,7 +92,7 @@ def _metric(metric: str, runs: Sequence[RunResult]) -> dict[str, Any]:
 
 
 def _how(runs: Sequence[RunResult]) -> str:
-    """Protocol, fraction and seeds: metrics of one name and type would be taken for each other."""
+    """Protocol, fraction and seeds, which keep metrics of one name and type apart."""
     spec = runs[0].spec
     fraction = "" if spec.fraction is None else f", {100 * spec.fraction:g} % of the training samples"
     seeds = f", mean of {len(runs)} seeds" if len(runs) > 1 else ""

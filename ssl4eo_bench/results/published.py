@@ -1,4 +1,4 @@
-"""Numbers from the literature, with their source, and whether one of them compares with a run."""
+"""Numbers from the literature with their sources, and how they differ from a run."""
 
 import csv
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ from typing import Annotated, Any, Final
 from pydantic import Field, ValidationError
 
 import ssl4eo_bench
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.canonical import Frozen, first_fault
+from ssl4eo_bench.config.task import SPLITS
 from ssl4eo_bench.errors import ResultError, SpecError
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.canonical import Frozen, first_fault
-from ssl4eo_bench.spec.tasks import SPLITS
 
-FILE: Final = "published.csv"
+PUBLISHED: Final = "published.csv"
 NUMBERS: Final = ("value", "fraction")
 
 Text = Annotated[str, Field(min_length=1)]
@@ -53,7 +53,7 @@ class PublishedNumber(Frozen):
 
     @property
     def percent(self) -> str:
-        """Its value in percent, in the digits of its source."""
+        """The value in percent, in the digits of its source."""
         return f"{100 * self.value:.2f}".removesuffix("0")
 
 
@@ -61,12 +61,12 @@ COLUMNS: Final = tuple(PublishedNumber.model_fields)
 
 
 def published_numbers(results: Path) -> list[PublishedNumber]:
-    """The literature that a results directory stands beside: its own `published.csv`, or else the one of the package.
+    """The published numbers of a results directory: those in its `published.csv`, or else those of the package.
 
     Raises:
         ResultError: if a row is not valid.
     """
-    own = results / FILE
+    own = results / PUBLISHED
     return read_published(own if own.is_file() else _shipped())
 
 
@@ -126,7 +126,7 @@ def _float(text: str) -> float | str | None:
     try:
         return float(text) if text else None
     except ValueError:
-        return text  # what it is instead is for the model to say
+        return text  # the model says what is wrong with it
 
 
 def _refuse_twice(numbers: Sequence[tuple[int, PublishedNumber]], file: Path) -> None:
@@ -139,5 +139,5 @@ def _refuse_twice(numbers: Sequence[tuple[int, PublishedNumber]], file: Path) ->
 
 def _shipped() -> Path:
     package = Path(ssl4eo_bench.__file__).parent
-    beside = package.parent / "results" / FILE  # in a checkout
-    return beside if beside.is_file() else package / FILE
+    beside = package.parent / "results" / PUBLISHED  # in a checkout
+    return beside if beside.is_file() else package / PUBLISHED

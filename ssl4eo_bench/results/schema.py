@@ -1,26 +1,26 @@
-"""The versions of the format of result files, and how the content of an old file becomes that of today.
+"""The versions of the format of result files, and the updates from each version to the next.
 
 A change of the format raises `SCHEMA_VERSION` and adds one function to `UPDATES`. It adds a few result files of the
-format before to `tests/results/frozen/` as well: they are read for ever.
+previous format to `tests/results/frozen/` as well: those stay readable.
 """
 
 import json
 from collections.abc import Callable
 from typing import Any, Final
 
-from ssl4eo_bench.spec.runs import RunSpec
+from ssl4eo_bench.config.run_spec import RunSpec
 
 SCHEMA_VERSION: Final = 2
 
 Content = dict[str, Any]
-"""What the JSON of a result file holds, but the checksum."""
+"""The JSON of a result file without the checksum."""
 
 
 def update_to_2(content: Content) -> Content:
     """Content of version 2, which has replicates of the main metric and a precision in every checkpoint.
 
     Replicates cannot be made from what version 1 kept, so such a result has none and takes part in no paired test. The
-    interval of `ece` goes, for it was one of something else.
+    interval of `ece` is dropped, since it was not that of `ece`.
 
     Raises:
         ValueError: if the backbone ran in bfloat16 and the specification does not say so; it then has the name and the
@@ -32,7 +32,7 @@ def update_to_2(content: Content) -> Content:
         if any(str(runner).endswith("-bf16") for runner in content["provenance"]["runners"]):
             raise ValueError("it was run in bfloat16, as version 1 did on GPUs, under the name of a run in float32")
         spec = spec | {"checkpoint": checkpoint | {"precision": "float32"}}
-    elif checkpoint["precision"] == "float32":  # asked for what is usual now, which changes no name
+    elif checkpoint["precision"] == "float32":  # the default now, which is not part of the name
         spec = spec | {"checkpoint": checkpoint | {"name": checkpoint["name"].replace("@float32", "")}}
         digest = RunSpec.model_validate_json(json.dumps(spec)).digest
     metrics = {
@@ -43,7 +43,7 @@ def update_to_2(content: Content) -> Content:
 
 
 UPDATES: dict[int, Callable[[Content], Content]] = {2: update_to_2}
-"""By the version that it makes, what makes content of that version from content of the one before.
+"""By version, the function that makes content of this version from content of the previous one.
 
 The digest of the specification stays what it is: equal digests are the same experiment, in a file of any version.
 """

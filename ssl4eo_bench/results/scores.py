@@ -8,23 +8,24 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.canonical import ids_digest
+from ssl4eo_bench.config.task import MAIN_METRIC
+from ssl4eo_bench.config.weights import FileWeights
 from ssl4eo_bench.errors import ResultError
-from ssl4eo_bench.metrics.evaluation import Metric, Thresholds, multiclass_metrics, multilabel_metrics
+from ssl4eo_bench.files.places import scores_file
+from ssl4eo_bench.metrics.bootstrap import Metric
+from ssl4eo_bench.metrics.classification import Thresholds, multiclass_metrics, multilabel_metrics
 from ssl4eo_bench.metrics.segmentation import confusion_metrics
 from ssl4eo_bench.results.files import RunResult
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.canonical import ids_digest
-from ssl4eo_bench.spec.tasks import MAIN_METRIC
-from ssl4eo_bench.spec.weights import FileWeights
-from ssl4eo_bench.storage import scores_file
 
-ELSEWHERE = 0.02
-"""How far the metric of scores from another machine or run may lie from the result's."""
+OTHER_MACHINE = 0.02
+"""How far the metric of scores from another machine or run may differ from that of the result."""
 
 
 @dataclass(frozen=True)
 class StoredScores:
-    """What a run found on each sample of the test split.
+    """The scores of a run on the samples of the test split.
 
     Attributes:
         ids: of the samples, `[N]`.
@@ -70,7 +71,7 @@ def read_scores(result: RunResult, results: Path, cache_dir: Path) -> StoredScor
 
 
 def kept_arrays(result: RunResult, cache_dir: Path) -> dict[str, np.ndarray]:
-    """What the run of a result kept of each test sample.
+    """The arrays that the run of a result kept of its test samples.
 
     Raises:
         ValueError: if the file is absent or damaged, or holds something else; saying what of it.
@@ -96,7 +97,7 @@ def kept_arrays(result: RunResult, cache_dir: Path) -> dict[str, np.ndarray]:
 
 
 def stored_scores(arrays: dict[str, np.ndarray], result: RunResult) -> StoredScores:
-    """The scores that arrays hold.
+    """The scores in arrays of `kept_arrays`.
 
     Raises:
         ValueError: if they give another main metric than the result.
@@ -104,7 +105,7 @@ def stored_scores(arrays: dict[str, np.ndarray], result: RunResult) -> StoredSco
     found = _of_arrays(arrays, result)
     main = MAIN_METRIC[result.spec.task.kind]
     value, expected = float(found.metrics[main](np.ones((1, len(found.ids))))[0]), result.metrics["test"][main].value
-    if not abs(value - expected) <= ELSEWHERE:
+    if not abs(value - expected) <= OTHER_MACHINE:
         raise ValueError(f"give {main} {100 * value:.2f}, and the result {100 * expected:.2f}")
     return found
 
@@ -119,13 +120,13 @@ def _of_arrays(arrays: dict[str, np.ndarray], result: RunResult) -> StoredScores
     chosen = result.selection
     common = 0.5 if chosen.threshold is None else chosen.threshold
     metrics = multilabel_metrics(scores, targets, Thresholds(np.array(chosen.thresholds), common))
-    if chosen.threshold is None:  # of a version that had no threshold for micro-F1
+    if chosen.threshold is None:  # of a protocol version without a threshold for micro-F1
         del metrics["micro_f1_tuned"]
     return StoredScores(ids, targets, metrics)
 
 
 def _run_again(result: RunResult, results: Path, cache_dir: Path) -> str:
-    """The command that does a run once more, as far as its result tells."""
+    """The command that repeats a run, as far as its result tells."""
     spec = result.spec
     name, *changes = spec.checkpoint.name.split("@")
     size, precision = next(filter(str.isdigit, changes), None), spec.checkpoint.precision

@@ -1,147 +1,97 @@
-"""Standings as text: Markdown, HTML, LaTeX, CSV, and the columns of Papers with Code."""
+"""The leaderboard's files, generated from the result files, and its views: CSV, Markdown, HTML and LaTeX."""
 
 from collections.abc import Callable, Sequence
-from html import escape
+from pathlib import Path
 from typing import Final
 
-import pandas as pd
-
-from ssl4eo_bench.results.generated import csv_text
+from ssl4eo_bench.errors import ResultError, shortlist
+from ssl4eo_bench.results.files import RunFilter, RunResult, generating, read_results
+from ssl4eo_bench.results.frame import frame_of, known_names, publishable, select
+from ssl4eo_bench.results.generated import SUFFIXES, csv_text, write_generated
 from ssl4eo_bench.results.latex import latex
-from ssl4eo_bench.results.panels import Cell, Link, Panel, explanation, notes, panels
-from ssl4eo_bench.results.standings import Standings
-from ssl4eo_bench.spec.tasks import Kind
+from ssl4eo_bench.results.leaderboard import FIRST_COLUMNS, Leaderboard
+from ssl4eo_bench.results.markdown import HEADING, markdown
+from ssl4eo_bench.results.published import PublishedNumber, published_numbers
+from ssl4eo_bench.results.ranked_rows import make_leaderboard
 
-HEADING: Final = "# Leaderboard\n"
-NOTES: Final = "Published numbers that do not compare"
-
-KINDS: Final[dict[Kind, str]] = {
-    "multiclass": "Image Classification",
-    "multilabel": "Multi-Label Image Classification",
-    "segmentation": "Semantic Segmentation",
-}
-"""What Papers with Code calls the kinds of tasks."""
-
-PAGE: Final = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Leaderboard</title>
-<style>
-:root {{ color-scheme: light dark; --line: #d0d0d0; --soft: #5a5a5a; --odd: #f5f6f7; }}
-@media (prefers-color-scheme: dark) {{ :root {{ --line: #444; --soft: #a8a8a8; --odd: #1d1f21; }} }}
-body {{ font: 16px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 90rem; padding: 0 1rem; }}
-h2 {{ font-size: 1.15rem; margin: 2rem 0 .5rem; overflow-wrap: anywhere; }}
-p {{ color: var(--soft); max-width: 45rem; }}
-li {{ overflow-wrap: anywhere; }}
-.scroll {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }}
-th, td {{ border-bottom: 1px solid var(--line); padding: .35rem .5rem; text-align: right; }}
-thead th {{ border-bottom-width: 2px; vertical-align: bottom; }}
-tbody th {{ font-weight: normal; min-width: 9rem; overflow-wrap: anywhere; }}
-tbody tr:nth-child(odd) {{ background: var(--odd); }}
-.words {{ text-align: left; }}
-</style>
-</head>
-<body>
-<main>
-<h1>Leaderboard</h1>
-<p>{explanation}</p>
-{sections}
-</main>
-</body>
-</html>
-"""
-
-SECTION: Final = """\
-<section>
-<h2 id="{id}">{title}</h2>
-<div class="scroll" role="region" aria-labelledby="{id}" tabindex="0">
-<table aria-labelledby="{id}">
-<thead>
-{head}
-</thead>
-<tbody>
-{body}
-</tbody>
-</table>
-</div>
-{note}</section>"""
+STARTS = (f"{','.join(FIRST_COLUMNS)},", HEADING)
+"""How the generated files begin, so that no other file is replaced or removed."""
+NAMES: Final = [f"leaderboard{suffix}.{kind}" for suffix in SUFFIXES.values() for kind in ("csv", "md")]
+"""Of the generated files."""
 
 
-def markdown(standings: Standings) -> str:
-    """A board in Markdown."""
-    parts = [HEADING, f"{explanation(standings)}\n"]
-    for panel in panels(standings):
-        head, *body = ("| " + " | ".join(map(_in_markdown, cells)) + " |" for cells in (panel.columns, *panel.rows))
-        rule = "|" + "".join("---|" if column in panel.words else "---:|" for column in panel.columns)
-        parts += [f"## {panel.title}\n", "\n".join((head, rule, *body)) + "\n"]
-        if panel.note:
-            parts.append(f"{panel.note}\n")
-    if remarks := notes(standings):
-        lines = [f"- {note.about}: {_in_markdown(note.number)}: {note.differences}" for note in remarks]
-        parts += [f"## {NOTES}\n", "\n".join(lines) + "\n"]
-    return "\n".join(parts)
+def _html(board: Leaderboard) -> str:
+    from ssl4eo_bench.results.report.pages import leaderboard_page  # brings jinja2, which `check` does without
+
+    return leaderboard_page(board)
 
 
-def html(standings: Standings) -> str:
-    """A board as one page that needs nothing else: no network and no script."""
-    sections = [_section(panel, f"table{number}") for number, panel in enumerate(panels(standings), start=1)]
-    if remarks := notes(standings):
-        items = [
-            f"<li>{escape(note.about)}: {_in_html(note.number)}: {escape(note.differences)}</li>" for note in remarks
-        ]
-        sections += [f"<section>\n<h2>{NOTES}</h2>\n<ul>", *items, "</ul>\n</section>"]
-    return PAGE.format(explanation=escape(explanation(standings)), sections="\n".join(sections))
-
-
-def papers_with_code(standings: Standings) -> str:
-    """A board in the columns of Papers with Code: CSV of fractions, the protocol beside the model's name."""
-    records = [
-        (KINDS[entry.task.kind], task, metric, value.value, f"{row.checkpoint} ({row.protocol})")
-        for row in standings.rows
-        for task, entry in row.entries.items()
-        for metric, value in entry.metrics.items()
-    ]
-    return csv_text(pd.DataFrame(records, columns=["task", "dataset", "metric", "value", "model"]))
-
-
-def _in_markdown(cell: Cell) -> str:
-    return f"[{cell.text}]({cell.url})" if isinstance(cell, Link) else cell.replace("|", "\\|")
-
-
-def _section(panel: Panel, id_: str) -> str:
-    head = _line(panel, panel.columns, lambda _: ("th", ' scope="col"'))
-    body = (
-        _line(panel, row, lambda column: ("th", ' scope="row"') if column == "checkpoint" else ("td", ""))
-        for row in panel.rows
-    )
-    note = f"<p>{escape(panel.note)}</p>\n" if panel.note else ""
-    return SECTION.format(id=id_, title=escape(panel.title), head=head, body="\n".join(body), note=note)
-
-
-def _line(panel: Panel, cells: Sequence[Cell], tag_of: Callable[[str], tuple[str, str]]) -> str:
-    texts = []
-    for column, cell in zip(panel.columns, cells, strict=True):
-        tag, attributes = tag_of(column)
-        words = ' class="words"' if column in panel.words else ""
-        texts.append(f"<{tag}{attributes}{words}>{_in_html(cell)}</{tag}>")
-    return f"<tr>{''.join(texts)}</tr>"
-
-
-def _in_html(cell: Cell) -> str:
-    if isinstance(cell, Link):
-        return f'<a href="{escape(cell.url)}">{escape(cell.text)}</a>'
-    return escape(cell).replace("–", "\u2060–\u2060")  # narrow columns do not part an interval
-
-
-FORMATS: Final[dict[str, Callable[[Standings], str]]] = {
-    "csv": lambda standings: csv_text(standings.frame()),
+FORMATS: Final[dict[str, Callable[[Leaderboard], str]]] = {
+    "csv": lambda board: csv_text(board.frame()),
     "md": markdown,
-    "html": html,
+    "html": _html,
     "latex": latex,
-    "pwc": papers_with_code,
 }
-"""By their names on the command line."""
+"""Functions that make the views, by their names on the command line."""
+
+
+def write_leaderboard(results: Path) -> list[Path]:
+    """Write `leaderboard.csv` and `.md` of the official results, and those of the sample; none without results."""
+    with generating(results):
+        texts = leaderboard_files(read_results(results), published_numbers(results))
+        return write_generated(results, texts, [results / name for name in NAMES], *STARTS)
+
+
+def leaderboard_files(results: Sequence[RunResult], published: Sequence[PublishedNumber]) -> dict[str, str]:
+    """The leaderboards of all results that enter them: their text, by their name in the results directory.
+
+    Raises:
+        ResultError: if results of one task are of different splits.
+    """
+    frame, texts = frame_of(results), {}
+    for sample, suffix in SUFFIXES.items():
+        runs = publishable(frame, sample=sample)
+        if (chosen := runs[runs["on_leaderboard"]]).empty:
+            continue
+        board = make_leaderboard(chosen, () if sample else published)  # nothing was published on the sample
+        for kind in ("csv", "md"):
+            texts[f"leaderboard{suffix}.{kind}"] = FORMATS[kind](board)
+    return texts
+
+
+def official_leaderboard(results: Path, wanted: RunFilter, *, metrics: Sequence[str] = ()) -> Leaderboard:
+    """The leaderboard of official results, or of some of them.
+
+    Args:
+        results: a results directory.
+        wanted: tasks and protocols; where tasks are named, the mean is over these.
+        metrics: to show; see `make_leaderboard`.
+
+    Raises:
+        ResultError: if there are none, or none of one of these names.
+    """
+    runs = publishable(frame_of(read_results(results)), sample=False)
+    runs = runs[runs["on_leaderboard"]]
+    for kind, names in (("task", wanted.tasks), ("protocol", wanted.protocols)):
+        known = sorted(known_names(runs, kind))
+        for name in names:
+            if name not in known:
+                there = shortlist(known, at_most=20) or "nothing"
+                raise ResultError(f"no official result on all training samples has {kind} {name!r}; there is {there}.")
+    chosen = select(runs, wanted)
+    if chosen.empty:
+        raise ResultError(
+            f"{results} has no such official result; `list runs --results {results}` shows what there is."
+        )
+    counted = sorted(set(chosen["task"])) if wanted.tasks else None
+    return make_leaderboard(chosen, published_numbers(results), metrics=metrics, counted=counted)
+
+
+def refuse_generated(file: Path, results: Path) -> None:
+    """Refuse to write a view over a generated file.
+
+    Raises:
+        ResultError: if `file` is one of them.
+    """
+    if file.name in NAMES and file.resolve().parent == results.resolve():
+        raise ResultError(f"{file} is for the leaderboard of all results; name another file with --out.")

@@ -6,10 +6,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from ssl4eo_bench.ahead import ahead
-from ssl4eo_bench.data.batches import batches
+from ssl4eo_bench.config.task import Groups
+from ssl4eo_bench.data.batches import batches, prefetch
 from ssl4eo_bench.errors import DamagedFileError
-from ssl4eo_bench.spec.tasks import Groups
 from tests.data.test_splits import Fake
 
 
@@ -68,7 +67,7 @@ def test_an_error_of_the_items_comes_after_what_was_before_it() -> None:
         raise DamagedFileError("3 is damaged")
 
     for threads in (0, 1, 4):
-        taken = ahead(str, items(), threads=threads)
+        taken = prefetch(str, items(), threads=threads)
         assert [next(taken) for _ in range(3)] == ["0", "1", "2"]
         with pytest.raises(DamagedFileError):
             next(taken)

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.remote_files import MadeOf, RemoteFile
+from ssl4eo_bench.config.task import SPLITS, Task
 from ssl4eo_bench.data.checks import Fault, survey, verify
-from ssl4eo_bench.data.published import make_files
-from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.downloads import MadeOf, RemoteFile
-from ssl4eo_bench.spec.tasks import SPLITS, Task
+from ssl4eo_bench.data.releases import make_files
 from ssl4eo_bench.tasks.eurosat import EuroSAT
 
 SampleOf = Callable[[str], Path]
@@ -43,12 +42,6 @@ def tif(data_dir: Path, id_: str) -> Path:
     return next(data_dir.rglob(f"{id_}.tif"))
 
 
-def test_a_whole_dataset_has_no_fault(dataset: Dataset, command: Command) -> None:
-    _, data_dir = dataset()
-    code, out, _ = command("data", "verify", "eurosat", "--data-dir", data_dir)
-    assert (code, out.strip()) == (0, "eurosat: whole")
-
-
 def test_every_fault_is_named(dataset: Dataset, command: Command, tmp_path: Path) -> None:
     task, data_dir = dataset()
     train = sorted(task.open(data_dir).ids("train"))
@@ -69,7 +62,7 @@ def test_a_list_that_is_not_the_official_one_is_a_fault(dataset: Dataset) -> Non
     task, data_dir = dataset()
     file = data_dir / "eurosat" / "eurosat-val.txt"
     file.write_text("\n".join(file.read_text().split()[:-1]), encoding="utf-8")
-    (fault,) = verify(task, data_dir, Silent())
+    (fault,) = verify(task, data_dir)
     assert fault.where == "val list"
 
 
@@ -83,10 +76,10 @@ def test_published_files_are_compared_with_their_checksums(dataset: Dataset, nam
     # Readers would look into a zip archive; for them this is none.
     (data_dir / "eurosat" / "archive.zip").rename(data_dir / "eurosat" / "archive.tar")
     task = task.model_copy(update={"files": (file.model_copy(update={"name": "archive.tar"}),)})
-    faults = verify(task, data_dir, Silent())
+    faults = verify(task, data_dir)
     assert [Path(fault.where).name for fault in faults] == ["archive.tar"]
     (data_dir / "eurosat" / "archive.tar").write_bytes(content)
-    assert verify(task, data_dir, Silent()) == []
+    assert verify(task, data_dir) == []
 
 
 def test_status_counts_what_is_there(dataset: Dataset, command: Command, tmp_path: Path) -> None:
@@ -117,17 +110,17 @@ def test_a_pack_is_made_once_and_checked(dataset: Dataset, command: Command) -> 
     assert survey(task, data_dir).packed
     code, out, _ = command("data", "prepare", "eurosat", "--data-dir", data_dir)
     assert (code, "complete already" in out) == (0, True)
-    assert verify(task, data_dir, Silent()) == []
+    assert verify(task, data_dir) == []
     cut = tif(data_dir, sorted(task.open(data_dir).ids("val"))[0])
     content = cut.read_bytes()
     cut.write_bytes(content[:2000])
-    assert [fault.where for fault in verify(task, data_dir, Silent())] == [cut.stem]
+    assert [fault.where for fault in verify(task, data_dir)] == [cut.stem]
     cut.write_bytes(content)
     array = folder / "00000-10m.npy"
     flipped = bytearray(array.read_bytes())
     flipped[-1] ^= 1
     array.write_bytes(flipped)
-    assert verify(task, data_dir, Silent()) == [Fault(str(array), "not what was packed; pack again")]
+    assert verify(task, data_dir) == [Fault(str(array), "not what was packed; pack again")]
 
 
 def test_batches_that_share_a_fingerprint_are_not_taken_for_changed_ones(
@@ -136,11 +129,11 @@ def test_batches_that_share_a_fingerprint_are_not_taken_for_changed_ones(
     monkeypatch.setattr(EuroSAT, "fingerprint", lambda *_: "always the same")
     task, data_dir = dataset()
     for _ in range(2):
-        assert verify(task, data_dir, Silent()) == []
+        assert verify(task, data_dir) == []
     _, out, _ = command("data", "prepare", "eurosat", "--data-dir", data_dir)
     array = Path(out.strip()) / "00000-10m.npy"
     array.write_bytes(array.read_bytes()[:-1] + b"?")
-    assert verify(task, data_dir, Silent()) == [Fault(str(array), "not what was packed; pack again")]
+    assert verify(task, data_dir) == [Fault(str(array), "not what was packed; pack again")]
 
 
 def unwrapped(printed: str) -> str:
@@ -164,31 +157,31 @@ def test_bytes_that_changed_under_the_same_size_and_time_are_a_fault(dataset: Da
     task, data_dir = dataset()
     ids = sorted(task.open(data_dir).ids("train"))
     file = tif(data_dir, ids[70])
-    assert verify(task, data_dir, Silent()) == []
+    assert verify(task, data_dir) == []
     assert (data_dir / "eurosat" / ".verified-eurosat-v1.json").is_file()
     swap_bytes(file)
     expected = Fault(f"{ids[64]} to {ids[127]}", CHANGED)
-    assert verify(task, data_dir, Silent()) == [expected]
+    assert verify(task, data_dir) == [expected]
     code, out, _ = command("data", "verify", "eurosat", "--data-dir", data_dir)
     assert (code, out) == (1, f"eurosat: {expected.where}: {CHANGED}\neurosat: 1 faults\n")
     swap_bytes(file)  # as it was
-    assert verify(task, data_dir, Silent()) == []
+    assert verify(task, data_dir) == []
     swap_bytes(file)
     os.utime(file)  # fetched again, in its new state
-    assert verify(task, data_dir, Silent()) == []
+    assert verify(task, data_dir) == []
 
 
 def test_labels_that_changed_under_the_same_size_and_time_are_a_fault(dataset: Dataset) -> None:
     name = "dfc2020-cobench-s1"
     task, data_dir = dataset(name, class_counts={})
-    assert verify(task, data_dir, Silent()) == []
+    assert verify(task, data_dir) == []
     file = next(data_dir.rglob("ROIs0000_test_dfc_0_p17.tif"))
     status, content = file.stat(), bytearray(file.read_bytes())
     codes = np.frombuffer(content, dtype="<i4", offset=len(content) - 256 * 256 * 4).copy()
     content[-256 * 256 * 4 :] = np.where(codes == 10, 9, 10).astype("<i4").tobytes()
     file.write_bytes(content)
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    (fault,) = verify(task, data_dir, Silent())
+    (fault,) = verify(task, data_dir)
     assert fault == Fault("ROIs0000_test_p16 to ROIs0000_test_p23", CHANGED)
 
 
@@ -196,12 +189,12 @@ def test_what_cannot_be_read_now_is_compared_later(dataset: Dataset) -> None:
     task, data_dir = dataset()
     file = tif(data_dir, sorted(task.open(data_dir).ids("val"))[0])
     status, content = file.stat(), file.read_bytes()
-    assert verify(task, data_dir, Silent()) == []
+    assert verify(task, data_dir) == []
     found = []
     for now in (b"0" * len(content), content[:-2] + b"00", content):
         file.write_bytes(now)
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-        found.append([fault.what for fault in verify(task, data_dir, Silent())])
+        found.append([fault.what for fault in verify(task, data_dir)])
     assert len(found[0]) == 1
     assert "is no GeoTIFF" in found[0][0]
     assert found[1:] == [[CHANGED], []]
@@ -226,17 +219,17 @@ def test_a_record_that_cannot_be_kept_is_no_fault(dataset: Dataset, command: Com
 def test_class_counts_are_compared_where_all_samples_are_there(dataset: Dataset) -> None:
     counts = {("train", "val"): (36,) * 10, ("test",): (25, *(24,) * 8, 23)}
     task, data_dir = dataset(class_counts=counts)
-    (fault,) = verify(task, data_dir, Silent())
+    (fault,) = verify(task, data_dir)
     assert fault.where == "labels of test"
     assert fault.what == (
         "class 'AnnualCrop' has 24 samples, officially 25; class 'SeaLake' has 24 samples, officially 23; "
         "fetch them again"
     )
     wrong = task.model_copy(update={"class_counts": {("train", "val"): (35,) * 10}})
-    (fault,) = verify(wrong, data_dir, Silent())
+    (fault,) = verify(wrong, data_dir)
     assert fault.where == "labels of train and val"
     tif(data_dir, sorted(task.open(data_dir).ids("val"))[0]).unlink()
-    assert [fault.where for fault in verify(wrong, data_dir, Silent())] == ["val"]
+    assert [fault.where for fault in verify(wrong, data_dir)] == ["val"]
 
 
 def test_pixels_of_label_maps_are_counted(dataset: Dataset) -> None:
@@ -245,9 +238,9 @@ def test_pixels_of_label_maps_are_counted(dataset: Dataset) -> None:
     labels = np.concatenate([source.targets(source.ids(split)).ravel() for split in SPLITS])
     counts = [int((labels == number).sum()) for number in range(8)]
     right = task.model_copy(update={"class_counts": {SPLITS: tuple(counts)}})
-    assert verify(right, data_dir, Silent()) == []
+    assert verify(right, data_dir) == []
     wrong = task.model_copy(update={"class_counts": {SPLITS: (*counts[:7], counts[7] + 1)}})
-    (fault,) = verify(wrong, data_dir, Silent())
+    (fault,) = verify(wrong, data_dir)
     assert fault.what == f"class 'Water' has {counts[7]:,} pixels, officially {counts[7] + 1:,}; fetch them again"
 
 
@@ -268,7 +261,7 @@ def test_lists_are_made_before_packing(dataset: Dataset, command: Command) -> No
     assert (data_dir / "eurosat" / name).read_bytes() == content
     task = task.model_copy(update={"files": (made.model_copy(update={"size": 5}),)})
     (data_dir / "eurosat" / "first").unlink()
-    make_files(task, data_dir, Silent())  # which has nothing to do: a copy is there, if in another size
+    make_files(task, data_dir)  # which has nothing to do: a copy is there, if in another size
     assert (data_dir / "eurosat" / name).read_bytes() == content
 
 

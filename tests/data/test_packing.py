@@ -4,39 +4,101 @@ import hashlib
 import json
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ssl4eo_bench.data import packing, packs
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.canonical import digest
+from ssl4eo_bench.config.task import SPLITS, Groups, Split, SplitName, Task
+from ssl4eo_bench.data import packing
 from ssl4eo_bench.data.checks import verify
-from ssl4eo_bench.data.packing import damaged_chunks, pack
-from ssl4eo_bench.data.packs import PackedSource, open_source, pack_folder, read_manifest, write_manifest
+from ssl4eo_bench.data.packing import damaged_files, pack
+from ssl4eo_bench.data.packs import Contents, PackedSource, open_source, pack_folder, read_pack
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError
-from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.tasks import SPLITS, Split, Task
+from ssl4eo_bench.files import shards
+from ssl4eo_bench.files.hashing import file_hash
+from ssl4eo_bench.files.shards import Shard, ShardStore
 
-SampleOf = Callable[[str], Path]
+SIDES = {10: 12, 20: 6, 60: 2}
+COUNTS: dict[SplitName, int] = {"train": 13, "val": 6, "test": 4}
+NAMES = {split: [f"{split}-{number:02d}" for number in range(count)] for split, count in COUNTS.items()}
+BANDS = catalogue.task("bigearthnet").bands
+
+
+@dataclass(frozen=True)
+class Files:
+    """Small tiles with the bands of BigEarthNet: a file for each sample, and a list for each split."""
+
+    folder: Path
+
+    def ids(self, split: SplitName) -> list[str]:
+        return (self.folder / f"{split}.csv").read_text().splitlines()
+
+    def absent(self, ids: Sequence[str]) -> list[str]:
+        return [id_ for id_ in ids if not (self.folder / f"{id_}.npz").is_file()]
+
+    def targets(self, ids: Sequence[str]) -> np.ndarray:
+        return np.stack([np.load(self.folder / f"{id_}.npz")["labels"] for id_ in ids])
+
+    def read(self, ids: Sequence[str], bands: Sequence[str]) -> Groups:
+        samples = [np.load(self.folder / f"{id_}.npz") for id_ in ids]
+        of = {side: [band.name for band in BANDS if band.resolution == side and band.name in bands] for side in SIDES}
+        return tuple(np.stack([[one[name] for name in names] for one in samples]) for names in of.values() if names)
+
+    def fingerprint(self, ids: Sequence[str]) -> str:
+        return hashlib.sha256(b"".join((self.folder / f"{id_}.npz").read_bytes() for id_ in ids)).hexdigest()
+
+
+def open_files(data_dir: Path) -> Files:
+    if not (data_dir / "bigearthnet" / "test.csv").is_file():
+        raise MissingDataError("no files")
+    return Files(data_dir / "bigearthnet")
 
 
 @pytest.fixture
-def dataset(sample_of: SampleOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Task, Path]:
-    """A copy of a sample that stands for a dataset, in chunks of 100 rows."""
-    monkeypatch.setattr(packing, "CHUNK_ROWS", 100)
-    shutil.copytree(sample_of("bigearthnet"), tmp_path / "data")
-    return catalogue.task("bigearthnet"), tmp_path / "data"
+def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Task, Path]:
+    """Files in a data directory; they are packed in shards of 4 rows."""
+    monkeypatch.setattr(packing, "SHARD_ROWS", 4)
+    rng, folder = np.random.default_rng(0), tmp_path / "data" / "bigearthnet"
+    folder.mkdir(parents=True)
+    for split, names in NAMES.items():
+        (folder / f"{split}.csv").write_text("".join(f"{name}\n" for name in names))
+        for name in names:
+            sides = {band.name: SIDES[band.resolution] for band in BANDS}
+            pixels: dict[str, np.ndarray] = {
+                band: rng.integers(0, 10_000, (side, side), dtype=np.uint16) for band, side in sides.items()
+            }
+            pixels["labels"] = rng.integers(0, 2, 19, dtype=np.uint8)
+            np.savez(folder / f"{name}.npz", **pixels)  # type: ignore[arg-type]
+    splits = {split: Split.of(names) for split, names in NAMES.items()}
+    changes = {"image_size": 12, "splits": splits, "files": (), "class_counts": {}, "open": open_files}
+    return catalogue.task("bigearthnet").model_copy(update=changes), tmp_path / "data"
 
 
-def packed(task: Task, data_dir: Path) -> Path:
+def packed(task: Task, data_dir: Path, **options: bool) -> Path:
     folder = pack_folder(task, data_dir)
-    pack(task, open_splits(task, data_dir, sample=True), folder, Silent())
+    pack(task, open_splits(task, data_dir, packed=False, **options), folder)
     return folder
+
+
+def written(folder: Path) -> dict[str, int]:
+    """When each array of a pack was written."""
+    return {file.name: file.stat().st_mtime_ns for file in folder.glob("*.npy")}
+
+
+def in_chunks(folder: Path) -> dict[str, Any]:
+    """The manifest of a pack as earlier versions wrote it, without its checksum."""
+    raw: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    del raw["checksum"]
+    raw["chunks"] = [{"samples": one["samples"], "files": one["files"]} for one in raw.pop("shards").values()]
+    return raw
 
 
 def test_a_pack_gives_what_the_files_give(dataset: tuple[Task, Path]) -> None:
@@ -48,118 +110,14 @@ def test_a_pack_gives_what_the_files_give(dataset: tuple[Task, Path]) -> None:
     names = [band.name for band in task.bands]
     rng = np.random.default_rng(0)
     for split in SPLITS:
-        assert Split.of(source.ids(split)) == Split.of(plain.ids(split))
         ids = source.ids(split)
-        for chosen in (ids[:120], ids[5:8], [str(id_) for id_ in rng.permutation(ids)[:70]]):
+        assert ids == plain.ids(split)
+        assert source.absent([*ids, "other"]) == ["other"]
+        for chosen in (ids, ids[1:3], [str(id_) for id_ in rng.permutation(ids)[:9]]):
             np.testing.assert_array_equal(source.targets(chosen), plain.targets(chosen))
             for bands in (names, ["B12", "B02", "B09"], ["B8A"]):
                 for left, right in zip(source.read(chosen, bands), plain.read(chosen, bands), strict=True):
-                    assert left.dtype == right.dtype
-                    np.testing.assert_array_equal(left, right)
-
-
-def test_a_pack_that_was_cut_off_is_not_used_and_goes_on(
-    dataset: tuple[Task, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    task, data_dir = dataset
-    written: list[int] = []
-    write = packing._write_chunk
-
-    def stop_at_the_third(*arguments: object) -> packs.Chunk:
-        if len(written) == 2:
-            raise KeyboardInterrupt
-        written.append(int(str(arguments[4])))
-        return write(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(packing, "_write_chunk", stop_at_the_third)
-    with pytest.raises(KeyboardInterrupt):
-        packed(task, data_dir)
-    assert not read_manifest(pack_folder(task, data_dir)).complete
-    assert not isinstance(open_source(task, data_dir), PackedSource)
-    written.clear()
-
-    def count(*arguments: object) -> packs.Chunk:
-        written.append(int(str(arguments[4])))
-        return write(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(packing, "_write_chunk", count)
-    packed(task, data_dir)
-    assert written == [2, 3, 4, 5]
-    assert isinstance(open_source(task, data_dir), PackedSource)
-
-
-def test_files_that_changed_meanwhile_are_packed_again(dataset: tuple[Task, Path]) -> None:
-    task, data_dir = dataset
-    folder = packed(task, data_dir)
-    manifest = read_manifest(folder)
-    write_manifest(folder, manifest.model_copy(update={"chunks": manifest.chunks[:3]}))
-    first = open_splits(task, data_dir, sample=True)["train"].ids[0]
-    file = next((data_dir / "bigearthnet" / "BigEarthNet-v1.0" / first).glob("*_B02.tif"))
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.write_bytes(content)
-    packed(task, data_dir)
-    again = read_manifest(folder)
-    assert again.complete
-    assert again.chunks[0] != manifest.chunks[0]
-    assert again.chunks[1:] == manifest.chunks[1:]
-
-
-def test_the_fingerprint_follows_the_content(dataset: tuple[Task, Path]) -> None:
-    task, data_dir = dataset
-    folder = packed(task, data_dir)
-    source = open_source(task, data_dir)
-    ids = source.ids("val")
-    before = source.fingerprint(ids)
-    assert before == source.fingerprint(ids)
-    assert before != source.fingerprint(ids[:-1])
-    manifest = read_manifest(folder)
-    others = tuple(
-        chunk.model_copy(update={"files": dict.fromkeys(chunk.files, "0" * 64)}) for chunk in manifest.chunks
-    )
-    write_manifest(folder, manifest.model_copy(update={"chunks": others}))
-    assert before == source.fingerprint(ids)  # what it reads is compared with the manifest that it was opened with
-    assert before != open_source(task, data_dir).fingerprint(ids)
-
-
-def test_damage_is_found(dataset: tuple[Task, Path]) -> None:
-    task, data_dir = dataset
-    folder = packed(task, data_dir)
-    assert damaged_chunks(folder, Silent()) == []
-    flipped, cut, gone = folder / "00000-10m.npy", folder / "00001-20m.npy", folder / "00002-60m.npy"
-    content = bytearray(flipped.read_bytes())
-    content[-1] ^= 1
-    flipped.write_bytes(content)
-    cut.write_bytes(cut.read_bytes()[:-100])
-    gone.unlink()
-    assert damaged_chunks(folder, Silent()) == [flipped, cut, gone]
-    source = open_source(task, data_dir)
-    rows = sorted(source.ids("train"))
-    for number, band in enumerate(("B02", "B05", "B01")):
-        with pytest.raises(DamagedFileError, match=rf"0000{number}.*`ssl4eo-bench data prepare bigearthnet`"):
-            source.read(rows[number * 100 : number * 100 + 5], [band])
-
-
-def test_an_array_that_is_cut_off_after_it_was_opened_is_found(dataset: tuple[Task, Path]) -> None:
-    task, data_dir = dataset
-    folder = packed(task, data_dir)
-    source = open_source(task, data_dir)
-    assert isinstance(source, PackedSource)
-    ids, bands = sorted(source.ids("train"))[90:100], [task.bands[0].name]
-    source.read(ids, bands)
-    for file in folder.glob("00000-*m.npy"):
-        file.write_bytes(file.read_bytes()[:-1000])
-    with pytest.raises(DamagedFileError, match=r"is not what was packed; run `ssl4eo-bench data prepare"):
-        source.read(ids, bands)
-
-
-def test_a_disk_that_is_too_small_is_noticed_before(
-    dataset: tuple[Task, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    task, data_dir = dataset
-    monkeypatch.setattr(packing, "free_bytes", lambda folder: 1000)
-    with pytest.raises(MissingDataError, match="GB"):
-        packed(task, data_dir)
+                    np.testing.assert_array_equal(left, right, strict=True)
 
 
 def test_features_from_a_pack_are_identical(command: Callable[..., tuple[int, str, str]], shared_samples: Path) -> None:
@@ -168,8 +126,7 @@ def test_features_from_a_pack_are_identical(command: Callable[..., tuple[int, st
     assert code == 0, err
     (first,) = json.loads(out)
     task = catalogue.task("bigearthnet")
-    home = shared_samples / f"{task.name}-v{task.version}"
-    folder = packed(task, home)
+    folder = packed(task, shared_samples / f"{task.name}-v{task.version}", sample=True)
     try:
         code, out, err = command(*wanted, "--force")
         assert code == 0, err
@@ -179,6 +136,30 @@ def test_features_from_a_pack_are_identical(command: Callable[..., tuple[int, st
     assert again["result"]["provenance"]["features_computed"] == sum(again["result"]["counts"].values())
     assert again["result"]["metrics"] == first["result"]["metrics"]
     assert again["result"]["selection"] == first["result"]["selection"]
+
+
+def test_a_pack_that_was_interrupted_is_not_used_and_continues(
+    dataset: tuple[Task, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, data_dir = dataset
+    numbers: list[int] = []
+    write, stop_at = ShardStore.write, 2
+
+    def counted(store: ShardStore, number: int, *rest: Any) -> None:
+        if number == stop_at:
+            raise KeyboardInterrupt
+        numbers.append(number)
+        write(store, number, *rest)
+
+    monkeypatch.setattr(ShardStore, "write", counted)
+    with pytest.raises(KeyboardInterrupt):
+        packed(task, data_dir)
+    assert not read_pack(pack_folder(task, data_dir)).complete
+    assert not isinstance(open_source(task, data_dir), PackedSource)
+    stop_at = 99
+    packed(task, data_dir)
+    assert numbers == [0, 1, 2, 3, 4, 5]
+    assert isinstance(open_source(task, data_dir), PackedSource)
 
 
 def test_a_packing_that_never_began_does_not_stand_in_the_way(dataset: tuple[Task, Path]) -> None:
@@ -192,68 +173,97 @@ def test_a_packing_that_never_began_does_not_stand_in_the_way(dataset: tuple[Tas
     assert not list(folder.glob(".[0-9]*"))
 
 
-def test_only_damaged_chunks_are_written_again(dataset: tuple[Task, Path]) -> None:
+def test_files_that_changed_meanwhile_are_packed_again(dataset: tuple[Task, Path]) -> None:
     task, data_dir = dataset
     folder = packed(task, data_dir)
-    before = {file.name: file.stat().st_mtime_ns for file in folder.glob("*.npy")}
-    (folder / "00002-20m.npy").write_bytes(b"junk")
-    pack(task, open_splits(task, data_dir, sample=True, packed=False), folder, Silent())
-    assert damaged_chunks(folder, Silent()) == []
-    changed = {file.name for file in folder.glob("*.npy") if file.stat().st_mtime_ns != before[file.name]}
-    assert changed == {f"00002-{what}.npy" for what in ("10m", "20m", "60m", "labels")}
+    store = read_pack(folder).store
+    ShardStore(folder, store.about, {number: store.shards[number] for number in range(3)}).begin()
+    first, second = (data_dir / "bigearthnet" / f"train-0{number}.npz" for number in (0, 1))
+    first.write_bytes(second.read_bytes())
+    packed(task, data_dir)
+    again = read_pack(folder)
+    assert again.complete
+    assert [number for number, shard in again.store.shards.items() if shard != store.shards[number]] == [0]
+
+
+def test_a_disk_that_is_too_small_is_noticed_before(
+    dataset: tuple[Task, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "free_bytes", lambda folder: 1000)
+    with pytest.raises(MissingDataError, match="GB"):
+        packed(*dataset)
 
 
 def test_lists_are_in_official_order_and_rows_in_sorted_order(dataset: tuple[Task, Path]) -> None:
     task, data_dir = dataset
-    plain = task.open(data_dir)
-    before = {split: plain.ids(split) for split in SPLITS}
-    for split in SPLITS:
-        file = data_dir / "bigearthnet" / f"{split}.csv"
-        file.write_text("".join(f"{line}\n" for line in reversed(file.read_text().splitlines())))
-    folder = packed(task, data_dir)
+    for split, names in NAMES.items():
+        (data_dir / "bigearthnet" / f"{split}.csv").write_text("".join(f"{name}\n" for name in reversed(names)))
+    plain, folder = task.open(data_dir), packed(task, data_dir)
     source = open_source(task, data_dir)
     assert isinstance(source, PackedSource)
-    for split in SPLITS:
-        assert source.ids(split) == before[split][::-1] != sorted(before[split])
-    ids = sorted(source.ids("train"))
-    np.testing.assert_array_equal(np.load(folder / "00000-labels.npy"), plain.targets(ids[:100]))
-    np.testing.assert_array_equal(source.targets(ids[95:105]), plain.targets(ids[95:105]))
+    assert {split: source.ids(split) for split in SPLITS} == {split: names[::-1] for split, names in NAMES.items()}
+    np.testing.assert_array_equal(np.load(folder / "00000-labels.npy"), plain.targets(NAMES["train"][:4]))
+    np.testing.assert_array_equal(source.targets(NAMES["train"][2:9]), plain.targets(NAMES["train"][2:9]))
 
 
-@pytest.mark.parametrize("damage", ["cut", "reversed", "rotated", "edited", "gone"])
-def test_a_list_that_is_not_what_was_packed_is_refused(dataset: tuple[Task, Path], damage: str) -> None:
+def test_the_fingerprint_follows_the_content(dataset: tuple[Task, Path]) -> None:
     task, data_dir = dataset
     folder = packed(task, data_dir)
-    file = folder / "val.txt"
-    whole = file.read_text()
-    lines = whole.splitlines(keepends=True)
-    changed = {
-        "cut": lines[: len(lines) // 2],
-        "reversed": lines[::-1],
-        "rotated": lines[1:] + lines[:1],
-        "edited": ["x" + lines[0][1:], *lines[1:]],
-    }
-    if damage == "gone":
-        file.unlink()
-    else:
-        file.write_text("".join(changed[damage]))
-    with pytest.raises(DamagedFileError, match=r"val.txt is not what was packed; run `ssl4eo-bench data prepare bige"):
-        open_splits(task, data_dir, sample=True)
-    assert damaged_chunks(folder, Silent()) == [file]
-    if damage == "edited":
-        assert str(file) in [fault.where for fault in verify(task, data_dir, Silent())]
-    before = {array.name: array.stat().st_mtime_ns for array in folder.glob("*.npy")}
-    pack(task, open_splits(task, data_dir, sample=True, packed=False), folder, Silent())
-    assert file.read_text() == whole
-    assert before == {array.name: array.stat().st_mtime_ns for array in folder.glob("*.npy")}
+    source = open_source(task, data_dir)
+    ids = source.ids("val")
+    before = source.fingerprint(ids)
+    assert before != source.fingerprint(ids[:-1])
+    store = read_pack(folder).store
+    others = {number: replace(one, files=dict.fromkeys(one.files, "0" * 64)) for number, one in store.shards.items()}
+    ShardStore(folder, store.about, others).begin()
+    assert before == source.fingerprint(ids)  # what it reads is compared with the manifest that it was opened with
+    assert before != open_source(task, data_dir).fingerprint(ids)
+
+
+def test_fingerprints_stay_what_they_are(tmp_path: Path) -> None:
+    contents = Contents(
+        task="t",
+        version=1,
+        bands=("B02",),
+        splits={split: Split.of([split]) for split in SPLITS},
+        lists={split: hashlib.sha256(split.encode()).hexdigest() for split in SPLITS},
+        chunk_rows=2,
+    )
+    for split in SPLITS:
+        (tmp_path / f"{split}.txt").write_text(split)
+    files = {"00000-labels.npy": "0" * 64, "00000-10m.npy": "1" * 64}
+    made = {number: Shard(files, {"samples": "s"}) for number in range(2)}
+    ShardStore(tmp_path, contents.model_dump(mode="json"), made).begin()
+    expected = "3953fc762f7c6ac7782f45061dadaa29cc5801053394d38e036e5f0d60797e38"
+    assert PackedSource(tmp_path, {"B02": 10}).fingerprint(["val", "test"]) == expected
+
+
+def test_damaged_arrays_are_found_and_only_their_shards_are_written_again(dataset: tuple[Task, Path]) -> None:
+    task, data_dir = dataset
+    folder = packed(task, data_dir)
+    assert damaged_files(folder) == []
+    before = written(folder)
+    flipped, cut, gone = folder / "00000-10m.npy", folder / "00001-20m.npy", folder / "00002-60m.npy"
+    content = flipped.read_bytes()
+    flipped.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    cut.write_bytes(cut.read_bytes()[:-100])
+    gone.unlink()
+    assert damaged_files(folder) == [flipped, cut, gone]
+    source = open_source(task, data_dir)
+    for number, band in enumerate(("B02", "B05", "B01")):
+        with pytest.raises(DamagedFileError, match=rf"0000{number}.*`ssl4eo-bench data prepare bigearthnet`"):
+            source.read(NAMES["train"][number * 4 : number * 4 + 3], [band])
+    packed(task, data_dir)
+    assert damaged_files(folder) == []
+    after = written(folder)
+    assert {name for name in after if after[name] == before[name]} == {name for name in after if name[4] in "345"}
 
 
 @pytest.mark.parametrize("name", ["00000-10m.npy", "00000-labels.npy"])
 def test_one_flipped_bit_or_an_empty_array_is_never_read(dataset: tuple[Task, Path], name: str) -> None:
     task, data_dir = dataset
     folder = packed(task, data_dir)
-    good = (folder / name).read_bytes()
-    ids = sorted(open_source(task, data_dir).ids("train"))[:5]
+    good, ids = (folder / name).read_bytes(), NAMES["train"][:3]
     np.save(folder / name, np.empty((0, 4), dtype=np.uint8))
     empty = (folder / name).read_bytes()
     for content in (good[:-1] + bytes([good[-1] ^ 1]), good[:80] + bytes([good[80] ^ 1]) + good[81:], b"", empty):
@@ -263,12 +273,44 @@ def test_one_flipped_bit_or_an_empty_array_is_never_read(dataset: tuple[Task, Pa
             source.targets(ids) if "labels" in name else source.read(ids, ["B02"])
 
 
-def test_a_manifest_that_was_edited_is_refused(dataset: tuple[Task, Path]) -> None:
+def test_an_array_that_is_cut_off_after_it_was_opened_is_found(dataset: tuple[Task, Path]) -> None:
     task, data_dir = dataset
     folder = packed(task, data_dir)
-    file = folder / "manifest.json"
+    source, ids = open_source(task, data_dir), NAMES["train"][:4]
+    source.read(ids, ["B02"])
+    (folder / "00000-10m.npy").write_bytes((folder / "00000-10m.npy").read_bytes()[:-1000])
+    for chosen in (ids, ids[::-1]):
+        with pytest.raises(DamagedFileError, match=r"is not what was packed; run `ssl4eo-bench data prepare"):
+            source.read(chosen, ["B02"])
+
+
+@pytest.mark.parametrize("damage", ["cut", "reversed", "edited", "gone"])
+def test_a_list_that_is_not_what_was_packed_is_refused_and_written_again(
+    dataset: tuple[Task, Path], damage: str
+) -> None:
+    task, data_dir = dataset
+    folder = packed(task, data_dir)
+    file, names = folder / "val.txt", NAMES["val"]
+    whole, before = file.read_text(), written(folder)
+    changed = {"cut": names[:3], "reversed": names[::-1], "edited": ["x", *names[1:]]}
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_text("".join(f"{name}\n" for name in changed[damage]))
+    with pytest.raises(DamagedFileError, match=r"val.txt is not what was packed; run `ssl4eo-bench data prepare bige"):
+        open_splits(task, data_dir)
+    assert damaged_files(folder) == [file]
+    assert str(file) in [fault.where for fault in verify(task, data_dir)]
+    packed(task, data_dir)
+    assert file.read_text() == whole
+    assert written(folder) == before
+
+
+def test_a_manifest_that_was_edited_is_refused(dataset: tuple[Task, Path]) -> None:
+    task, data_dir = dataset
+    file = packed(task, data_dir) / "manifest.json"
     text = file.read_text()
-    for changed in (text.replace('"chunk_rows": 100', '"chunk_rows": 99'), text[: len(text) // 2], ""):
+    for changed in (text.replace('"chunk_rows": 4', '"chunk_rows": 3'), text[: len(text) // 2], ""):
         file.write_text(changed)
         with pytest.raises(
             DamagedFileError, match=r"manifest.json is not what was written; delete the folder .*prepare"
@@ -276,39 +318,53 @@ def test_a_manifest_that_was_edited_is_refused(dataset: tuple[Task, Path]) -> No
             open_source(task, data_dir)
 
 
-def test_a_pack_of_the_earlier_format_is_not_read_and_upgraded_in_place(dataset: tuple[Task, Path]) -> None:
+def test_a_pack_that_lists_chunks_is_read_and_kept(dataset: tuple[Task, Path]) -> None:
     task, data_dir = dataset
     folder = packed(task, data_dir)
-    raw = json.loads((folder / "manifest.json").read_text())
-    del raw["lists"], raw["checksum"]
+    source, before = open_source(task, data_dir), written(folder)
+    ids, raw = source.ids("test"), in_chunks(folder)
+    (folder / "manifest.json").write_text(json.dumps(raw | {"checksum": digest(raw)}))
+    earlier = open_source(task, data_dir)
+    assert isinstance(earlier, PackedSource)
+    assert earlier.fingerprint(ids) == source.fingerprint(ids)
+    np.testing.assert_array_equal(earlier.targets(ids), source.targets(ids))
+    packed(task, data_dir)
+    assert written(folder) == before
+
+
+def test_a_pack_without_checksums_of_its_lists_is_not_read_and_upgraded_in_place(dataset: tuple[Task, Path]) -> None:
+    task, data_dir = dataset
+    folder = packed(task, data_dir)
+    raw, before = in_chunks(folder), written(folder)
+    del raw["lists"]
     (folder / "manifest.json").write_text(json.dumps(raw))
     assert not isinstance(open_source(task, data_dir), PackedSource)
     shutil.copytree(folder, data_dir / "alone" / "packed" / folder.name)
     with pytest.raises(MissingDataError, match="is a pack that was not finished or is of an earlier format"):
         open_source(task, data_dir / "alone")
-    before = {file.name: file.stat().st_mtime_ns for file in folder.glob("*.npy")}
     packed(task, data_dir)
     assert isinstance(open_source(task, data_dir), PackedSource)
-    assert before == {file.name: file.stat().st_mtime_ns for file in folder.glob("*.npy")}
+    assert written(folder) == before
 
 
 def test_each_file_is_hashed_once_whatever_the_threads(
     dataset: tuple[Task, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, data_dir = dataset
-    packed(task, data_dir)
+    folder = packed(task, data_dir)
+    source, ids = open_source(task, data_dir), NAMES["train"][:4]
+    source.ids("train")  # the lists have been checked
+    for file in folder.glob("*.npy"):
+        file.touch()  # else this process knows what it has written
     hashed: list[str] = []
-    digest = hashlib.file_digest
 
-    def counted(*arguments: Any) -> Any:
-        hashed.append(Path(arguments[0].name).name)
-        return digest(*arguments)
+    def counted(file: Path) -> str:
+        hashed.append(file.name)
+        return file_hash(file)
 
-    source = open_source(task, data_dir)
-    monkeypatch.setattr("ssl4eo_bench.data.packs.hashlib.file_digest", counted)
-    ids = sorted(source.ids("train"))[:100]
+    monkeypatch.setattr(shards, "file_hash", counted)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda start: source.read(ids[start : start + 5], ["B02", "B05"]), range(0, 100, 5)))
+        list(pool.map(lambda number: source.read(ids[number % 4 :], ["B02", "B05"]), range(16)))
     assert sorted(hashed) == ["00000-10m.npy", "00000-20m.npy"]
     again = pickle.loads(pickle.dumps(source))
     np.testing.assert_array_equal(again.targets(ids), source.targets(ids))

@@ -9,20 +9,18 @@ import json
 import sys
 import tempfile
 import zipfile
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from ssl4eo_bench import cli
-from ssl4eo_bench.metrics.evaluation import Bootstrap, Estimate, evaluate_multiclass
-from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.protocols.knn import fit_knn
-from ssl4eo_bench.protocols.linear import fit_linear
-from ssl4eo_bench.protocols.probe import Probe
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.protocols import Knn, Linear
-from ssl4eo_bench.spec.tasks import SPLITS, SplitName
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.protocols import Knn, Linear
+from ssl4eo_bench.config.records import MetricValue
+from ssl4eo_bench.config.task import SPLITS, SplitName
+from ssl4eo_bench.metrics.bootstrap import Bootstrap
+from ssl4eo_bench.metrics.classification import evaluate_multiclass
+from tests import probes
 
 TASK = "eurosat-rgb"
 CHECKPOINT = "tf_efficientnet_lite0.in1k"
@@ -33,9 +31,6 @@ PROTOCOLS = ("linear", "knn")
 
 Arrays = dict[str, np.ndarray]
 """`train`, `val` and `test`, features `[N, 1280]` float16, and `train_targets`, …, class numbers `[N]` uint8."""
-
-Rows = tuple[np.ndarray, np.ndarray]
-"""Features and targets."""
 
 
 def extract(*splits: SplitName, folder: Path) -> Arrays:
@@ -51,20 +46,18 @@ def extract(*splits: SplitName, folder: Path) -> Arrays:
     return {name: array.astype(np.uint8) if name.endswith("_targets") else array for name, array in arrays.items()}
 
 
-def measure(protocol: str, arrays: Arrays) -> dict[str, Estimate]:
+def measure(protocol: str, arrays: Arrays) -> dict[str, MetricValue]:
     """The test metrics of a protocol on these features, with intervals."""
     classes = catalogue.task(TASK).classes
     train, val, test = (
         (arrays[split].astype(np.float32), arrays[f"{split}_targets"].astype(np.int64)) for split in SPLITS
     )
-    scores = _fit(protocol, len(classes), train, val).probabilities(test[0])
-    return evaluate_multiclass(scores, test[1], classes, bootstrap=Bootstrap(0, np.arange(len(scores)))).metrics
-
-
-def _fit(protocol: str, classes: int, train: Rows, val: Rows) -> Probe:
     if protocol == "knn":
-        return fit_knn(Knn(), "multiclass", classes, train, val, device="cpu", progress=Silent())
-    return fit_linear(Linear(), "multiclass", classes, train, val, device="cpu", progress=Silent())
+        scores = probes.knn(Knn(), "multiclass", len(classes), train).probabilities(test[0])
+    else:
+        probe = probes.linear(Linear(), "multiclass", len(classes), train, val)
+        scores = probes.probabilities("multiclass", probe, test[0])
+    return evaluate_multiclass(scores, test[1], classes, bootstrap=Bootstrap(0, np.arange(len(scores)))).metrics
 
 
 def read() -> Arrays:
@@ -86,5 +79,5 @@ def _write(arrays: Arrays) -> None:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as made:
         _write(extract(*SPLITS, folder=Path(made)))
-    golden = {name: {key: asdict(value) for key, value in measure(name, read()).items()} for name in PROTOCOLS}
+    golden = {name: {key: value.model_dump() for key, value in measure(name, read()).items()} for name in PROTOCOLS}
     METRICS.write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl4eo_bench.metrics.evaluation import Estimate
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.tasks import SPLITS
-from ssl4eo_bench.spec.weights import PackagedWeights
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.records import MetricValue
+from ssl4eo_bench.config.task import SPLITS
+from ssl4eo_bench.config.weights import PackagedWeights
 from tests.golden.make import CHECKPOINT, FIXTURE, METRICS, PROTOCOLS, TASK, extract, measure, read
 
 SHARE = 0.1
@@ -25,18 +25,18 @@ DISTANCE = 0.01
 move them by less than 0.001 of it."""
 
 
-def golden() -> dict[str, dict[str, Estimate]]:
+def golden() -> dict[str, dict[str, MetricValue]]:
     stored = json.loads(METRICS.read_text(encoding="utf-8"))
-    return {name: {key: Estimate(**value) for key, value in metrics.items()} for name, metrics in stored.items()}
+    return {name: {key: MetricValue(**value) for key, value in metrics.items()} for name, metrics in stored.items()}
 
 
-def moved(found: dict[str, Estimate], expected: dict[str, Estimate]) -> list[str]:
+def moved(found: dict[str, MetricValue], expected: dict[str, MetricValue]) -> list[str]:
     """The metrics that moved too far, or that are in one of the two alone."""
     names = sorted({*found, *expected})
     return [name for name in names if not _agree(found.get(name), expected.get(name))]
 
 
-def _agree(found: Estimate | None, expected: Estimate | None) -> bool:
+def _agree(found: MetricValue | None, expected: MetricValue | None) -> bool:
     if found is None or expected is None:
         return False
     width = WITHOUT if expected.low is None or expected.high is None else expected.high - expected.low
@@ -51,7 +51,7 @@ def test_features_give_the_metrics_they_always_gave(protocol: str) -> None:
 def test_three_more_wrong_samples_would_be_seen() -> None:
     expected = golden()["knn"]
     accuracy = expected["accuracy"]
-    other = expected | {"accuracy": Estimate(accuracy.value - 3 / 240, accuracy.low, accuracy.high)}
+    other = expected | {"accuracy": accuracy.model_copy(update={"value": accuracy.value - 3 / 240})}
     assert moved(other, expected) == ["accuracy"]
     assert moved({**other, "mood": accuracy}, other) == ["mood"]
     assert all(0 < value.value < 1 for metrics in golden().values() for value in metrics.values())  # room to move

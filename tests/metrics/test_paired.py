@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, ttest_1samp, ttest_ind
 
-from ssl4eo_bench.metrics.evaluation import Bootstrap
+from ssl4eo_bench.metrics.bootstrap import Bootstrap
 from ssl4eo_bench.metrics.paired import Variance, difference, holm, mcnemar, of_samples, of_seeds, p_values
 
 Made = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -31,7 +31,7 @@ def rejected(right: Callable[[np.random.Generator], Made], *, repetitions: int =
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssl4eo_bench.metrics.evaluation.RESAMPLES", 300)
+    monkeypatch.setattr("ssl4eo_bench.metrics.bootstrap.RESAMPLES", 300)
 
 
 def independent(rng: np.random.Generator, better: float) -> Made:

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from ssl4eo_bench.metrics import evaluation
-from ssl4eo_bench.metrics.evaluation import Bootstrap
-from ssl4eo_bench.metrics.segmentation import SegmentationTally, levels, mean_iou
+from ssl4eo_bench.metrics import bootstrap
+from ssl4eo_bench.metrics.bootstrap import Bootstrap
+from ssl4eo_bench.metrics.counts import Counts
+from ssl4eo_bench.metrics.segmentation import SegmentationTally, levels
 
 EXACT = 1e-9
 Problem = tuple[np.ndarray, np.ndarray]
@@ -201,10 +202,10 @@ def test_intervals_are_those_of_resampled_tiles(monkeypatch: pytest.MonkeyPatch)
     labels = rng.integers(0, 3, (7, 40))
     logits = rng.normal(size=(7, 3, 40)) + 1.5 * (labels[:, None] == np.arange(3)[:, None])
     scores = against_rest(logits)
-    monkeypatch.setattr(evaluation, "RESAMPLES", 40)
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 40)
     result = tally_of(scores, labels).evaluate(("a", "b", "c"), bootstrap=Bootstrap(7, np.arange(7)))
     found = {name: metric for name, metric in result.metrics.items() if name != "ece"}
-    draws = [row for block in evaluation.resamples(7, 40, 7) for row in block.astype(int)]
+    draws = [row for block in bootstrap.resamples(7, 40, 7) for row in block.astype(int)]
     again = [np.repeat(np.arange(7), row) for row in draws]
     slow = [tally_of(scores[rows], labels[rows]).evaluate(("a", "b", "c")).metrics for rows in again]
     for name, metric in found.items():
@@ -231,7 +232,7 @@ def test_pixels_of_one_tile_are_no_independent_samples() -> None:
 
 
 def test_mean_iou_of_nothing_is_zero() -> None:
-    assert mean_iou(np.zeros((3, 3))) == 0.0
+    assert Counts.of_confusion(np.zeros((3, 3))).miou() == 0.0
 
 
 def test_what_are_no_scores_is_refused() -> None:

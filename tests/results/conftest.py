@@ -5,20 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssl4eo_bench.results.files import (
-    ClassResult,
-    MetricValue,
-    PathResult,
-    Provenance,
-    Resampled,
-    RunResult,
-    Selection,
-)
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.inputs import map_inputs
-from ssl4eo_bench.spec.protocols import PROTOCOLS
-from ssl4eo_bench.spec.runs import RunSpec, TaskRecord
-from ssl4eo_bench.spec.tasks import Split
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.inputs import map_inputs
+from ssl4eo_bench.config.protocols import PROTOCOLS
+from ssl4eo_bench.config.records import ClassResult, MetricValue, PathPoint, Resampled, Selection
+from ssl4eo_bench.config.run_spec import RunSpec, TaskRecord
+from ssl4eo_bench.config.task import Split
+from ssl4eo_bench.results.files import Provenance, RunResult
+from ssl4eo_bench.results.published import PublishedNumber
 
 
 @pytest.fixture
@@ -66,7 +60,7 @@ def make_result() -> Callable[..., RunResult]:
             metrics={"val": {main: MetricValue(value=0.1 + 0.2)}, "test": metrics},
             resampled=Resampled.of(np.clip(replicates, 0, 1), splits["test"].count, "samples"),
             classes=tuple(ClassResult(name=name, support=1, precision=1 / 3, f1=0.1) for name in chosen.classes),
-            selection=Selection(metric=main, C=0.01, path=(PathResult(C=0.01, val=0.3, gradient=1e-6, iterations=5),)),
+            selection=Selection(metric=main, C=0.01, path=(PathPoint(C=0.01, val=0.3, gradient=1e-6, iterations=5),)),
             provenance=Provenance(
                 versions={"python": "3.11"},
                 dirty=dirty,
@@ -82,3 +76,22 @@ def make_result() -> Callable[..., RunResult]:
         )
 
     return make
+
+
+def published_number(**changes: object) -> PublishedNumber:
+    """A number of the literature, which compares with Lite0 on EuroSAT by `linear`."""
+    values: dict[str, object] = {
+        "task": "eurosat",
+        "checkpoint": "tf_efficientnet_lite0.in1k",
+        "model": "EfficientNet",
+        "method": "",
+        "protocol": "linear",
+        "split": "test",
+        "metric": "accuracy",
+        "value": 0.6,
+        "fraction": 1.0,
+        "source": "A paper",
+        "url": "https://example.org",
+        "note": "",
+    }
+    return PublishedNumber.model_validate(values | changes)

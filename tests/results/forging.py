@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ssl4eo_bench.results.leaderboard import write_leaderboard
+from ssl4eo_bench.config.canonical import digest
+from ssl4eo_bench.config.run_spec import RunSpec
 from ssl4eo_bench.results.tables import write_tables
-from ssl4eo_bench.spec.canonical import digest
-from ssl4eo_bench.spec.runs import RunSpec
+from ssl4eo_bench.results.views import write_leaderboard
 
 Change = Callable[[dict[str, Any]], object]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ssl4eo_bench.results import leaderboard, tables
+from ssl4eo_bench.results import tables, views
 from ssl4eo_bench.results.files import RunResult, check_writable, read_result, read_results, write_result
-from ssl4eo_bench.results.leaderboard import write_leaderboard
 from ssl4eo_bench.results.tables import write_tables
+from ssl4eo_bench.results.views import write_leaderboard
 from tests.results.forging import regenerate
 
 Make = Callable[..., RunResult]
@@ -76,7 +76,7 @@ def test_who_read_the_results_before_does_not_write_after(
             overtaking[0].join(timeout=0.5)  # it is there by then, or waits
         return found
 
-    for module in (tables, leaderboard):
+    for module in (tables, views):
         monkeypatch.setattr(module, "read_results", overtaken)
     write(tmp_path)
     overtaking[0].join()

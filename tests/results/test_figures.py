@@ -6,15 +6,16 @@ from matplotlib import rcParams
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ssl4eo_bench.config.task import IGNORED
 from ssl4eo_bench.results import figures
-from ssl4eo_bench.results.figures import MUTED, PAPER, Look, Series
-from ssl4eo_bench.spec.tasks import IGNORED
+from ssl4eo_bench.results.figure_style import INK, MUTED, PAPER, SeriesStyle
+from ssl4eo_bench.results.figures import Series
 
 CLASSES = ["a field", "a wood", "a lake"]
 
 
 def series(name: str = "one", number: int = 0, *, floor: bool = False, chosen: int | None = None) -> Series:
-    return Series(name, Look(number, floor), (0.01, 0.1, 1.0), (0.3, 0.5, 0.6), (0.1, 0.05, 0.0), chosen)
+    return Series(name, SeriesStyle(number, floor), (0.01, 0.1, 1.0), (0.3, 0.5, 0.6), (0.1, 0.05, 0.0), chosen)
 
 
 DRAWN: dict[str, Callable[[], Figure]] = {
@@ -52,7 +53,7 @@ def test_style_is_applied_and_not_left_behind() -> None:
     before = dict(rcParams)
     figure = DRAWN["label efficiency"]()
     assert dict(rcParams) == before
-    assert figure.axes[0].xaxis.label.get_color() == figures.INK
+    assert figure.axes[0].xaxis.label.get_color() == INK
 
 
 def test_label_efficiency_names_what_was_measured() -> None:
@@ -61,8 +62,8 @@ def test_label_efficiency_names_what_was_measured() -> None:
 
 
 def test_floors_are_grey_and_dashed_and_others_differ_in_more_than_colour() -> None:
-    assert (Look(3, floor=True).colour, Look(3, floor=True).dashes) == (MUTED, "--")
-    looks = [(Look(number).colour, Look(number).marker) for number in range(50)]
+    assert (SeriesStyle(3, floor=True).colour, SeriesStyle(3, floor=True).dashes) == (MUTED, "--")
+    looks = [(SeriesStyle(number).colour, SeriesStyle(number).marker) for number in range(50)]
     assert len(set(looks)) == len(looks)
 
 
@@ -92,7 +93,7 @@ def test_many_classes_have_no_numbers() -> None:
 
 
 def test_classes_have_their_support_and_those_without_a_value_have_no_dot() -> None:
-    one = Series("one", Look(0), (0.5, np.nan, 0.7), range(3))
+    one = Series("one", SeriesStyle(0), (0.5, np.nan, 0.7), range(3))
     figure = figures.class_scores({"AP": [one]}, CLASSES, [1234, 0, 7])
     assert {"a field  (1,234)", "a wood  (0)", "AP"} <= set(texts(figure))
 

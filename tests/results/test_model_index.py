@@ -5,10 +5,10 @@ import pytest
 import yaml
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
+from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results.files import RunResult, write_result
 from ssl4eo_bench.results.model_index import model_index
-from ssl4eo_bench.spec import catalogue
 
 Make = Callable[..., RunResult]
 Command = Callable[..., tuple[int, str, str]]

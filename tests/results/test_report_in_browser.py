@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from ssl4eo_bench.progress import Silent
 from ssl4eo_bench.results.files import RunResult, write_result
 from ssl4eo_bench.results.report.render import write_report
 
@@ -39,7 +38,7 @@ def page_file(tmp_path: Path, make_result: Callable[..., RunResult]) -> Path:
         write_result(results, make_result(checkpoint=name, accuracy=0.3 + number / 10))
         write_result(results, make_result(checkpoint=name, accuracy=0.2 + number / 10, fraction=0.1))
     write_result(results, make_result("eurosat-rgb", checkpoint="bandstats", accuracy=0.7))
-    (written,) = write_report(results, tmp_path / "report.html", Silent(), cache_dir=tmp_path)
+    (written,) = write_report(results, tmp_path / "report.html", cache_dir=tmp_path)
     return written
 
 

@@ -7,9 +7,10 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from ssl4eo_bench.config.records import Resampled
 from ssl4eo_bench.errors import ResultFileError
 from ssl4eo_bench.results import files, schema
-from ssl4eo_bench.results.files import Resampled, RunResult, read_result
+from ssl4eo_bench.results.files import RunResult, read_result
 from tests.results.forging import sealed
 
 FROZEN = Path(__file__).parent / "frozen"

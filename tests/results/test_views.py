@@ -1,61 +1,58 @@
 import csv
 from collections.abc import Callable
-from html.parser import HTMLParser
 from io import StringIO
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ssl4eo_bench.results.files import RunResult
+from ssl4eo_bench.errors import ResultError
+from ssl4eo_bench.results.files import RunFilter, RunResult, write_result
+from ssl4eo_bench.results.frame import frame_of
 from ssl4eo_bench.results.latex import latex
-from ssl4eo_bench.results.published import PublishedNumber
-from ssl4eo_bench.results.standings import Standings, standings
-from ssl4eo_bench.results.views import FORMATS, html, markdown, papers_with_code
+from ssl4eo_bench.results.leaderboard import Leaderboard
+from ssl4eo_bench.results.markdown import markdown
+from ssl4eo_bench.results.ranked_rows import make_leaderboard
+from ssl4eo_bench.results.report.pages import leaderboard_page
+from ssl4eo_bench.results.views import (
+    FORMATS,
+    official_leaderboard,
+    refuse_generated,
+    write_leaderboard,
+)
+from tests.results.conftest import published_number
+from tests.results.html_page import Page
 
 Make = Callable[..., RunResult]
+Command = Callable[..., tuple[int, str, str]]
 
 LITE0 = "tf_efficientnet_lite0.in1k"
-
-
-def number(**changes: object) -> PublishedNumber:
-    values: dict[str, object] = {
-        "task": "eurosat",
-        "checkpoint": LITE0,
-        "model": "EfficientNet",
-        "method": "",
-        "protocol": "linear",
-        "split": "test",
-        "metric": "accuracy",
-        "value": 0.6,
-        "fraction": 1.0,
-        "source": "A <paper> | of ours",
-        "url": "https://example.org/?a=1&b=2",
-        "note": "",
-    }
-    return PublishedNumber.model_validate(values | changes)
+SOURCE = {"source": "A <paper> | of ours", "url": "https://example.org/?a=1&b=2"}
 
 
 @pytest.fixture
-def one_task(make_result: Make) -> Standings:
+def one_task(make_result: Make) -> Leaderboard:
     results = [
         make_result(checkpoint=LITE0, accuracy=0.7),
         make_result(checkpoint="bandstats", accuracy=0.3),
         make_result(checkpoint="resnet18.random", accuracy=0.4),
     ]
-    return standings(results, [number(), number(value=0.918, split="val")])
+    numbers = [published_number(**SOURCE), published_number(**SOURCE, value=0.918, split="val")]
+    return make_leaderboard(frame_of(results), numbers)
 
 
 @pytest.fixture
-def two_tasks(make_result: Make) -> Standings:
+def two_tasks(make_result: Make) -> Leaderboard:
     results = [
         make_result(checkpoint=LITE0, accuracy=0.7),
         make_result(checkpoint=LITE0, accuracy=0.7, seed=1),
         make_result("dfc2020", checkpoint=LITE0, accuracy=0.5),
         make_result(checkpoint="bandstats", accuracy=0.3),
     ]
-    return standings(results, counted=["dfc2020-v2", "eurosat-v1"])
+    return make_leaderboard(frame_of(results), counted=["dfc2020-v2", "eurosat-v1"])
 
 
-def test_markdown_of_one_task_is_one_table_for_each_protocol(one_task: Standings) -> None:
+def test_markdown_of_one_task_is_one_table_for_each_protocol(one_task: Leaderboard) -> None:
     lines = markdown(one_task).splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert table == [
@@ -68,8 +65,8 @@ def test_markdown_of_one_task_is_one_table_for_each_protocol(one_task: Standings
     ]
 
 
-def test_a_number_of_another_split_is_a_sentence_and_in_no_column(one_task: Standings) -> None:
-    for text in (markdown(one_task), html(one_task)):
+def test_a_number_of_another_split_is_a_sentence_and_in_no_column(one_task: Leaderboard) -> None:
+    for text in (markdown(one_task), leaderboard_page(one_task)):
         (sentence,) = (line for line in text.splitlines() if "91.8" in line)
         assert "split val of eurosat" in sentence
         assert sentence.startswith(("- ", "<li>"))
@@ -77,7 +74,7 @@ def test_a_number_of_another_split_is_a_sentence_and_in_no_column(one_task: Stan
     assert "0.918" not in FORMATS["csv"](one_task)
 
 
-def test_markdown_of_several_tasks_starts_with_all_of_them(two_tasks: Standings) -> None:
+def test_markdown_of_several_tasks_starts_with_all_of_them(two_tasks: Leaderboard) -> None:
     text = markdown(two_tasks)
     head, _, first, second, *_ = (line for line in text.splitlines() if line.startswith("|"))
     assert head == "| rank | checkpoint | mean | dfc2020-v2 miou | eurosat-v1 accuracy | seeds |"
@@ -92,48 +89,44 @@ def test_markdown_of_several_tasks_starts_with_all_of_them(two_tasks: Standings)
     assert "over floor" not in text.split("## dfc2020")[1].split("## eurosat")[0]  # no floor was run there
 
 
-class Tags(HTMLParser):
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def test_html_is_whole_and_can_be_read_aloud(two_tasks: Standings) -> None:
-    text = html(two_tasks)
-    tags = Tags(text).found
-    names = [name for name, _ in tags]
-    assert not {"script", "link", "img", "iframe"} & set(names)
+def test_html_is_whole_and_can_be_read_aloud(two_tasks: Leaderboard) -> None:
+    text = leaderboard_page(two_tasks)
+    page = Page(text)
+    assert not {"script", "button", "link", "img", "iframe"} & {name for name, _ in page.tags}
     assert "url(" not in text
     assert "@import" not in text
-    assert ("html", {"lang": "en"}) in tags
-    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
-    labels = [attributes["aria-labelledby"] for name, attributes in tags if name == "table"]
-    assert labels == ids
-    assert names.count("table") == 3
-    assert all(attributes.get("scope") in ("col", "row") for name, attributes in tags if name == "th")
-    regions = [attributes for name, attributes in tags if attributes.get("role") == "region"]
-    assert [region["tabindex"] for region in regions] == ["0"] * 3  # a table that scrolls can be reached by keyboard
+    assert "default-src 'none'" in text
+    assert page.all("html") == [{"lang": "en"}]
+    titles = [title for tag, title in page.texts if tag == "h2"]
+    assert titles == ["All tasks", "dfc2020-v2", "eurosat-v1"]
+    assert [one["aria-labelledby"] for one in page.all("section")] == [one["id"] for one in page.all("h2")]
+    assert len(page.all("table")) == len(page.all("caption")) == 3
+    assert all(one.get("scope") in ("col", "row") for one in page.all("th"))
+    regions = [attributes for _, attributes in page.tags if attributes.get("role") == "region"]
+    assert [(one["tabindex"], (one["aria-label"] or "").partition(",")[0]) for one in regions] == [
+        ("0", title) for title in titles
+    ]  # a table that scrolls can be reached by keyboard
 
 
-def test_html_is_escaped(one_task: Standings) -> None:
-    text = html(one_task)
-    Tags(text)
+def test_html_shows_all_metrics_of_a_task_and_its_floor(two_tasks: Leaderboard) -> None:
+    overview, _, details = leaderboard_page(two_tasks).split("<section")[1:]
+    heads = [text for tag, text in Page(f"<section{details.partition('</section>')[0]}</section>").texts if tag == "th"]
+    assert heads[:7] == ["rank", "checkpoint", "protocol", "accuracy", "micro_map", "macro_f1", "seeds"]
+    assert "linear-v2: The floor is bandstats." in details
+    assert "+40.00 over bandstats" in details
+    assert "macro_f1" not in overview
+    assert ">60.00</td>" in overview  # the mean
+    assert ">60.00</td>" not in details
+
+
+def test_html_is_escaped(one_task: Leaderboard) -> None:
+    text = leaderboard_page(one_task)
+    Page(text)
     assert "A &lt;paper&gt; | of ours" in text
     assert 'href="https://example.org/?a=1&amp;b=2"' in text
 
 
-def test_latex_marks_what_may_be_the_best_and_is_escaped(one_task: Standings) -> None:
+def test_latex_marks_what_may_be_the_best_and_is_escaped(one_task: Leaderboard) -> None:
     text = latex(one_task)
     assert r"rank & checkpoint & accuracy & micro\_map & macro\_f1 \\" in text
     rows = [line for line in text.splitlines() if "scriptsize" in line]
@@ -145,7 +138,7 @@ def test_latex_marks_what_may_be_the_best_and_is_escaped(one_task: Standings) ->
     assert r"95 \% interval" in text
 
 
-def test_latex_of_several_tasks_has_the_leading_metrics_and_the_mean(two_tasks: Standings) -> None:
+def test_latex_of_several_tasks_has_the_leading_metrics_and_the_mean(two_tasks: Leaderboard) -> None:
     text = latex(two_tasks)
     assert "\\begin{tabular}{clrrr}" in text
     assert "&  &  & dfc2020-v2 & eurosat-v1 \\\\\nrank & checkpoint & mean & miou & accuracy \\\\" in text
@@ -158,12 +151,12 @@ def test_what_cannot_be_told_apart_shares_its_ranks_in_every_view(make_result: M
         make_result("so2sat", checkpoint="resnet18.random", accuracy=0.6),
         make_result("so2sat", checkpoint="bandstats", accuracy=0.3),
     ]
-    board = standings(results)
+    board = make_leaderboard(frame_of(results))
     table = [line for line in markdown(board).splitlines() if line.startswith("|")]
     assert [line.split(" | ")[0] for line in table[2:]] == ["| 1–2", "| 1–2", "| 3"]
     assert "| B01 B09 B10 |" in table[2]
     assert "Zero bands" in markdown(board)
-    assert html(board).count("<td>1\u2060–\u20602</td>") == 2
+    assert leaderboard_page(board).count(">1–2</td>") == 2
     rows = [line for line in latex(board).splitlines() if "scriptsize" in line]
     assert [line.partition(" & ")[0] for line in rows] == ["1--2", "1--2", "3"]
     assert [line.count("textbf") for line in rows] == [1, 1, 0]
@@ -172,14 +165,94 @@ def test_what_cannot_be_told_apart_shares_its_ranks_in_every_view(make_result: M
     assert list(zip(frame["rank_first"], frame["rank_last"], strict=True)) == [(1, 2), (1, 2), (3, 3)]
 
 
-def test_papers_with_code_has_one_line_for_each_number(two_tasks: Standings) -> None:
-    lines = list(csv.reader(StringIO(papers_with_code(two_tasks))))
-    assert lines[0] == ["task", "dataset", "metric", "value", "model"]
-    assert ["Semantic Segmentation", "dfc2020-v2", "miou", "0.5", f"{LITE0} (linear-v2)"] in lines
-    assert len(lines) == 1 + 3 * 3
-
-
 def test_without_a_mean_there_is_no_rank_over_tasks(make_result: Make) -> None:
-    text = markdown(standings([make_result(checkpoint=LITE0), make_result("eurosat-rgb", checkpoint=LITE0)]))
+    text = markdown(
+        make_leaderboard(frame_of([make_result(checkpoint=LITE0), make_result("eurosat-rgb", checkpoint=LITE0)]))
+    )
     assert "| checkpoint | eurosat-v1 accuracy | eurosat-rgb-v1 accuracy | seeds |" in text
     assert "for checkpoints that have all of them" in text
+
+
+@pytest.fixture
+def results(tmp_path: Path, make_result: Make) -> Path:
+    write_result(tmp_path, make_result(checkpoint="bandstats", accuracy=1 / 3))
+    write_result(tmp_path, make_result(checkpoint="resnet18.random", accuracy=0.5))
+    write_result(tmp_path, make_result(checkpoint="resnet18.random", accuracy=0.6, seed=1))
+    write_result(tmp_path, make_result(checkpoint="resnet18.random", accuracy=0.7, by="knn"))
+    write_result(tmp_path, make_result("eurosat-rgb", checkpoint="tf_efficientnet_lite0.in1k", accuracy=0.8))
+    write_result(tmp_path, make_result("eurosat-rgb", checkpoint="resnet18.random", accuracy=0.7))
+    return tmp_path
+
+
+def test_the_csv_has_fractions_in_full_precision(results: Path) -> None:
+    write_leaderboard(results)
+    rows = list(csv.DictReader(StringIO((results / "leaderboard.csv").read_text())))
+    assert [(row["protocol"], row["checkpoint"]) for row in rows] == [
+        ("knn-v3", "resnet18.random"),
+        ("linear-v2", "resnet18.random"),
+        ("linear-v2", "bandstats"),
+        ("linear-v2", "tf_efficientnet_lite0.in1k"),
+    ]
+    _, random, floor, lite0 = rows
+    assert list(random)[:6] == ["rank_first", "rank_last", "protocol", "checkpoint", "seeds", "mean"]
+    assert (random["seeds"], random["eurosat-v1.seeds"], random["eurosat-rgb-v1.seeds"]) == ("1", "2", "1")
+    assert float(floor["eurosat-v1.accuracy"]) == 1 / 3
+    assert float(floor["eurosat-v1.accuracy_low"]) == 1 / 3 - 0.02
+    assert float(lite0["eurosat-rgb-v1.over_floor"]) == 0.8 - 0.7
+    assert (lite0["eurosat-rgb-v1.floor"], lite0["eurosat-rgb-v1.rank_last"]) == ("resnet18.random", "1")
+    empty = ("rank_first", "rank_last", "mean", "eurosat-v1.accuracy", "eurosat-v1.seeds", "eurosat-v1.over_floor")
+    assert [lite0[column] for column in empty] == [""] * 6
+
+
+def test_a_view_is_of_some_tasks_and_protocols(results: Path) -> None:
+    board = official_leaderboard(results, RunFilter(tasks=["eurosat-rgb"], protocols=["linear-v2"]))
+    assert [(row.name, row.ranks) for row in board.rows] == [
+        ("tf_efficientnet_lite0.in1k", (1, 1)),
+        ("resnet18.random", (2, 2)),
+    ]
+    both = official_leaderboard(results, RunFilter(tasks=["eurosat", "eurosat-rgb"]))
+    assert set(both.counted.values()) == {("eurosat-rgb-v1", "eurosat-v1")}
+    assert [row.mean for row in both.rows if row.mean] == [pytest.approx((0.55 + 0.7) / 2)]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"tasks": ["eurosat", "so2sat"]}, r"has task 'so2sat'; there is eurosat, eurosat-rgb,"),
+        ({"protocols": ["finetune"]}, r"has protocol 'finetune'; there is knn, knn-v3, linear, linear-v2\."),
+        ({"tasks": ["eurosat-rgb"], "protocols": ["knn"]}, r"has no such official result; `list runs --results"),
+    ],
+)
+def test_a_view_of_nothing_is_refused(results: Path, chosen: dict[str, Any], message: str) -> None:
+    with pytest.raises(ResultError, match=message):
+        official_leaderboard(results, RunFilter(**chosen))
+
+
+def test_a_view_never_takes_the_place_of_the_leaderboard(results: Path) -> None:
+    with pytest.raises(ResultError, match=r"is for the leaderboard of all results; name another file with --out"):
+        refuse_generated(results / "runs" / ".." / "leaderboard.md", results)
+    refuse_generated(results / "mine.md", results)
+    refuse_generated(results.parent / "leaderboard.md", results)
+
+
+def test_the_command_writes_files_and_views_write_none(results: Path, command: Command) -> None:
+    here = ("--results", results)
+    code, out, err = command("leaderboard", *here)
+    assert code == 0, err
+    assert out.startswith(f"{results / 'leaderboard.csv'}\n{results / 'leaderboard.md'}\n# Leaderboard\n")
+    before = {file: file.read_bytes() for file in results.glob("*.*")}
+    assert command("leaderboard", *here, "--task", "eurosat-rgb")[1].count("\n| ") == 3
+    assert command("leaderboard", *here, "--format", "latex")[1].startswith("% needs \\usepackage{booktabs}\n")
+    for name, start in (
+        ("b.html", "<!doctype html>"),
+        ("b.tex", "% needs"),
+        ("b.csv", "rank_first,"),
+        ("b.md", "# Lead"),
+    ):
+        assert command("leaderboard", *here, "--out", name) == (0, f"{name}\n", "")
+        assert Path(name).read_text().startswith(start)
+    code, _, err = command("leaderboard", *here, "--format", "csv", "--out", results / "leaderboard.csv")
+    assert (code, err.count("\n")) == (2, 1)
+    assert {file: file.read_bytes() for file in results.glob("*.*")} == before
+    (results / "published.csv").write_text("nonsense\n")
+    assert "published.csv must have the columns task" in command("leaderboard", *here)[2]

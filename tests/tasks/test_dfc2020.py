@@ -12,13 +12,12 @@ import pytest
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.bands import SENTINEL_2
+from ssl4eo_bench.config.task import IGNORED, SPLITS, Source, Split
 from ssl4eo_bench.data.images import decode_geotiff, write_geotiff
 from ssl4eo_bench.data.splits import held_out, open_splits
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
-from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.bands import SENTINEL_2
-from ssl4eo_bench.spec.tasks import IGNORED, SPLITS, Source, Split
 from ssl4eo_bench.tasks.dfc2020 import CODES, contest_ids
 from tests.conftest import real_data_dir
 
@@ -220,10 +219,10 @@ def test_any_layout_of_folders_and_archives_is_the_same_dataset(sample_of: Sampl
     for split in SPLITS:
         assert found[split].ids == expected[split].ids
         first = found[split].ids[:2]
-        np.testing.assert_array_equal(found[split].source.targets(first), expected[split].source.targets(first))
+        np.testing.assert_array_equal(found[split].reader.targets(first), expected[split].reader.targets(first))
         bands = ["VV", "VH"]
         np.testing.assert_array_equal(
-            found[split].source.read(first, bands)[0], expected[split].source.read(first, bands)[0]
+            found[split].reader.read(first, bands)[0], expected[split].reader.read(first, bands)[0]
         )
 
 
@@ -289,6 +288,6 @@ def test_the_sample_is_laid_out_as_published(sample_of: SampleOf) -> None:
 
 
 def test_most_tiles_of_the_sample_show_several_classes_and_some_ignored_pixels(sample_of: SampleOf) -> None:
-    labels = open_splits(catalogue.task("dfc2020"), sample_of("dfc2020"), sample=True)["train"].targets(Silent())
+    labels = open_splits(catalogue.task("dfc2020"), sample_of("dfc2020"), sample=True)["train"].targets()
     assert min(len(np.unique(tile)) for tile in labels) >= 4  # three classes and the ignored one
     assert 0.005 < (labels == IGNORED).mean() < 0.1

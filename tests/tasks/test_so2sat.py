@@ -9,13 +9,12 @@ import h5py
 import numpy as np
 import pytest
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.task import SPLITS, Split, SplitName, UnlistedSplit
 from ssl4eo_bench.data.reader import Reader
-from ssl4eo_bench.data.splits import Samples, held_out, open_splits
+from ssl4eo_bench.data.splits import OpenSplit, held_out, open_splits
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
-from ssl4eo_bench.metrics.evaluation import evaluate_multiclass
-from ssl4eo_bench.progress import Silent
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.tasks import SPLITS, Split, SplitName, UnlistedSplit
+from ssl4eo_bench.metrics.classification import evaluate_multiclass
 from ssl4eo_bench.tasks.so2sat import CLASSES, CULTURE_10, V2
 from tests.conftest import real_data_dir
 
@@ -51,11 +50,11 @@ def small(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def opened(root: Path, task: str = "so2sat", split: SplitName = "val") -> Samples:
+def opened(root: Path, task: str = "so2sat", split: SplitName = "val") -> OpenSplit:
     """The 30 rows that `small` has of a file; `open_splits` would go through 400,673 ids each time."""
     chosen = catalogue.task(task)
     ids = tuple(f"{FILES[split]}-{row:06d}" for row in range(30))
-    return Samples(ids, Reader(chosen, chosen.open(root)))
+    return OpenSplit(ids, Reader(chosen, chosen.open(root)))
 
 
 def alter(file: Path, array: str, row: int, value: object) -> None:
@@ -127,18 +126,18 @@ def test_bands_are_found_by_name(small: Path) -> None:
     samples = opened(small, split="test")
     with h5py.File(small / "so2sat" / "testing.h5") as file:
         stored = file["sen2"][:]
-    (pixels,) = samples.source.read(samples.ids, SEN2)
+    (pixels,) = samples.reader.read(samples.ids, SEN2)
     assert pixels.dtype == np.float32
     for position, name in enumerate(SEN2):
-        (alone,) = samples.source.read(samples.ids, [name])
+        (alone,) = samples.reader.read(samples.ids, [name])
         np.testing.assert_array_equal(alone[:, 0], stored[..., position].astype(np.float32), err_msg=name)
         np.testing.assert_array_equal(pixels[:, position], alone[:, 0], err_msg=name)
-    (few,) = samples.source.read(samples.ids[3:9], ["B04", "B02"])  # in the task's order, whatever is asked
+    (few,) = samples.reader.read(samples.ids[3:9], ["B04", "B02"])  # in the task's order, whatever is asked
     np.testing.assert_array_equal(few, stored[3:9][..., [0, 2]].transpose(0, 3, 1, 2).astype(np.float32))
 
 
 def test_rows_may_lie_apart_and_in_any_file(small: Path) -> None:
-    source = opened(small).source
+    source = opened(small).reader
     ids = ["testing-000029", "training-000003", "testing-000000"]
     (pixels,) = source.read(ids, ["B08"])
     for row, id_ in enumerate(ids):
@@ -150,7 +149,7 @@ def test_radar_is_the_filtered_intensity_in_decibel(small: Path) -> None:
     samples = opened(small, "so2sat-s1")
     with h5py.File(small / "so2sat" / "validation.h5") as file:
         stored = file["sen1"][:]
-    (pixels,) = samples.source.read(samples.ids, ["VH", "VV"])
+    (pixels,) = samples.reader.read(samples.ids, ["VH", "VV"])
     assert pixels.dtype == np.float32
     for position, channel in enumerate([VV, VH]):
         expected = 10 * np.log10(np.maximum(stored[..., channel], 1e-6))
@@ -162,7 +161,7 @@ def test_radar_is_the_filtered_intensity_in_decibel(small: Path) -> None:
 def test_labels_are_read_whatever_their_type(small: Path, dtype: str) -> None:
     classes = np.arange(30) % 17
     replace(small / "so2sat" / "validation.h5", "label", np.eye(17)[classes].astype(dtype))
-    targets = opened(small).targets(Silent())
+    targets = opened(small).targets()
     assert targets.dtype == np.int64
     np.testing.assert_array_equal(targets, classes)
 
@@ -175,8 +174,8 @@ def test_a_row_without_its_one_class_is_refused_by_number(small: Path, label: np
     alter(small / "so2sat" / "validation.h5", "label", 11, label)
     samples = opened(small)
     with pytest.raises(DamagedFileError, match=rf"validation\.h5 has labels of sum {total} in row 11"):
-        samples.targets(Silent())
-    assert len(samples.source.targets(samples.ids[:11])) == 11
+        samples.targets()
+    assert len(samples.reader.targets(samples.ids[:11])) == 11
 
 
 @pytest.mark.parametrize(("stored", "read"), [(np.nan,) * 2, (np.inf,) * 2, (-np.inf,) * 2, (1e300, np.inf)])
@@ -187,11 +186,11 @@ def test_values_that_are_not_finite_come_as_they_are_stored(
     shutil.copytree(small / "so2sat", small / "before" / "so2sat")
     samples = opened(small / "before", task)
     names = [band.name for band in catalogue.task(task).bands]
-    (before,) = samples.source.read(samples.ids, names)
+    (before,) = samples.reader.read(samples.ids, names)
     with h5py.File(small / "so2sat" / "validation.h5", "r+") as file:
         file[array][17, 3, 4, channel] = stored
         file[array][18, ..., channel] = stored
-    (after,) = opened(small, task).source.read(samples.ids, names)
+    (after,) = opened(small, task).reader.read(samples.ids, names)
     position = {"sen2": 2, "sen1": 0}[array]
     before[17, position, 3, 4] = before[18, position] = read
     np.testing.assert_array_equal(after, before)
@@ -228,13 +227,6 @@ def test_an_absent_file_is_named_with_its_address(tmp_path: Path, name: str, fol
     assert str(tmp_path / "so2sat" / folder / "training.h5") not in message
     assert f"dataserv.ub.tum.de/{folder}" in message
     assert "https://mediatum.ub.tum.de/1" in message
-
-
-def test_a_cut_off_file_is_refused_by_name(small: Path) -> None:
-    file = small / "so2sat" / "testing.h5"
-    file.write_bytes(file.read_bytes()[:100_000])
-    with pytest.raises(DamagedFileError, match=r"testing\.h5 is no HDF5 file, or a cut-off one"):
-        opened(small)
 
 
 @pytest.mark.parametrize(("array", "task"), [("sen2", "so2sat"), ("sen1", "so2sat-s1"), ("label", "so2sat")])
@@ -274,7 +266,7 @@ def test_a_copy_in_digital_numbers_is_refused(small: Path) -> None:
     with pytest.raises(
         DamagedFileError, match=r"validation\.h5 has values up to 2.,... in row \d+ of 'sen2'.*multiplied by 10,000"
     ):
-        samples.source.read(samples.ids, SEN2)
+        samples.reader.read(samples.ids, SEN2)
 
 
 def test_digital_numbers_are_noticed_in_every_row(small: Path) -> None:
@@ -283,16 +275,16 @@ def test_digital_numbers_are_noticed_in_every_row(small: Path) -> None:
         file["sen2"][23, 0, 0] = np.nan
     samples = opened(small)
     with pytest.raises(DamagedFileError, match="in row 23 of 'sen2'.*multiplied by 10,000"):
-        samples.source.read(samples.ids, ["B02"])
-    samples.source.read(samples.ids[:23], SEN2)
+        samples.reader.read(samples.ids, ["B02"])
+    samples.reader.read(samples.ids[:23], SEN2)
 
 
 def test_radar_that_is_in_decibel_already_is_refused(small: Path) -> None:
     replace(small / "so2sat" / "validation.h5", "sen1", np.full((30, 32, 32, 8), -12.0))
     samples = opened(small, "so2sat-s1")
     with pytest.raises(DamagedFileError, match=r"\.h5 has values down to -12\.0 in row 0 of 'sen1'.*in decibel"):
-        samples.source.read(samples.ids, ["VV"])
-    opened(small).source.read(samples.ids, SEN2)  # the other sensor's task does not care
+        samples.reader.read(samples.ids, ["VV"])
+    opened(small).reader.read(samples.ids, SEN2)  # the other sensor's task does not care
 
 
 def real_predictions() -> tuple[np.ndarray, np.ndarray]:
@@ -317,12 +309,12 @@ def test_real_predictions_get_the_scores_that_their_authors_state() -> None:
 
 def test_the_data_directory_may_be_so2sat_itself(small: Path) -> None:
     ids = opened(small).ids
-    inside, beside = (opened(root).source.read(ids, SEN2)[0] for root in (small / "so2sat", small))
+    inside, beside = (opened(root).reader.read(ids, SEN2)[0] for root in (small / "so2sat", small))
     np.testing.assert_array_equal(inside, beside)
 
 
 def test_fingerprints_tell_files_and_ids_apart(small: Path) -> None:
-    source = opened(small).source
+    source = opened(small).reader
     ids = [f"validation-{row:06d}" for row in range(9)]
     before, other = source.fingerprint(ids), source.fingerprint(["testing-000000"])
     assert source.fingerprint(ids) == before

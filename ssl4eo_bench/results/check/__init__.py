@@ -1,1 +1,1 @@
-"""The gate over a results directory: what is wrong in it, file by file, without torch."""
+"""The check of a results directory in CI. It needs no torch."""

@@ -11,18 +11,24 @@ from ssl4eo_bench.results.check.tolerances import TOLERANCES
 from ssl4eo_bench.results.files import require_directory
 
 MARK = "commit "
-"""Stands before the name of a commit in a log of file names."""
+"""The word before the name of a commit in a log of file names."""
+
+LOG_OF_ADDITIONS = (
+    *("log", "--reverse", "--full-history", "--diff-filter=A", "--no-renames", "--relative", "--name-only", "-z"),
+    "-m",  # a merge can add files that neither side has
+    f"--format={MARK}%H",
+)
 
 
 @dataclass(frozen=True)
 class Base:
-    """Results as they were.
+    """Results as they were before the changes that are checked.
 
     Attributes:
-        name: what they are, for people.
+        name: of the folder or commit, for people.
         runs: the bytes of every result file, by its place below the results directory.
         tolerances: the bytes of the tolerances, if there were any.
-        history: the results directory and the commit, if they are of one.
+        history: the results directory and the commit, if the results are of a commit.
     """
 
     name: str
@@ -31,9 +37,9 @@ class Base:
     history: tuple[Path, str] | None = None
 
     def first(self, places: Collection[str]) -> dict[str, bytes]:
-        """The bytes of result files when they came into this history, as far as it is there; the oldest first.
+        """The bytes of result files in the commits that added them, the oldest first; empty without a history.
 
-        The place of a result names the versions of its task and protocol: it comes into being when one of them rises.
+        The place of a result names the versions of its task and protocol, so a higher version is another file.
 
         Args:
             places: of the files. Files that differ from them in the name of the checkpoint alone are given as well,
@@ -43,39 +49,23 @@ class Base:
             return {}
         wanted = {_setting(place) for place in places}
         results, commit = self.history
-        log = _git(
-            results,
-            "log",
-            "--reverse",
-            "--full-history",
-            "-m",  # a merge can add files that neither side has
-            "--diff-filter=A",
-            "--no-renames",
-            "--relative",
-            "-z",
-            "--name-only",
-            f"--format={MARK}%H",
-            commit,
-            "--",
-            "runs",
-        )
+        log = _git(results, *LOG_OF_ADDITIONS, commit, "--", "runs")
         added: dict[str, str] = {}
         since = ""
         for entry in os.fsdecode(log).split("\0"):
-            text = entry.strip("\n")
-            if text.startswith(MARK):
-                since, _, text = text.removeprefix(MARK).partition("\n")
-            if _setting(text) in wanted:
-                added.setdefault(text, since)
+            place = entry.strip("\n")
+            if place.startswith(MARK):
+                since, _, place = place.removeprefix(MARK).partition("\n")
+            if _setting(place) in wanted:
+                added.setdefault(place, since)
         contents = _blobs(results, [os.fsencode(f"{since}:./{place}") for place, since in added.items()])
         return dict(zip(added, contents, strict=True))
 
 
 def base_of(results: Path, against: str | None) -> Base | None:
-    """The results that `against` means, or those of the last commit; none where there is no commit.
+    """The results that `against` names, or those of the last commit; none where there is no commit.
 
-    For another commit than the last, it is the one where this history left that of the other: what was merged there
-    since is no change of these results.
+    For a commit on another branch it is the merge base: what was merged there since is no change of these results.
 
     Args:
         results: the results directory that is checked.
@@ -89,14 +79,13 @@ def base_of(results: Path, against: str | None) -> Base | None:
     if against is not None and Path(against).is_dir():
         return _of_folder(Path(against))
     require_directory(results)
-    if not _in_repository(results):
-        if against is None:
-            return None
+    in_repository = _in_repository(results)
+    commit = _commit(results, against or "HEAD") if in_repository else None
+    if commit is None and against is None:
+        return None
+    if not in_repository:
         raise ResultError(f"--against {against} is no folder, and {results} is in no git repository; name a folder.")
-    commit = _commit(results, against or "HEAD")
     if commit is None:
-        if against is None:
-            return None
         raise ResultError(f"--against {against} is neither a folder nor a commit; fetch it, or name another.")
     fork = _try_git(results, "merge-base", commit, "HEAD")
     chosen = commit if fork is None else fork.decode().strip()
@@ -139,7 +128,7 @@ def _of_commit(results: Path, commit: str, name: str) -> Base:
 
 
 def _blobs(results: Path, names: list[bytes]) -> list[bytes]:
-    """The contents of git objects, read by one process."""
+    """The contents of git objects, read by a single git process."""
     answer = _git(results, "cat-file", "--batch", given=b"".join(name + b"\n" for name in names))
     contents, start = [], 0
     for _ in names:
@@ -194,7 +183,7 @@ def _run(folder: Path, *arguments: str, given: bytes = b"") -> "subprocess.Compl
         input=given,
         capture_output=True,
         check=False,
-        env=os.environ | {"LC_ALL": "C"},  # its messages are read
+        env=os.environ | {"LC_ALL": "C"},  # git's messages are matched in English
     )
 
 

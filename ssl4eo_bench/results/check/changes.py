@@ -1,17 +1,18 @@
-"""What may not change between two states of the results: official runs stay, and so do their metrics.
+"""Changes between two states of the results that are not allowed: official runs must stay, and so must their metrics.
 
-Metrics are compared with the state before, and with what was first committed under the same versions: steps that are
-each within the tolerance must not add up. A run under a new name (equal digests) is compared like any other.
+Metrics are compared with the state before, and with what was first committed under the same versions, so that small
+steps within the tolerance do not add up. A run under a new name (equal digests) is compared like any other.
 """
 
 from collections.abc import Iterator, Mapping, Set
 from pathlib import PurePosixPath
 
+from ssl4eo_bench.config.records import MetricValue
 from ssl4eo_bench.errors import ResultFileError, shortlist
 from ssl4eo_bench.results.check.base import Base
 from ssl4eo_bench.results.check.findings import Finding
 from ssl4eo_bench.results.check.tolerances import Tolerances
-from ssl4eo_bench.results.files import MetricValue, RunResult, parse_result
+from ssl4eo_bench.results.files import RunResult, parse_result
 
 BUMP = "restore it, or raise the version of the task or the protocol and run again"
 
@@ -19,15 +20,15 @@ BUMP = "restore it, or raise the version of the task or the protocol and run aga
 def changes(
     base: Base, stored: Set[str], found: Mapping[str, RunResult], changed: Set[str], tolerances: Tolerances
 ) -> Iterator[Finding]:
-    """What changed for the worse since `base`.
+    """The changes since `base` that are not allowed.
 
-    Only official runs are guarded, and only those that could be read then: all others had better change.
+    Only official runs that could be read in the base are guarded; all others may change and go.
 
     Args:
-        base: the results as they were.
-        stored: the places of all result files that are there now.
-        found: those of them that are valid.
-        changed: the places of files that have other bytes than in `base`, or are not there any more.
+        base: the results before.
+        stored: the places of all result files now.
+        found: the valid ones.
+        changed: the places of files with other bytes than in `base`, and of files that are gone.
         tolerances: how far metrics may move.
     """
     by_digest = {result.digest: result for result in found.values() if result.enters_tables}
@@ -35,7 +36,7 @@ def changes(
     for place in sorted(changed):
         was = _official(base.runs[place], place)
         if was is None or (place in stored and place not in found):
-            continue  # what is wrong with an invalid file has been said
+            continue  # an invalid file has its finding already
         now = found.get(place) or by_digest.get(was.digest)
         if now is None:
             if not any(_is_higher_version(result, was) for result in found.values()):
@@ -59,7 +60,7 @@ def _official(stored: bytes, place: str) -> RunResult | None:
 
 
 def _is_higher_version(result: RunResult, was: RunResult) -> bool:
-    """Whether this is the run of before in a higher version of its task or protocol."""
+    """Whether a result is the earlier run in a higher version of its task or protocol."""
     if not result.enters_tables or _run(result) != _run(was):
         return False
     new, old = _versions(result), _versions(was)
@@ -68,7 +69,7 @@ def _is_higher_version(result: RunResult, was: RunResult) -> bool:
 
 def _run(result: RunResult) -> tuple[object, ...]:
     spec = result.spec
-    seed = spec.seed if spec.seed_matters else None  # any of them gives the same numbers
+    seed = spec.seed if spec.seed_matters else None  # every seed gives the same numbers
     return spec.task.name, spec.protocol.name, spec.checkpoint.name, seed, spec.fraction
 
 
@@ -77,7 +78,7 @@ def _versions(result: RunResult) -> tuple[int, int]:
 
 
 def _change(was: RunResult, now: RunResult, tolerances: Tolerances) -> str | None:
-    """What changed between two results of one place that may not."""
+    """The change between two results of one place that is not allowed, or none."""
     if not now.enters_tables:
         return "was official, and comes from changed code now"
     if now.digest != was.digest:
@@ -93,7 +94,7 @@ def _units(result: RunResult) -> tuple[int, str] | None:
 
 
 def moved_metrics(was: RunResult, now: RunResult, tolerances: Tolerances) -> list[str]:
-    """The metrics that are gone or moved by more than they may, for people."""
+    """Sentences about the metrics that are gone, or moved by more than their tolerance."""
     moved = []
     for split, metrics in was.metrics.items():
         for name, value in metrics.items():
@@ -107,15 +108,11 @@ def moved_metrics(was: RunResult, now: RunResult, tolerances: Tolerances) -> lis
 
 
 def _distance(was: MetricValue, now: MetricValue) -> float:
-    """How far a value or one of its bounds moved; infinitely far if it lost or won bounds."""
+    """The largest move of a value or one of its bounds; infinite if bounds appeared or disappeared."""
+    if (was.low is None) != (now.low is None):
+        return float("inf")
     pairs = ((was.value, now.value), (was.low, now.low), (was.high, now.high))
-    return max(_apart(before, after) for before, after in pairs)
-
-
-def _apart(before: float | None, after: float | None) -> float:
-    if before is None or after is None:
-        return 0.0 if before is after else float("inf")
-    return abs(after - before)
+    return max(abs(after - before) for before, after in pairs if before is not None and after is not None)
 
 
 def _shown(value: MetricValue) -> str:

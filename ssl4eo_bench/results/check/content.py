@@ -1,26 +1,26 @@
-"""What a single result must fulfil beyond being valid: official samples, numbers that agree, metrics above chance."""
+"""Rules for a single valid result: official samples, numbers that agree with each other, metrics above chance."""
 
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.protocols import PROTOCOLS, is_for
+from ssl4eo_bench.config.run_spec import RunSpec
+from ssl4eo_bench.config.task import SPLITS, Split, Task
+from ssl4eo_bench.config.weights import RandomWeights
 from ssl4eo_bench.errors import SpecError
-from ssl4eo_bench.metrics.evaluation import interval
-from ssl4eo_bench.metrics.segmentation import OF_CONFUSIONS
+from ssl4eo_bench.metrics.bootstrap import interval
+from ssl4eo_bench.metrics.counts import COUNT_METRICS, Counts
 from ssl4eo_bench.results.files import RunResult
-from ssl4eo_bench.spec import catalogue
-from ssl4eo_bench.spec.protocols import PROTOCOLS, is_for
-from ssl4eo_bench.spec.runs import RunSpec
-from ssl4eo_bench.spec.tasks import SPLITS, Split, Task
-from ssl4eo_bench.spec.weights import RandomWeights
 
 RUN_AGAIN = "run it again, or remove it"
 
 EXACT = 1e-9
-"""How far a metric may lie from what the counts beside it give."""
+"""How far a metric may differ from the value that the counts in the same file give."""
 
 OF_FLOAT32 = 1e-6
-"""How far an interval may lie from that of its replicates, which are stored in float32."""
+"""How far an interval may differ from that of its replicates, which are stored in float32."""
 
 Fault = tuple[str, str]
 """What is wrong, and the cure."""
@@ -35,7 +35,7 @@ def known_task(result: RunResult) -> Task | None:
 
 
 def content_faults(result: RunResult) -> Iterator[Fault]:
-    """All that is wrong with a valid result, whatever other results there are."""
+    """All faults of a valid result that can be found without other results."""
     if task := known_task(result):
         yield from _task_faults(result, task)
     yield from _protocol_faults(result.spec)
@@ -46,7 +46,7 @@ def content_faults(result: RunResult) -> Iterator[Fault]:
 
 
 def _task_faults(result: RunResult, task: Task) -> Iterator[Fault]:
-    """What is not as the catalogue has it; it knows the current version of a task alone."""
+    """Differences from the task in the catalogue, which knows only the current version of a task."""
     spec = result.spec
     if spec.task.version > task.version:
         yield (
@@ -71,7 +71,7 @@ def _task_faults(result: RunResult, task: Task) -> Iterator[Fault]:
 
 
 def _protocol_faults(spec: RunSpec) -> Iterator[Fault]:
-    """Settings that are not those of the protocol's version; the current version alone is known, and no recipes are."""
+    """Settings that differ from those of the protocol's current version; others and recipes are not known here."""
     name, kind, current = spec.protocol.name, spec.task.kind, PROTOCOLS.get(spec.protocol.name)
     if current is None or current.version != spec.protocol.version:
         return
@@ -80,7 +80,7 @@ def _protocol_faults(spec: RunSpec) -> Iterator[Fault]:
 
 
 def _count_faults(result: RunResult) -> Iterator[Fault]:
-    """Where supports, confusions and accuracy do not give the same counts."""
+    """Counts of samples, classes and the confusion matrix that contradict each other."""
     for split, found in result.not_finite.items():
         if not 0 < found.samples <= min(found.values, result.counts[split]):
             what = f"{found.values:,} values that are no numbers in {found.samples:,} samples"
@@ -91,11 +91,12 @@ def _count_faults(result: RunResult) -> Iterator[Fault]:
         yield f"has classes of {sum(supports):,} samples together, but {samples:,} test samples", RUN_AGAIN
     if kind == "multilabel" and max(supports, default=0) > samples:
         yield f"has a class of {max(supports):,} samples, but {samples:,} test samples", RUN_AGAIN
-    yield from _precision_faults(result)
+    precisions = [one.average_precision or 0.0 for one in result.classes]
+    yield from _metric_faults(result, {"macro_map": sum(precisions) / max(len(precisions), 1)}, "by its classes")
     if kind == "multilabel":
         yield from _label_faults(result)
     if result.confusion is None:
-        if kind != "multilabel":  # otherwise nothing would be computed again
+        if kind != "multilabel":  # without it, no metric could be checked
             yield f"has no confusion matrix, and every {kind} result has one", RUN_AGAIN
         return
     square = all(len(row) == len(supports) for row in result.confusion)
@@ -106,9 +107,11 @@ def _count_faults(result: RunResult) -> Iterator[Fault]:
 
 
 def _confusion_faults(result: RunResult, confusion: np.ndarray) -> Iterator[Fault]:
-    """Where metrics and classes are not what the confusion matrix gives."""
-    yield from _metric_faults(result, {name: float(of(confusion)) for name, of in OF_CONFUSIONS.items()}, "confusion")
-    hits, actual, guesses = np.diagonal(confusion), confusion.sum(1), confusion.sum(0)
+    """Metrics and values of classes that differ from those of the confusion matrix."""
+    counts = Counts.of_confusion(confusion)
+    metrics = {name: float(of(counts)) for name, of in COUNT_METRICS.items()}
+    yield from _metric_faults(result, metrics, "in its confusion matrix")
+    hits, actual, guesses = counts.hits, counts.actual, counts.predicted
     for one, hit, support, guessed in zip(result.classes, hits, actual, guesses, strict=True):
         expected = {
             "precision": hit / guessed if guessed else 0.0,
@@ -124,10 +127,10 @@ def _confusion_faults(result: RunResult, confusion: np.ndarray) -> Iterator[Faul
 
 
 def _label_faults(result: RunResult) -> Iterator[Fault]:
-    """Where the F1 of labels is not what the precision and the recall of the classes give.
+    """F1 scores of a multilabel result that differ from what precision and recall of the classes give.
 
-    Recall and support give the hits of a class, and precision the predictions behind them: of a class without hits,
-    these are not known, so that the micro-F1 has an upper bound only.
+    Recall and support give the hits of a class; hits and precision give the predictions. Of a class without hits the
+    predictions are not known, so micro-F1 has only an upper bound.
     """
     hits, guesses = [], []
     for one in result.classes:
@@ -140,7 +143,7 @@ def _label_faults(result: RunResult) -> Iterator[Fault]:
         f1 = 2 * of_class / (guessed + one.support) if guessed + one.support else 0.0
         if not _agree(one.f1, f1) or (of_class and not _agree(one.precision, of_class / max(guessed, 1))):
             yield f"has an F1 of class {one.name!r} that its precision and recall do not give", RUN_AGAIN
-    yield from _metric_faults(result, {"macro_f1": sum(one.f1 for one in result.classes) / len(hits)}, "classes")
+    yield from _metric_faults(result, {"macro_f1": sum(one.f1 for one in result.classes) / len(hits)}, "by its classes")
     most = 2 * sum(hits) / max(sum(guesses) + sum(one.support for one in result.classes), 1)
     known = all(count or not one.support for count, one in zip(hits, result.classes, strict=True))
     stated = result.metrics["test"].get("micro_f1")
@@ -148,18 +151,12 @@ def _label_faults(result: RunResult) -> Iterator[Fault]:
         yield f"has a micro_f1 of {stated.value:.6f}, but its classes give {most:.6f}", RUN_AGAIN
 
 
-def _precision_faults(result: RunResult) -> Iterator[Fault]:
-    """Where the macro-averaged precision is not the mean over the classes."""
-    mean = sum(one.average_precision or 0.0 for one in result.classes) / max(len(result.classes), 1)
-    yield from _metric_faults(result, {"macro_map": mean}, "classes")
-
-
-def _metric_faults(result: RunResult, expected: Mapping[str, float], where: str) -> Iterator[Fault]:
+def _metric_faults(result: RunResult, expected: Mapping[str, float], source: str) -> Iterator[Fault]:
+    """Test metrics that differ from those that another part of the result gives."""
     for name, value in expected.items():
         stated = result.metrics["test"].get(name)
         if stated and not _agree(stated.value, value):
-            of = {"confusion": "in its confusion matrix", "classes": "by its classes"}[where]
-            yield f"has a test {name} of {stated.value:.6f}, but {value:.6f} {of}", RUN_AGAIN
+            yield f"has a test {name} of {stated.value:.6f}, but {value:.6f} {source}", RUN_AGAIN
 
 
 def _agree(stated: float | None, expected: float | None) -> bool:
@@ -169,7 +166,7 @@ def _agree(stated: float | None, expected: float | None) -> bool:
 
 
 def _choice_faults(result: RunResult) -> Iterator[Fault]:
-    """Where something else was chosen than what was tried."""
+    """Choices that are not among the candidates."""
     chosen = result.selection
     if chosen.C is not None and chosen.C not in [point.C for point in chosen.path]:
         yield f"has chosen C {chosen.C:g}, which is not on its path", RUN_AGAIN
@@ -179,7 +176,7 @@ def _choice_faults(result: RunResult) -> Iterator[Fault]:
 
 
 def _interval_faults(result: RunResult) -> Iterator[Fault]:
-    """Intervals that leave out their own value, or are not those of the replicates."""
+    """Intervals that do not hold their value, or differ from those of the replicates."""
     for split, metrics in result.metrics.items():
         for name, metric in metrics.items():
             if metric.low is None or metric.high is None:
@@ -199,10 +196,7 @@ def _interval_faults(result: RunResult) -> Iterator[Fault]:
 
 
 def _chance_faults(result: RunResult) -> Iterator[Fault]:
-    """Metrics that lie below what guessing gives, with all of their interval.
-
-    Floors may: a network that learned nothing is there to show how little that gives.
-    """
+    """Metrics that lie below the chance level with their whole interval; only floors may."""
     weights = result.spec.checkpoint.weights
     if weights is None or isinstance(weights, RandomWeights):
         return
@@ -217,7 +211,7 @@ def _chance_faults(result: RunResult) -> Iterator[Fault]:
 
 
 def chance(result: RunResult) -> dict[str, float]:
-    """What guessing gives on the test split, for those test metrics that have such a level.
+    """The chance level of those test metrics that have one.
 
     The share of the largest class for `accuracy`, one class of those that occur for `balanced_accuracy`, the share of
     positive sample–class pairs for `micro_map` and `macro_map`, and for `miou` the intersection over union of always

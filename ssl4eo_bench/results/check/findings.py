@@ -1,4 +1,4 @@
-"""What a check found, and how it is told to people and to machines."""
+"""The findings of a check, as records, Markdown and JUnit XML."""
 
 import re
 from collections.abc import Sequence
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 UNPRINTABLE = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML cannot hold; a damaged file may be called or quoted so."""
+"""Characters that XML cannot hold; names and contents of damaged files may have them."""
 
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """Something that is wrong.
+    """One fault.
 
     Attributes:
-        file: it is wrong with, as a place below the results directory.
+        file: that has the fault, by its place below the results directory.
         what: is wrong, as the rest of a sentence that begins with the file.
         cure: what to do.
     """
@@ -29,9 +29,9 @@ class Report:
     """The outcome of a check.
 
     Attributes:
-        results: the result files that were checked, as places below the results directory.
-        generated: the files that these results give, or that look as if they had been given by results.
-        against: what they were compared with, for people; none where there was nothing.
+        results: the places of the result files that were checked.
+        generated: the places of the files that these results give, and of files that look like them.
+        against: the name of the base; none where nothing was compared.
         findings: in the order of their files.
         notes: what could not be checked, and why.
     """
@@ -82,7 +82,7 @@ def _add_failure(case: ET.Element, found: Sequence[Finding]) -> None:
 
 
 def _cell(text: str) -> str:
-    """Text that stays in its cell and is taken for neither code nor a tag."""
+    """Text for a cell of a Markdown table, without characters that end the cell, or start code or a tag."""
     flat = " ".join(_plain(text).split())
     return flat.replace("|", "\\|").replace("`", "'").replace("<", "&lt;")
 

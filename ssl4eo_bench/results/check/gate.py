@@ -1,31 +1,36 @@
-"""The check of a results directory: every rule, every finding."""
+"""The check of a results directory by all rules."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.errors import ResultError, ResultFileError, shortlist
-from ssl4eo_bench.progress import Progress
 from ssl4eo_bench.results.check.base import Base
 from ssl4eo_bench.results.check.changes import changes, moved_metrics
 from ssl4eo_bench.results.check.content import RUN_AGAIN, content_faults, known_task
 from ssl4eo_bench.results.check.findings import Finding, Report
-from ssl4eo_bench.results.check.generated import generated_faults, generated_texts, present
 from ssl4eo_bench.results.check.tolerances import TOLERANCES, Tolerances, parse_tolerances
 from ssl4eo_bench.results.files import RunResult, parse_result, result_bytes, result_files
-from ssl4eo_bench.results.published import FILE as PUBLISHED
-from ssl4eo_bench.results.published import published_numbers
+from ssl4eo_bench.results.published import PUBLISHED, published_numbers
+from ssl4eo_bench.results.tables import table_files
+from ssl4eo_bench.results.views import leaderboard_files
+
+GENERATED = ("tables/**/*", "leaderboard*")
+"""Where only generated files may lie."""
+
+WRITE = "write tables and leaderboard anew (`ssl4eo-bench tables`, `ssl4eo-bench leaderboard`)"
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """The result files that are there.
+    """The result files of a directory.
 
     Attributes:
-        contents: their bytes, by place below the results directory; none of a file that cannot be read.
-        found: the valid ones.
-        findings: why the others are not.
+        contents: their bytes, by place below the results directory; empty for a file that cannot be read.
+        found: the valid results by place.
+        findings: faults of the others.
     """
 
     contents: dict[str, bytes]
@@ -33,25 +38,24 @@ class _Stored:
     findings: list[Finding]
 
 
-def check(results: Path, base: Base | None, progress: Progress) -> Report:
-    """Everything that is wrong in a results directory, by itself and compared with what it was.
+def check(results: Path, base: Base | None) -> Report:
+    """All faults of a results directory, by itself and compared with an earlier state.
 
     Args:
         results: the directory.
-        base: the results as they were; nothing is compared without.
-        progress: shows files being read.
+        base: the earlier state; without it nothing is compared.
 
     Raises:
         ResultError: if there are no results, now or before.
     """
-    stored = _read(results, progress)
+    stored = _read(results)
     if not stored.contents and not (base and base.runs):
         raise ResultError(f"{results} holds no result files (runs/**/*.json); name yours with --results.")
     tolerances, findings = _tolerances(results, base)
     findings += stored.findings
     for place, result in stored.found.items():
         findings += [Finding(place, what, cure) for what, cure in content_faults(result)]
-    findings += [*_strays(results, stored.found), *_twins(stored.found), *_unofficial(stored.found)]
+    findings += [*_misplaced(results, stored.found), *_duplicates(stored.found), *_unofficial(stored.found)]
     findings += [*_differing_seeds(stored.found, tolerances), *_differing_units(stored.found)]
     if base:
         changed = {place for place, content in base.runs.items() if stored.contents.get(place) != content}
@@ -61,14 +65,14 @@ def check(results: Path, base: Base | None, progress: Progress) -> Report:
         notes.append("nothing was compared with what it was, since these results are in no commit")
     return Report(
         results=tuple(stored.contents),
-        generated=tuple(sorted({*texts, *present(results)})),
+        generated=tuple(sorted({*texts, *_generated(results)})),
         against=base.name if base else None,
         findings=tuple(sorted({*findings, *more})),
         notes=(*notes, *_unknown_tasks(stored.found.values())),
     )
 
 
-def _read(results: Path, progress: Progress) -> _Stored:
+def _read(results: Path) -> _Stored:
     files = result_files(results)
     stored = _Stored({}, {}, [])
     with progress.stage("result files", total=len(files), unit="files") as advance:
@@ -85,7 +89,7 @@ def _read(results: Path, progress: Progress) -> _Stored:
 
 
 def _tolerances(results: Path, base: Base | None) -> tuple[Tolerances, list[Finding]]:
-    """Those of the base, so that a change does not allow itself; where it has none, nothing may move."""
+    """The tolerances of the base, so that no change allows itself, and faults of those that are there now."""
     file = results / TOLERANCES
     own, findings = Tolerances(), []
     try:
@@ -96,21 +100,22 @@ def _tolerances(results: Path, base: Base | None) -> tuple[Tolerances, list[Find
         return own, findings
     try:
         return parse_tolerances(base.tolerances or b""), findings
-    except ValueError:  # a change may correct what the base has, and allows itself nothing by that
+    except ValueError:  # a change may correct them, and gains no tolerance by that
         return Tolerances(), findings
 
 
-def _strays(results: Path, found: Mapping[str, RunResult]) -> Iterator[Finding]:
-    """Files that are no results, and results in folders further down than theirs."""
+def _misplaced(results: Path, found: Mapping[str, RunResult]) -> Iterator[Finding]:
+    """Files that are no results, and results in folders below their place."""
     for file in sorted((results / "runs").rglob("*")):
         if file.is_file() and file.suffix != ".json" and not file.name.startswith("."):
             yield Finding(file.relative_to(results).as_posix(), "is no result file", "remove it")
     for place, result in found.items():
-        if place.count("/") > str(result.spec.path).count("/"):  # the reader compares the last parts alone
+        if place.count("/") > str(result.spec.path).count("/"):  # the reader compares only the last parts
             yield Finding(place, f"belongs at {result.spec.path}", "move it back")
 
 
-def _twins(found: Mapping[str, RunResult]) -> Iterator[Finding]:
+def _duplicates(found: Mapping[str, RunResult]) -> Iterator[Finding]:
+    """Results of the same experiment as another one."""
     first: dict[str, str] = {}
     for place, result in found.items():
         if (other := first.setdefault(result.digest, place)) != place:
@@ -118,7 +123,7 @@ def _twins(found: Mapping[str, RunResult]) -> Iterator[Finding]:
 
 
 def _differing_seeds(found: Mapping[str, RunResult], tolerances: Tolerances) -> Iterator[Finding]:
-    """Runs that only differ in a seed that cannot matter, and have different numbers."""
+    """Runs with different numbers that differ only in a seed that cannot change them."""
     first: dict[str, tuple[str, RunResult]] = {}
     for place, result in found.items():
         if result.spec.seed_matters:
@@ -131,7 +136,7 @@ def _differing_seeds(found: Mapping[str, RunResult], tolerances: Tolerances) -> 
 
 
 def _differing_units(found: Mapping[str, RunResult]) -> Iterator[Finding]:
-    """Results whose replicates draw something else than those of most results on the same test samples."""
+    """Results with replicates that draw other units than most results on the same test samples."""
     groups: dict[tuple[str, str], dict[str, tuple[int, str]]] = {}
     for place, result in found.items():
         if result.resampled:
@@ -146,7 +151,7 @@ def _differing_units(found: Mapping[str, RunResult]) -> Iterator[Finding]:
 
 
 def _unofficial(found: Mapping[str, RunResult]) -> Iterator[Finding]:
-    """Results that enter no official table, in a directory of official ones."""
+    """Unofficial results in a directory of official ones."""
     if not any(result.enters_tables for result in found.values()):
         return
     for place, result in found.items():
@@ -157,18 +162,43 @@ def _unofficial(found: Mapping[str, RunResult]) -> Iterator[Finding]:
 
 
 def _generate(results: Path, stored: _Stored) -> tuple[dict[str, str], list[Finding], list[str]]:
-    """What should have been generated, findings about what was, and what could not be told."""
+    """What should have been generated, findings about what was, and notes on what could not be compared."""
     if len(stored.found) < len(stored.contents):
         return {}, [], ["tables and leaderboard were not compared, since not all result files are valid"]
+    found = list(stored.found.values())
     try:
         published = published_numbers(results)
     except ResultError as error:
         return {}, [Finding(PUBLISHED, f"is not valid: {error}", "correct it")], []
     try:
-        texts = generated_texts(list(stored.found.values()), published)
+        texts = table_files(found) | leaderboard_files(found, published)
     except ResultFileError as error:
         return {}, [Finding(str(error.file), error.what, error.cure)], []
     return texts, list(generated_faults(results, texts)), []
+
+
+def generated_faults(results: Path, texts: Mapping[str, str]) -> Iterator[Finding]:
+    """Generated files that are missing, stale, or come from nowhere.
+
+    Args:
+        results: the directory.
+        texts: of all generated files, by place below it.
+    """
+    there = _generated(results)
+    for place, text in texts.items():
+        if place not in there:
+            yield Finding(place, "is missing", WRITE)
+        elif (results / place).read_bytes() != text.encode():
+            yield Finding(place, "is not what the result files give", WRITE)
+    for place in there:
+        if place not in texts:
+            yield Finding(place, "is given by no result file", f"remove it, or {WRITE}")
+
+
+def _generated(results: Path) -> list[str]:
+    """The places of the files that should have been generated."""
+    files = [file for pattern in GENERATED for file in results.glob(pattern) if file.is_file()]
+    return sorted(file.relative_to(results).as_posix() for file in files if not file.name.startswith("."))
 
 
 def _unknown_tasks(found: Iterable[RunResult]) -> Iterator[str]:

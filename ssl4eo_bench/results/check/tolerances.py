@@ -1,15 +1,15 @@
-"""How far the metrics of a run may move without a new version: what another machine or library moves them by."""
+"""Tolerances: how far a metric may move without a new version, since another machine or library moves it."""
 
 from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from ssl4eo_bench.results.files import MetricValue
-from ssl4eo_bench.spec.canonical import Frozen, first_fault
-from ssl4eo_bench.spec.yaml_text import parse_yaml
+from ssl4eo_bench.config.canonical import Frozen, first_fault
+from ssl4eo_bench.config.records import MetricValue
+from ssl4eo_bench.config.yaml_text import parse_yaml
 
 TOLERANCES = "tolerances.yaml"
-"""In a results directory."""
+"""The name of the file in a results directory."""
 
 Tolerance = Annotated[float, Field(ge=0, lt=0.1)]
 """Absolute, as a fraction."""
@@ -30,7 +30,7 @@ class Tolerances(Frozen):
     ece: Tolerance = 0.0
 
     def of(self, name: str, value: MetricValue) -> float:
-        """How far a metric of this value may move: by its tolerance, or half of its interval where that is less."""
+        """How far a metric of this value may move: its tolerance, or half the width of its interval if that is less."""
         tolerance: float = self.model_dump().get(name, 0.0)
         return tolerance if value.low is None or value.high is None else min(tolerance, (value.high - value.low) / 2)
 

@@ -1,56 +1,47 @@
-"""The report as one HTML page, and its figures as files."""
+"""Writing the report: one HTML page, and its figures as files."""
 
-import base64
-import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment as Templates
-from jinja2 import FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from ssl4eo_bench import __version__
+from ssl4eo_bench import __version__, progress
 from ssl4eo_bench.errors import ResultError
-from ssl4eo_bench.progress import Progress
-from ssl4eo_bench.results.files import read_results
-from ssl4eo_bench.results.panels import ranks
+from ssl4eo_bench.files.atomic import write_text
+from ssl4eo_bench.results.figure_style import UNDATED, save_figure, svg_element
+from ssl4eo_bench.results.files import ALL, RunFilter, read_results
+from ssl4eo_bench.results.frame import frame_of
 from ssl4eo_bench.results.published import published_numbers
-from ssl4eo_bench.results.report import collect
-from ssl4eo_bench.results.report.exhibits import exhibits
-from ssl4eo_bench.results.report.svg import inline, write_files
-from ssl4eo_bench.storage import write_text
-
-HERE = Path(__file__).parent
+from ssl4eo_bench.results.ranked_rows import make_leaderboard
+from ssl4eo_bench.results.report import groups
+from ssl4eo_bench.results.report.groups import RunGroup
+from ssl4eo_bench.results.report.pages import render, script_of
+from ssl4eo_bench.results.report.report_figures import FigureSection, figure_sections
 
 OPEN_UP_TO = 4
-"""Groups up to which their first exhibits are open from the start."""
+"""Groups up to which their first figures are open from the start."""
+
+Shown = list[tuple[RunGroup, list[FigureSection]]]
 
 
 def write_report(
     results: Path,
     file: Path,
-    progress: Progress,
     *,
     cache_dir: Path,
     figures_dir: Path | None = None,
-    tasks: Collection[str] = (),
-    protocols: Collection[str] = (),
+    wanted: RunFilter = ALL,
     sample: bool = False,
 ) -> list[Path]:
-    """Write the report of a results directory.
+    """Write the report of a results directory, and return the files that were written.
 
     Args:
         results: the directory.
         file: the page.
-        progress: shows the drawing of figures.
         cache_dir: where the scores of single samples are kept; what needs them is left out where they are not there.
         figures_dir: where each figure is written as PNG, SVG and PDF, too.
-        tasks: those to report, with or without version; empty for all. The mean is then over these.
-        protocols: the same.
+        wanted: tasks and protocols to report; where tasks are named, the mean is over these.
         sample: report the runs on the embedded sample instead of the official ones.
-
-    Returns:
-        The files that were written.
 
     Raises:
         UnknownNameError: for a task or protocol without results.
@@ -60,80 +51,56 @@ def write_report(
     if file.is_dir():
         raise ResultError(f"{file} is a directory; name a file with --out.")
     with progress.stage("results", total=1, unit="directories") as advance:
-        everything = read_results(results)
+        everything = frame_of(read_results(results))
         advance(1)
-    chosen = collect.choose(everything, tasks, protocols, sample=sample)
-    groups = collect.groups_of(chosen)
-    shown = []
-    with progress.stage("scores of single samples", total=len(groups), unit="tasks × protocols") as advance:
-        for group in groups:
-            shown.append((group, exhibits(group, cache_dir)))
-            advance(1)
-    drawn: dict[str, Markup] = {}
-    written: list[Path] = []
-    pictures = [(group, picture) for group, found in shown for exhibit in found for picture in exhibit.pictures]
-    with progress.stage("figures", total=len(pictures), unit="figures") as advance:
-        for group, picture in pictures:
-            name, figure = f"{group.name}.{picture.name}", picture.draw()
-            drawn[name] = Markup(inline(figure, name, f"{group.task}, {group.protocol}. {picture.words}"))
-            if figures_dir:
-                written += write_files(figure, figures_dir, name.replace(":", "-"))
-            advance(1)
-    environments = collect.environments(chosen)
-    page = _template().render(
-        board=collect.board_of(
-            chosen,
-            () if sample else published_numbers(results),  # nothing was published on the sample
-            counted=sorted({result.spec.task_slug for result in chosen}) if tasks else None,
-        ),
-        checkpoints=collect.checkpoint_records(chosen),
-        collect=collect,
+    frame = groups.choose(everything, wanted, sample=sample)
+    runs, whole = list(frame["result"]), frame[frame["on_leaderboard"]]
+    shown = _figures_of(groups.groups_of(frame), cache_dir)
+    drawn, written = _draw(shown, figures_dir)
+    environments = groups.environments_of(runs)
+    published = () if sample else published_numbers(results)  # nothing was published on the sample
+    counted = sorted(set(frame["task"])) if wanted.tasks else None
+    page = render(
+        "report.html.j2",
+        board=None if whole.empty else make_leaderboard(whole, published, counted=counted),
+        checkpoints=groups.checkpoints_of(runs),
         drawn=drawn,
-        environments=environments,
-        left_out=collect.left_out(everything, sample=sample),
-        number_of={environment: number for number, environment in enumerate(environments, 1)},
-        open=len(groups) <= OPEN_UP_TO,
-        runs=chosen,
+        environments=[made[0].provenance for made in environments],
+        left_out=groups.left_out(everything["result"], sample=sample),
+        number_of={run.digest: number for number, made in enumerate(environments, 1) for run in made},
+        open=len(shown) <= OPEN_UP_TO,
+        runs=runs,
         sample=sample,
-        script=_asset("page.js"),
-        script_hash=_hash(_asset("page.js")),
         shown=shown,
-        style=_asset("page.css"),
         version=__version__,
-        warnings=collect.warnings_of(chosen),
+        warnings=groups.warnings_of(runs),
+        **script_of("page.js"),
     )
     write_text(file, page)
     return [file, *written]
 
 
-def _template() -> Template:
-    templates = Templates(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,  # whatever stands in a result file is text
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters |= {"percent": _percent, "points": _points, "joined": _joined, "ranks": ranks}
-    return templates.get_template("page.html.j2")
+def _figures_of(found: Sequence[RunGroup], cache_dir: Path) -> Shown:
+    """The groups with their figures, not drawn yet."""
+    shown: Shown = []
+    with progress.stage("scores of single samples", total=len(found), unit="tasks × protocols") as advance:
+        for group in found:
+            shown.append((group, figure_sections(group, cache_dir)))
+            advance(1)
+    return shown
 
 
-def _asset(name: str) -> Markup:
-    return Markup((HERE / name).read_text(encoding="utf-8"))
-
-
-def _hash(script: str) -> str:
-    """What a content security policy lets this script run by, and no other."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f}"
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:+.2f}"
-
-
-def _joined(values: Sequence[object]) -> str:
-    return ", ".join(map(str, values))
+def _draw(shown: Shown, figures_dir: Path | None) -> tuple[dict[str, Markup], list[Path]]:
+    """The figures as SVG elements by name, and the files that they were written to."""
+    drawn: dict[str, Markup] = {}
+    written: list[Path] = []
+    figures = [(group, figure) for group, sections in shown for section in sections for figure in section.figures]
+    with progress.stage("figures", total=len(figures), unit="figures") as advance:
+        for group, one in figures:
+            name, figure = f"{group.name}.{one.name}", one.draw()
+            drawn[name] = Markup(svg_element(figure, name, f"{group.task}, {group.protocol}. {one.words}"))
+            if figures_dir:
+                stem = name.replace(":", "-")
+                written += [save_figure(figure, figures_dir / f"{stem}.{ending}", name=stem) for ending in UNDATED]
+            advance(1)
+    return drawn, written

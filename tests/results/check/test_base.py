@@ -10,7 +10,9 @@ from ssl4eo_bench.results.check.base import base_of
 from ssl4eo_bench.results.files import result_files
 from tests.conftest import Git
 from tests.results.check.conftest import only, report_on
-from tests.results.check.test_gate import OTHER, RUN
+
+RUN = "runs/eurosat-rgb-v1/linear-v2/tf_efficientnet_lite0.in1k/seed0.json"
+OTHER = "runs/eurosat-rgb-v1/linear-v2/resnet18.random/seed0.json"
 
 
 def contents(results: Path) -> dict[str, bytes]:

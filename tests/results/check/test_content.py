@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssl4eo_bench.metrics.evaluation import interval
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.records import ClassResult, MetricValue, Resampled
+from ssl4eo_bench.metrics.bootstrap import interval
 from ssl4eo_bench.results.check.content import chance, content_faults
-from ssl4eo_bench.results.files import ClassResult, MetricValue, Resampled, RunResult, parse_result, read_result
-from ssl4eo_bench.spec import catalogue
+from ssl4eo_bench.results.files import RunResult, parse_result, read_result
 from tests.results.forging import sealed
 from tests.results.test_schema import FROZEN, OLD
 

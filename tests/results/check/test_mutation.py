@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from ssl4eo_bench.errors import ResultFileError
-from ssl4eo_bench.results.check.generated import generated_faults, generated_texts
+from ssl4eo_bench.results.check.gate import generated_faults
 from ssl4eo_bench.results.files import parse_result, read_results, result_files
 from ssl4eo_bench.results.published import published_numbers
+from ssl4eo_bench.results.tables import table_files
+from ssl4eo_bench.results.views import leaderboard_files
 from tests.results.test_schema import FROZEN
 
 SMALL = FROZEN / "runs/eurosat-rgb-v1/knn-v1/bandstats/seed0-fraction0.5-sample.json"
@@ -60,7 +62,8 @@ def test_bytes_of_every_result_file_of_this_repository_count(results: Path) -> N
 
 @pytest.mark.parametrize("how", MUTATIONS)
 def test_every_single_byte_of_a_generated_file_counts(results: Path, how: str) -> None:
-    texts = generated_texts(read_results(results), published_numbers(results))
+    found = read_results(results)
+    texts = table_files(found) | leaderboard_files(found, published_numbers(results))
     for place, step in (("leaderboard.md", 1), *((place, 97) for place in texts)):
         content = (results / place).read_bytes()
         for other in mutated(content, how, range(0, len(content), step)):

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from ssl4eo_bench.config.records import MetricValue
 from ssl4eo_bench.results.check.tolerances import TOLERANCES, Tolerances, parse_tolerances
-from ssl4eo_bench.results.files import MetricValue, RunResult, read_result
+from ssl4eo_bench.results.files import RunResult, read_result
 from tests.conftest import ROOT
 from tests.results.test_schema import OLD
 

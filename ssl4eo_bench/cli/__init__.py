@@ -1,0 +1,119 @@
+"""The command line: parse, call, exit code.
+
+Exit codes: 0 all went well, 1 some runs failed or were left out, a download is not complete or a check found something
+wrong, 2 what was asked for cannot be done (one sentence on stderr says why). What only reports exits with 0.
+"""
+
+import os
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from inspect import isfunction
+from io import TextIOWrapper
+from types import ModuleType
+from typing import Any
+
+from ssl4eo_bench import __version__
+from ssl4eo_bench.cli.options import GeneralOptions, add_options, called
+from ssl4eo_bench.errors import BenchError, SpecError
+from ssl4eo_bench.progress import Silent, shown_on
+
+COMMANDS = {
+    "run": ("run_commands", "Evaluate checkpoints on tasks; writes results, tables and a leaderboard."),
+    "features": ("run_commands", "Write the features of a split to a file, with ids and targets."),
+    "checkpoint": ("catalogue_commands", "Weight files."),
+    "list": ("catalogue_commands", "List tasks, checkpoints, suites, protocols or runs."),
+    "show": ("result_commands", "Show a result: metrics, classes, what was chosen, inputs, origin."),
+    "compare": ("result_commands", "Is A really better than B? Paired tests on the test samples of both."),
+    "tables": ("result_commands", "Write tables/ anew from the result files."),
+    "leaderboard": ("result_commands", "Write leaderboard.csv and .md anew from the result files, or a view of them."),
+    "export": ("result_commands", "Write runs of a checkpoint as the model index of a Hugging Face model card."),
+    "report": ("result_commands", "Write one HTML page about the results: leaderboard, figures, provenance."),
+    "check": ("result_commands", "Check results, alone and against what they were; exits with 1 on findings."),
+    "data": ("data_commands", "Datasets on disk."),
+    "cache": ("data_commands", "Cached features."),
+}
+"""The module of each command, and what the command does.
+
+The module has a function with the name of the command, such as `run`, or one for each action, such as `data_status`. It
+is imported only when its command is called.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A terminal without Unicode shows question marks; a log has the lines of both streams in their order.
+            stream.reconfigure(errors="replace", line_buffering=True)
+    words = sys.argv[1:] if arguments is None else arguments
+    parsed, unknown = _parser(words).parse_known_args(words)
+    if unknown:
+        parsed.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # shows what the command does take
+    try:
+        return _run(vars(parsed))
+    except BenchError as error:
+        print(f"{error.traceback}error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; what a run has finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:  # a name that is too long, a disk that is full, a folder that is a file
+        print(f"error: {error.filename or 'output'}: {error.strerror}.", file=sys.stderr)
+        return 2
+
+
+def _run(given: Mapping[str, Any]) -> int:
+    """Act on the options that all commands have, and call the command."""
+    general = called(GeneralOptions, given)
+    if folder := general.tasks_dir:
+        if not folder.is_dir():
+            raise SpecError(f"--tasks-dir {folder} is not a directory; name the one your task modules are in.")
+        os.environ["SSL4EO_BENCH_TASKS"] = str(folder.resolve())
+    from ssl4eo_bench.cli.display import ConsoleProgress  # imports rich, which help can do without
+
+    with shown_on(Silent() if general.quiet or given.get("json") else ConsoleProgress()):
+        command: Callable[..., int] = given["command"]
+        return called(command, given)
+
+
+def _parser(words: Sequence[str]) -> ArgumentParser:
+    """A parser of all commands; only the command that the first word names has its options, too."""
+    parser = ArgumentParser(
+        prog="ssl4eo-bench",
+        description="Right, fast and comparable numbers for pretrained Earth-observation backbones.",
+        allow_abbrev=False,
+        epilog="Try `ssl4eo-bench run --task eurosat --protocol linear --sample`: it needs no data.",
+    )
+    parser.add_argument("--version", action="version", version=f"ssl4eo-bench {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    first = next((word for word in words if not word.startswith("-")), None)
+    for name, (module, about) in COMMANDS.items():
+        command = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
+        if name == first:
+            _add_functions(command, name, import_module(f"ssl4eo_bench.cli.{module}"))
+    return parser
+
+
+def _add_functions(parser: ArgumentParser, name: str, module: ModuleType) -> None:
+    """Give the parser of a command the options of its function, or an action for each of its functions."""
+    if function := getattr(module, name, None):
+        _add_function(parser, function)
+        return
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    for function in filter(isfunction, vars(module).values()):
+        command, _, action = function.__name__.partition("_")
+        if command == name and function.__module__ == module.__name__:
+            about = str(function.__doc__).splitlines()[0]
+            _add_function(actions.add_parser(action, help=about, allow_abbrev=False), function)
+
+
+def _add_function(parser: ArgumentParser, function: Callable[..., int]) -> None:
+    parser.description = " ".join(str(function.__doc__).split())
+    parser.set_defaults(command=function, parser=parser)
+    add_options(parser, function)
+    add_options(parser, GeneralOptions)

@@ -1,0 +1,317 @@
+"""Commands that show what there is: tasks, checkpoints, suites, protocols, runs, and the content of a weight file."""
+
+import sys
+from collections.abc import Sequence
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from rich.filesize import decimal
+
+from ssl4eo_bench.cli import options
+from ssl4eo_bench.cli.display import print_json, show_rows
+from ssl4eo_bench.cli.options import Group, Text, Value
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.bands import SENTINEL_1, SENTINEL_2, sensor_of
+from ssl4eo_bench.config.checkpoint import Checkpoint
+from ssl4eo_bench.config.protocols import PROTOCOLS, RECIPES, Finetune, Knn, Linear
+from ssl4eo_bench.config.recipe import Recipe
+from ssl4eo_bench.config.task import MAIN_METRIC
+from ssl4eo_bench.config.weights import FileWeights, HubWeights, PackagedWeights, RandomWeights, Weights
+from ssl4eo_bench.errors import WeightsError, shortlist
+from ssl4eo_bench.files.hashing import file_hash
+from ssl4eo_bench.files.places import cache_root
+
+if TYPE_CHECKING:
+    from ssl4eo_bench.models.inspection import Inspection
+    from ssl4eo_bench.results.files import RunResult
+
+WHICH_CHECKPOINTS = Group("which checkpoints", "TEXT is found anywhere in the name, in any case.")
+WHICH_RUNS = Group("which runs")
+
+USUAL_BANDS = {
+    13: SENTINEL_2,
+    12: tuple(band for band in SENTINEL_2 if band != "B10"),
+    3: ("B04", "B03", "B02"),
+    2: SENTINEL_1,
+}
+"""The bands that networks with so many input channels usually see."""
+
+USUAL_SCALING = "{divide: 10000}"
+RADAR_SCALING = "{clip_std: 2, mean: {VV: -12.55, VH: -20.19}, std: {VV: 5.26, VH: 5.91}}"
+"""The scaling of SSL4EO-S12's radar networks."""
+
+
+def _report_nothing(what: str, rows: Sequence[object], *, chosen: bool) -> None:
+    if chosen and not rows:
+        print(f"no {what} fits these options; `ssl4eo-bench list {what}s` shows all of them", file=sys.stderr)
+
+
+def list_tasks(*, json: options.Json = False) -> int:
+    """List the tasks."""
+    for error in catalogue.broken_modules().values():
+        print(f"left out: {error}", file=sys.stderr)
+    rows = [
+        {
+            "task": task.name,
+            "version": task.version,
+            "kind": task.kind,
+            "classes": len(task.classes),
+            "bands": f"{len(task.bands)} in {task.bands[0].unit}",
+            "train/val/test": "/".join(str(split.count or "?") for split in task.splits.values()),
+            "main metric": task.main_metric,
+            "title": task.title,
+        }
+        for task in catalogue.tasks().values()
+    ]
+    show_rows(rows, json=json, spare=("version", "kind", "main metric", "classes", "bands"))
+    return 0
+
+
+def list_checkpoints(
+    *,
+    method: Annotated[Text, "of the pretraining, like dino", WHICH_CHECKPOINTS] = "",
+    arch: Annotated[Text, "architecture, like vit_small", WHICH_CHECKPOINTS] = "",
+    data: Annotated[Text, "what they were pretrained on, like ssl4eo", WHICH_CHECKPOINTS] = "",
+    sensor: Annotated[
+        Literal["S1", "S2"] | None, "the sensor of their bands", Value(str.upper), WHICH_CHECKPOINTS
+    ] = None,
+    suite: Annotated[str, "those of a suite", WHICH_CHECKPOINTS] = "",
+    here: Annotated[bool, "those with weights on this machine", WHICH_CHECKPOINTS] = False,
+    checkpoints: options.CheckpointFiles = (),
+    cache_dir: options.CacheDir = None,
+    json: options.Json = False,
+) -> int:
+    """List checkpoints, and whether their weights are on this machine."""
+    from ssl4eo_bench.models.weight_files import is_here  # imports what downloads: not for the other lists
+
+    known, cache = catalogue.load_catalogue(*checkpoints), cache_root(cache_dir)
+    members = known.suite(suite) if suite else known.checkpoints
+    wanted = {"method": method.casefold(), "arch": arch.casefold(), "data": data.casefold()}
+    rows = []
+    for entry in known.checkpoints.values():
+        suites = [name for name, names in known.suites.items() if entry.name in names]
+        row = _shown(entry, suites, there := is_here(entry.weights, cache))
+        fits = all(text in row[name].casefold() for name, text in wanted.items()) and entry.name in members
+        if fits and (not sensor or sensor in _sensors(entry)) and (there or not here):
+            rows.append(_all_of(entry, suites, there) if json else row)
+    _report_nothing("checkpoint", rows, chosen=any((method, arch, data, sensor, suite, here)))
+    show_rows(rows, json=json, spare=("arch", "licence", "size", "feature", "suites", "data", "bands"))
+    return 0
+
+
+def _sensors(entry: Checkpoint) -> set[str]:
+    """The sensors of its bands: `S1`, `S2`, or both where it takes the bands of any task."""
+    if entry.bands == "task":
+        return {"S2"} if entry.weights else {"S1", "S2"}
+    return {_short(sensor_of(band)) for band in entry.bands}
+
+
+def _short(sensor: str) -> str:
+    return sensor.replace("entinel-", "")
+
+
+def _shown(entry: Checkpoint, suites: Sequence[str], here: bool) -> dict[str, Any]:
+    """The row of a checkpoint in the table."""
+    bands = " ".join(entry.bands)
+    if entry.bands == "task":
+        bands = "of the task"
+    elif len(entry.bands) > 3:
+        bands = f"{len(entry.bands)} of {_short(sensor_of(entry.bands[0]))}"
+    return {
+        "checkpoint": entry.name,
+        "method": entry.pretraining.method if entry.pretraining else "",
+        "arch": entry.arch,
+        "bands": bands,
+        "data": entry.pretraining.data if entry.pretraining else "",
+        "size": entry.image_size,
+        "feature": entry.feature,
+        "licence": entry.licence,
+        "suites": " ".join(suites),
+        "here": "yes" if here else "no",
+    }
+
+
+def _all_of(entry: Checkpoint, suites: Sequence[str], here: bool) -> dict[str, Any]:
+    """Everything about a checkpoint, for JSON."""
+    fields = entry.model_dump(mode="json", exclude={"name"})
+    return {"checkpoint": entry.name} | fields | {"source": _source(entry.weights), "suites": suites, "here": here}
+
+
+def _source(weights: Weights | None) -> str:
+    """Where weights come from: a package, a path, an address."""
+    match weights:
+        case None:
+            return ""
+        case RandomWeights():
+            return "random"
+        case PackagedWeights():
+            return f"{weights.package}/{weights.file}"
+        case FileWeights():
+            return weights.path
+        case HubWeights():
+            return f"timm:{weights.timm}"
+        case _:
+            return weights.source
+
+
+def list_suites(*, checkpoints: options.CheckpointFiles = (), json: options.Json = False) -> int:
+    """List the suites: named sets of checkpoints."""
+    known = catalogue.load_catalogue(*checkpoints)
+    rows = [{"suite": name, "count": len(members), "members": members} for name, members in known.suites.items()]
+    show_rows(rows, json=json, spare=("count",))
+    return 0
+
+
+def list_protocols(*, json: options.Json = False) -> int:
+    """List the protocols and their settings."""
+    published = "those of the published code for a task and a pretraining method; see docs/protocols.md"
+    rows = []
+    for name in (*PROTOCOLS, *RECIPES):
+        protocol = PROTOCOLS.get(name)
+        kind = type(protocol) if protocol else Recipe
+        rows.append(
+            {
+                "protocol": name,
+                "version": kind.model_fields["version"].default,
+                "what": str(kind.__doc__).splitlines()[0],
+                "settings": _settings(protocol) if protocol else published,
+            }
+        )
+    show_rows(rows, json=json, spare=("version",))
+    return 0
+
+
+def _settings(protocol: Linear | Knn | Finetune) -> str:
+    """The settings of a protocol, such as `c_min=1e-06, c_max=100000`."""
+    if isinstance(protocol, Linear):
+        protocol = protocol.for_kind("segmentation")  # has all of them
+    texts = []
+    for name, value in protocol.model_dump(exclude={"name", "version"}).items():
+        values = value if isinstance(value, tuple) else (value,)
+        texts.append(f"{name}={' '.join(f'{one:g}' for one in values)}")
+    return ", ".join(texts)
+
+
+def list_runs(
+    *,
+    task: Annotated[options.TaskFilter, WHICH_RUNS] = (),
+    protocol: Annotated[options.ProtocolFilter, WHICH_RUNS] = (),
+    checkpoint: Annotated[options.Names, "whole names", WHICH_RUNS] = (),
+    seed: Annotated[options.Seeds, "of the run", WHICH_RUNS] = (),
+    fraction: Annotated[options.FractionFilter, WHICH_RUNS] = (),
+    results: options.Results = options.RESULTS,
+    json: options.Json = False,
+) -> int:
+    """List the runs that a results directory holds."""
+    from ssl4eo_bench.results.files import RunFilter, read_results  # takes a while: not for the other lists
+
+    wanted = RunFilter(tasks=task, protocols=protocol, checkpoints=checkpoint, seeds=seed, fractions=fraction)
+    rows = [_run(result) for result in filter(wanted.matches, read_results(results))]
+    rows.sort(key=lambda row: tuple(row.values())[:6])
+    _report_nothing("run", rows, chosen=wanted != RunFilter())
+    show_rows(rows, json=json, spare=("digest", "started", "metric", "marks"), prose=["checkpoint"])
+    return 0
+
+
+def _run(result: "RunResult") -> dict[str, Any]:
+    spec, main = result.spec, MAIN_METRIC[result.spec.task.kind]
+    return {
+        "task": spec.task_slug,
+        "protocol": spec.protocol_slug,
+        "checkpoint": spec.checkpoint.name,
+        "fraction": spec.fraction or 1.0,
+        "seed": spec.seed,
+        "marks": " ".join((*spec.marks, *(("uncommitted",) if result.provenance.dirty else ()))),
+        "metric": main,
+        "test %": f"{100 * result.metrics['test'][main].value:.2f}",
+        "started": result.provenance.started,
+        "digest": result.digest[:12],
+    }
+
+
+def checkpoint_inspect(
+    file: Annotated[options.File, "PyTorch's format or safetensors"],
+    *,
+    arch: Annotated[str | None, "timm architecture (default: guessed from names and shapes)"] = None,
+    layout: Annotated[str | None, "of the file (default: detected)"] = None,
+    json: options.Json = False,
+) -> int:
+    """Show what is in a weight file, and what of it would be loaded.
+
+    That is its layout, its architecture and its input channels. Exits with 1 if the file would be refused.
+    """
+    from ssl4eo_bench.models.inspection import inspect  # imports torch
+
+    if not file.is_file():
+        raise WeightsError(f"{file} is not a file; name a weight file.")
+    found = inspect(file, arch, layout)
+    sha256, size, dicts = file_hash(file), file.stat().st_size, found[0].dicts
+    if json:
+        about = {"file": str(file), "bytes": size, "sha256": sha256, "dicts": dicts}
+        print_json(about | {"readings": [_as_json(one) for one in found]})
+    else:
+        print(f"file          {file}, {decimal(size)}\nsha256        {sha256}")
+        for key, count in dicts.items():
+            print(f"holds         {count} tensors{f' under {key!r}' if key else ''}")
+        for one in found:
+            _show_inspection(one, file, sha256)
+    return 0 if found[0].loads else 1
+
+
+def _as_json(found: "Inspection") -> dict[str, Any]:
+    reading = found.reading
+    return {
+        "loads": found.loads,
+        "layout": reading.name,
+        "key": reading.key,
+        "arch": found.arch,
+        "channels": found.channels,
+        "image_size": found.image_size,
+        "heads": found.heads,
+        "fitting": reading.fitting,
+        "not_needed": reading.ignored,
+        "missing": reading.missing,
+        "no_place": reading.unexpected,
+        "other_shape": reading.mismatched,
+    }
+
+
+def _show_inspection(found: "Inspection", file: Path, sha256: str) -> None:
+    from ssl4eo_bench.models.inspection import beginnings
+
+    reading = found.reading
+    groups = beginnings(reading.ignored, reading.layout.prefix).items()
+    lines = {
+        "layout": f"{reading.name}{f' under {reading.key!r}' if reading.key else ''}: {reading.layout.about}",
+        "architecture": found.arch or "not known from names and shapes; name it with --arch",
+        "input": f"{found.channels or '?'} channels, {found.image_size} pixels",
+        "attention": found.heads
+        and f"{found.heads} heads in {found.arch}; a file does not tell how many it was trained with",
+        "would load": found.arch and f"{reading.fitting} tensors",
+        "not needed": ", ".join(f"{name} ({count})" for name, count in groups),
+        "missing": found.arch and shortlist(reading.missing, at_most=10),
+        "no place for": found.arch and shortlist(reading.unexpected, at_most=10),
+        "other shape": found.arch and shortlist(reading.mismatched, at_most=10),
+    }
+    print()
+    for name, text in lines.items():
+        if text:
+            print(f"{name:13} {text}")
+    if found.loads:
+        print(f"an entry for it, to be completed (docs/checkpoints.md):\n{_entry(found, file, sha256)}")
+    elif found.arch:
+        print("It would be refused: name another --arch, or write its layout out in an entry (docs/checkpoints.md).")
+
+
+def _entry(found: "Inspection", file: Path, sha256: str) -> str:
+    bands = USUAL_BANDS.get(found.channels or 0, ())
+    layout = found.choice if isinstance(found.choice, str) else dumps(found.choice.written())
+    return f"""checkpoints:
+  {found.arch}.mine:
+    arch: {found.arch}
+    weights: {{path: {dumps(str(file.resolve()))}, sha256: {sha256}, layout: {layout}}}
+    bands: [{", ".join(bands) or f"the {found.channels} band names"}]  # in the order it was trained with
+    image_size: {found.image_size}
+    scaling: {RADAR_SCALING if bands == SENTINEL_1 else USUAL_SCALING}  # as it was trained with
+    feature: pooled"""

@@ -1,0 +1,169 @@
+"""From a typed function to the options of a command: the signature is the only place that lists them.
+
+A parameter before `*` is a positional argument. One after it is an option of that name: `data_dir` is `--data-dir`, and
+`all_` is `--all`. The annotation says the rest:
+
+- `bool` is a switch, a `Literal` a choice; `tuple[X, ...]` takes several values, and more where it is given twice;
+- in `Annotated[X, ...]`, a text is the help, a `Value` says how one value is read, a `Group` is a heading in the help;
+- a dataclass holds options that several commands share.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
+from inspect import Parameter, signature
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
+
+T = TypeVar("T")
+
+
+class Value(NamedTuple):
+    """How one value is read, and what stands for it in the help."""
+
+    parse: Callable[[str], object] = str
+    metavar: str | None = None
+
+
+class Group(NamedTuple):
+    """A heading in the help, and a sentence below it."""
+
+    title: str
+    about: str | None = None
+
+
+class _Option(NamedTuple):
+    """A parameter of a command. `kind` is the type of one value, `notes` has what `Annotated` adds to it, by class.
+
+    One that is `nested` is a dataclass, which holds options itself.
+    """
+
+    parameter: Parameter
+    name: str
+    kind: Any
+    several: bool
+    nested: bool
+    notes: dict[type, Any]
+
+
+def add_options(parser: argparse.ArgumentParser, function: Callable[..., object]) -> None:
+    """Give a parser the arguments and options of a function. Their defaults stay in the signature."""
+    groups: dict[Group | None, Any] = {None: parser}
+    for parameter, name, kind, several, _, notes in _flattened(function):
+        optional = parameter.default is not Parameter.empty
+        settings: dict[str, Any] = {"help": notes.get(str), "default": argparse.SUPPRESS}
+        if kind is bool:
+            settings["action"] = "store_true"
+        else:
+            choices = get_args(kind)  # of a `Literal`
+            parse, metavar = notes.get(Value, Value(str if choices else kind))
+            settings |= {"type": parse, "choices": choices or None}
+            settings["metavar"] = metavar or (None if choices else name.upper())
+        flag = name
+        if parameter.kind is Parameter.KEYWORD_ONLY:
+            flag = f"--{name.replace('_', '-')}"
+            settings |= {"dest": name, "required": not optional}
+        if several:
+            settings |= {"action": "extend", "nargs": "*" if optional and flag == name else "+"}
+        group: Group | None = notes.get(Group)
+        if group and group not in groups:
+            groups[group] = parser.add_argument_group(group.title, group.about)
+        groups[group].add_argument(flag, **settings)
+
+
+def called(function: Callable[..., T], given: Mapping[str, Any]) -> T:
+    """Call a function with the options that were given, by name; those that were not have their defaults."""
+    values: dict[str, Any] = {}
+    for option in _options(function):
+        if option.nested:
+            values[option.parameter.name] = called(option.kind, given)
+        elif option.name in given:
+            value = given[option.name]
+            values[option.parameter.name] = tuple(value) if option.several else value
+    return function(**values)
+
+
+def _flattened(function: Callable[..., object]) -> Iterator[_Option]:
+    """The options of a function; in place of a dataclass its fields, with what is noted beside it."""
+    for option in _options(function):
+        if option.nested:
+            yield from (each._replace(notes=option.notes | each.notes) for each in _flattened(option.kind))
+        else:
+            yield option
+
+
+def _options(function: Callable[..., object]) -> Iterator[_Option]:
+    """The parameters of a function, read from its annotations."""
+    for parameter in signature(function).parameters.values():
+        kind, several = parameter.annotation, False
+        notes: list[object] = []
+        while (origin := get_origin(kind)) in (Annotated, Union, UnionType, tuple):  # `X | None` is read like `X`
+            notes = [*(kind.__metadata__ if origin is Annotated else ()), *notes]  # the outermost counts
+            several |= origin is tuple
+            kind = get_args(kind)[0]
+        by_class = {type(note): note for note in notes}
+        yield _Option(parameter, parameter.name.rstrip("_"), kind, several, is_dataclass(kind), by_class)
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("a path must not be empty")
+    return Path(text)
+
+
+def _number(kind: type[int] | type[float], allowed: Callable[[float], bool], refusal: str) -> Callable[[str], float]:
+    """A function that reads a number, if it is allowed."""
+
+    def parse(text: str) -> float:
+        try:
+            number = kind(text)
+        except ValueError:
+            what = "whole number" if kind is int else "number"
+            raise argparse.ArgumentTypeError(f"{text!r} is no {what}") from None
+        if not allowed(number):
+            raise argparse.ArgumentTypeError(f"{text} is {refusal}")
+        return number
+
+    return parse
+
+
+_positive = _number(int, lambda number: number >= 1, "not above 0")
+_seed = _number(int, lambda number: 0 <= number < 2**32, "not between 0 and 2^32 - 1")
+_fraction = _number(
+    float, lambda number: 0 < number <= 1, "no share of the training samples: those are above 0, and 1 at most"
+)
+
+File = Annotated[Path, Value(_path, "FILE")]
+Folder = Annotated[Path, Value(_path, "DIR")]
+Count = Annotated[int, Value(_positive, "N")]
+Seed = Annotated[int, Value(_seed, "N")]
+Fraction = Annotated[float, Value(_fraction, "F")]
+Name = Annotated[str, Value(metavar="NAME")]
+Names = tuple[Name, ...]
+Text = Annotated[str, Value(metavar="TEXT")]
+Seeds = tuple[Seed, ...]
+Fractions = tuple[Fraction, ...]
+
+Task = Annotated[str, Value(metavar="TASK"), "see `list tasks`"]
+Tasks = Annotated[tuple[Task, ...], "see `list tasks`"]
+CHECKPOINT = "see `list checkpoints`; or timm:NAME for any timm model"
+CheckpointFiles = Annotated[tuple[File, ...], "more checkpoints, in YAML"]
+DATA_DIR = "datasets (default: $SSL4EO_BENCH_DATA or ./data)"
+DataDir = Annotated[Folder | None, DATA_DIR]
+CacheDir = Annotated[Folder | None, "cache (default: $SSL4EO_BENCH_CACHE or the user's cache)"]
+Results = Annotated[Folder, "results directory (default: ./results)"]
+RESULTS = Path("results")
+Device = Annotated[str, "cpu, cuda, cuda:1, …; cuda:0,cuda:1 trains on both (default: auto)"]
+Json = Annotated[bool, "print as JSON"]
+TaskFilter = Annotated[Tasks, "with or without version"]
+ProtocolFilter = Annotated[Names, "with or without version"]
+FractionFilter = Annotated[Fractions, "of the training samples; 1 for all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneralOptions:
+    """Options of every command; `cli.main` acts on them."""
+
+    tasks_dir: Annotated[Folder | None, "one more directory of task modules"] = None
+    quiet: Annotated[bool, "print no progress"] = False

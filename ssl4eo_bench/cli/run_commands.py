@@ -1,0 +1,173 @@
+"""Commands that compute: runs, and features for other tools.
+
+They import what they need when they are called, so that their help is instant.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from ssl4eo_bench import __version__
+from ssl4eo_bench.cli import options
+from ssl4eo_bench.cli.options import RESULTS, Group
+from ssl4eo_bench.cli.run_options import AdhocCheckpoint, CheckpointChanges, DataChoice
+from ssl4eo_bench.errors import SpecError
+from ssl4eo_bench.files.places import cache_root
+
+if TYPE_CHECKING:
+    from ssl4eo_bench.config.task import SplitName
+    from ssl4eo_bench.data.embeddings import Embeddings
+    from ssl4eo_bench.features.store import Features
+    from ssl4eo_bench.plan import Job
+
+WHAT, HOW = Group("what to run"), Group("how")
+TO_WRITE = Group("what to write")
+WEIGHT_FILE = Group("a weight file of your own", "See `checkpoint inspect`, and docs/checkpoints.md.")
+DATA = Group("on which data", "Only runs on whole official splits enter the official tables.")
+
+
+def run(
+    *,
+    task: Annotated[options.Tasks, WHAT],
+    protocol: Annotated[options.Names, "see `list protocols`", WHAT],
+    checkpoint: Annotated[options.Names, options.CHECKPOINT, WHAT] = (),
+    suite: Annotated[
+        str, "see `list suites`, or `all` (default without --checkpoint: ssl4eo-s12, with --sample: offline)", WHAT
+    ] = "",
+    seed: Annotated[options.Seeds, "one run for each (default: 0)", WHAT] = (0,),
+    fraction: Annotated[options.Fractions, "one run for each, of the training samples (default: 1)", WHAT] = (1.0,),
+    drift: Annotated[
+        bool, "with linear-ssl4eo: BatchNorm statistics of the frozen network follow the batches, as published", WHAT
+    ] = False,
+    changes: Annotated[CheckpointChanges, WHAT],
+    checkpoints: Annotated[options.CheckpointFiles, WHAT] = (),
+    adhoc: Annotated[AdhocCheckpoint, WEIGHT_FILE],
+    data: Annotated[DataChoice, DATA],
+    device: Annotated[options.Device, HOW] = "auto",
+    full_path: Annotated[bool, "also solve the penalties after the early stop; changes no number", HOW] = False,
+    force: Annotated[bool, "run again what is in the results already", HOW] = False,
+    dry_run: Annotated[bool, "show what would run, and how bands become inputs", HOW] = False,
+    results: Annotated[options.Results, HOW] = RESULTS,
+    cache_dir: Annotated[options.CacheDir, HOW] = None,
+    json: Annotated[options.Json, "print results as JSON", HOW] = False,
+) -> int:
+    """Evaluate checkpoints on tasks; writes results, tables and a leaderboard."""
+    from ssl4eo_bench.cli.run_display import exit_code, show_left_out, show_outcomes, show_plan
+    from ssl4eo_bench.executors.local import execute
+    from ssl4eo_bench.plan import Request, plan
+
+    request = Request(
+        tasks=task,
+        protocols=protocol,
+        checkpoints=checkpoint,
+        suite=suite or None,
+        seeds=seed,
+        fractions=fraction,
+        drift=drift,
+        adhoc_checkpoints=adhoc.checkpoints(changes),
+        checkpoint_files=checkpoints,
+        cache_dir=cache_root(cache_dir),
+        **vars(changes),
+        **data.fields(),
+    )
+    sweep, cache = plan(request), request.cache_dir
+    if dry_run:
+        show_plan(sweep.jobs, results, force=force, json=json)
+        return show_left_out(sweep.left_out)
+    outcomes = execute(sweep.jobs, results, cache_dir=cache, device=device, full_path=full_path, force=force)
+    show_outcomes(outcomes, results, cache, json=json)
+    # After the outcomes have been shown: a file of another run may be damaged, and then no table is written.
+    if any(outcome.result for outcome in outcomes):
+        _write_generated(results, quiet=json)
+    return max(exit_code(outcomes), show_left_out(sweep.left_out))
+
+
+def features(
+    *,
+    task: Annotated[options.Task, TO_WRITE],
+    checkpoint: Annotated[options.Name, options.CHECKPOINT, TO_WRITE] = "",
+    split: Annotated[Literal["train", "val", "test"], "of the task (default: test)", TO_WRITE] = "test",
+    seed: Annotated[options.Seed, "draws random weights (default: 0)", TO_WRITE] = 0,
+    changes: Annotated[CheckpointChanges, TO_WRITE],
+    checkpoints: Annotated[options.CheckpointFiles, TO_WRITE] = (),
+    adhoc: Annotated[AdhocCheckpoint, WEIGHT_FILE],
+    data: Annotated[DataChoice, Group("of which data")],
+    out: Annotated[options.File, "a new file, .npz or .parquet", HOW],
+    force: Annotated[bool, "replace the file if it exists", HOW] = False,
+    device: Annotated[options.Device, HOW] = "auto",
+    cache_dir: Annotated[options.CacheDir, HOW] = None,
+) -> int:
+    """Write the features of a split to a file, with ids and targets."""
+    from ssl4eo_bench.data.embeddings import require_place, write_embeddings
+    from ssl4eo_bench.plan import Request, plan
+
+    require_place(out, force=force)
+    own = adhoc.checkpoints(changes)
+    if bool(own) == bool(checkpoint):
+        raise SpecError("features are of one network; name it with either --checkpoint NAME or --weights FILE.")
+    request = Request(
+        tasks=(task,),
+        protocols=("linear",),  # any would do: features are the same for all
+        checkpoints=(checkpoint,) if checkpoint else (),
+        suite=None,
+        seeds=(seed,),
+        adhoc_checkpoints=own,
+        checkpoint_files=checkpoints,
+        cache_dir=cache_root(cache_dir),
+        **vars(changes),
+        **data.fields(),
+    )
+    (job,) = plan(request).jobs
+    if job.task.kind == "segmentation":
+        print(f"the labels of {job.task.name} are of pixels: {out} gets no targets", file=sys.stderr)
+    found = _extract(job, split, device, request.cache_dir)
+    write_embeddings(out, _embeddings(job, split, found))
+    print(out)
+    count, width = found.values.shape
+    computed = f"{found.origin.computed:,} of them computed, the others from the cache"
+    origin = {0: "from the cache", count: "computed"}.get(found.origin.computed, computed)
+    print(f"{count:,} × {width:,} features of split {split}, {origin}")
+    return 0
+
+
+def _write_generated(results: Path, *, quiet: bool) -> None:
+    from ssl4eo_bench.results.tables import write_tables
+    from ssl4eo_bench.results.views import write_leaderboard
+
+    for what, write in (("table", write_tables), ("leaderboard", write_leaderboard)):
+        for file in write(results):
+            if not quiet:
+                print(f"{what:12} {file}")
+
+
+def _extract(job: "Job", split: "SplitName", device: str, cache_dir: Path) -> "Features":
+    from ssl4eo_bench.config.weights import StoredWeights
+    from ssl4eo_bench.features.extract import pooled_features
+    from ssl4eo_bench.features.problem import Context, Problem
+    from ssl4eo_bench.models.runtime import resolve_device
+    from ssl4eo_bench.models.weight_files import obtain
+
+    devices, checkpoint = (resolve_device(device),), job.spec.checkpoint
+    if isinstance(checkpoint.weights, StoredWeights):
+        obtain(checkpoint.weights, checkpoint.name, cache_dir)
+    return pooled_features(Problem(job, Context(cache_dir, devices)), split)
+
+
+def _embeddings(job: "Job", split: "SplitName", found: "Features") -> "Embeddings":
+    from ssl4eo_bench.data.embeddings import Embeddings
+
+    spec, samples = job.spec, job.samples[split]
+    dumped = spec.model_dump(mode="json", exclude_none=True)
+    about = {
+        "task": spec.task_slug,
+        "kind": spec.task.kind,
+        "split": split,
+        "split_digest": spec.task.splits[split].digest,
+        **{key: dumped.get(key) for key in ("checkpoint", "inputs", "seed", "sample", "partial", "limit")},
+        "weights_sha256": found.origin.weights_sha256,
+        "runners": found.origin.runners,
+        "version": __version__,
+    }
+    features = found.values.astype("float32", copy=False)
+    targets = None if spec.task.kind == "segmentation" else samples.targets()
+    return Embeddings(samples.ids, features, targets, job.task.classes, about)

@@ -1,0 +1,187 @@
+"""What is shown of runs: what is planned, what became of it, and everything about one result."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ssl4eo_bench.cli.display import print_json, table
+from ssl4eo_bench.config.inputs import Channel, InputMapping
+from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS
+from ssl4eo_bench.errors import BenchError, JobError
+from ssl4eo_bench.executors.base import Outcome, stored
+from ssl4eo_bench.files.places import picture_file
+from ssl4eo_bench.plan import Job
+from ssl4eo_bench.results.files import RunResult
+
+SPARKS = "▁▂▃▄▅▆▇█"
+
+
+def show_plan(jobs: Sequence[Job], results: Path, *, force: bool, json: bool) -> None:
+    """Print what would run and what is there already, with the samples and the inputs of each run."""
+    if json:
+        print_json([job.spec.model_dump(mode="json") | {"digest": job.spec.digest} for job in jobs])
+        return
+    for job in jobs:
+        spec = job.spec
+        counts = ", ".join(f"{len(samples.ids):,} {split}" for split, samples in job.samples.items())
+        what = "is there, would be skipped" if not force and stored(job, results) else "would run"
+        print(f"{spec.task_slug} · {spec.protocol_slug} · {spec.label}")
+        print(f"  {what}: {results / spec.path}\n  digest {spec.digest}\n  samples {counts}")
+        show_mapping(spec.inputs)
+
+
+def show_left_out(left_out: dict[str, BenchError]) -> int:
+    """Print what was asked for and has no run; gives the exit code that goes with it."""
+    for what, reason in left_out.items():
+        print(f"{reason.traceback}error: {what} was left out of all runs: {reason}", file=sys.stderr)
+    return 1 if left_out else 0
+
+
+def show_outcomes(outcomes: Sequence[Outcome], results: Path, cache_dir: Path, *, json: bool) -> None:
+    """Print the metrics and the places of results, and on stderr what has failed."""
+    if json:
+        print_json([_outcome_json(outcome, results) for outcome in outcomes])
+        return
+    there = [(outcome.result, outcome.status) for outcome in outcomes if outcome.result]
+    _show_metrics(there)
+    for result, _ in there:
+        for warning in result.warnings:
+            print(f"warning      {result.spec.checkpoint.name}: {warning}")
+    for result, _ in there:
+        print(f"result       {results / result.spec.path}")
+        if (picture := picture_file(cache_dir, result.digest)).is_file():
+            print(f"picture      {picture}")
+    for outcome in outcomes:
+        if error := outcome.error:
+            spec = outcome.job.spec
+            print(f"{error.traceback}error: {spec.task.name} · {spec.label}: {error}", file=sys.stderr)
+
+
+def _outcome_json(outcome: Outcome, results: Path) -> dict[str, Any]:
+    described: dict[str, Any] = {"status": outcome.status, "file": str(results / outcome.job.spec.path)}
+    if outcome.result:
+        described["result"] = outcome.result.model_dump(mode="json", exclude_none=True)
+    if outcome.error:
+        described["error"] = str(outcome.error)
+    if isinstance(outcome.error, JobError):
+        described["traceback"] = outcome.error.traceback
+    return described
+
+
+def exit_code(outcomes: Sequence[Outcome]) -> int:
+    """0 if all runs have a result, 2 if none of them can be done as it was asked for, 1 otherwise."""
+    errors = [outcome.error for outcome in outcomes if outcome.error]
+    if not errors:
+        return 0
+    cannot_be_done = len(errors) == len(outcomes) and not any(isinstance(error, JobError) for error in errors)
+    return 2 if cannot_be_done else 1
+
+
+def _show_metrics(results: Sequence[tuple[RunResult, str]]) -> None:
+    """Print the test metrics of results, each with its status; one table for each task and protocol."""
+    by_task: dict[str, list[tuple[RunResult, str]]] = {}
+    for result, status in results:
+        by_task.setdefault(f"{result.spec.task_slug} · {result.spec.protocol_slug}", []).append((result, status))
+    for name, members in by_task.items():
+        main = MAIN_METRIC[members[0][0].spec.task.kind]
+        others = [metric for metric in SHARED_METRICS if metric != main]
+        fractions = ["fraction"] if any(result.spec.fraction for result, _ in members) else []
+        columns = ["checkpoint", "seed", *fractions, main, *others, "C", "status"]
+        rows = []
+        for result, status in members:
+            spec, test, C = result.spec, result.metrics["test"], result.selection.C
+            fraction = [f"{spec.fraction or 1:g}"] if fractions else []
+            values = [test[main].percent, *(f"{100 * test[metric].value:.2f}" for metric in others)]
+            chosen = "" if C is None else f"{C:.2g}"
+            rows.append((spec.checkpoint.name, spec.seed, *fraction, *values, chosen, ", ".join((status, *spec.marks))))
+        title = f"{name}: test in percent, {main} with 95 % interval"
+        table(title, columns, rows, right=columns[1:-1], spare=["C", "seed", "fraction", *SHARED_METRICS[::-1]])
+
+
+def show_result(result: RunResult) -> None:
+    """Print everything about a result that a person would want to read."""
+    spec, test, val = result.spec, result.metrics["test"], result.metrics["val"]
+    print(f"{spec.task_slug} · {spec.protocol_slug} · {spec.label}")
+    print(f"digest {result.digest}")
+    if result.subset:
+        print(f"fitted on {result.subset.count:,} of {result.counts['train']:,} training samples")
+    if spec.marks:
+        print(f"not official: {', '.join(spec.marks)}")
+    main = MAIN_METRIC[spec.task.kind]
+    names = sorted(test, key=lambda name: (name != main, name))
+    rows = [(name, test[name].percent, val[name].percent if name in val else "") for name in names]
+    table("metrics in percent, 95 % intervals", ["metric", "test", "val"], rows, right=["test", "val"])
+    _show_classes(result)
+    _show_selection(result)
+    show_mapping(spec.inputs)
+    for warning in result.warnings:
+        print(f"warning: {warning}")
+    made = result.provenance
+    print(f"made {made.started} from commit {made.commit or '–'}{' (changed)' if made.dirty else ''} on {made.device}")
+    print(f"  runner {', '.join(made.runners)}; " + ", ".join(f"{k} {v}" for k, v in made.versions.items()))
+    print("  seconds: " + ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in made.seconds.items()))
+
+
+def _show_classes(result: RunResult) -> None:
+    maps = result.spec.task.kind == "segmentation"
+    columns = ["class", "pixels" if maps else "samples", "precision", "recall", "F1", "AP", *(["IoU"] if maps else [])]
+    rows = []
+    for c in result.classes:
+        values = (c.precision, c.recall, c.f1, c.average_precision, *((c.iou,) if maps else ()))
+        rows.append((c.name, c.support, *map(_percent, values)))
+    table("test by class, in percent", columns, rows, right=columns[1:])
+
+
+def _show_selection(result: RunResult) -> None:
+    """Print what was chosen on val, and how val went over epochs and penalties."""
+    chosen = result.selection
+    if history := chosen.history:
+        print(f"chosen on val by {chosen.metric}: rate {chosen.rate:g}, epoch {chosen.epoch}")
+        for rate in dict.fromkeys(epoch.rate for epoch in history):
+            print(f"  val over epochs at {rate:g}: {_sparkline([one.val for one in history if one.rate == rate])}")
+    if found := result.reference:
+        print(f"as the published code would report {chosen.metric} on test, of the same training:")
+        print(f"  mean over batches of {found.batch}: {_percent(found.batch_averaged)}")
+        print(f"  at the epoch that is best on test, {found.best_test_epoch}: {_percent(found.best_test)}")
+        print(f"  both: {_percent(found.best_test_batch_averaged)}")
+    if path := chosen.path:
+        start = "; the head it started from" if history else ""
+        print(f"chosen on val by {chosen.metric}: C = {chosen.C:.3g}{start}")
+        print(f"  val over C from {path[0].C:.0e} to {path[-1].C:.0e}: {_sparkline([point.val for point in path])}")
+
+
+def show_mapping(inputs: InputMapping) -> None:
+    """Print how the task's bands become the backbone's input."""
+    size = inputs.image_size
+    title = "input, bands as stored" if size == "native" else f"input {size} × {size}, {inputs.resize}"
+    columns = ["channel", "band", "from", "value"]
+    rows = [(number, c.band, c.source or "–", _formula(c)) for number, c in enumerate(inputs.channels)]
+    table(title, columns, rows, right=["channel"])
+
+
+def _formula(channel: Channel) -> str:
+    """How a stored value becomes the input, such as `clip(x · 0.000364, 0, 1) · 2 - 1`."""
+    if not channel.source:
+        return "0 (not in the task)"
+    text = _affine("x", channel.gain, channel.offset)
+    if channel.clip != (None, None):
+        text = f"clip({text}, {channel.clip[0]:g}, {channel.clip[1]:g})"
+    if channel.levels:
+        text = f"floor({text} · {channel.levels}) / {channel.levels}"
+    return _affine(text, channel.post_gain, channel.post_offset)
+
+
+def _affine(text: str, gain: float, offset: float) -> str:
+    scaled = text if gain == 1 else f"{text} · {gain:.4g}"
+    return scaled if offset == 0 else f"{scaled} {'-' if offset < 0 else '+'} {abs(offset):.4g}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _sparkline(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    step = (high - low) / (len(SPARKS) - 1) or 1.0
+    return "".join(SPARKS[round((value - low) / step)] for value in values)

@@ -1,0 +1,108 @@
+"""Options that `run` and `features` share: samples to read, changes of checkpoints, a weight file of the user."""
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from ssl4eo_bench.cli.options import Count, DataDir, File, Value
+from ssl4eo_bench.errors import SpecError
+from ssl4eo_bench.files.hashing import file_hash
+from ssl4eo_bench.files.places import data_root
+
+if TYPE_CHECKING:
+    from ssl4eo_bench.config.checkpoint import Checkpoint
+
+DEFAULT_SIZE = 224
+Bands = Annotated[
+    tuple[Annotated[str, Value(metavar="BAND")], ...], "of its input channels, in order, like B04 B03 B02"
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataChoice:
+    """The samples to read: where they are, and how many of them."""
+
+    data_dir: DataDir = None
+    sample: Annotated[bool, "the embedded sample: needs no data"] = False
+    partial: Annotated[bool, "only the samples that are there"] = False
+    limit: Annotated[Count | None, "at most N samples of each split"] = None
+
+    def fields(self) -> dict[str, Any]:
+        """The options by name, with the data directory that is meant where none is given."""
+        return vars(self) | {"data_dir": data_root(self.data_dir)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointChanges:
+    """What a run changes of its checkpoints."""
+
+    image_size: Annotated[Count | None, "another input size than the checkpoint's"] = None
+    resize_pos_embed: Annotated[bool, "resize position embeddings to that size; they are not otherwise"] = False
+    precision: Annotated[
+        Literal["float32", "bfloat16"] | None,
+        "of the backbone (default: what its entry says, which is float32 unless it says otherwise)",
+    ] = None
+    fill_bands: Annotated[
+        bool, "fill more than a quarter of the input channels with zeros; the result is kept out of the tables"
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdhocCheckpoint:
+    """A weight file, and what an entry in a catalogue would say about it."""
+
+    weights: Annotated[File | None, "PyTorch's format or safetensors"] = None
+    arch: Annotated[str, "its timm architecture"] = ""
+    bands: Bands = ()
+    scaling: Annotated[str, "of its input: divide=10000, uint8=10000, or a mapping as in an entry"] = ""
+    layout: Annotated[str, "of the file (default: detected)"] = ""
+    feature: Annotated[str, "pooled, cls, avg or cls4 (default: pooled)"] = ""
+    name: Annotated[str, "for its results (default: architecture and file name)"] = ""
+
+    def checkpoints(self, changes: CheckpointChanges) -> "tuple[Checkpoint, ...]":
+        """The checkpoint that these options describe; none if no weight file is named.
+
+        Raises:
+            SpecError: if something is missing, or they do not make a checkpoint.
+        """
+        from ssl4eo_bench.config.checkpoint import checkpoint_from
+
+        needed = {"arch": self.arch, "bands": self.bands, "scaling": self.scaling}
+        given = [option for option, value in vars(self).items() if value]
+        file = self.weights
+        if not file:
+            if given:
+                raise SpecError(f"--{given[0]} says something about a weight file; name it with --weights FILE.")
+            return ()
+        if missing := [f"--{option}" for option, value in needed.items() if not value]:
+            raise SpecError(
+                f"--weights {file} does not say all: {', '.join(missing)} is needed as well "
+                f"(`ssl4eo-bench checkpoint inspect {file}` helps)."
+            )
+        if not file.is_file():
+            raise SpecError(f"--weights {file} is not a file.")
+        entry = {
+            "name": self.name or f"{self.arch}.{re.sub('[^A-Za-z0-9_.+-]', '-', file.stem)}",
+            "arch": self.arch,
+            "weights": {"path": str(file.resolve()), "sha256": file_hash(file), "layout": self.layout or "auto"},
+            "bands": re.split(r"[,\s]+", " ".join(self.bands).strip(", ")),
+            "image_size": changes.image_size or DEFAULT_SIZE,
+            "scaling": _scaling(self.scaling),
+            "feature": self.feature or "pooled",
+            "resize_pos_embed": changes.resize_pos_embed or None,
+        }
+        return (checkpoint_from(entry, f"--weights {file}"),)
+
+
+def _scaling(text: str) -> object:
+    """`divide=10000` and `uint8=10000`, or a mapping as in an entry."""
+    from ssl4eo_bench.config.yaml_text import parse_yaml
+
+    name, equals, number = text.partition("=")
+    try:
+        return {name.strip(): float(number)} if equals else parse_yaml(text)
+    except ValueError as error:
+        why = "" if equals else f" ({error})"
+        raise SpecError(
+            f"--scaling {text!r} is not known{why}; write divide=10000, uint8=10000, or a mapping as in docs/inputs.md."
+        ) from None

@@ -1,1 +1,0 @@
-"""What each command does: call, print, exit code. No torch, and no pandas before it is needed."""

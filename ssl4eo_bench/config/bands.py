@@ -1,0 +1,58 @@
+"""Band names, sensors and units: the vocabulary that tasks and checkpoints share.
+
+A band is always named, never a position. Every source spells the names differently (EuroSAT `B8A`, SSL4EO-S12
+`B8a`, So2Sat `S2_B02`); they are folded to the canonical names here and nowhere else.
+"""
+
+import re
+from typing import Literal
+
+from ssl4eo_bench.config.canonical import Frozen
+from ssl4eo_bench.errors import SpecError
+
+Sensor = Literal["Sentinel-1", "Sentinel-2"]
+Unit = Literal["dn", "reflectance", "db", "byte"]
+"""`dn` = reflectance × 10000, `reflectance` in 0–1 (and above, on bright targets), `db` decibel, `byte` a display
+image in 0–255."""
+
+SENTINEL_2 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
+SENTINEL_1 = ("VV", "VH")
+SENSORS: dict[Sensor, tuple[str, ...]] = {"Sentinel-2": SENTINEL_2, "Sentinel-1": SENTINEL_1}
+
+_SPELLING = re.compile(r"(?:S[12][_-])?(?:B(?P<number>0?\d|1\d)(?P<narrow>A?)|(?P<radar>VV|VH))", re.IGNORECASE)
+
+
+class Band(Frozen):
+    """One band that a task's reader yields.
+
+    Attributes:
+        name: canonical name.
+        unit: unit of the pixel values as read.
+        resolution: ground sampling distance of the stored pixels, in metres.
+    """
+
+    name: str
+    unit: Unit
+    resolution: int
+
+
+def canonical_band(name: str) -> str:
+    """The canonical name of a band in any of the field's spellings, such as `B8a`, `B08A`, `B2` or `S2_B02`.
+
+    Raises:
+        SpecError: if no Sentinel-1 or Sentinel-2 band is written like that.
+    """
+    match = _SPELLING.fullmatch(name.strip())
+    if match:
+        if match["radar"]:
+            return match["radar"].upper()
+        number, narrow = int(match["number"]), match["narrow"].upper()
+        folded = "B8A" if (number, narrow) == (8, "A") else f"B{number:02d}{narrow}"
+        if folded in SENTINEL_2:
+            return folded
+    raise SpecError(f"band {name!r} is not known; known are {', '.join(SENTINEL_2 + SENTINEL_1)}.")
+
+
+def sensor_of(band: str) -> Sensor:
+    """The sensor that a canonical band name belongs to."""
+    return "Sentinel-1" if band in SENTINEL_1 else "Sentinel-2"

@@ -1,0 +1,216 @@
+"""A checkpoint: one pretrained backbone, with everything that decides what it computes."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
+
+from ssl4eo_bench.config.bands import SENSORS, canonical_band, sensor_of
+from ssl4eo_bench.config.canonical import Frozen, first_fault
+from ssl4eo_bench.config.scaling import Raw, Scaling, statistics
+from ssl4eo_bench.config.weights import HubWeights, RandomWeights, Weights, weights_identity
+from ssl4eo_bench.errors import SpecError
+
+Feature = Literal["pooled", "cls", "avg", "cls4"]
+"""`pooled`: what the architecture feeds its classifier; `cls`: class token after the final norm; `avg`: mean of the
+patch tokens; `cls4`: class tokens of the last four blocks, each after the final norm."""
+
+Precision = Literal["float32", "bfloat16"]
+
+NAME_MARKS = {":": "the models of timm", "@": "another input size or precision of a checkpoint"}
+"""What the suite itself puts into names, and a person therefore must not."""
+
+
+class Pretraining(Frozen):
+    """Where the weights come from; documentation only.
+
+    Attributes:
+        method: of the pretraining.
+        data: that it saw.
+        epochs: of it, where they are known.
+        start: what had trained the weights that it went on from; none if they were random, or nobody says.
+    """
+
+    method: str
+    data: str
+    epochs: int | None = None
+    start: str | None = None
+
+
+def _bands(value: object) -> object:
+    if value == "task":
+        return value
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError("bands must be a list of band names, or `task` for whatever bands the task has")
+    try:
+        return tuple(canonical_band(str(name)) for name in value)
+    except SpecError as error:
+        raise ValueError(str(error)) from None
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+@:-]*", value):
+        raise ValueError("a checkpoint name is made of letters, digits and _ . + - only")
+    return value
+
+
+class Checkpoint(Frozen):
+    """One entry of the catalogue.
+
+    Attributes:
+        name: `architecture.tag`, unique in the catalogue.
+        arch: timm architecture, or `bandstats` for the statistics of the raw pixels.
+        weights: where the weights come from; none for `bandstats`.
+        bands: wanted bands in the order of the input channels; or `task` for those that the task has, which random
+            weights and `bandstats` can take.
+        image_size: side of the square input in pixels, or `native` for no resizing.
+        scaling: how pixels are scaled before they enter.
+        feature: which of the backbone's outputs is the feature.
+        resize_pos_embed: resize the position embeddings of the weights to those of `image_size`.
+        precision: of the network's convolutions and matrix products, on every device.
+        pretraining: origin of the weights.
+        licence: of the weights.
+        citation: of the weights.
+    """
+
+    name: Annotated[str, AfterValidator(_name)]
+    arch: str
+    weights: Weights | None = None
+    bands: Annotated[tuple[str, ...] | Literal["task"], BeforeValidator(_bands)]
+    image_size: Annotated[int, Field(ge=1, le=4096)] | Literal["native"]
+    scaling: Scaling
+    feature: Feature = "pooled"
+    resize_pos_embed: Literal[True] | None = None
+    precision: Precision = "float32"
+    pretraining: Pretraining | None = None
+    licence: str = ""
+    citation: str = ""
+
+    @field_validator("bands")
+    @classmethod
+    def _one_sensor(cls, bands: tuple[str, ...] | Literal["task"]) -> tuple[str, ...] | Literal["task"]:
+        if bands != "task":
+            if len(set(bands)) != len(bands):
+                raise ValueError("a band is listed twice")
+            if len({sensor_of(band) for band in bands}) > 1:
+                raise ValueError("the bands of one checkpoint must come from one sensor")
+        return bands
+
+    @model_validator(mode="after")
+    def _statistics_cover_the_bands(self) -> "Checkpoint":
+        bands = SENSORS["Sentinel-2"] if self.bands == "task" else self.bands
+        for kind, values in statistics(self.scaling).items():
+            if missing := [band for band in bands if band not in values]:
+                raise ValueError(f"scaling has no {kind} for {', '.join(missing)}; statistics are keyed by band")
+            if kind == "std" and not all(value > 0 for value in values.values()):
+                raise ValueError("every std must be above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _bandstats_is_special(self) -> "Checkpoint":
+        if not self.has_network:
+            special = self.image_size == "native" and isinstance(self.scaling, Raw)
+            if self.weights or self.precision != "float32" or not special:
+                raise ValueError("bandstats has no weights, no precision, `image_size: native`, `scaling: {raw: true}`")
+        elif not self.weights or self.image_size == "native":
+            raise ValueError("a backbone needs `weights` and an `image_size` in pixels")
+        elif self.bands == "task" and not self.is_random:
+            raise ValueError("weights were trained on certain bands; list them instead of `bands: task`")
+        return self
+
+    @model_validator(mode="after")
+    def _hub_weights_are_of_the_architecture(self) -> "Checkpoint":
+        if isinstance(self.weights, HubWeights) and self.weights.timm.split(".")[0] != self.arch:
+            raise ValueError(f"`weights: {{timm: {self.weights.timm}}}` are not of the architecture {self.arch}")
+        return self
+
+    @property
+    def has_network(self) -> bool:
+        """Whether its features come from a network: all but `bandstats`."""
+        return self.arch != "bandstats"
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the seed of a run decides the weights."""
+        return isinstance(self.weights, RandomWeights)
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether nothing was learnt in it: random weights, or statistics of the raw pixels."""
+        return self.is_random or self.weights is None
+
+    def identity(self) -> dict[str, object]:
+        """Everything about it that can move a number, for digests; documentation and file places are left out."""
+        identity: dict[str, object] = {
+            "arch": self.arch,
+            "weights": weights_identity(self.weights),
+            "bands": self.bands,
+            "image_size": self.image_size,
+            "scaling": self.scaling.model_dump(),
+            "feature": self.feature,
+        }
+        # What is usual stays out, so that digests of earlier versions are those of today.
+        if self.resize_pos_embed:
+            identity["resize_pos_embed"] = True
+        if self.precision != "float32":
+            identity["precision"] = self.precision
+        return identity
+
+    def at_size(self, image_size: int, *, resize_pos_embed: bool = False) -> "Checkpoint":
+        """The same checkpoint at another input size; `@size` in its name keeps its results apart.
+
+        Args:
+            image_size: in pixels.
+            resize_pos_embed: resize its position embeddings, if it has any.
+
+        Raises:
+            SpecError: for a checkpoint that has no input size.
+        """
+        if self.image_size == "native":
+            raise SpecError(f"checkpoint {self.name!r} works on pixels at their stored size; leave --image-size away.")
+        if image_size == self.image_size:
+            return self
+        changed = self.model_dump() | {"name": f"{self.name}@{image_size}", "image_size": image_size}
+        if resize_pos_embed:
+            changed |= {"resize_pos_embed": True}
+        try:
+            return Checkpoint.model_validate(changed)
+        except ValidationError as error:
+            raise SpecError(f"--image-size {image_size} cannot be: {first_fault(error)}.") from None
+
+    def seeing(self, bands: tuple[str, ...]) -> "Checkpoint":
+        """The same checkpoint with the bands of its input channels, where it takes those of the task."""
+        return self.model_copy(update={"bands": bands}) if self.bands == "task" else self
+
+    def at_precision(self, precision: Precision) -> "Checkpoint":
+        """The same checkpoint in another precision, kept apart by `@precision`; without a network there is none."""
+        if self.weights is None or precision == self.precision:
+            return self
+        return self.model_copy(update={"name": f"{self.name}@{precision}", "precision": precision})
+
+
+def checkpoint_from(entry: Mapping[str, object], where: str) -> Checkpoint:
+    """The checkpoint that a person describes.
+
+    Args:
+        entry: its keys.
+        where: what they are found in, for messages.
+
+    Raises:
+        SpecError: if they do not make a checkpoint.
+    """
+    name = str(entry.get("name", ""))
+    if marks := [mark for mark in NAME_MARKS if mark in name]:
+        raise SpecError(
+            f"{where}: the name {name!r} has {marks[0]!r} in it, which marks "
+            f"{NAME_MARKS[marks[0]]}; choose another name."
+        )
+    try:
+        return Checkpoint.model_validate(entry)
+    except ValidationError as error:
+        raise SpecError(f"{where}: {first_fault(error)}.") from None
+    except OverflowError:
+        raise SpecError(f"{where} has a number that is too large.") from None
+    except RecursionError:
+        raise SpecError(f"{where} is nested too deeply.") from None

@@ -1,0 +1,204 @@
+"""The protocols and their versions: what is done with a backbone, as values that enter the digest."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from ssl4eo_bench.config.canonical import Frozen
+from ssl4eo_bench.config.checkpoint import Checkpoint
+from ssl4eo_bench.config.recipe import Recipe
+from ssl4eo_bench.config.task import Kind, Task
+from ssl4eo_bench.errors import SpecError, UnknownNameError
+
+PIXELS = 64
+"""Labelled pixels of a tile that a dense head is fitted on; docs/protocols.md says what more of them would give."""
+
+
+TILES_BATCH = 16
+"""Tiles of one step of fine-tuning on label maps; each has thousands of labelled pixels."""
+
+
+class Linear(Frozen):
+    """Linear probing of frozen features, version 2.
+
+    Features are standardised with the mean and standard deviation of the training split. Logistic regression
+    (softmax for multiclass, one sigmoid for each class for multilabel) with an L2 penalty on all weights but the
+    intercepts minimises `C · Σ loss + ½ ‖W‖²` over a grid of C, from strong to weak penalty, up to the first point that
+    leaves the best main metric on `val` `patience` points behind. Only heads that explain a tenth of the training loss
+    of the best constant prediction count, unless none does. The best main metric on `val` is taken; where that is
+    accuracy or mIoU, of all heads within one standard error of it the one with the lowest loss on `val`: on a plateau
+    the metric tells nothing, and the loss tells which head is calibrated. On ties, the stronger penalty.
+
+    Version 1 took the best metric alone, and heads that explain nothing counted: with balanced classes these could win.
+
+    For segmentation the samples are pixels: of each tile, `pixels` labelled ones, with dense features interpolated
+    bilinearly between the places of the feature grid. Which ones is drawn by the tile's id.
+
+    Attributes:
+        c_min: strongest penalty.
+        c_max: weakest penalty.
+        points: values of C, log-spaced.
+        patience: points without improvement on `val` after which the path stops.
+        tolerance: a head has converged when its gradient is this small, relative to the gradient at zero weights.
+        pixels: of each tile, for segmentation; none for labels of whole images.
+    """
+
+    name: Literal["linear"] = "linear"
+    version: Literal[1, 2] = 2
+    c_min: float = 1e-6
+    c_max: float = 1e5
+    points: int = 45
+    patience: int = 10
+    tolerance: float = 1e-5
+    pixels: int | None = None
+
+    def for_kind(self, kind: Kind) -> "Linear":
+        """Return the settings for tasks of a kind."""
+        return self.model_copy(update={"pixels": PIXELS}) if kind == "segmentation" else self
+
+    def grid(self) -> tuple[float, ...]:
+        """Return the values of C, ascending."""
+        ratio = (self.c_max / self.c_min) ** (1 / (self.points - 1))
+        return tuple(self.c_min * ratio**step for step in range(self.points))
+
+
+class Knn(Frozen):
+    """Classification by the nearest training samples, version 3.
+
+    The `k` training samples with the largest cosine similarity to a sample, found exactly, vote with the weight
+    `exp(similarity / temperature)`; the class's share of all weights is its score (Wu et al., CVPR 2018). Where several
+    samples are as near as the last neighbour, they share its place. For multilabel every neighbour votes for each of
+    its labels. Nothing is fitted and nothing chosen on `val`, but the thresholds of multilabel tasks.
+
+    Version 1 did not round scores: rounding errors ordered those that are equal. Version 2 lost the digits of features
+    that share a large offset, and let the order of the samples decide between neighbours that are equally near.
+
+    Attributes:
+        k: neighbours that vote.
+        temperature: of the votes.
+    """
+
+    name: Literal["knn"] = "knn"
+    version: Literal[1, 2, 3] = 3
+    k: int = 20
+    temperature: float = 0.07
+
+    def for_kind(self, kind: Kind) -> "Knn":
+        """The settings for tasks of a kind.
+
+        Raises:
+            SpecError: for segmentation.
+        """
+        if kind == "segmentation":
+            raise SpecError("protocol 'knn' is for labels of whole images; use --protocol linear on label maps.")
+        return self
+
+
+class Finetune(Frozen):
+    """Training the whole network on, version 2.
+
+    The head starts from the linear probe on the frozen features (`linear`, version 2, on the same samples). AdamW with
+    a rate that falls from the head to the last block and from each block to the one before, rises over the first epochs
+    and falls as half a cosine; biases, norms, position embeddings and class tokens have no weight decay;
+    images are cropped, flipped and turned by quarters at random; BatchNorm keeps its statistics. Every rate of the
+    grid trains anew, until its epochs are done or `patience` of them have not improved on its best; the state after
+    the epoch with the best main metric on `val` is taken, of all rates, the first on ties.
+
+    For segmentation a decoder of random weights joins the linear head: its logits are added, and start at zero.
+
+    Version 1 started from version 1 of `linear`, gave the last block of some networks the rate of the head, and let
+    position embeddings, class tokens and tables of relative positions decay.
+
+    Attributes:
+        rates: learning rates of the head, ascending.
+        epochs: at most, of each rate.
+        warmup: epochs over which the rate rises.
+        patience: epochs without improvement on `val` after which a rate is given up.
+        batch: images of one step; what is left of an epoch is left out.
+        weight_decay: of weights.
+        layer_decay: factor from one layer to the next towards the input.
+        smallest_crop: share of an image's area that a crop keeps at least.
+    """
+
+    name: Literal["finetune"] = "finetune"
+    version: Literal[1, 2] = 2
+    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    epochs: int = 20
+    warmup: int = 2
+    patience: int = 8
+    batch: int = 64
+    weight_decay: float = 0.05
+    layer_decay: float = 0.75
+    smallest_crop: float = 0.8
+
+    @field_validator("rates")
+    @classmethod
+    def _ascend(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        if not rates or rates[0] <= 0 or any(low >= high for low, high in pairwise(rates)):
+            raise ValueError("learning rates must be at least one, above 0, and ascending")
+        return rates
+
+    def for_kind(self, kind: Kind) -> "Finetune":
+        """Return the settings for tasks of a kind; with a random decoder, learning rates are a third."""
+        rates = tuple(rate / 3 for rate in self.rates)
+        return self.model_copy(update={"batch": TILES_BATCH, "rates": rates}) if kind == "segmentation" else self
+
+
+ProtocolSettings = Annotated[Linear | Knn | Finetune | Recipe, Field(discriminator="name")]
+PROTOCOLS: dict[str, Linear | Knn | Finetune] = {"linear": Linear(), "knn": Knn(), "finetune": Finetune()}
+RECIPES = ("linear-ssl4eo", "finetune-ssl4eo")
+"""Protocols with settings that depend on the task and the pretraining method."""
+
+
+def require_protocols(names: Sequence[str], *, drift: bool = False) -> None:
+    """Refuse unknown protocols, and `drift` where no protocol has it.
+
+    Raises:
+        UnknownNameError: for the first name that is none.
+        SpecError: for `drift`.
+    """
+    for name in names:
+        if name not in (*PROTOCOLS, *RECIPES):
+            raise UnknownNameError("protocol", name, (*PROTOCOLS, *RECIPES))
+    if drift and "linear-ssl4eo" not in names:
+        raise SpecError(f"--drift is for protocol 'linear-ssl4eo', not for {names[0]!r}; leave it away.")
+
+
+def is_for(name: str, kind: Kind) -> bool:
+    """Return whether a protocol can be run on tasks of a kind."""
+    try:
+        PROTOCOLS[name].for_kind(kind)
+    except SpecError:
+        return False
+    return True
+
+
+def settings(name: str, task: Task, checkpoint: Checkpoint, *, drift: bool = False) -> ProtocolSettings:
+    """Return the current settings of a protocol for a task and a checkpoint; `drift` is an option of `linear-ssl4eo`.
+
+    Raises:
+        SpecError: if there are none.
+    """
+    if name == "finetune" and checkpoint.weights is None:
+        raise SpecError(f"checkpoint {checkpoint.name!r} has no network to fine-tune; use --protocol linear for it.")
+    if name in PROTOCOLS:
+        return PROTOCOLS[name].for_kind(task.kind)
+    method = checkpoint.pretraining.method if checkpoint.pretraining else "none"
+    of_name = [recipe for recipe in task.recipes if recipe.name == name and recipe.suits(checkpoint.arch)]
+    known = {recipe.method: recipe for recipe in sorted(of_name, key=lambda recipe: len(recipe.arch or ""))}
+    usual = f"--protocol {name.partition('-')[0]}"
+    if not known:
+        raise SpecError(f"protocol {name!r} has no recipe for task {task.name!r}; take {usual}.")
+    if method not in known:
+        raise SpecError(
+            f"protocol {name!r} has recipes for the pretraining methods {', '.join(known)} on task {task.name!r}, and "
+            f"that of checkpoint {checkpoint.name!r} is {method!r}; take a checkpoint of one of these, or {usual}."
+        )
+    return known[method].model_copy(update={"drift": drift and name == "linear-ssl4eo"})
+
+
+def linear_settings(protocol: Linear | Knn | Finetune, kind: Kind) -> Linear:
+    """Return the settings of the linear probe of a protocol: for fine-tuning, of the probe that it starts from."""
+    return protocol if isinstance(protocol, Linear) else Linear().for_kind(kind)

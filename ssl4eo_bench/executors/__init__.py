@@ -1,0 +1,1 @@
+"""Where the jobs of a plan run. An executor takes jobs and returns their outcomes."""

@@ -1,0 +1,1 @@
+"""Features of a split: computed once, and stored in shards."""

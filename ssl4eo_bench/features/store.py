@@ -1,0 +1,374 @@
+"""The feature cache: features of one checkpoint on one split, computed once, in shards on disk.
+
+An entry is a store of shards (`files.shards`) in a folder named by the digest of everything that decides its content,
+so it never goes stale. A killed run continues at the next shard; a shard that is damaged or was edited is computed
+again. A lock lets one process at a time work on an entry; the others wait and then find the shards.
+"""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from typing import Generic, NamedTuple, Protocol, TypeVar, cast
+
+import numpy as np
+from pydantic import ValidationError
+
+from ssl4eo_bench import progress
+from ssl4eo_bench.config.canonical import Frozen, digest
+from ssl4eo_bench.config.checkpoint import Checkpoint
+from ssl4eo_bench.data.batches import prefetch
+from ssl4eo_bench.errors import CacheError, WeightsError
+from ssl4eo_bench.files.locks import locked
+from ssl4eo_bench.files.shards import MANIFEST, ShardedArray, ShardStore
+from ssl4eo_bench.progress import Advance
+
+SHARD_ROWS = 1024
+"""Rows of features in a shard: one for each image, or as many for each tile as a key has pixels."""
+EXTRACTION_VERSION = 3
+"""Raised when the code between stored pixels and features changes what it computes."""
+LARGEST_ERROR = 2.0**-10
+"""Largest rounding error that `halved` accepts, relative to the standard deviation of a feature. A probe standardises
+features, so this is the error that it sees."""
+
+Batch = TypeVar("Batch")
+Taken = TypeVar("Taken", contravariant=True)
+
+Read = Callable[[int, int], Iterable[Batch]]
+"""Gives the inputs of the backbone for samples start to stop, in order, batch by batch."""
+
+
+class Extractor(Protocol[Taken]):
+    """Turns batches, such as groups of stored pixels, into features."""
+
+    @property
+    def runner(self) -> str:
+        """The name of the code that runs it, such as `torch-cpu`; known after the first batch."""
+        ...
+
+    @property
+    def weights_sha256(self) -> str:
+        """The sha256 of its parameters and buffers; known after the first batch."""
+        ...
+
+    def __call__(self, batch: Taken, /) -> np.ndarray:
+        """Features of a batch, float32: `[N, D]`, or `[N, K, D]` for K pixels of each sample."""
+        ...
+
+
+class FeatureKey(Frozen):
+    """Everything that decides the features of a split.
+
+    Attributes:
+        task: task and version.
+        split: for people; the ids decide.
+        rows: number of samples.
+        ids: digest of the ids.
+        data: fingerprint of the stored samples.
+        checkpoint: name, for people.
+        backbone: as `backbone_digest` gives it.
+        weights: sha256 of the weight file, where the entry does not say all of it.
+        inputs: digest of the input mapping.
+        extraction: `EXTRACTION_VERSION`.
+        pixels: number of pixels of each sample that have features; None for features of whole images.
+        places: digest of the positions of these pixels.
+    """
+
+    task: str
+    split: str
+    rows: int
+    ids: str
+    data: str
+    checkpoint: str
+    backbone: str
+    weights: str | None = None
+    inputs: str
+    extraction: int = EXTRACTION_VERSION
+    pixels: int | None = None
+    places: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """The name of the entry, made of all attributes but those that are for people."""
+        return digest(self.model_dump(exclude={"split", "checkpoint"}, exclude_none=True))
+
+    @property
+    def shard_bounds(self) -> list[tuple[int, int]]:
+        """The first sample of each shard, and the one after its last."""
+        return list(pairwise([*range(0, self.rows, max(1, SHARD_ROWS // (self.pixels or 1))), self.rows]))
+
+
+def backbone_digest(checkpoint: Checkpoint, seed: int) -> str:
+    """The digest of a backbone for a key, with the versions of the libraries that build and compute it."""
+    identity = checkpoint.identity() | {"torch": version("torch"), "timm": version("timm")}
+    if checkpoint.is_random:
+        identity |= {"seed": seed}
+    return digest(identity)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where features or predictions came from.
+
+    Attributes:
+        computed: number of samples that they were computed of just now.
+        runners: what ran the backbone, now or when its features were stored.
+        weights_sha256: of the backbones that were run.
+    """
+
+    computed: int
+    runners: tuple[str, ...]
+    weights_sha256: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features in the order of the samples, and where they came from.
+
+    Attributes:
+        values: `[N, D]`, or `[N · K, D]` for K pixels of each sample; float16 where `halved` found that this does no
+            harm, else float32. Stored features are a `ShardedArray`: slices and rows are read when it is indexed.
+        origin: of the values.
+    """
+
+    values: np.ndarray
+    origin: Origin
+
+
+class Entry(NamedTuple):
+    """A stored entry: its key and its shards."""
+
+    key: FeatureKey
+    store: ShardStore
+
+    @property
+    def rows(self) -> int:
+        """The number of samples with stored features."""
+        return sum(shard.facts["rows"] for shard in self.store.shards.values())
+
+    def damaged(self) -> list[Path]:
+        """The files that are absent or not what was written."""
+        return [file for number in self.store.shards for file in self.store.damaged(number)]
+
+
+@dataclass(frozen=True)
+class _Work(Generic[Batch]):
+    """What shards of an entry are computed from, as `FeatureCache.get` describes it."""
+
+    key: FeatureKey
+    backbone: Extractor[Batch]
+    read: Read[Batch]
+    threads: int
+    ids: Sequence[str]
+    not_finite: dict[str, int]
+
+
+class FeatureCache:
+    """The entries below a cache directory.
+
+    Args:
+        root: the cache directory.
+        renewed: None where stored features are used. Else each entry is computed anew unless its digest is in this set,
+            to which it is then added.
+    """
+
+    def __init__(self, root: Path, renewed: set[str] | None = None) -> None:
+        self._root = root / "features"
+        self._renewed = renewed
+
+    def get(
+        self,
+        key: FeatureKey,
+        backbone: Extractor[Batch],
+        read: Read[Batch],
+        *,
+        threads: int = 0,
+        ids: Sequence[str] = (),
+        not_finite: dict[str, int] | None = None,
+    ) -> Features:
+        """The features of a key: shards that are missing or damaged are computed and stored first.
+
+        Args:
+            key: of the entry.
+            backbone: computes features.
+            read: gives its inputs.
+            threads: run the backbone, and as many others store shards, while the next inputs are read; with 0 all is
+                done one after another.
+            ids: of the samples.
+            not_finite: the reader's counts of values that are not finite, by id. Those of `ids` are stored with the
+                features, and added again where features come from disk.
+
+        Raises:
+            CacheError: if the directory cannot be written.
+            WeightsError: if features are not finite.
+        """
+        folder = self._root / key.digest
+        note = f"another process computes features {key.checkpoint} · {key.split}; waiting for it"
+        with ExitStack() as held:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(folder / "lock", note=note))
+            except OSError as error:
+                raise CacheError(
+                    f"the cache directory {self._root} cannot be written ({error.strerror or error}); name another "
+                    "with --cache-dir or SSL4EO_BENCH_CACHE."
+                ) from error
+            store = self._begun(key)
+            work = _Work(key, backbone, read, threads, ids, {} if not_finite is None else not_finite)
+            found = _completed(store, work)
+        if self._renewed is not None:
+            self._renewed.add(key.digest)
+        return found
+
+    def _begun(self, key: FeatureKey) -> ShardStore:
+        """The store to continue with: the stored one, unless it shall be renewed or was copied from another entry."""
+        entry = _entry(self._root / key.digest)
+        renew = self._renewed is not None and key.digest not in self._renewed
+        if entry is None or renew or entry.key.digest != key.digest:
+            return ShardStore(self._root / key.digest, {"key": key.model_dump(mode="json")})
+        lengths = {number: stop - start for number, (start, stop) in enumerate(key.shard_bounds)}
+        kept = {number: one for number, one in entry.store.shards.items() if one.facts["rows"] == lengths.get(number)}
+        return ShardStore(entry.store.folder, entry.store.about, kept)
+
+    def entries(self) -> list[Entry]:
+        """The stored entries, newest first."""
+        files = sorted(self._root.glob(f"*/{MANIFEST}"), key=lambda file: -file.stat().st_mtime)
+        return [entry for file in files if (entry := _entry(file.parent))]
+
+    def prune(self, *, checkpoint: str | None = None, everything: bool = False) -> int:
+        """Delete entries and return the bytes freed.
+
+        Without a choice, entries are deleted that have no readable manifest or were made by an earlier extraction code:
+        nothing will ask for them again.
+        """
+        freed = 0
+        for folder in [folder for folder in self._root.glob("[0-9a-f]" * 64) if not folder.is_symlink()]:
+            entry = _entry(folder)
+            if checkpoint:
+                useless = entry is not None and entry.key.checkpoint == checkpoint
+            else:
+                useless = everything or entry is None or entry.key.extraction != EXTRACTION_VERSION
+            if useless:
+                freed += sum(file.stat().st_size for file in folder.iterdir())
+                shutil.rmtree(folder)
+        return freed
+
+
+def _entry(folder: Path) -> Entry | None:
+    """The entry in a folder; None if its manifest is absent, unreadable or was edited."""
+    store = ShardStore.open(folder)
+    try:
+        return Entry(FeatureKey.model_validate(store.about.get("key")), store) if store else None
+    except ValidationError:
+        return None
+
+
+def _completed(store: ShardStore, work: _Work[Batch]) -> Features:
+    """The features of a store; shards that are missing or damaged are computed first."""
+    key, bounds = work.key, work.key.shard_bounds
+    what = f"{'features' if len(store.shards) < len(bounds) else 'cached features'} {key.checkpoint} · {key.split}"
+    with progress.stage(what, total=key.rows, unit="images") as advance:
+        missing = []
+        for number, (start, stop) in enumerate(bounds):
+            if store.is_sound(number):
+                work.not_finite.update(store.shards[number].facts["not_finite"])
+                advance(stop - start)
+            else:
+                missing.append(number)
+        if missing:
+            store.begin()
+        for numbers in _runs(missing):
+            _compute(store, numbers, work, advance)
+    shards = [store.shards[number].facts for number in range(len(bounds))]
+    arrays = [store.array(number, _file(number)) for number in range(len(bounds))]
+    origin = Origin(
+        computed=sum(bounds[number][1] - bounds[number][0] for number in missing),
+        runners=tuple(sorted({facts["runner"] for facts in shards})),
+        weights_sha256=tuple(sorted({facts["weights_sha256"] for facts in shards})),
+    )
+    return Features(cast(np.ndarray, ShardedArray([array for array in arrays if array]).flattened()), origin)
+
+
+def _compute(store: ShardStore, numbers: range, work: _Work[Batch], advance: Advance) -> None:
+    """Compute and store consecutive shards; each is written while the next ones are computed, if there are threads."""
+    bounds = work.key.shard_bounds
+    start, stop = bounds[numbers[0]][0], bounds[numbers[-1]][1]
+
+    def write(shard: tuple[int, np.ndarray]) -> None:
+        number, rows = shard
+        ids = work.ids[slice(*bounds[number])]
+        facts = {
+            "rows": len(rows),
+            "runner": work.backbone.runner,
+            "weights_sha256": work.backbone.weights_sha256,
+            "not_finite": {id_: work.not_finite[id_] for id_ in ids if id_ in work.not_finite},
+        }
+        store.write(number, {_file(number): halved(rows)}, facts)
+
+    features = _features(work, work.read(start, stop), advance)
+    rows = bounds[numbers[0]][1] - start
+    for _ in prefetch(write, zip(numbers, _in_shards(features, rows), strict=True), threads=work.threads):
+        pass
+
+
+def _features(work: _Work[Batch], batches: Iterable[Batch], advance: Advance) -> Iterator[np.ndarray]:
+    """The features of each batch."""
+    for features in prefetch(work.backbone, batches, threads=work.threads):
+        require_finite(features, work.key.checkpoint, work.key.task)
+        advance(len(features))
+        yield features
+
+
+def _in_shards(features: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
+    """The same features in arrays of `rows` rows; the last may be shorter."""
+    held: list[np.ndarray] = []
+    for found in features:
+        held.append(found)
+        while sum(map(len, held)) >= rows:
+            joined = np.concatenate(held)
+            held = [joined[rows:]] if len(joined) > rows else []
+            yield joined[:rows]
+    if held:
+        yield np.concatenate(held)
+
+
+def _runs(numbers: Sequence[int]) -> Iterator[range]:
+    """The runs of consecutive numbers among ascending ones."""
+    known = set(numbers)
+    starts = [number for number in numbers if number - 1 not in known]
+    stops = [number + 1 for number in numbers if number + 1 not in known]
+    return map(range, starts, stops)
+
+
+def _file(number: int) -> str:
+    return f"shard-{number:05d}.npy"
+
+
+def require_finite(features: np.ndarray, checkpoint: str, task: str) -> None:
+    """Refuse features that no protocol can use.
+
+    Raises:
+        WeightsError: if there are NaN or infinities among them.
+    """
+    if not np.isfinite(features).all():
+        raise WeightsError(
+            f"checkpoint {checkpoint!r} gives features that are not finite on task {task!r}; its weights or its "
+            "scaling are not what its entry says."
+        )
+
+
+def halved(features: np.ndarray) -> np.ndarray:
+    """Features `[…, D]` float32 as float16, or unchanged if rounding would harm one of them.
+
+    Half precision has eleven binary digits and ends at 65,504. A feature that varies little around a large value, or is
+    very large or very small, would lose what distinguishes samples.
+    """
+    rows = features.reshape(-1, features.shape[-1])
+    with np.errstate(over="ignore"):
+        rounded = rows.astype(np.float16)
+    error = np.sqrt(np.square(rounded - rows).mean(axis=0))  # infinite where a value was too large
+    harmless = bool((error <= LARGEST_ERROR * rows.std(axis=0)).all())
+    return rounded.reshape(features.shape) if harmless else features

@@ -1,0 +1,36 @@
+"""Where the cache, the datasets and the files of a run lie on disk."""
+
+import os
+import shutil
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+
+def cache_root(chosen: Path | None = None) -> Path:
+    """The cache directory: the chosen one, else `SSL4EO_BENCH_CACHE`, else the platform's."""
+    if chosen:
+        return chosen
+    named = os.environ.get("SSL4EO_BENCH_CACHE")
+    return Path(named) if named else user_cache_path("ssl4eo-bench", appauthor=False)
+
+
+def data_root(chosen: Path | None = None) -> Path:
+    """The data directory: the chosen one, else `SSL4EO_BENCH_DATA`, else `data` in the working directory."""
+    return chosen or Path(os.environ.get("SSL4EO_BENCH_DATA", "data"))
+
+
+def scores_file(cache_dir: Path, digest: str) -> Path:
+    """The file with the scores of all test samples of a run."""
+    return cache_dir / "scores" / f"{digest}.npz"
+
+
+def picture_file(cache_dir: Path, digest: str) -> Path:
+    """The picture of a few test tiles of a run on label maps."""
+    return cache_dir / "pictures" / f"{digest}.png"
+
+
+def free_bytes(folder: Path) -> int:
+    """The free space, in bytes, of the disk that holds `folder` or would hold it."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(there).free

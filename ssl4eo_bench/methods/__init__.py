@@ -1,0 +1,39 @@
+"""What is done with a backbone: each method has one function that fits it to a problem.
+
+A new method is one module here with a function `fit`, its settings in `config/protocols.py`, and one case in `fit`.
+"""
+
+from ssl4eo_bench.config.protocols import Finetune, Knn, Linear
+from ssl4eo_bench.config.recipe import Recipe
+from ssl4eo_bench.features.problem import Problem
+from ssl4eo_bench.methods.knn import fit_knn
+from ssl4eo_bench.methods.linear import fit_linear
+from ssl4eo_bench.methods.predictor import Predictor
+
+
+def discard_state(problem: Problem) -> None:
+    """Delete what a training kept; for when its result is stored, or it is to start again."""
+    if isinstance(problem.job.spec.protocol, Finetune | Recipe):
+        problem.discard_state()
+
+
+def fit(problem: Problem) -> Predictor:
+    """Fit the method that a job asks for; the labels of `test` stay closed.
+
+    Raises:
+        BenchError: if it cannot be fitted.
+    """
+    protocol = problem.job.spec.protocol
+    match protocol:
+        case Linear():
+            return fit_linear(problem, protocol)
+        case Knn():
+            return fit_knn(problem, protocol)
+        case Finetune():
+            from ssl4eo_bench.methods.finetune import fit_finetune  # imports timm: not where features are cached
+
+            return fit_finetune(problem, protocol)
+        case Recipe():
+            from ssl4eo_bench.methods.recipes import fit_recipe
+
+            return fit_recipe(problem, protocol)

@@ -1,0 +1,66 @@
+"""The interface of a backbone: all that the rest of the package may know of a network."""
+
+import hashlib
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module):
+    """A network without its classifier. Images are `[N, C, S, S]` float32, scaled as the checkpoint says.
+
+    An adapter for the networks of a library keeps the network it adapts under the name `network`.
+
+    Attributes:
+        strides: input pixels per place, for each map that `maps` can give, from input to output; empty if it has none.
+        channels: the number of channels of the same maps.
+        lacking: what the architecture would need for the feature that the checkpoint names; empty if it has it.
+    """
+
+    strides: tuple[int, ...] = ()
+    channels: tuple[int, ...] = ()
+    lacking: str = ""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The feature `[N, D]` of each image, as `pooled` gives it."""
+        return self.pooled(images)
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """The feature `[N, D]` of each image that the checkpoint names."""
+        raise NotImplementedError
+
+    def maps(self, images: Tensor, indices: Collection[int]) -> dict[int, Tensor]:
+        """The maps `[N, D_i, h_i, w_i]` with these indices into `strides`, in ascending order."""
+        raise NotImplementedError
+
+    def parameter_groups(self, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
+        """The parameters that need a gradient, in groups for an optimiser.
+
+        Args:
+            weight_decay: of the weights; biases, norms and the like get 0.
+            layer_decay: the learning rate of a layer divided by that of the layer after it.
+
+        Returns:
+            Groups with `params`, `weight_decay` and `lr_scale`: the learning rate relative to that of a head on top.
+        """
+        raise NotImplementedError
+
+    def position_embeddings(self) -> list[nn.Parameter]:
+        """The parameters that hold absolute positions, which some published recipes freeze."""
+        return []
+
+
+def state_sha256(module: nn.Module) -> str:
+    """The sha256 of all parameters and buffers of a module: names, types, shapes and values.
+
+    Names are those of the network itself: what an adapter puts before them is left out.
+    """
+    digest = hashlib.sha256()
+    named = {name.replace("backbone.network.", "backbone."): tensor for name, tensor in module.state_dict().items()}
+    for name, tensor in sorted(named.items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name}:{values.dtype}:{tuple(values.shape)}\n".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,92 @@
+"""Features at every place of an image: the frozen modules from stored pixels to a grid of vectors for each image.
+
+- A network whose stages shrink the image (CNNs, hierarchical transformers): the maps of its last three stages, resized
+  bilinearly to the largest of them, but to no more than one place for 8 × 8 input pixels, and concatenated.
+- A network of one stride (ViTs): the patch tokens of its last four blocks, each after the last norm, concatenated.
+- `bandstats`: mean and standard deviation of each band in a window of 5 × 5 stored pixels.
+
+The `feature` that a checkpoint names is one of whole images and does not matter here.
+"""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ssl4eo_bench.config.checkpoint import Checkpoint
+from ssl4eo_bench.config.inputs import InputMapping
+from ssl4eo_bench.errors import SpecError
+from ssl4eo_bench.models.backbone import Backbone
+from ssl4eo_bench.models.band_statistics import WindowStatistics
+from ssl4eo_bench.models.build import build
+from ssl4eo_bench.models.preprocess import Preprocess
+from ssl4eo_bench.models.resizing import resize
+
+STAGES = 3
+BLOCKS = 4
+STRIDE = 8
+"""Input pixels per place of the features, at least."""
+
+
+class DenseFeatures(nn.Module):
+    """From stored groups `[N, C_g, H_g, W_g]` to a grid of features `[N, D, g, g]` of a backbone.
+
+    Attributes:
+        preprocess: from stored groups to scaled images `[N, C, S, S]`.
+        backbone: from scaled images to maps.
+        strides: input pixels per place, for each map that the backbone can give.
+        channels: of the same maps.
+        one_stride: whether all maps are of one size, as those of ViTs are.
+        last: indices of the maps that make the features.
+    """
+
+    def __init__(self, preprocess: Preprocess, backbone: Backbone) -> None:
+        super().__init__()
+        self.preprocess = preprocess
+        self.backbone = backbone
+        self.strides, self.channels = backbone.strides, backbone.channels
+        self.one_stride = len(set(self.strides)) == 1
+        count = len(self.strides)
+        self.last = tuple(range(max(0, count - (BLOCKS if self.one_stride else STAGES)), count))
+
+    def forward(self, *groups: Tensor) -> Tensor:
+        """The features at each place."""
+        images = self.preprocess(*groups)
+        return self.joined([*self.maps(images, self.last).values()], int(images.shape[-1]))
+
+    def maps(self, images: Tensor, indices: Collection[int]) -> dict[int, Tensor]:
+        """The maps `[N, D_i, h_i, w_i]` of scaled images with these indices, in ascending order."""
+        return self.backbone.maps(images, indices)
+
+    def joined(self, maps: Sequence[Tensor], input_side: int) -> Tensor:
+        """The features: maps of the indices `last`, resized to one size and concatenated."""
+        largest = max(int(found.shape[-1]) for found in maps)
+        side = min(largest, -(-input_side // STRIDE))
+        return torch.cat([resize(found, side) for found in maps], dim=1)
+
+
+def dense_module(
+    checkpoint: Checkpoint,
+    inputs: InputMapping,
+    groups: Sequence[Sequence[str]],
+    sizes: Sequence[tuple[int, int]],
+    *,
+    seed: int,
+    cache_dir: Path | None = None,
+) -> DenseFeatures | WindowStatistics:
+    """The frozen module from stored groups to a grid of features; arguments as of `feature_module`.
+
+    Raises:
+        WeightsError: if the weights do not fit.
+        SpecError: if the backbone has no maps.
+    """
+    if not checkpoint.has_network:
+        return WindowStatistics(inputs, groups, sizes).eval()
+    backbone = build(checkpoint.seeing(inputs.bands), seed=seed, cache_dir=cache_dir)
+    if not backbone.strides:
+        raise SpecError(
+            f"checkpoint {checkpoint.name!r} cannot do segmentation: timm gives no intermediate maps of "
+            f"{checkpoint.arch}; choose another architecture."
+        )
+    return DenseFeatures(Preprocess(inputs, groups, sizes), backbone).eval()

@@ -1,1 +1,0 @@
-"""Protocols: from features and labels to scores."""

@@ -1,0 +1,143 @@
+"""The leaderboard in Markdown, and the sentences and numbers that all of its views share."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from ssl4eo_bench.results.leaderboard import Entry, Leaderboard, Row
+from ssl4eo_bench.results.paired_ranks import Ranks
+from ssl4eo_bench.results.published import PublishedNumber
+
+HEADING: Final = "# Leaderboard\n"
+UNMATCHED: Final = "Published numbers that do not compare"
+ZERO_BANDS: Final = "zero bands"
+"""The column of input bands that a task lacks."""
+
+OPTIONAL: Final = frozenset({"rank", "mean", "over floor", "published", "over published", ZERO_BANDS})
+"""Columns that are left out where all cells are empty."""
+
+
+def explanation(board: Leaderboard) -> str:
+    """What a reader must know about the numbers, in a few sentences."""
+    sentences = ["Test metrics in percent, means over seeds, with 95 % intervals over the test samples."]
+    if any(entry.ranks for entry in board.entries):
+        sentences.append(
+            "Ranks are ranges: a checkpoint is above another only where a paired test of their main metrics says so at "
+            "the 5 % level, corrected over all pairs of the table."
+        )
+    if board.untested:
+        runs = "1 run keeps" if board.untested == 1 else f"{board.untested} runs keep"
+        sentences.append(
+            f"{runs} nothing to test by and is above or below none: written before version 0.2, run again."
+        )
+    if len(board.tasks) > 1:
+        sentences.append(f"Rank and mean are over {_counted(board)}, for checkpoints that have all of them.")
+    if any(row.checkpoint.is_floor for row in board.rows):
+        sentences.append("Over floor: points above the best network with random weights or statistics of raw pixels.")
+    if any(entry.filled for entry in board.entries):
+        sentences.append("Zero bands: input bands of the backbone that the task lacks.")
+    return " ".join(sentences)
+
+
+def _counted(board: Leaderboard) -> str:
+    """The tasks that means are over, by protocol where protocols differ in them."""
+    protocols: dict[str, list[str]] = {}
+    for protocol, tasks in board.counted.items():
+        protocols.setdefault(", ".join(tasks), []).append(protocol)
+    named = {tasks: names for tasks, names in protocols.items() if tasks}
+    return "; ".join(tasks if len(named) == 1 else f"{tasks} ({', '.join(names)})" for tasks, names in named.items())
+
+
+def rank_range(found: Ranks | None) -> str:
+    """A range of ranks, such as `1–3`."""
+    return "" if found is None else "–".join(map(str, dict.fromkeys(found)))
+
+
+def percent(value: float | None) -> str:
+    """A fraction in percent, such as `93.75`."""
+    return "" if value is None else f"{100 * value:.2f}"
+
+
+def points(value: float | None) -> str:
+    """A difference of fractions in percentage points, such as `+1.20`."""
+    return "" if value is None else f"{100 * value:+.2f}"
+
+
+def floor_note(entries: Sequence[Entry]) -> str:
+    """Which floor the gaps of entries on one task are to, and how far it moves with its seed; empty without a floor."""
+    floor = next((entry.floor for entry in entries if entry.floor), None)
+    if floor is None:
+        return ""
+    if floor.deviation is None:
+        return f"The floor is {floor.checkpoint}{', one seed' if floor.seed_matters else ''}."
+    return (
+        f"The floor is {floor.checkpoint}, the mean of {floor.seeds} seeds that differ by {100 * floor.deviation:.2f} "
+        "points (standard deviation)."
+    )
+
+
+def markdown(board: Leaderboard) -> str:
+    """The leaderboard in Markdown: for each protocol a table over all tasks, if there are several, and one of each."""
+    parts = [HEADING, f"{explanation(board)}\n"]
+    for protocol, rows in board.protocols.items():
+        if len(board.tasks) > 1:
+            parts += [f"## {protocol}\n", _table(_overview(rows, board))]
+        for task, metrics in board.metrics.items():
+            if entries := [row.entries[task] for row in rows if task in row.entries]:
+                parts += [f"## {task} · {protocol}\n", _table(_details(entries, metrics))]
+                parts += [f"{note}\n" for note in (floor_note(entries),) if note]
+    if board.unmatched:
+        lines = [
+            f"- {one.about}: [{one.number.percent} ({one.number.source})]({one.number.url}): "
+            f"{'; '.join(one.differences)}\n"
+            for one in board.unmatched
+        ]
+        parts += [f"## {UNMATCHED}\n", "".join(lines)]
+    return "\n".join(parts)
+
+
+def _overview(rows: Sequence[Row], board: Leaderboard) -> dict[str, list[str]]:
+    """Cells by column, over all tasks."""
+    leads = {
+        f"{task} {metrics[0]}": [row.entries[task].lead.percent if task in row.entries else "" for row in rows]
+        for task, metrics in board.metrics.items()
+    }
+    return {
+        "rank": [rank_range(row.ranks) for row in rows],
+        "checkpoint": [row.name for row in rows],
+        "mean": [percent(row.mean) for row in rows],
+        **leads,
+        "seeds": ["–".join(map(str, dict.fromkeys(row.seeds))) for row in rows],
+    }
+
+
+def _details(entries: Sequence[Entry], metrics: Sequence[str]) -> dict[str, list[str]]:
+    """Cells by column, of one task."""
+    lead, *others = metrics
+    ordered = sorted(entries, key=lambda entry: (-entry.lead.value, entry.checkpoint))
+    return {
+        "rank": [rank_range(entry.ranks) for entry in ordered],
+        "checkpoint": [entry.checkpoint for entry in ordered],
+        lead: [entry.lead.percent for entry in ordered],
+        "over floor": ["floor" if entry.is_floor else points(entry.over_floor) for entry in ordered],
+        "published": [_link(entry.published) for entry in ordered],
+        "over published": [points(entry.over_published) for entry in ordered],
+        **{name: [percent(entry.metrics[name].value) for entry in ordered] for name in others},
+        ZERO_BANDS: [" ".join(entry.filled) for entry in ordered],
+        "seeds": [str(entry.seeds) for entry in ordered],
+    }
+
+
+def _table(columns: Mapping[str, Sequence[str]]) -> str:
+    """Columns as a table, without those optional ones that are empty."""
+    shown = {name: cells for name, cells in columns.items() if name not in OPTIONAL or any(cells)}
+    rule = "|" + "".join("---|" if name in ("checkpoint", ZERO_BANDS) else "---:|" for name in shown)
+    head, *lines = (f"| {' | '.join(map(_escaped, line))} |" for line in (shown, *zip(*shown.values(), strict=True)))
+    return "\n".join([head, rule, *lines]) + "\n"
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|")
+
+
+def _link(number: PublishedNumber | None) -> str:
+    return f"[{number.percent}]({number.url})" if number else ""

@@ -1,0 +1,56 @@
+"""HTML pages from templates: each is one file that needs no network and no other file."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from ssl4eo_bench.results.leaderboard import Column, Leaderboard, Row
+from ssl4eo_bench.results.markdown import UNMATCHED, explanation, floor_note, percent, points, rank_range
+
+HERE = Path(__file__).parent
+
+
+def render(template: str, **values: Any) -> str:
+    """The page that a template of this folder gives with these values."""
+    templates = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,  # whatever stands in a result file is text
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {"percent": percent, "points": points, "rank_range": rank_range}
+    templates.globals |= {
+        "explanation": explanation,
+        "style": _asset("page.css"),
+        "unmatched_title": UNMATCHED,
+        "floor_note": floor_note,
+    }
+    return templates.get_template(template).render(**values)
+
+
+def script_of(name: str) -> dict[str, str]:
+    """A script of this folder, and the hash by which a content security policy lets it run, and no other."""
+    script = _asset(name)
+    return {"script": script, "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}
+
+
+def leaderboard_page(board: Leaderboard) -> str:
+    """The leaderboard as one page without scripts: a table over all tasks, if there are several, and one of each."""
+    tables: list[tuple[str, str, Sequence[Column], Sequence[Row]]] = []
+    if len(board.tasks) > 1:
+        tables.append(("All tasks", "", [column for column in board.columns if column.leads], board.rows))
+    for task in board.tasks:
+        rows = [row for row in board.rows if task in row.entries]
+        rows.sort(key=lambda row: (row.protocol, -row.entries[task].lead.value, row.name))
+        tables.append((task, task, [column for column in board.columns if column.task == task], rows))
+    return render("leaderboard.html.j2", board=board, tables=tables)
+
+
+def _asset(name: str) -> Markup:
+    return Markup((HERE / name).read_text(encoding="utf-8"))

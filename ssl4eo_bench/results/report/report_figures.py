@@ -1,0 +1,272 @@
+"""The figures of a task and protocol: which there are, what they say in words, and how they are drawn."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ssl4eo_bench.metrics.calibration import reliability
+from ssl4eo_bench.results import figures
+from ssl4eo_bench.results.figure_style import SeriesStyle
+from ssl4eo_bench.results.figures import Series
+from ssl4eo_bench.results.files import RunResult
+from ssl4eo_bench.results.report.groups import RunGroup, ShownCheckpoint
+from ssl4eo_bench.results.scores import kept_arrays, stored_scores
+
+Arrays = Mapping[str, np.ndarray]
+EMPTY = np.empty(0)
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """A figure of the report.
+
+    Attributes:
+        name: for its file, unique within its task and protocol.
+        words: what it shows, for those who do not see it.
+        draw: makes it.
+        caption: below it.
+    """
+
+    name: str
+    words: str
+    draw: Callable[[], Figure]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class FigureSection:
+    """Figures of one kind, with what they show and how to read it; without figures, a note on why there are none."""
+
+    title: str
+    note: str
+    figures: tuple[ReportFigure, ...] = ()
+
+
+def figure_sections(group: RunGroup, cache_dir: Path) -> list[FigureSection]:
+    """The figures of a group of runs; those of single samples need the scores that runs leave in the cache."""
+    arrays = {one.name: _kept(cache_dir, one.run) for one in group.shown}
+    found = (
+        _label_efficiency(group),
+        _class_scores(group),
+        _penalties(group),
+        _calibration(group, arrays),
+        _learning(group),
+        _confusions(group),
+        _embeddings(group, arrays),
+        _label_maps(group, arrays),
+    )
+    return [section for section in found if section]
+
+
+def _kept(cache_dir: Path, result: RunResult) -> Arrays:
+    """What is kept of each test sample of a run; nothing where it is not there, damaged, or not of this result."""
+    try:
+        arrays = kept_arrays(result, cache_dir)
+        stored_scores(arrays, result)
+    except ValueError:
+        return {}
+    if arrays.get("embedding", EMPTY).shape != (len(arrays["ids"]), 2):
+        arrays.pop("embedding", None)
+    return arrays
+
+
+def _with(
+    shown: Sequence[ShownCheckpoint], kept: Mapping[str, Arrays], *names: str
+) -> Iterator[tuple[ShownCheckpoint, Arrays]]:
+    """The checkpoints whose arrays of these names are kept."""
+    return ((one, kept[one.name]) for one in shown if set(names) <= set(kept[one.name]))
+
+
+def _label_efficiency(group: RunGroup) -> FigureSection | None:
+    by_fraction = group.frame.groupby(["checkpoint", "fraction"])[group.metric].agg(["mean", "std"]).fillna(0.0)
+    curves = []
+    for one in group.shown:
+        points = by_fraction.loc[one.name]
+        if len(points) > 1:
+            x, mean, spread = points.index.tolist(), points["mean"].tolist(), points["std"].tolist()
+            curves.append(Series(one.name, one.style, x, mean, spread))
+    if not curves:
+        return None
+    words = "; ".join(
+        f"{curve.name}: "
+        + ", ".join(f"{100 * y:.1f} % at {100 * x:g} %" for x, y in zip(curve.x, curve.y, strict=True))
+        for curve in curves
+    )
+    figure = ReportFigure(
+        "label-efficiency",
+        f"{group.metric} on test against the share of the training samples. {words}.",
+        partial(figures.label_efficiency, curves, group.metric),
+    )
+    note = (
+        f"Test {group.metric} by share of the training samples: mean over seeds; the band is one standard deviation to "
+        "both sides."
+    )
+    return FigureSection("Label efficiency", note, (figure,))
+
+
+def _class_scores(group: RunGroup) -> FigureSection:
+    first, is_map = group.shown[0], group.kind == "segmentation"
+    metrics = ({"IoU": "iou"} if is_map else {}) | {"F1": "f1", "AP": "average_precision"}
+    classes, support = [c.name for c in first.run.classes], [c.support for c in first.run.classes]
+    panels = {
+        title: [_dots(one, metric) for one in group.shown if len(one.run.classes) == len(classes)]
+        for title, metric in metrics.items()
+    }
+    hardest = sorted(first.run.classes, key=lambda c: c.f1)[:3]
+    words = ", ".join(f"{c.name} {100 * c.f1:.1f} %" for c in hardest)
+    figure = ReportFigure(
+        "classes",
+        f"Metrics of each class of {len(classes)}. The lowest F1 of {first.name}: {words}.",
+        partial(figures.class_scores, panels, classes, support),
+    )
+    note = (
+        f"{', '.join(panels)} on test (AP is average precision); behind each name, how many "
+        f"{'pixels' if is_map else 'samples'} the class has. {_which_runs(group)}"
+    )
+    return FigureSection("Classes", note, (figure,))
+
+
+def _dots(one: ShownCheckpoint, metric: str) -> Series:
+    values = [getattr(c, metric) for c in one.run.classes]
+    return Series(one.name, one.style, [np.nan if value is None else value for value in values], range(len(values)))
+
+
+def _confusions(group: RunGroup) -> FigureSection | None:
+    found = []
+    for one in group.best:
+        if one.run.confusion is None:
+            continue
+        counts, classes = np.array(one.run.confusion), [c.name for c in one.run.classes]
+        wrong = counts - np.diag(np.diag(counts))
+        row, column = np.unravel_index(wrong.argmax(), wrong.shape)
+        worst = f"Most often mistaken: {classes[row]} for {classes[column]}, {wrong[row, column]:,} times."
+        words = f"Confusion matrix of {one.name}. {worst if wrong.any() else 'Nothing is mistaken.'}"
+        draw = partial(figures.confusion, counts, classes)
+        found.append(ReportFigure(f"confusion.{one.name}", words, draw, one.name))
+    note = f"Of each true class (row), the percentage that was predicted as each class (column). {_which_runs(group)}"
+    return FigureSection("Confusion matrices", note, tuple(found)) if found else None
+
+
+def _penalties(group: RunGroup) -> FigureSection | None:
+    fitted = [one for one in group.shown if one.run.selection.path]
+    if not fitted:
+        return None
+    chosen = ", ".join(f"{one.name} C = {one.run.selection.C:.2g}" for one in fitted)
+    figure = ReportFigure(
+        "penalties",
+        f"{group.metric} on val over C. Chosen: {chosen}.",
+        partial(figures.penalties, [_path(one) for one in fitted], group.metric),
+    )
+    start = " This is the head that fine-tuning started from." if group.shown[0].run.selection.history else ""
+    note = (
+        f"Validation {group.metric} over the path of C; the chosen C is in a ring.{start} A ring at the edge of the "
+        f"grid would mean that a better C may lie outside. {_which_runs(group)}"
+    )
+    return FigureSection("Choice of the penalty", note, (figure,))
+
+
+def _path(one: ShownCheckpoint) -> Series:
+    path, C = one.run.selection.path, one.run.selection.C
+    chosen = next((number for number, point in enumerate(path) if point.C == C), None)
+    return Series(one.name, one.style, [p.C for p in path], [p.val for p in path], chosen=chosen)
+
+
+def _learning(group: RunGroup) -> FigureSection | None:
+    found = []
+    for one in group.best:
+        selection, loss, val = one.run.selection, [], []
+        for number, rate in enumerate(dict.fromkeys(epoch.rate for epoch in selection.history or ())):
+            of_rate = [epoch for epoch in selection.history or () if epoch.rate == rate]
+            epochs = [epoch.epoch for epoch in of_rate]
+            chosen = epochs.index(selection.epoch) if rate == selection.rate and selection.epoch in epochs else None
+            name, style = f"rate {rate:g}", SeriesStyle(number)
+            loss.append(Series(name, style, epochs, [epoch.loss for epoch in of_rate]))
+            val.append(Series(name, style, epochs, [epoch.val for epoch in of_rate], chosen=chosen))
+        if val:
+            words = f"Learning curves of {one.name}. Chosen: rate {selection.rate:g}, epoch {selection.epoch}."
+            draw = partial(figures.learning, loss, val, group.metric)
+            found.append(ReportFigure(f"learning.{one.name}", words, draw, one.name))
+    note = f"Training loss and validation {group.metric}; the chosen epoch and rate are in a ring. {_which_runs(group)}"
+    return FigureSection("Learning curves", note, tuple(found)) if found else None
+
+
+def _calibration(group: RunGroup, kept: Mapping[str, Arrays]) -> FigureSection | None:
+    if group.kind == "segmentation":
+        return None  # the scores of single pixels are not kept
+    curves, shares = [], []
+    for one, arrays in _with(group.shown, kept, "scores", "targets"):
+        found = reliability(arrays["scores"], arrays["targets"])
+        name = f"{one.name}, ECE {100 * one.run.metrics['test']['ece'].value:.1f} %"
+        curves.append(Series(name, one.style, found.confidence.tolist(), found.correct.tolist()))
+        shares.append(Series(name, one.style, found.confidence.tolist(), found.share.tolist()))
+    if not curves:
+        return FigureSection("Calibration", _not_kept("scores of single samples"))
+    figure = ReportFigure(
+        "calibration",
+        f"Reliability diagram, with the expected calibration error: {'; '.join(one.name for one in curves)}.",
+        partial(figures.calibration, curves, shares),
+    )
+    of = "the top class" if group.kind == "multiclass" else "all pairs of sample and class"
+    note = (
+        f"Where a probe says 80 %, is it right four times out of five? Predictions of {of} in 15 bins of confidence; "
+        f"on the dotted line, confidence is deserved. ECE is the expected calibration error. {_which_runs(group)}"
+    )
+    return FigureSection("Calibration", note, (figure,))
+
+
+def _embeddings(group: RunGroup, kept: Mapping[str, Arrays]) -> FigureSection | None:
+    if group.kind == "segmentation":
+        return None
+    found = []
+    for one, arrays in _with(group.best, kept, "embedding", "targets"):
+        classes = [c.name for c in one.run.classes]
+        draw = partial(figures.embedding, arrays["embedding"], _single_label(arrays["targets"]), classes)
+        words = f"Map of the test features of {one.name}, coloured by class."
+        found.append(ReportFigure(f"embedding.{one.name}", words, draw, one.name))
+    if not found:
+        return FigureSection("Maps of the features", _not_kept("places of single samples"))
+    grey = " Samples with one label have its colour, others are grey." if group.kind == "multilabel" else ""
+    note = (
+        "Test features on their first two principal components. What overlaps here may still be apart in the other "
+        f"dimensions, where the probe works.{grey} {_which_runs(group)}"
+    )
+    return FigureSection("Maps of the features", note, tuple(found))
+
+
+def _single_label(targets: np.ndarray) -> np.ndarray:
+    """The class of each sample, -1 for those with several or none."""
+    if targets.ndim == 1:
+        return targets
+    classes: np.ndarray = np.where(targets.sum(1) == 1, targets.argmax(1), -1)
+    return classes
+
+
+def _label_maps(group: RunGroup, kept: Mapping[str, Arrays]) -> FigureSection | None:
+    if group.kind != "segmentation":
+        return None
+    needed = ("examples", "examples_rgb", "examples_truth", "examples_predicted")
+    found = []
+    for one, arrays in _with(group.best, kept, *needed):
+        classes = [c.name for c in one.run.classes]
+        ids, rgb, truth, predicted = (arrays[name] for name in needed)
+        words = f"{len(ids)} test tiles with their labels and what {one.name} predicts."
+        draw = partial(figures.label_maps, ids.tolist(), rgb, truth, predicted, classes)
+        found.append(ReportFigure(f"label-maps.{one.name}", words, draw, one.name))
+    note = f"Test tiles, their labels, and what was predicted. {_which_runs(group)}" if found else _not_kept("examples")
+    return FigureSection("Label maps", note, tuple(found))
+
+
+def _not_kept(what: str) -> str:
+    return f"left out, since the cache holds no {what} of these runs"
+
+
+def _which_runs(group: RunGroup) -> str:
+    """Which runs these figures are of."""
+    seeds = sorted({one.run.spec.seed for one in group.shown})
+    seed = f"seed {seeds[0]}" if len(seeds) == 1 else "the first seed"
+    whole = {one.run.fraction for one in group.shown} == {1.0}
+    return f"Of the runs with {seed} on {'all training samples' if whole else 'the most training samples there are'}."

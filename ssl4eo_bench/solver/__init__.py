@@ -1,0 +1,1 @@
+"""Logistic regression over a path of penalties."""

@@ -1,0 +1,1 @@
+"""Training a network by gradient steps."""
