@@ -13,7 +13,7 @@ import pytest
 
 from ssl4eo_bench import cli
 from ssl4eo_bench.config import catalogue
-from ssl4eo_bench.data.sample_dataset import write_sample
+from ssl4eo_bench.data.sample_dataset import ensure_sample
 from ssl4eo_bench.progress import Advance, shown_on
 from tests.remote import Remote, serving
 
@@ -74,23 +74,18 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def sample_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The data directory of a task's sample, made once."""
-    made: dict[str, Path] = {}
-
-    def get(name: str) -> Path:
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp("samples") / name
-            write_sample(catalogue.task(name), made[name])
-        return made[name]
-
-    return get
+def shared_samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all tests, in whatever process, find the embedded samples. Each is made once: the largest take 20 seconds."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared" / "samples"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def shared_samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the commands of all tests find and leave the samples they ask for with `--sample`."""
-    return tmp_path_factory.mktemp("shared-samples")
+def sample_of(shared_samples: Path) -> Callable[[str], Path]:
+    """The data directory of a task's sample, which no test may change."""
+    return lambda name: ensure_sample(catalogue.task(name), shared_samples.parent)
 
 
 @pytest.fixture

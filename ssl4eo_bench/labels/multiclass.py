@@ -8,6 +8,7 @@ from torch.nn import functional
 from ssl4eo_bench.labels.images import ImageLabels
 from ssl4eo_bench.metrics.bootstrap import Bootstrap
 from ssl4eo_bench.metrics.classification import Evaluation, Thresholds, evaluate_multiclass
+from ssl4eo_bench.metrics.counts import Counts, confusion_matrix
 from ssl4eo_bench.solver.losses import Softmax
 
 
@@ -18,7 +19,7 @@ class Multiclass(ImageLabels):
 
     def main_metric(self, logits: np.ndarray, targets: np.ndarray) -> float:
         """Return the accuracy of the class with the highest logit."""
-        return float((logits.argmax(axis=1) == targets).mean())
+        return float(Counts.of_confusion(confusion_matrix(targets, logits.argmax(axis=1), logits.shape[1])).accuracy())
 
     def mean_loss(self, logits: np.ndarray, targets: np.ndarray) -> float:
         """Return the mean cross-entropy over samples."""
