@@ -130,7 +130,8 @@ def results(tmp_path: Path) -> Path:
     """A copy of the results of this repository, in no repository."""
     if not (ROOT / "results").is_dir():
         pytest.skip("the repository's results are not here")
-    return Path(shutil.copytree(ROOT / "results", tmp_path / "repository" / "results"))
+    place = tmp_path / "repository" / "results"
+    return Path(shutil.copytree(ROOT / "results", place, ignore=shutil.ignore_patterns(".lock")))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -79,6 +80,11 @@ def test_a_package_imports_only_what_it_may(file: Path) -> None:
         return
     foreign = packages_of(imported(file)) - {package_of(file)} - ALLOWED[package_of(file)]
     assert not foreign, f"{file.relative_to(ROOT)} imports {foreign}"
+
+
+def test_no_two_modules_share_a_name() -> None:
+    names = Counter(file.name for file in FILES if file.name != "__init__.py")
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_the_arrows_have_no_circle() -> None:

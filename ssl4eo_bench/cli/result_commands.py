@@ -216,11 +216,11 @@ def check(
     junit: Annotated[options.File | None, "write them as JUnit XML"] = None,
 ) -> int:
     """Check results, alone and against what they were; exits with 1 on findings."""
-    from ssl4eo_bench.results.check.base import base_of
+    from ssl4eo_bench.results.check.baseline import baseline_of
     from ssl4eo_bench.results.check.findings import as_junit, as_markdown
     from ssl4eo_bench.results.check.gate import check as gate
 
-    report = gate(results, base_of(results, against))
+    report = gate(results, baseline_of(results, against))
     if report.findings:
         columns = ["file", "what is wrong", "cure"]
         table("", columns, [(one.file, one.what, one.cure) for one in report.findings], prose=columns)

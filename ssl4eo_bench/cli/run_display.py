@@ -9,7 +9,7 @@ from ssl4eo_bench.cli.display import print_json, table
 from ssl4eo_bench.config.inputs import Channel, InputMapping
 from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS
 from ssl4eo_bench.errors import BenchError, JobError
-from ssl4eo_bench.executors.base import Outcome, stored
+from ssl4eo_bench.executors.outcomes import Outcome, stored
 from ssl4eo_bench.files.places import picture_file
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.results.files import RunResult

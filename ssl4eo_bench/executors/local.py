@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.errors import without_frames
-from ssl4eo_bench.executors.base import Outcome, fetch_weights, stored
+from ssl4eo_bench.executors.outcomes import Outcome, fetch_weights, stored
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.results.files import check_writable, write_result
 

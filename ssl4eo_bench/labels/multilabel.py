@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ssl4eo_bench.labels.images import ImageLabels
+from ssl4eo_bench.labels.image_labels import ImageLabels
 from ssl4eo_bench.metrics.bootstrap import Bootstrap
 from ssl4eo_bench.metrics.classification import Evaluation, Thresholds, evaluate_multilabel, tune_thresholds
 from ssl4eo_bench.metrics.ranking import Ranking

@@ -14,7 +14,7 @@ from ssl4eo_bench.config.records import Selection
 from ssl4eo_bench.features.extract import pooled_features
 from ssl4eo_bench.features.problem import Problem
 from ssl4eo_bench.labels import labels_of
-from ssl4eo_bench.labels.images import ImageLabels
+from ssl4eo_bench.labels.image_labels import ImageLabels
 from ssl4eo_bench.methods.predictor import Predictor
 
 QUERIES = 256

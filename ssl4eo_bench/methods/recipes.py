@@ -19,7 +19,7 @@ from ssl4eo_bench.features.store import Features, Origin
 from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.labels import labels_of
 from ssl4eo_bench.labels.base import Rows
-from ssl4eo_bench.labels.images import ImageLabels, network_logits
+from ssl4eo_bench.labels.image_labels import ImageLabels, network_logits
 from ssl4eo_bench.methods.network_training import NetworkTraining
 from ssl4eo_bench.methods.predictor import Predictor
 from ssl4eo_bench.metrics.batched import batch_averaged, shuffled
@@ -27,7 +27,7 @@ from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module
 from ssl4eo_bench.models.preprocess import Preprocess
 from ssl4eo_bench.models.runtime import Runner
 from ssl4eo_bench.training.loop import best_of
-from ssl4eo_bench.training.recipe import WHOLE, RecipeClassifier, recipe_config
+from ssl4eo_bench.training.recipe_classifier import WHOLE, RecipeClassifier, recipe_config
 
 
 def fit_recipe(problem: Problem, recipe: Recipe) -> Predictor:

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from ssl4eo_bench.config.records import MetricValue
 from ssl4eo_bench.errors import ResultFileError, shortlist
-from ssl4eo_bench.results.check.base import Base
+from ssl4eo_bench.results.check.baseline import Baseline
 from ssl4eo_bench.results.check.findings import Finding
 from ssl4eo_bench.results.check.tolerances import Tolerances
 from ssl4eo_bench.results.files import RunResult, parse_result
@@ -18,29 +18,29 @@ BUMP = "restore it, or raise the version of the task or the protocol and run aga
 
 
 def changes(
-    base: Base, stored: Set[str], found: Mapping[str, RunResult], changed: Set[str], tolerances: Tolerances
+    baseline: Baseline, stored: Set[str], found: Mapping[str, RunResult], changed: Set[str], tolerances: Tolerances
 ) -> Iterator[Finding]:
-    """The changes since `base` that are not allowed.
+    """The changes since `baseline` that are not allowed.
 
-    Only official runs that could be read in the base are guarded; all others may change and go.
+    Only official runs that could be read in the baseline are guarded; all others may change and go.
 
     Args:
-        base: the results before.
+        baseline: the results before.
         stored: the places of all result files now.
         found: the valid ones.
-        changed: the places of files with other bytes than in `base`, and of files that are gone.
+        changed: the places of files with other bytes than in `baseline`, and of files that are gone.
         tolerances: how far metrics may move.
     """
     by_digest = {result.digest: result for result in found.values() if result.enters_tables}
-    first = [_official(stored, place) for place, stored in base.first(changed).items()]
+    first = [_official(stored, place) for place, stored in baseline.first(changed).items()]
     for place in sorted(changed):
-        was = _official(base.runs[place], place)
+        was = _official(baseline.runs[place], place)
         if was is None or (place in stored and place not in found):
             continue  # an invalid file has its finding already
         now = found.get(place) or by_digest.get(was.digest)
         if now is None:
             if not any(_is_higher_version(result, was) for result in found.values()):
-                yield Finding(place, f"was removed; {base.name} has it", BUMP)
+                yield Finding(place, f"was removed; {baseline.name} has it", BUMP)
             continue
         origin = next((one for one in first if one and (one.digest == now.digest or str(one.spec.path) == place)), was)
         there = str(now.spec.path)

@@ -31,7 +31,7 @@ class Report:
     Attributes:
         results: the places of the result files that were checked.
         generated: the places of the files that these results give, and of files that look like them.
-        against: the name of the base; none where nothing was compared.
+        against: the name of the baseline; none where nothing was compared.
         findings: in the order of their files.
         notes: what could not be checked, and why.
     """

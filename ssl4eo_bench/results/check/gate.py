@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.errors import ResultError, ResultFileError, shortlist
-from ssl4eo_bench.results.check.base import Base
+from ssl4eo_bench.results.check.baseline import Baseline
 from ssl4eo_bench.results.check.changes import changes, moved_metrics
 from ssl4eo_bench.results.check.content import RUN_AGAIN, content_faults, known_task
 from ssl4eo_bench.results.check.findings import Finding, Report
@@ -38,35 +38,35 @@ class _Stored:
     findings: list[Finding]
 
 
-def check(results: Path, base: Base | None) -> Report:
+def check(results: Path, baseline: Baseline | None) -> Report:
     """All faults of a results directory, by itself and compared with an earlier state.
 
     Args:
         results: the directory.
-        base: the earlier state; without it nothing is compared.
+        baseline: the earlier state; without it nothing is compared.
 
     Raises:
         ResultError: if there are no results, now or before.
     """
     stored = _read(results)
-    if not stored.contents and not (base and base.runs):
+    if not stored.contents and not (baseline and baseline.runs):
         raise ResultError(f"{results} holds no result files (runs/**/*.json); name yours with --results.")
-    tolerances, findings = _tolerances(results, base)
+    tolerances, findings = _tolerances(results, baseline)
     findings += stored.findings
     for place, result in stored.found.items():
         findings += [Finding(place, what, cure) for what, cure in content_faults(result)]
     findings += [*_misplaced(results, stored.found), *_duplicates(stored.found), *_unofficial(stored.found)]
     findings += [*_differing_seeds(stored.found, tolerances), *_differing_units(stored.found)]
-    if base:
-        changed = {place for place, content in base.runs.items() if stored.contents.get(place) != content}
-        findings += changes(base, stored.contents.keys(), stored.found, changed, tolerances)
+    if baseline:
+        changed = {place for place, content in baseline.runs.items() if stored.contents.get(place) != content}
+        findings += changes(baseline, stored.contents.keys(), stored.found, changed, tolerances)
     texts, more, notes = _generate(results, stored)
-    if base is None:
+    if baseline is None:
         notes.append("nothing was compared with what it was, since these results are in no commit")
     return Report(
         results=tuple(stored.contents),
         generated=tuple(sorted({*texts, *_generated(results)})),
-        against=base.name if base else None,
+        against=baseline.name if baseline else None,
         findings=tuple(sorted({*findings, *more})),
         notes=(*notes, *_unknown_tasks(stored.found.values())),
     )
@@ -88,18 +88,18 @@ def _read(results: Path) -> _Stored:
     return stored
 
 
-def _tolerances(results: Path, base: Base | None) -> tuple[Tolerances, list[Finding]]:
-    """The tolerances of the base, so that no change allows itself, and faults of those that are there now."""
+def _tolerances(results: Path, baseline: Baseline | None) -> tuple[Tolerances, list[Finding]]:
+    """The tolerances of the baseline, so that no change allows itself, and faults of those that are there now."""
     file = results / TOLERANCES
     own, findings = Tolerances(), []
     try:
         own = parse_tolerances(file.read_bytes() if file.exists() else b"")
     except (ValueError, OSError) as error:
         findings.append(Finding(TOLERANCES, f"is not valid: {error}", "give each metric a number from 0 to 0.1"))
-    if base is None:
+    if baseline is None:
         return own, findings
     try:
-        return parse_tolerances(base.tolerances or b""), findings
+        return parse_tolerances(baseline.tolerances or b""), findings
     except ValueError:  # a change may correct them, and gains no tolerance by that
         return Tolerances(), findings
 

@@ -9,7 +9,7 @@ from scipy.special import softmax
 from ssl4eo_bench.config.records import MetricValue, Resampled
 from ssl4eo_bench.metrics.bootstrap import interval
 from ssl4eo_bench.metrics.classification import evaluate_multiclass
-from ssl4eo_bench.results.check.base import base_of
+from ssl4eo_bench.results.check.baseline import baseline_of
 from ssl4eo_bench.results.check.findings import Finding, Report
 from ssl4eo_bench.results.check.gate import check
 from ssl4eo_bench.results.files import RunResult, write_result
@@ -22,7 +22,7 @@ TABLE = "tables/eurosat-v1.linear-v2.csv"
 
 
 def report_on(results: Path, against: str | None = None) -> Report:
-    return check(results, base_of(results, against))
+    return check(results, baseline_of(results, against))
 
 
 def only(report: Report) -> Finding:

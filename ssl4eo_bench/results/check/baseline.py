@@ -21,7 +21,7 @@ LOG_OF_ADDITIONS = (
 
 
 @dataclass(frozen=True)
-class Base:
+class Baseline:
     """Results as they were before the changes that are checked.
 
     Attributes:
@@ -62,7 +62,7 @@ class Base:
         return dict(zip(added, contents, strict=True))
 
 
-def base_of(results: Path, against: str | None) -> Base | None:
+def baseline_of(results: Path, against: str | None) -> Baseline | None:
     """The results that `against` names, or those of the last commit; none where there is no commit.
 
     For a commit on another branch it is the merge base: what was merged there since is no change of these results.
@@ -99,19 +99,19 @@ def _setting(place: str) -> tuple[str, ...]:
     return (*parts[:-2], *parts[-1:])
 
 
-def _of_folder(folder: Path) -> Base:
+def _of_folder(folder: Path) -> Baseline:
     if not (folder / "runs").is_dir():
         raise ResultError(f"--against {folder} holds no results: there is no runs/ in it; name a results directory.")
     files = {file.relative_to(folder).as_posix(): file for file in sorted((folder / "runs").rglob("*.json"))}
     tolerances = folder / TOLERANCES
-    return Base(
+    return Baseline(
         name=str(folder),
         runs={place: file.read_bytes() for place, file in files.items()},
         tolerances=tolerances.read_bytes() if tolerances.is_file() else None,
     )
 
 
-def _of_commit(results: Path, commit: str, name: str) -> Base:
+def _of_commit(results: Path, commit: str, name: str) -> Baseline:
     listing = _git(results, "ls-tree", "-r", "-z", commit, "--", "runs", TOLERANCES)
     blobs = {}
     for entry in listing.split(b"\0")[:-1]:
@@ -119,7 +119,7 @@ def _of_commit(results: Path, commit: str, name: str) -> Base:
         blobs[os.fsdecode(place)] = about.split()[2]
     contents = dict(zip(blobs, _blobs(results, list(blobs.values())), strict=True))
     tolerances = contents.pop(TOLERANCES, None)
-    return Base(
+    return Baseline(
         name=name,
         runs={place: content for place, content in contents.items() if place.endswith(".json")},
         tolerances=tolerances,

@@ -18,7 +18,7 @@ from ssl4eo_bench.models.timm_model import TimmBackbone
 from ssl4eo_bench.training.augmentation import augmented, draw_crops
 from ssl4eo_bench.training.distributed import ProcessGroup
 from ssl4eo_bench.training.loop import Training, TrainingConfig
-from ssl4eo_bench.training.recipe import RecipeClassifier, recipe_config
+from ssl4eo_bench.training.recipe_classifier import RecipeClassifier, recipe_config
 
 LINEAR = Recipe(name="linear-ssl4eo", method="MoCo-v2", rate=0.5, schedule="steps", smallest_crop=0.08)
 FINETUNE = LINEAR.model_copy(update={"name": "finetune-ssl4eo"})

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ssl4eo_bench.errors import ResultError
-from ssl4eo_bench.results.check.base import base_of
+from ssl4eo_bench.results.check.baseline import baseline_of
 from ssl4eo_bench.results.files import result_files
 from tests.conftest import Git
 from tests.results.check.conftest import only, report_on
@@ -23,22 +23,22 @@ def test_the_last_commit_is_the_default(committed: Path, git: Git) -> None:
     before = contents(committed)
     tolerances = (committed / "tolerances.yaml").read_bytes()
     shutil.rmtree(committed / "runs")
-    base = base_of(committed, None)
-    assert base is not None
-    assert base.name == f"HEAD ({git('rev-parse', 'HEAD')[:10]})"
-    assert base.runs == before
-    assert base.tolerances == tolerances
-    assert base_of(committed, "HEAD") == base
+    baseline = baseline_of(committed, None)
+    assert baseline is not None
+    assert baseline.name == f"HEAD ({git('rev-parse', 'HEAD')[:10]})"
+    assert baseline.runs == before
+    assert baseline.tolerances == tolerances
+    assert baseline_of(committed, "HEAD") == baseline
 
 
 def test_a_directory_can_be_the_base(results: Path, tmp_path: Path) -> None:
-    base = base_of(results, str(results))
-    assert base is not None
-    assert (base.name, base.runs) == (str(results), contents(results))
-    assert base.tolerances == (results / "tolerances.yaml").read_bytes()
+    baseline = baseline_of(results, str(results))
+    assert baseline is not None
+    assert (baseline.name, baseline.runs) == (str(results), contents(results))
+    assert baseline.tolerances == (results / "tolerances.yaml").read_bytes()
     (tmp_path / "empty").mkdir()
     with pytest.raises(ResultError, match=r"empty holds no results: there is no runs/ in it"):
-        base_of(results, str(tmp_path / "empty"))
+        baseline_of(results, str(tmp_path / "empty"))
 
 
 def test_results_are_compared_with_a_directory(results: Path, tmp_path: Path) -> None:
@@ -64,9 +64,9 @@ def test_a_branch_is_compared_from_where_this_history_left_it(committed: Path, g
     git("add", ".")
     git("commit", "--quiet", "--message", "theirs")
     git("checkout", "--quiet", "mine")
-    base = base_of(committed, "main")
-    assert base is not None
-    assert base.name == f"main ({fork[:10]}, where this history left it)"
+    baseline = baseline_of(committed, "main")
+    assert baseline is not None
+    assert baseline.name == f"main ({fork[:10]}, where this history left it)"
     assert report_on(committed, "main").findings == ()
     git("checkout", "--quiet", "main")
     shutil.rmtree(there.parent)
@@ -83,39 +83,39 @@ def test_an_older_commit_is_a_base_too(committed: Path, git: Git) -> None:
 
 def test_results_that_were_not_committed_have_an_empty_base(results: Path, git: Git) -> None:
     git("init", "--quiet")
-    assert base_of(results, None) is None  # there is no commit
+    assert baseline_of(results, None) is None  # there is no commit
     git("commit", "--quiet", "--allow-empty", "--message", "nothing")
-    base = base_of(results, None)
-    assert base is not None
-    assert (base.runs, base.tolerances) == ({}, None)
+    baseline = baseline_of(results, None)
+    assert baseline is not None
+    assert (baseline.runs, baseline.tolerances) == ({}, None)
 
 
 def test_without_a_repository_there_is_no_base(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
-    assert base_of(results, None) is None
+    assert baseline_of(results, None) is None
     with pytest.raises(ResultError, match=r"--against main is no folder, and \S+ is in no git repository"):
-        base_of(results, "main")
+        baseline_of(results, "main")
     monkeypatch.setenv("PATH", str(tmp_path))  # nor without git
-    assert base_of(results, None) is None
+    assert baseline_of(results, None) is None
 
 
 @pytest.mark.parametrize("name", ["nothing", "-n", "HEAD:results", "HEAD~1"])
 def test_what_is_no_commit_is_refused(committed: Path, name: str) -> None:
     with pytest.raises(ResultError, match="is neither a folder nor a commit; fetch it, or name another"):
-        base_of(committed, name)
+        baseline_of(committed, name)
 
 
 def test_nothing_is_no_name(committed: Path) -> None:
     with pytest.raises(ResultError, match="--against is empty"):
-        base_of(committed, "")
+        baseline_of(committed, "")
     with pytest.raises(ResultError, match="nowhere does not exist"):
-        base_of(committed / "nowhere", None)
+        baseline_of(committed / "nowhere", None)
 
 
 def test_a_repository_that_git_refuses_is_no_reason_to_compare_with_nothing(committed: Path, git: Git) -> None:
     (committed.parent / ".git" / "config").write_text("[", encoding="utf-8")
     with pytest.raises(ResultError, match=r"git cannot read the repository of \S+ \(.*config.*\); see to that first"):
-        base_of(committed, None)
+        baseline_of(committed, None)
 
 
 def test_names_beyond_ascii_are_read(committed: Path, git: Git) -> None:
@@ -124,7 +124,7 @@ def test_names_beyond_ascii_are_read(committed: Path, git: Git) -> None:
     (committed / place).write_bytes(b"\x00\xff\n")
     git("add", ".")
     git("commit", "--quiet", "--message", "names")
-    base = base_of(committed, None)
-    assert base is not None
-    assert base.runs[place] == b"\x00\xff\n"
+    baseline = baseline_of(committed, None)
+    assert baseline is not None
+    assert baseline.runs[place] == b"\x00\xff\n"
     assert only(report_on(committed)).file == place

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from ssl4eo_bench.labels import images
-from ssl4eo_bench.labels.images import plane
+from ssl4eo_bench.labels import image_labels
+from ssl4eo_bench.labels.image_labels import plane
 
 
 def test_the_plane_is_that_of_the_largest_variance() -> None:
@@ -18,7 +18,7 @@ def test_the_plane_is_that_of_the_largest_variance() -> None:
 def test_axes_of_some_rows_serve_all(monkeypatch: pytest.MonkeyPatch) -> None:
     features = np.random.default_rng(0).normal(size=(300, 6)) * np.array([9.0, 4.0, 0.1, 0.1, 0.1, 0.1])
     whole = plane(features)
-    monkeypatch.setattr(images, "PLANE_ROWS", 70)
+    monkeypatch.setattr(image_labels, "PLANE_ROWS", 70)
     assert np.abs(np.corrcoef(plane(features)[:, 0], whole[:, 0])[0, 1]) > 0.99
 
 
