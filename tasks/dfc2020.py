@@ -80,7 +80,7 @@ class DFC2020:
     def ids(self, split: SplitName) -> list[str]:
         """The tiles of a split of the contest's parts, whatever is there of them; the sample lists its own."""
         if SAMPLE_LIST not in self._tree.names():
-            return contest_ids(split)
+            return list(contest_ids(split))
         tiles = self._tree.read(SAMPLE_LIST).decode().split()
         return [id_ for id_ in contest_ids(split) if id_ in tiles]
 
@@ -169,12 +169,13 @@ class CopernicusBenchSplit(DFC2020):
         return [f"{match[1]}_{match[3]}" for _, match in matches if match]
 
 
-def contest_ids(split: SplitName) -> list[str]:
+@cache  # every command that loads the tasks comes here, and hashes thousands of ids
+def contest_ids(split: SplitName) -> tuple[str, ...]:
     """The tiles of a split of the contest's parts."""
     if split == "test":
-        return [f"{TEST}_p{number}" for number in range(TILES[TEST])]
-    ids = [f"{FIT}_p{number}" for number in range(TILES[FIT])]
-    return [id_ for id_ in ids if held_out(id_) == (split == "val")]
+        return tuple(f"{TEST}_p{number}" for number in range(TILES[TEST]))
+    ids = (f"{FIT}_p{number}" for number in range(TILES[FIT]))
+    return tuple(id_ for id_ in ids if held_out(id_) == (split == "val"))
 
 
 def file_name(id_: str, kind: str) -> str:
@@ -302,7 +303,7 @@ def sample_ids(split: SplitName, *, cobench: bool) -> list[str]:
     """The ids of a split of the sample."""
     if cobench:
         return [f"{FIT}_p{number}" for number in SAMPLE_COBENCH[split]]
-    return contest_ids(split)[: SAMPLE_SIZES[split]]
+    return list(contest_ids(split)[: SAMPLE_SIZES[split]])
 
 
 def _contest_folder(id_: str, kind: str) -> str:
