@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config import catalogue
@@ -15,7 +16,7 @@ from ssl4eo_bench.config.run_spec import RunSpec, TaskRecord
 from ssl4eo_bench.config.task import SplitName, Task
 from ssl4eo_bench.data.sample_dataset import ensure_sample
 from ssl4eo_bench.data.splits import OpenSplit, open_splits
-from ssl4eo_bench.errors import BenchError, SpecError, without_frames
+from ssl4eo_bench.errors import BenchError, SpecError, WeightsError, without_frames
 
 DEFAULT_SUITE = "ssl4eo-s12"
 
@@ -143,13 +144,23 @@ def plan(request: Request) -> Sweep:
 def _combination(task: Task, checkpoint: Checkpoint, protocol: str, request: Request) -> _Combination:
     inputs = None
     try:
+        if checkpoint.is_plugin:
+            checkpoint = _plugin().resolved(checkpoint)
         inputs = map_inputs(task.bands, checkpoint, task.display, fill_bands=request.fill_bands)
         checkpoint = _as_asked(checkpoint, request)
         inputs = inputs.model_copy(update={"image_size": checkpoint.image_size})
         found = settings(protocol, task, checkpoint, drift=request.drift)
-    except SpecError as error:
+        if checkpoint.is_plugin:
+            checkpoint = _plugin().with_own_weights(checkpoint, inputs.bands)
+    except (SpecError, WeightsError) as error:
         return _Combination(task, checkpoint, protocol, inputs, refusal=error)
     return _Combination(task, checkpoint, protocol, inputs, found)
+
+
+def _plugin() -> ModuleType:
+    from ssl4eo_bench.models import plugin  # imports torch, which only code of others needs here
+
+    return plugin
 
 
 def _as_asked(checkpoint: Checkpoint, request: Request) -> Checkpoint:

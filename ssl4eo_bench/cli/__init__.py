@@ -70,10 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: Mapping[str, Any]) -> int:
     """Act on the options that all commands have, and call the command."""
     general = called(GeneralOptions, given)
-    if folder := general.tasks_dir:
-        if not folder.is_dir():
-            raise SpecError(f"--tasks-dir {folder} is not a directory; name the one your task modules are in.")
-        os.environ["SSL4EO_BENCH_TASKS"] = str(folder.resolve())
+    for option, variable in (("tasks", "SSL4EO_BENCH_TASKS"), ("backbones", "SSL4EO_BENCH_BACKBONES")):
+        if folder := getattr(general, f"{option}_dir"):
+            if not folder.is_dir():
+                raise SpecError(f"--{option}-dir {folder} is not a directory; name the one your modules are in.")
+            os.environ[variable] = str(folder.resolve())  # worker processes inherit it
     from ssl4eo_bench.cli.display import ConsoleProgress  # imports rich, which help can do without
 
     with shown_on(Silent() if general.quiet or given.get("json") else ConsoleProgress()):

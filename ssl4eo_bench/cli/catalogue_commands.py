@@ -17,7 +17,7 @@ from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.protocols import PROTOCOLS, RECIPES, Finetune, Knn, Linear
 from ssl4eo_bench.config.recipe import Recipe
 from ssl4eo_bench.config.task import MAIN_METRIC
-from ssl4eo_bench.config.weights import FileWeights, HubWeights, PackagedWeights, RandomWeights, Weights
+from ssl4eo_bench.config.weights import FileWeights, HubWeights, OwnWeights, PackagedWeights, RandomWeights, Weights
 from ssl4eo_bench.errors import WeightsError, shortlist
 from ssl4eo_bench.files.hashing import file_hash
 from ssl4eo_bench.files.places import cache_root
@@ -145,6 +145,8 @@ def _source(weights: Weights | None) -> str:
             return ""
         case RandomWeights():
             return "random"
+        case OwnWeights():
+            return "its class"
         case PackagedWeights():
             return f"{weights.package}/{weights.file}"
         case FileWeights():

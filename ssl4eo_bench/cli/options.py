@@ -166,4 +166,5 @@ class GeneralOptions:
     """Options of every command; `cli.main` acts on them."""
 
     tasks_dir: Annotated[Folder | None, "one more directory of task modules"] = None
+    backbones_dir: Annotated[Folder | None, "a directory of modules with backbones of your own"] = None
     quiet: Annotated[bool, "print no progress"] = False

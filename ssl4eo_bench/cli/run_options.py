@@ -51,8 +51,9 @@ class CheckpointChanges:
 class AdhocCheckpoint:
     """A weight file, and what an entry in a catalogue would say about it."""
 
-    weights: Annotated[File | None, "PyTorch's format or safetensors"] = None
-    arch: Annotated[str, "its timm architecture"] = ""
+    weights: Annotated[File | None, "PyTorch's format or safetensors; or `random`"] = None
+    arch: Annotated[str, "its timm architecture, or python:module:Class for a class of your own"] = ""
+    arch_options: Annotated[str, "arguments of that class, like '{depth: 12}'"] = ""
     bands: Bands = ()
     scaling: Annotated[str, "of its input: divide=10000, uint8=10000, or a mapping as in an entry"] = ""
     layout: Annotated[str, "of the file (default: detected)"] = ""
@@ -68,41 +69,61 @@ class AdhocCheckpoint:
         from ssl4eo_bench.config.checkpoint import checkpoint_from
 
         needed = {"arch": self.arch, "bands": self.bands, "scaling": self.scaling}
-        given = [option for option, value in vars(self).items() if value]
-        file = self.weights
-        if not file:
-            if given:
-                raise SpecError(f"--{given[0]} says something about a weight file; name it with --weights FILE.")
+        given = [option.replace("_", "-") for option, value in vars(self).items() if value]
+        if not given:
             return ()
+        is_plugin = self.arch.startswith("python:")
+        if not (self.weights or is_plugin):
+            raise SpecError(f"--{given[0]} says something about a weight file; name it with --weights FILE.")
+        what = f"--weights {self.weights}" if self.weights else f"--arch {self.arch}"
         if missing := [f"--{option}" for option, value in needed.items() if not value]:
-            raise SpecError(
-                f"--weights {file} does not say all: {', '.join(missing)} is needed as well "
-                f"(`ssl4eo-bench checkpoint inspect {file}` helps)."
-            )
-        if not file.is_file():
-            raise SpecError(f"--weights {file} is not a file.")
+            hint = "" if is_plugin else f" (`ssl4eo-bench checkpoint inspect {self.weights}` helps)"
+            raise SpecError(f"{what} does not say all: {', '.join(missing)} is needed as well{hint}.")
+        bands = re.split(r"[,\s]+", " ".join(self.bands).strip(", "))
+        parts = (self.arch.rpartition(":")[2], self.weights.stem if self.weights else "")
         entry = {
-            "name": self.name or f"{self.arch}.{re.sub('[^A-Za-z0-9_.+-]', '-', file.stem)}",
+            "name": self.name or re.sub("[^A-Za-z0-9_.+-]", "-", ".".join(filter(None, parts))),
             "arch": self.arch,
-            "weights": {"path": str(file.resolve()), "sha256": file_hash(file), "layout": self.layout or "auto"},
-            "bands": re.split(r"[,\s]+", " ".join(self.bands).strip(", ")),
+            "options": _parsed("arch-options", self.arch_options) if self.arch_options else None,
+            "weights": self._weights(),
+            "bands": "task" if bands == ["task"] else bands,
             "image_size": changes.image_size or DEFAULT_SIZE,
             "scaling": _scaling(self.scaling),
             "feature": self.feature or "pooled",
             "resize_pos_embed": changes.resize_pos_embed or None,
         }
-        return (checkpoint_from(entry, f"--weights {file}"),)
+        return (checkpoint_from(entry, what),)
+
+    def _weights(self) -> dict[str, object]:
+        """Where the weights come from, as an entry says it."""
+        file = self.weights
+        if file is None:
+            return {"own": True}
+        if str(file) == "random":
+            return {"random": True}
+        if not file.is_file():
+            raise SpecError(f"--weights {file} is not a file.")
+        return {"path": str(file.resolve()), "sha256": file_hash(file), "layout": self.layout or "auto"}
 
 
 def _scaling(text: str) -> object:
     """`divide=10000` and `uint8=10000`, or a mapping as in an entry."""
-    from ssl4eo_bench.config.yaml_text import parse_yaml
-
     name, equals, number = text.partition("=")
     try:
-        return {name.strip(): float(number)} if equals else parse_yaml(text)
-    except ValueError as error:
-        why = "" if equals else f" ({error})"
+        return {name.strip(): float(number)} if equals else _parsed("scaling", text)
+    except ValueError:
         raise SpecError(
-            f"--scaling {text!r} is not known{why}; write divide=10000, uint8=10000, or a mapping as in docs/inputs.md."
+            f"--scaling {text!r} is not known; write divide=10000, uint8=10000, or a mapping as in docs/inputs.md."
+        ) from None
+
+
+def _parsed(option: str, text: str) -> object:
+    from ssl4eo_bench.config.yaml_text import parse_yaml
+
+    try:
+        return parse_yaml(text)
+    except ValueError as error:
+        raise SpecError(
+            f"--{option} {text!r} is not known ({error}); write a mapping like '{{name: value}}', as in "
+            "docs/checkpoints.md."
         ) from None

@@ -5,6 +5,7 @@ A band is always named, never a position. Every source spells the names differen
 """
 
 import re
+from math import nan
 from typing import Literal
 
 from ssl4eo_bench.config.canonical import Frozen
@@ -17,6 +18,34 @@ image in 0–255."""
 
 SENTINEL_2 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 SENTINEL_1 = ("VV", "VH")
+
+SPECTRUM: dict[str, tuple[float, float]] = {
+    "B01": (443, 20),
+    "B02": (490, 65),
+    "B03": (560, 35),
+    "B04": (665, 30),
+    "B05": (705, 15),
+    "B06": (740, 15),
+    "B07": (783, 20),
+    "B08": (842, 115),
+    "B8A": (865, 20),
+    "B09": (945, 20),
+    "B10": (1375, 30),
+    "B11": (1610, 90),
+    "B12": (2190, 180),
+    "VV": (55_465_763.4, nan),
+    "VH": (55_465_763.4, nan),
+}
+"""Nominal centre wavelength and bandwidth of each band in nanometres, as in GDAL's table of Sentinel-2.
+
+Models that read wavelengths were trained with the nominal ones. Radar is at 5.405 GHz, and its bandwidth is no
+property of a band.
+"""
+
+_FINE, _COARSE = ("B02", "B03", "B04", "B08", *SENTINEL_1), ("B01", "B09", "B10")
+RESOLUTION = dict.fromkeys(SPECTRUM, 20) | dict.fromkeys(_FINE, 10) | dict.fromkeys(_COARSE, 60)
+"""The size of a pixel of each band in metres, as products of the sensor have it."""
+
 SENSORS: dict[Sensor, tuple[str, ...]] = {"Sentinel-2": SENTINEL_2, "Sentinel-1": SENTINEL_1}
 
 _SPELLING = re.compile(r"(?:S[12][_-])?(?:B(?P<number>0?\d|1\d)(?P<narrow>A?)|(?P<radar>VV|VH))", re.IGNORECASE)

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, fi
 from ssl4eo_bench.config.bands import SENSORS, canonical_band, sensor_of
 from ssl4eo_bench.config.canonical import Frozen, first_fault
 from ssl4eo_bench.config.scaling import Raw, Scaling, statistics
-from ssl4eo_bench.config.weights import HubWeights, RandomWeights, Weights, weights_identity
+from ssl4eo_bench.config.weights import HubWeights, OwnWeights, RandomWeights, Sha256, Weights, weights_identity
 from ssl4eo_bench.errors import SpecError
 
 Feature = Literal["pooled", "cls", "avg", "cls4"]
@@ -17,6 +17,12 @@ Feature = Literal["pooled", "cls", "avg", "cls4"]
 patch tokens; `cls4`: class tokens of the last four blocks, each after the final norm."""
 
 Precision = Literal["float32", "bfloat16"]
+
+PLUGIN = "python:"
+"""What the name of an architecture begins with that is a class in a Python module: `python:module:Class`."""
+
+Reads = Literal["wavelength", "bandwidth", "resolution", "lonlat", "date"]
+"""What a backbone may read beside pixels: three facts about each channel, and place and date of each image."""
 
 NAME_MARKS = {":": "the models of timm", "@": "another input size or precision of a checkpoint"}
 """What the suite itself puts into names, and a person therefore must not."""
@@ -38,6 +44,14 @@ class Pretraining(Frozen):
     start: str | None = None
 
 
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _floats(value: object) -> object:
+    return tuple(map(float, value)) if isinstance(value, list | tuple) else value
+
+
 def _bands(value: object) -> object:
     if value == "task":
         return value
@@ -49,10 +63,30 @@ def _bands(value: object) -> object:
         raise ValueError(str(error)) from None
 
 
+def _arch(value: str) -> str:
+    if value.startswith(PLUGIN) and not re.fullmatch(r"(\w+\.)*\w+:[\w.<>]+", value.removeprefix(PLUGIN)):
+        raise ValueError(f"{value!r} is not written python:module:Class")
+    return value
+
+
 def _name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+@:-]*", value):
         raise ValueError("a checkpoint name is made of letters, digits and _ . + - only")
     return value
+
+
+class Reference(Frozen):
+    """Features that the original implementation of a network gives, as the proof of a port.
+
+    Attributes:
+        seed: of the images: `torch.Generator().manual_seed(seed)` draws one image `[C, S, S]` of a standard normal.
+        features: the first values of its feature.
+        tolerance: the largest accepted difference, relative to the largest of these values.
+    """
+
+    seed: int
+    features: Annotated[tuple[float, ...], BeforeValidator(_floats)]
+    tolerance: float = 1e-4
 
 
 class Checkpoint(Frozen):
@@ -60,22 +94,27 @@ class Checkpoint(Frozen):
 
     Attributes:
         name: `architecture.tag`, unique in the catalogue.
-        arch: timm architecture, or `bandstats` for the statistics of the raw pixels.
+        arch: timm architecture, `python:module:Class` for a plug-in, or `bandstats` for statistics of the raw pixels.
+        options: arguments of the class of a plug-in, by name.
         weights: where the weights come from; none for `bandstats`.
         bands: wanted bands in the order of the input channels; or `task` for those that the task has, which random
-            weights and `bandstats` can take.
+            weights, plug-ins and `bandstats` can take.
         image_size: side of the square input in pixels, or `native` for no resizing.
         scaling: how pixels are scaled before they enter.
         feature: which of the backbone's outputs is the feature.
         resize_pos_embed: resize the position embeddings of the weights to those of `image_size`.
         precision: of the network's convolutions and matrix products, on every device.
+        reference: features of the original implementation.
+        source_sha256: of the source files of a plug-in; filled in when a run is planned.
+        reads: what a plug-in reads beside pixels; filled in when a run is planned.
         pretraining: origin of the weights.
         licence: of the weights.
         citation: of the weights.
     """
 
     name: Annotated[str, AfterValidator(_name)]
-    arch: str
+    arch: Annotated[str, AfterValidator(_arch)]
+    options: dict[str, str | int | float | bool] | None = None
     weights: Weights | None = None
     bands: Annotated[tuple[str, ...] | Literal["task"], BeforeValidator(_bands)]
     image_size: Annotated[int, Field(ge=1, le=4096)] | Literal["native"]
@@ -83,6 +122,9 @@ class Checkpoint(Frozen):
     feature: Feature = "pooled"
     resize_pos_embed: Literal[True] | None = None
     precision: Precision = "float32"
+    reference: Reference | None = None
+    source_sha256: Sha256 | None = None
+    reads: Annotated[tuple[Reads, ...] | None, BeforeValidator(_tuple)] = None
     pretraining: Pretraining | None = None
     licence: str = ""
     citation: str = ""
@@ -115,8 +157,14 @@ class Checkpoint(Frozen):
                 raise ValueError("bandstats has no weights, no precision, `image_size: native`, `scaling: {raw: true}`")
         elif not self.weights or self.image_size == "native":
             raise ValueError("a backbone needs `weights` and an `image_size` in pixels")
-        elif self.bands == "task" and not self.is_random:
+        elif self.bands == "task" and not (self.is_random or self.is_plugin):
             raise ValueError("weights were trained on certain bands; list them instead of `bands: task`")
+        return self
+
+    @model_validator(mode="after")
+    def _only_plugins_have_options(self) -> "Checkpoint":
+        if not self.is_plugin and (self.options or isinstance(self.weights, OwnWeights)):
+            raise ValueError(f"`options` and `weights: {{own: true}}` are for `arch: {PLUGIN}module:Class`")
         return self
 
     @model_validator(mode="after")
@@ -129,6 +177,11 @@ class Checkpoint(Frozen):
     def has_network(self) -> bool:
         """Whether its features come from a network: all but `bandstats`."""
         return self.arch != "bandstats"
+
+    @property
+    def is_plugin(self) -> bool:
+        """Whether its network is of a class that the suite does not know."""
+        return self.arch.startswith(PLUGIN)
 
     @property
     def is_random(self) -> bool:
@@ -155,6 +208,8 @@ class Checkpoint(Frozen):
             identity["resize_pos_embed"] = True
         if self.precision != "float32":
             identity["precision"] = self.precision
+        if self.is_plugin:
+            identity |= {"options": self.options or {}, "source": self.source_sha256}
         return identity
 
     def at_size(self, image_size: int, *, resize_pos_embed: bool = False) -> "Checkpoint":

@@ -77,11 +77,18 @@ class InputMapping(Frozen):
         channels: one per input channel, in the order of the backbone.
         image_size: side of the input in pixels; `native` leaves every band at its stored size.
         resize: bicubic with antialiasing on float values (Pillow's kernel), the whole image, no crop.
+        metadata: what the backbone reads of each image beside pixels, as far as the task tells it.
     """
 
     channels: tuple[Channel, ...]
     image_size: int | Literal["native"]
     resize: Literal["bicubic-antialias"] = "bicubic-antialias"
+    metadata: tuple[Literal["lonlat", "date"], ...] | None = None
+
+    def identity(self) -> dict[str, object]:
+        """Everything about it that can move a number, for digests."""
+        # What is usual stays out, so that digests of earlier versions are those of today.
+        return self.model_dump(exclude=None if self.metadata else {"metadata"})
 
     @property
     def sources(self) -> tuple[str, ...]:

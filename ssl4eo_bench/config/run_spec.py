@@ -58,7 +58,7 @@ class RunSpec(Frozen):
             {
                 "task": self.task.model_dump(),
                 "checkpoint": self.checkpoint.identity(),
-                "inputs": self.inputs.model_dump(),
+                "inputs": self.inputs.identity(),
                 "protocol": self.protocol.model_dump(exclude_none=True),
                 "seed": self.seed,
                 "sample": self.sample,

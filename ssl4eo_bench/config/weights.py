@@ -193,9 +193,21 @@ class HubWeights(Frozen):
 
 
 class RandomWeights(Frozen):
-    """Random initialisation by timm, drawn with the run's seed: the floor every pretraining has to beat."""
+    """Random initialisation, drawn with the run's seed: the floor every pretraining has to beat."""
 
     random: Literal[True]
+
+
+class OwnWeights(Frozen):
+    """Weights that the class of a plug-in brings itself.
+
+    Attributes:
+        own: always true.
+        sha256: of the network, as `network_sha256` gives it; known once it was built.
+    """
+
+    own: Literal[True]
+    sha256: Sha256 | None = None
 
 
 LocalWeights = PackagedWeights | FileWeights
@@ -204,7 +216,7 @@ StoredWeights = LocalWeights | RemoteWeights
 """Weights that are one file, which is loaded by a layout."""
 
 Weights = Annotated[
-    StoredWeights | HubWeights | RandomWeights,
+    StoredWeights | HubWeights | RandomWeights | OwnWeights,
     OneOf(
         package=PackagedWeights,
         path=FileWeights,
@@ -213,13 +225,14 @@ Weights = Annotated[
         drive=DriveWeights,
         timm=HubWeights,
         random=RandomWeights,
+        own=OwnWeights,
     ),
 ]
 
 
 def weights_identity(weights: Weights | None) -> object:
     """Return what of the weights can move a number: content, layout, and the source where no whole sha256 is known."""
-    if isinstance(weights, HubWeights | RandomWeights):
+    if isinstance(weights, HubWeights | RandomWeights | OwnWeights):
         return weights.model_dump()
     if weights is None:
         return None

@@ -98,7 +98,7 @@ def module_for(job: Job, context: Context, make: Callable[..., Module], groups: 
         spec.checkpoint,
         spec.inputs,
         job.task.groups(spec.inputs.sources),
-        [(group.shape[2], group.shape[3]) for group in groups],
+        [(group.shape[2], group.shape[3]) for group in groups if group.ndim == 4],
         seed=spec.seed,
         cache_dir=context.cache_dir,
     )
@@ -209,7 +209,7 @@ class Problem:
             checkpoint=spec.checkpoint.name,
             backbone=backbone_digest(spec.checkpoint, spec.seed),
             weights=unpinned_sha256(spec.checkpoint.weights, self.context.cache_dir),
-            inputs=digest(spec.inputs),
+            inputs=digest(spec.inputs.identity()),
         )
 
     def state_file(self) -> Path:

@@ -27,11 +27,17 @@ class Backbone(nn.Module):
         """The feature `[N, D]` of each image, as `pooled` gives it."""
         return self.pooled(images)
 
-    def pooled(self, images: Tensor) -> Tensor:
-        """The feature `[N, D]` of each image that the checkpoint names."""
+    def pooled(self, images: Tensor, meta: Tensor | None = None) -> Tensor:
+        """The feature `[N, D]` of each image that the checkpoint names.
+
+        Args:
+            images: scaled.
+            meta: longitude, latitude and days since 1970-01-01 of each image, `[N, 3]`; NaN where one is not known. It
+                is given to a backbone that reads some of it.
+        """
         raise NotImplementedError
 
-    def maps(self, images: Tensor, indices: Collection[int]) -> dict[int, Tensor]:
+    def maps(self, images: Tensor, indices: Collection[int], meta: Tensor | None = None) -> dict[int, Tensor]:
         """The maps `[N, D_i, h_i, w_i]` with these indices into `strides`, in ascending order."""
         raise NotImplementedError
 

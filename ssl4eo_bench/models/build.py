@@ -1,5 +1,7 @@
 """Building the backbone of a checkpoint, with the proof that each of its tensors is the one that was asked for."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -8,10 +10,12 @@ from torch import nn
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.checkpoint import Checkpoint
-from ssl4eo_bench.config.weights import HubWeights, RandomWeights, StoredWeights
+from ssl4eo_bench.config.weights import HubWeights, OwnWeights, RandomWeights, StoredWeights
 from ssl4eo_bench.errors import shortlist
 from ssl4eo_bench.files.places import cache_root
+from ssl4eo_bench.models import plugin
 from ssl4eo_bench.models.backbone import Backbone
+from ssl4eo_bench.models.plugin import PluginBackbone
 from ssl4eo_bench.models.state_dict import load
 from ssl4eo_bench.models.timm_model import TimmBackbone, create, create_empty, download, require_architecture
 from ssl4eo_bench.models.weight_files import checked_file, weights_place
@@ -28,31 +32,60 @@ def build(checkpoint: Checkpoint, *, seed: int, cache_dir: Path | None = None) -
 
     Raises:
         UnknownNameError: if there is no such architecture.
+        SpecError: if the class of a plug-in cannot be built, or does not give features.
         WeightsError: if the weights are absent, altered, or do not fit to the last tensor.
     """
-    require_architecture(checkpoint.arch)
-    weights = checkpoint.weights
-    if isinstance(weights, RandomWeights):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = create(checkpoint.arch, len(checkpoint.bands), cast(int, checkpoint.image_size))
-    elif isinstance(weights, HubWeights):
-        network = download(checkpoint, weights, weights_place(weights, cache_root(cache_dir)))
+    backbone: Backbone
+    if checkpoint.is_plugin:
+        backbone = PluginBackbone(_plugin(checkpoint, seed, cache_root(cache_dir)), checkpoint)
     else:
-        assert weights is not None  # the entry was validated
-        network = _from_file(checkpoint, weights, cache_root(cache_dir))
-    backbone = TimmBackbone(network, checkpoint.feature)
+        require_architecture(checkpoint.arch)
+        backbone = TimmBackbone(_timm_network(checkpoint, seed, cache_root(cache_dir)), checkpoint.feature)
     named = (*backbone.named_parameters(), *backbone.named_buffers())
     if empty := [name for name, tensor in named if tensor.is_meta]:
         raise AssertionError(f"{shortlist(empty)} of {checkpoint.arch} got no values")
     return backbone.eval().requires_grad_(requires_grad=False)
 
 
-def _from_file(checkpoint: Checkpoint, weights: StoredWeights, cache_dir: Path) -> nn.Module:
-    """A network with every tensor from a file, except for the classifier."""
-    content = read_weights(checked_file(weights, checkpoint.name, cache_dir))
-    network = create_empty(checkpoint.arch, len(checkpoint.bands), cast(int, checkpoint.image_size))
-    loaded = load(content, network, weights.layout, checkpoint.name, resize_pos_embed=bool(checkpoint.resize_pos_embed))
-    progress.note(f"weights of {checkpoint.name}: {loaded}")
-    network.load_state_dict(loaded.state, strict=False, assign=True)
+def _timm_network(checkpoint: Checkpoint, seed: int, cache_dir: Path) -> nn.Module:
+    """A network of timm's with its weights."""
+    weights, channels, size = checkpoint.weights, len(checkpoint.bands), cast(int, checkpoint.image_size)
+    if isinstance(weights, RandomWeights):
+        with _seeded(seed):
+            return create(checkpoint.arch, channels, size)
+    if isinstance(weights, HubWeights):
+        return download(checkpoint, weights, weights_place(weights, cache_dir))
+    network = create_empty(checkpoint.arch, channels, size)
+    _load(network, checked_file(cast(StoredWeights, weights), checkpoint.name, cache_dir), checkpoint, assign=True)
     return network
+
+
+def _plugin(checkpoint: Checkpoint, seed: int, cache_dir: Path) -> nn.Module:
+    """A network of another class with its weights."""
+    weights = checkpoint.weights
+    if isinstance(weights, OwnWeights):
+        return plugin.create_own(checkpoint, weights)
+    with _seeded(seed):
+        network = plugin.create(checkpoint)
+    if not isinstance(weights, RandomWeights):
+        file = checked_file(cast(StoredWeights, weights), checkpoint.name, cache_dir)
+        if not plugin.load_file(network, file, checkpoint):
+            _load(network, file, checkpoint, assign=False)
+    return network
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draw what is random inside the block with a seed, and leave the generator of others as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _load(network: nn.Module, file: Path, checkpoint: Checkpoint, *, assign: bool) -> None:
+    """Give a network every tensor from a file, except for its classifier."""
+    layout = cast(StoredWeights, checkpoint.weights).layout
+    resize = bool(checkpoint.resize_pos_embed)
+    loaded = load(read_weights(file), network, layout, checkpoint.name, resize_pos_embed=resize)
+    progress.note(f"weights of {checkpoint.name}: {loaded}")
+    network.load_state_dict(loaded.state, strict=False, assign=assign)

@@ -20,7 +20,7 @@ from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.models.backbone import Backbone
 from ssl4eo_bench.models.band_statistics import WindowStatistics
 from ssl4eo_bench.models.build import build
-from ssl4eo_bench.models.preprocess import Preprocess
+from ssl4eo_bench.models.preprocess import Preprocess, split_meta
 from ssl4eo_bench.models.resizing import resize
 
 STAGES = 3
@@ -52,8 +52,9 @@ class DenseFeatures(nn.Module):
 
     def forward(self, *groups: Tensor) -> Tensor:
         """The features at each place."""
-        images = self.preprocess(*groups)
-        return self.joined([*self.maps(images, self.last).values()], int(images.shape[-1]))
+        pixels, meta = split_meta(groups)
+        images = self.preprocess(*pixels)
+        return self.joined([*self.backbone.maps(images, self.last, meta).values()], int(images.shape[-1]))
 
     def maps(self, images: Tensor, indices: Collection[int]) -> dict[int, Tensor]:
         """The maps `[N, D_i, h_i, w_i]` of scaled images with these indices, in ascending order."""
@@ -86,7 +87,7 @@ def dense_module(
     backbone = build(checkpoint.seeing(inputs.bands), seed=seed, cache_dir=cache_dir)
     if not backbone.strides:
         raise SpecError(
-            f"checkpoint {checkpoint.name!r} cannot do segmentation: timm gives no intermediate maps of "
-            f"{checkpoint.arch}; choose another architecture."
+            f"checkpoint {checkpoint.name!r} cannot do segmentation: {checkpoint.arch} gives no maps; choose another "
+            "architecture."
         )
     return DenseFeatures(Preprocess(inputs, groups, sizes), backbone).eval()

@@ -11,7 +11,7 @@ from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.models.backbone import Backbone
 from ssl4eo_bench.models.band_statistics import BandStatistics
 from ssl4eo_bench.models.build import build
-from ssl4eo_bench.models.preprocess import Preprocess
+from ssl4eo_bench.models.preprocess import Preprocess, split_meta
 
 
 class BackboneFeatures(nn.Module):
@@ -29,10 +29,11 @@ class BackboneFeatures(nn.Module):
 
     def forward(self, *groups: Tensor) -> Tensor:
         """The feature of each image."""
-        return self.feature(self.preprocess(*groups))
+        pixels, meta = split_meta(groups)
+        return self.backbone.pooled(self.preprocess(*pixels), meta)
 
     def feature(self, images: Tensor) -> Tensor:
-        """The feature of each scaled image `[N, C, S, S]`."""
+        """The feature of each scaled image `[N, C, S, S]`, without place and date."""
         return self.backbone.pooled(images)
 
 

@@ -128,6 +128,11 @@ def _bounds(bounds: tuple[float | None, float | None]) -> tuple[float, float]:
     return -math.inf if low is None else low, math.inf if high is None else high
 
 
+def split_meta(groups: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor | None]:
+    """Stored groups, and place and date `[N, 3]` of their samples, which come last where a backbone reads them."""
+    return (groups[:-1], groups[-1]) if groups[-1].ndim == 2 else (groups, None)
+
+
 def split_preprocess(module: nn.Module) -> tuple[Preprocess, nn.Module]:
     """The one `Preprocess` inside a module, and a copy of the module that takes scaled images instead."""
     ((name, preprocess),) = ((name, part) for name, part in module.named_modules() if isinstance(part, Preprocess))

@@ -44,7 +44,7 @@ class TimmBackbone(Backbone):
         elif feature != "pooled" and isinstance(getattr(network, "norm", None), nn.Identity):
             self.lacking = "norm before it pools its tokens"
 
-    def pooled(self, images: Tensor) -> Tensor:
+    def pooled(self, images: Tensor, meta: Tensor | None = None) -> Tensor:  # noqa: ARG002 - no network of timm reads it
         """The feature `[N, D]` of each image that the checkpoint names."""
         if self._feature == "pooled":
             pooled: Tensor = self.network(images)
@@ -57,7 +57,7 @@ class TimmBackbone(Backbone):
         tokens: Tensor = self.network.forward_features(images)
         return tokens[:, 0] if self._feature == "cls" else tokens[:, self.network.num_prefix_tokens :].mean(dim=1)
 
-    def maps(self, images: Tensor, indices: Collection[int]) -> dict[int, Tensor]:
+    def maps(self, images: Tensor, indices: Collection[int], meta: Tensor | None = None) -> dict[int, Tensor]:  # noqa: ARG002
         """The maps `[N, D_i, h_i, w_i]` with these indices, ascending; of ViTs the patch tokens after the last norm."""
         wanted = sorted(indices)
         is_vit = len(set(self.strides)) == 1
@@ -217,7 +217,7 @@ def _size_option(model: str, image_size: int) -> dict[str, Any]:
 
 def classifier_prefixes(network: nn.Module) -> tuple[str, ...]:
     """The beginnings of the names of a model's classifier, which is never loaded, whether a file has it or not."""
-    names = cast(Any, network).pretrained_cfg["classifier"]
+    names = getattr(network, "pretrained_cfg", {}).get("classifier")
     return tuple(f"{name}." for name in ([names] if isinstance(names, str) else names or ()))
 
 

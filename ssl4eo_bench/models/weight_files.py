@@ -9,6 +9,7 @@ from pathlib import Path
 from ssl4eo_bench.config.weights import (
     FileWeights,
     HubWeights,
+    OwnWeights,
     PackagedWeights,
     RandomWeights,
     RemoteWeights,
@@ -45,7 +46,7 @@ def weights_place(weights: StoredWeights | HubWeights, cache_dir: Path) -> Path:
 
 def is_here(weights: Weights | None, cache_dir: Path) -> bool:
     """Whether a checkpoint can be built without a network connection; no file is opened."""
-    if weights is None or isinstance(weights, RandomWeights):
+    if weights is None or isinstance(weights, RandomWeights | OwnWeights):
         return True
     return weights_place(weights, cache_dir).is_file() or (isinstance(weights, HubWeights) and _hub_has(weights))
 
@@ -84,7 +85,7 @@ def unpinned_sha256(weights: Weights | None, cache_dir: Path) -> str | None:
     Raises:
         WeightsError: if the file cannot be read.
     """
-    if weights is None or isinstance(weights, RandomWeights):
+    if weights is None or isinstance(weights, RandomWeights | OwnWeights):
         return None
     if not isinstance(weights, HubWeights) and len(weights.sha256 or "") == WHOLE:
         return None

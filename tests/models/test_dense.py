@@ -69,7 +69,7 @@ def test_maps_finer_than_stride_8_are_made_smaller(monkeypatch: pytest.MonkeyPat
 
 def test_an_architecture_without_maps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dense, "build", lambda *_, **__: Backbone())
-    with pytest.raises(SpecError, match="checkpoint 'n' cannot do segmentation: timm gives no intermediate maps of"):
+    with pytest.raises(SpecError, match="checkpoint 'n' cannot do segmentation: resnet18 gives no maps"):
         module_of(entry("resnet18", 64))
 
 
