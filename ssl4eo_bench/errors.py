@@ -13,6 +13,7 @@
     ├── TrainingError         the training of a network cannot go on
     ├── CacheError            the cache cannot be used
     ├── WriteError            a file cannot be written
+    ├── IncompleteError       some runs of several have failed, and the others have results
     ├── JobError              an exception of another kind has stopped a run or the opening of its task
     └── ResultError           results cannot be used
         └── ResultFileError   a result file cannot be used
@@ -23,7 +24,7 @@ and keeps its traceback. All of them can be sent to other processes by pickle.
 """
 
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import PurePath
 
@@ -116,6 +117,21 @@ class JobError(BenchError):
             "report it with the traceback."
         )
         self.traceback = "".join(traceback.format_exception(error))
+
+
+class IncompleteError(BenchError):
+    """Runs that have failed while others were done.
+
+    Attributes:
+        errors: the sentence of each, by what failed.
+        results: of the others.
+    """
+
+    def __init__(self, errors: Mapping[str, BenchError], results: Sequence[object]) -> None:
+        first = next(iter(errors))
+        super().__init__(f"{len(errors)} failed and {len(results)} are done; {first}: {errors[first]}")
+        self.errors = {what: str(error) for what, error in errors.items()}
+        self.results = list(results)
 
 
 class ResultError(BenchError):

@@ -253,10 +253,16 @@ def _checkpoints(request: Request, known: Catalogue) -> list[Checkpoint]:
         raise SpecError(f"checkpoint {taken[0]!r} is already in the catalogue; choose another name with --name.")
     if request.resize_pos_embed and request.image_size is None and not request.adhoc_checkpoints:
         raise SpecError("--resize-pos-embed resizes to what --image-size N says; add that.")
-    return [*(_checkpoint(name, known) for name in names), *request.adhoc_checkpoints]
+    return [*(named_checkpoint(name, known) for name in names), *request.adhoc_checkpoints]
 
 
-def _checkpoint(name: str, known: Catalogue) -> Checkpoint:
+def named_checkpoint(name: str, known: Catalogue) -> Checkpoint:
+    """Return the checkpoint of a name, in the catalogue or of the form `timm:NAME`.
+
+    Raises:
+        UnknownNameError: if there is none.
+        WeightsError: if timm has no such weights.
+    """
     if name.startswith("timm:"):
         from ssl4eo_bench.models.timm_model import timm_entry  # imports torch: only timm knows its models
 

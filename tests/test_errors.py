@@ -9,11 +9,20 @@ from pathlib import Path
 import pytest
 
 import ssl4eo_bench
-from ssl4eo_bench.errors import BenchError, DataError, JobError, ResultFileError, UnknownNameError, without_frames
+from ssl4eo_bench.errors import (
+    BenchError,
+    DataError,
+    IncompleteError,
+    JobError,
+    ResultFileError,
+    UnknownNameError,
+    without_frames,
+)
 
 SENTENCE = "a.h5 is cut off; fetch it again."
 EXAMPLES = {
     UnknownNameError: UnknownNameError("task", "eurosatt", ["eurosat", "so2sat"], hint="; ask"),
+    IncompleteError: IncompleteError({"knn": DataError(SENTENCE)}, ["result"]),
     JobError: JobError(ValueError("shapes")),
     ResultFileError: ResultFileError(Path("runs/a.json"), "is empty", "restore it"),
 }

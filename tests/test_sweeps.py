@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import ssl4eo_bench.run
+import ssl4eo_bench.job
 from ssl4eo_bench.errors import JobError, ResultFileError, UnknownNameError
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.tasks.eurosat import EuroSAT
@@ -155,14 +155,14 @@ def test_drift_is_of_one_protocol(command: Command) -> None:
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of `bandstats` stop at a fault of the package."""
-    run = ssl4eo_bench.run.run
+    run = ssl4eo_bench.job.run_job
 
     def breaks(job: Job, *arguments: Any) -> Any:
         if job.spec.checkpoint.name == "bandstats":
             raise ZeroDivisionError("a fault\nin two lines")
         return run(job, *arguments)
 
-    monkeypatch.setattr(ssl4eo_bench.run, "run", breaks)
+    monkeypatch.setattr(ssl4eo_bench.job, "run_job", breaks)
 
 
 RUN = ("run", "--task", "eurosat-rgb", "--protocol", "knn", "--sample", "--checkpoint")
@@ -188,7 +188,7 @@ def test_an_interrupted_sweep_stops(command: Command, monkeypatch: pytest.Monkey
     def interrupted(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ssl4eo_bench.run, "run", interrupted)
+    monkeypatch.setattr(ssl4eo_bench.job, "run_job", interrupted)
     assert command(*RUN, "bandstats", "timm:test_resnet.random")[0] == 130
 
 

@@ -75,7 +75,7 @@ def _run(given: Mapping[str, Any]) -> int:
             if not folder.is_dir():
                 raise SpecError(f"--{option}-dir {folder} is not a directory; name the one your modules are in.")
             os.environ[variable] = str(folder.resolve())  # worker processes inherit it
-    from ssl4eo_bench.cli.display import ConsoleProgress  # imports rich, which help can do without
+    from ssl4eo_bench.progress_bars import ConsoleProgress  # imports rich, which help can do without
 
     with shown_on(Silent() if general.quiet or given.get("json") else ConsoleProgress()):
         command: Callable[..., int] = given["command"]

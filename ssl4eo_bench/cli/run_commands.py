@@ -5,20 +5,13 @@ They import what they need when they are called, so that their help is instant.
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-from ssl4eo_bench import __version__
 from ssl4eo_bench.cli import options
 from ssl4eo_bench.cli.options import RESULTS, Group
 from ssl4eo_bench.cli.run_options import AdhocCheckpoint, CheckpointChanges, DataChoice
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.files.places import cache_root
-
-if TYPE_CHECKING:
-    from ssl4eo_bench.config.task import SplitName
-    from ssl4eo_bench.data.embeddings import Embeddings
-    from ssl4eo_bench.features.store import Features
-    from ssl4eo_bench.plan import Job
 
 WHAT, HOW = Group("what to run"), Group("how")
 TO_WRITE = Group("what to write")
@@ -98,8 +91,9 @@ def features(
     cache_dir: Annotated[options.CacheDir, HOW] = None,
 ) -> int:
     """Write the features of a split to a file, with ids and targets."""
+    from ssl4eo_bench.api import features_of
     from ssl4eo_bench.data.embeddings import require_place, write_embeddings
-    from ssl4eo_bench.plan import Request, plan
+    from ssl4eo_bench.plan import Request
 
     require_place(out, force=force)
     own = adhoc.checkpoints(changes)
@@ -117,57 +111,22 @@ def features(
         **vars(changes),
         **data.fields(),
     )
-    (job,) = plan(request).jobs
-    if job.task.kind == "segmentation":
-        print(f"the labels of {job.task.name} are of pixels: {out} gets no targets", file=sys.stderr)
-    found = _extract(job, split, device, request.cache_dir)
-    write_embeddings(out, _embeddings(job, split, found))
+    found, computed = features_of(request, split, device)
+    if found.targets is None:
+        print(f"the labels of {task} are of pixels: {out} gets no targets", file=sys.stderr)
+    write_embeddings(out, found)
     print(out)
-    count, width = found.values.shape
-    computed = f"{found.origin.computed:,} of them computed, the others from the cache"
-    origin = {0: "from the cache", count: "computed"}.get(found.origin.computed, computed)
+    count, width = found.features.shape
+    some = f"{computed:,} of them computed, the others from the cache"
+    origin = {0: "from the cache", count: "computed"}.get(computed, some)
     print(f"{count:,} × {width:,} features of split {split}, {origin}")
     return 0
 
 
 def _write_generated(results: Path, *, quiet: bool) -> None:
-    from ssl4eo_bench.results.tables import write_tables
-    from ssl4eo_bench.results.views import write_leaderboard
+    from ssl4eo_bench.results.views import write_generated_files
 
-    for what, write in (("table", write_tables), ("leaderboard", write_leaderboard)):
-        for file in write(results):
+    for what, files in write_generated_files(results).items():
+        for file in files:
             if not quiet:
                 print(f"{what:12} {file}")
-
-
-def _extract(job: "Job", split: "SplitName", device: str, cache_dir: Path) -> "Features":
-    from ssl4eo_bench.config.weights import StoredWeights
-    from ssl4eo_bench.features.extract import pooled_features
-    from ssl4eo_bench.features.problem import Context, Problem
-    from ssl4eo_bench.models.runtime import resolve_device
-    from ssl4eo_bench.models.weight_files import obtain
-
-    devices, checkpoint = (resolve_device(device),), job.spec.checkpoint
-    if isinstance(checkpoint.weights, StoredWeights):
-        obtain(checkpoint.weights, checkpoint.name, cache_dir)
-    return pooled_features(Problem(job, Context(cache_dir, devices)), split)
-
-
-def _embeddings(job: "Job", split: "SplitName", found: "Features") -> "Embeddings":
-    from ssl4eo_bench.data.embeddings import Embeddings
-
-    spec, samples = job.spec, job.samples[split]
-    dumped = spec.model_dump(mode="json", exclude_none=True)
-    about = {
-        "task": spec.task_slug,
-        "kind": spec.task.kind,
-        "split": split,
-        "split_digest": spec.task.splits[split].digest,
-        **{key: dumped.get(key) for key in ("checkpoint", "inputs", "seed", "sample", "partial", "limit")},
-        "weights_sha256": found.origin.weights_sha256,
-        "runners": found.origin.runners,
-        "version": __version__,
-    }
-    features = found.values.astype("float32", copy=False)
-    targets = None if spec.task.kind == "segmentation" else samples.targets()
-    return Embeddings(samples.ids, features, targets, job.task.classes, about)

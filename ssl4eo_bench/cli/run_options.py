@@ -12,7 +12,6 @@ from ssl4eo_bench.files.places import data_root
 if TYPE_CHECKING:
     from ssl4eo_bench.config.checkpoint import Checkpoint
 
-DEFAULT_SIZE = 224
 Bands = Annotated[
     tuple[Annotated[str, Value(metavar="BAND")], ...], "of its input channels, in order, like B04 B03 B02"
 ]
@@ -66,7 +65,7 @@ class AdhocCheckpoint:
         Raises:
             SpecError: if something is missing, or they do not make a checkpoint.
         """
-        from ssl4eo_bench.config.checkpoint import checkpoint_from
+        from ssl4eo_bench.config.checkpoint import DEFAULT_SIZE, checkpoint_from
 
         needed = {"arch": self.arch, "bands": self.bands, "scaling": self.scaling}
         given = [option.replace("_", "-") for option, value in vars(self).items() if value]

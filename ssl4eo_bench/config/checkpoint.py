@@ -18,6 +18,9 @@ patch tokens; `cls4`: class tokens of the last four blocks, each after the final
 
 Precision = Literal["float32", "bfloat16"]
 
+DEFAULT_SIZE = 224
+"""Side of the input, in pixels, where nobody says another."""
+
 PLUGIN = "python:"
 """What the name of an architecture begins with that is a class in a Python module: `python:module:Class`."""
 

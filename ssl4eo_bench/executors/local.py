@@ -1,13 +1,13 @@
 """The default executor: jobs run one after the other in this process, on all of its devices."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.errors import without_frames
 from ssl4eo_bench.executors.outcomes import Outcome, fetch_weights, stored
 from ssl4eo_bench.plan import Job
-from ssl4eo_bench.results.files import check_writable, write_result
+from ssl4eo_bench.results.files import RunResult, check_writable, write_result
 
 
 def execute(
@@ -18,10 +18,12 @@ def execute(
     device: str = "auto",
     full_path: bool = False,
     force: bool = False,
+    on_result: Callable[[RunResult], object] | None = None,
 ) -> list[Outcome]:
     """Run the jobs in order and return their outcomes.
 
-    A result that is there is kept unless forced, and a job that fails does not stop the others.
+    A result that is there is kept unless forced, and a job that fails does not stop the others. Each new result is
+    given to `on_result`, such as to log it; what that raises is noted, since the result is stored.
 
     Raises:
         BenchError: if results cannot be written or the place of one is taken.
@@ -31,9 +33,9 @@ def execute(
     if all(there):
         return [Outcome(job, "skipped", result=found) for job, found in zip(jobs, there, strict=True)]
     from ssl4eo_bench.features.problem import Context, Problem  # these import torch: not for what is there already
+    from ssl4eo_bench.job import run_job
     from ssl4eo_bench.methods import discard_state
     from ssl4eo_bench.models.runtime import resolve_devices
-    from ssl4eo_bench.run import run
 
     context = Context(
         cache_dir=cache_dir,
@@ -55,11 +57,20 @@ def execute(
         try:
             if force:
                 discard_state(Problem(job, context))
-            result = run(job, context)
+            result = run_job(job, context)
             write_result(results, result)
             discard_state(Problem(job, context))
         except Exception as error:
             outcomes.append(Outcome(job, "failed", error=without_frames(error)))
         else:
             outcomes.append(Outcome(job, "done", result=result))
+            _tell(on_result, result)
     return outcomes
+
+
+def _tell(on_result: Callable[[RunResult], object] | None, result: RunResult) -> None:
+    try:
+        if on_result:
+            on_result(result)
+    except Exception as error:  # code of the user; a tracker that is offline must not end a sweep
+        progress.note(f"on_result has failed ({type(error).__name__}: {error}); the result itself is stored")

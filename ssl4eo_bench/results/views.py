@@ -13,6 +13,7 @@ from ssl4eo_bench.results.leaderboard import FIRST_COLUMNS, Leaderboard
 from ssl4eo_bench.results.markdown import HEADING, markdown
 from ssl4eo_bench.results.published import PublishedNumber, published_numbers
 from ssl4eo_bench.results.ranked_rows import make_leaderboard
+from ssl4eo_bench.results.tables import write_tables
 
 STARTS = (f"{','.join(FIRST_COLUMNS)},", HEADING)
 """How the generated files begin, so that no other file is replaced or removed."""
@@ -40,6 +41,11 @@ def write_leaderboard(results: Path) -> list[Path]:
     with generating(results):
         texts = leaderboard_files(read_results(results), published_numbers(results))
         return write_generated(results, texts, [results / name for name in NAMES], *STARTS)
+
+
+def write_generated_files(results: Path) -> dict[str, list[Path]]:
+    """Write all tables and the leaderboard anew, and return the files by what they are."""
+    return {"table": write_tables(results), "leaderboard": write_leaderboard(results)}
 
 
 def leaderboard_files(results: Sequence[RunResult], published: Sequence[PublishedNumber]) -> dict[str, str]:

@@ -25,7 +25,7 @@ NAMED = 5
 """The most samples with values that are not finite that a result names."""
 
 
-def run(job: Job, context: Context) -> RunResult:
+def run_job(job: Job, context: Context) -> RunResult:
     """Run a job and return its result. Test labels are opened after everything has been chosen."""
     started, code = datetime.now(UTC), provenance.commit()  # now: the checkout may change while a long run goes on
     for samples in job.samples.values():
