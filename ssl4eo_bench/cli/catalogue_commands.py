@@ -11,6 +11,7 @@ from rich.filesize import decimal
 from ssl4eo_bench.cli import options
 from ssl4eo_bench.cli.display import print_json, show_rows
 from ssl4eo_bench.cli.options import Group, Text, Value
+from ssl4eo_bench.cli.run_options import AdhocCheckpoint, CheckpointChanges
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.bands import SENTINEL_1, SENTINEL_2, sensor_of
 from ssl4eo_bench.config.checkpoint import Checkpoint
@@ -18,7 +19,7 @@ from ssl4eo_bench.config.protocols import PROTOCOLS, RECIPES, Finetune, Knn, Lin
 from ssl4eo_bench.config.recipe import Recipe
 from ssl4eo_bench.config.task import MAIN_METRIC
 from ssl4eo_bench.config.weights import FileWeights, HubWeights, OwnWeights, PackagedWeights, RandomWeights, Weights
-from ssl4eo_bench.errors import WeightsError, shortlist
+from ssl4eo_bench.errors import SpecError, WeightsError, shortlist
 from ssl4eo_bench.files.hashing import file_hash
 from ssl4eo_bench.files.places import cache_root
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 WHICH_CHECKPOINTS = Group("which checkpoints", "TEXT is found anywhere in the name, in any case.")
 WHICH_RUNS = Group("which runs")
+OWN_NETWORK = Group("a network of your own", "See docs/backbones.md.")
 
 USUAL_BANDS = {
     13: SENTINEL_2,
@@ -259,6 +261,42 @@ def checkpoint_inspect(
         for one in found:
             _show_inspection(one, file, sha256)
     return 0 if found[0].loads else 1
+
+
+def checkpoint_test(
+    checkpoint: Annotated[options.Names, options.CHECKPOINT] = (),
+    *,
+    seed: Annotated[options.Seed, "draws random weights (default: 0)"] = 0,
+    adhoc: Annotated[AdhocCheckpoint, OWN_NETWORK],
+    changes: CheckpointChanges,
+    checkpoints: options.CheckpointFiles = (),
+    cache_dir: options.CacheDir = None,
+    json: options.Json = False,
+) -> int:
+    """Test what the network of each checkpoint gives: finite, deterministic, of every channel, of each image alone.
+
+    Weights that are absent are fetched. Exits with 1 if a check fails. Plug-ins are tested before their first run, too.
+    """
+    from ssl4eo_bench.models.self_test import tested  # imports torch
+    from ssl4eo_bench.plan import named_checkpoint
+
+    known = catalogue.load_catalogue(*checkpoints)
+    chosen = [*(named_checkpoint(name, known) for name in checkpoint), *adhoc.checkpoints(changes)]
+    if not chosen:
+        raise SpecError("nothing is named to be tested; name a checkpoint, or a class with --arch python:module:Class.")
+    rows: list[dict[str, Any]] = []
+    for one in chosen:
+        rows += [
+            {"checkpoint": one.name, "check": check, "ok": _passed(fault), "fault": fault or ""}
+            for check, fault in tested(one, seed=seed, cache_dir=cache_root(cache_dir))
+        ]
+    show_rows(rows, json=json, prose=("fault",))
+    return 1 if any(row["fault"] for row in rows) else 0
+
+
+def _passed(fault: str | None) -> str:
+    """Whether a check has passed; a dash where it is not for such a network."""
+    return "–" if fault is None else "no" if fault else "yes"
 
 
 def _as_json(found: "Inspection") -> dict[str, Any]:

@@ -94,6 +94,10 @@ class Stopwatch:
 def module_for(job: Job, context: Context, make: Callable[..., Module], groups: Groups) -> Module:
     """Return the module that `make` builds for the checkpoint of a job and stored pixels of the size of `groups`."""
     spec = job.spec
+    if spec.checkpoint.is_plugin:
+        from ssl4eo_bench.models.self_test import require_sound  # imports timm, which takes seconds
+
+        require_sound(spec.checkpoint.seeing(spec.inputs.bands), seed=spec.seed, cache_dir=context.cache_dir)
     return make(
         spec.checkpoint,
         spec.inputs,

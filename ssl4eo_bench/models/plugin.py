@@ -157,7 +157,7 @@ class PluginBackbone(Backbone):
             found = self.network(*arguments)
         except torch.OutOfMemoryError:
             raise  # the runner tries again with fewer images
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise SpecError(f"{self._who} fails on images {list(images.shape)} ({failure(error)}).") from error
         return self._checked(found, len(images))
 

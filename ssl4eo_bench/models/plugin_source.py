@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, metadata, packages_distributions, version
@@ -84,9 +85,15 @@ def _install(package: str) -> str:
 def failure(error: BaseException) -> str:
     """What code of others raised, and where: `ValueError: no bands, mynet.py line 12`."""
     said = " ".join(str(error).split())[:200]
-    frame = traceback.extract_tb(error.__traceback__)[-1:]
-    where = f", {Path(frame[0].filename).name} line {frame[0].lineno}" if frame else ""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not _is_library(frame.filename)]
+    where = f", {Path(own[-1].filename).name} line {own[-1].lineno}" if own else ""
     return f"{type(error).__name__}{': ' if said else ''}{said}{where}"
+
+
+def _is_library(file: str) -> bool:
+    """Whether code is Python's own or that of an installed package."""
+    return file.startswith(("<", sysconfig.get_path("stdlib"))) or bool(set(INSTALLED) & set(Path(file).parts))
 
 
 def source_sha256(found: type) -> str:
