@@ -106,6 +106,10 @@ def backbone_digest(checkpoint: Checkpoint, seed: int) -> str:
     identity = checkpoint.identity() | {"torch": version("torch"), "timm": version("timm")}
     if checkpoint.is_random:
         identity |= {"seed": seed}
+    if checkpoint.is_plugin:
+        from ssl4eo_bench.models.plugin import libraries  # imports torch: not to look into the cache
+
+        identity |= {"libraries": libraries(checkpoint)}
     return digest(identity)
 
 

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from ssl4eo_bench.config.bands import RESOLUTION, SPECTRUM, Sensor, sensor_of
 from ssl4eo_bench.config.canonical import canonical_json
 from ssl4eo_bench.config.checkpoint import Checkpoint, Reads
-from ssl4eo_bench.config.weights import OwnWeights
+from ssl4eo_bench.config.weights import OwnWeights, StoredWeights
 from ssl4eo_bench.errors import SpecError, WeightsError
 from ssl4eo_bench.models.backbone import Backbone, state_sha256
-from ssl4eo_bench.models.plugin_source import failure, find_class, require_current, source_sha256
+from ssl4eo_bench.models.plugin_source import failure, find_class, library_versions, require_current, source_sha256
 
 PER_IMAGE = ("lonlat", "date")
 """What of `Reads` differs from image to image."""
@@ -219,8 +219,7 @@ def resolved(checkpoint: Checkpoint) -> Checkpoint:
         SpecError: if there is no such class.
         WeightsError: if its code is another than the entry says.
     """
-    live = _live(checkpoint)
-    found = find_class(checkpoint.arch) if live is None else type(live)
+    found = _class_of(checkpoint)
     require_current(found)
     source = source_sha256(found)
     if checkpoint.source_sha256 not in (None, source):
@@ -324,6 +323,21 @@ def alive(network: nn.Module) -> Iterator[OwnWeights]:
         yield OwnWeights(own=True, sha256=sha256)
     finally:
         del _alive[sha256]
+
+
+def libraries(checkpoint: Checkpoint) -> dict[str, str]:
+    """The versions of the libraries that the class of a plug-in imports, by name."""
+    return library_versions(_class_of(checkpoint))
+
+
+def loads_itself(checkpoint: Checkpoint) -> bool:
+    """Whether the class of a plug-in loads its weight file itself, without the check that all of it fits."""
+    return isinstance(checkpoint.weights, StoredWeights) and hasattr(_class_of(checkpoint), "load_weights")
+
+
+def _class_of(checkpoint: Checkpoint) -> type:
+    live = _live(checkpoint)
+    return find_class(checkpoint.arch) if live is None else type(live)
 
 
 def _live(checkpoint: Checkpoint) -> nn.Module | None:
