@@ -146,15 +146,29 @@ def _combination(task: Task, checkpoint: Checkpoint, protocol: str, request: Req
     try:
         if checkpoint.is_plugin:
             checkpoint = _plugin().resolved(checkpoint)
-        inputs = map_inputs(task.bands, checkpoint, task.display, fill_bands=request.fill_bands)
+        inputs = map_inputs(task.bands, checkpoint, task.display, tells=task.tells, fill_bands=request.fill_bands)
         checkpoint = _as_asked(checkpoint, request)
         inputs = inputs.model_copy(update={"image_size": checkpoint.image_size})
         found = settings(protocol, task, checkpoint, drift=request.drift)
+        _require_pixels_only(protocol, checkpoint, inputs)
         if checkpoint.is_plugin:
             checkpoint = _plugin().with_own_weights(checkpoint, inputs.bands)
     except (SpecError, WeightsError) as error:
         return _Combination(task, checkpoint, protocol, inputs, refusal=error)
     return _Combination(task, checkpoint, protocol, inputs, found)
+
+
+def _require_pixels_only(protocol: str, checkpoint: Checkpoint, inputs: InputMapping) -> None:
+    """Refuse to train a network that reads place or date: batches of training are pixels alone.
+
+    Raises:
+        SpecError: if so.
+    """
+    if inputs.metadata and protocol not in ("linear", "knn"):
+        raise SpecError(
+            f"checkpoint {checkpoint.name!r} reads {' and '.join(inputs.metadata)} of each image, which protocol "
+            f"{protocol!r} does not give it; use --protocol linear or knn."
+        )
 
 
 def _plugin() -> ModuleType:

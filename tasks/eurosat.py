@@ -23,7 +23,7 @@ from ssl4eo_bench.config.bands import SENTINEL_2, Band
 from ssl4eo_bench.config.inputs import DisplayStretch
 from ssl4eo_bench.config.remote_files import RemoteFile
 from ssl4eo_bench.config.task import SPLITS, Sample, Split, SplitName, Task
-from ssl4eo_bench.data.images import decode_geotiff, decode_jpeg, require_band_10, write_geotiff, write_jpeg
+from ssl4eo_bench.data.images import decode_geotiff, decode_jpeg, lonlat, require_band_10, write_geotiff, write_jpeg
 from ssl4eo_bench.data.splits import read_list
 from ssl4eo_bench.data.synthesis import display_image, land_covers, scene
 from ssl4eo_bench.data.trees import Tree, find_tree
@@ -100,6 +100,10 @@ class EuroSAT:
         order = RGB if self._rgb else FILE_ORDER
         chosen = [position for position, band in enumerate(order) if band in bands]
         return (np.stack([self._image(id_)[chosen] for id_ in ids]),)
+
+    def place_and_date(self, ids: Sequence[str]) -> np.ndarray:
+        """Where the GeoTIFFs lie; nobody published their dates."""
+        return np.array([(*lonlat(self._tree.read(self._file(id_))), np.nan) for id_ in ids])
 
     def fingerprint(self, ids: Sequence[str]) -> str:
         """The digest of the stamps of these samples' files."""
@@ -245,6 +249,7 @@ def _task(name: str, title: str, *, rgb: bool, headline: bool = False) -> Task:
         ),
         level="L1C",
         image_size=SIZE,
+        tells=() if rgb else ("lonlat",),
         display=DISPLAY if rgb else None,
         splits=SPLIT_DIGESTS[prefix],
         open=partial(open_eurosat, prefix=prefix, rgb=rgb),

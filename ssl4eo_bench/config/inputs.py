@@ -14,6 +14,9 @@ from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.scaling import ClippedZScore, Divide, Quantise, Raw, Stretch, ZScore
 from ssl4eo_bench.errors import SpecError
 
+PerImage = Literal["lonlat", "date"]
+"""What a task may tell of a sample beside its pixels, and a backbone may read."""
+
 VALID_RANGE: dict[str, tuple[float | None, float | None]] = {
     "dn": (0.0, 65535.0),
     "reflectance": (0.0, 6.5535),
@@ -77,13 +80,13 @@ class InputMapping(Frozen):
         channels: one per input channel, in the order of the backbone.
         image_size: side of the input in pixels; `native` leaves every band at its stored size.
         resize: bicubic with antialiasing on float values (Pillow's kernel), the whole image, no crop.
-        metadata: what the backbone reads of each image beside pixels, as far as the task tells it.
+        metadata: what the backbone reads of each image beside pixels and the task tells; none if there is nothing.
     """
 
     channels: tuple[Channel, ...]
     image_size: int | Literal["native"]
     resize: Literal["bicubic-antialias"] = "bicubic-antialias"
-    metadata: tuple[Literal["lonlat", "date"], ...] | None = None
+    metadata: tuple[PerImage, ...] | None = None
 
     def identity(self) -> dict[str, object]:
         """Everything about it that can move a number, for digests."""
@@ -116,6 +119,7 @@ def map_inputs(
     checkpoint: Checkpoint,
     display: DisplayStretch | None = None,
     *,
+    tells: tuple[PerImage, ...] = (),
     fill_bands: bool = False,
 ) -> InputMapping:
     """Map the bands of a task to the input of a checkpoint.
@@ -127,6 +131,7 @@ def map_inputs(
         bands: what the task's reader yields.
         checkpoint: with the bands and the scaling that are wanted.
         display: how the task's bytes were made, if it is in bytes and that is known.
+        tells: what the task tells of each image beside pixels.
         fill_bands: fill more than a quarter of the channels.
 
     Raises:
@@ -143,7 +148,8 @@ def map_inputs(
         _channel(given[name], checkpoint, display) if name in given else Channel(band=name, source=None)
         for name in wanted
     )
-    mapping = InputMapping(channels=channels, image_size=checkpoint.image_size)
+    metadata = tuple(name for name in tells if name in (checkpoint.reads or ()))
+    mapping = InputMapping(channels=channels, image_size=checkpoint.image_size, metadata=metadata or None)
     if not (mapping.is_mostly_there or fill_bands):
         raise SpecError(
             f"checkpoint {checkpoint.name!r} wants {len(channels)} bands, and the task lacks {len(mapping.filled)} of "

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ssl4eo_bench.config.bands import Band
 from ssl4eo_bench.config.canonical import Frozen, ids_digest
-from ssl4eo_bench.config.inputs import DisplayStretch
+from ssl4eo_bench.config.inputs import DisplayStretch, PerImage
 from ssl4eo_bench.config.recipe import Recipe
 from ssl4eo_bench.config.remote_files import RemoteFile
 
@@ -92,6 +92,14 @@ class Source(Protocol):
         ...
 
 
+class PlacedSource(Source, Protocol):
+    """A source of a task that tells the place or the date of its samples."""
+
+    def place_and_date(self, ids: Sequence[str]) -> np.ndarray:
+        """Longitude and latitude in degrees, and days since 1970-01-01, `[N, 3]` float64; NaN for what is not known."""
+        ...
+
+
 class Sample(Frozen):
     """The embedded sample: how a small dataset in the task's official layout is made, and what its splits are.
 
@@ -130,6 +138,7 @@ class Task(Frozen):
         bands: what the reader yields, in the order it yields them.
         level: processing level of the imagery, such as `L1C`.
         image_size: side of a sample in 10 m pixels.
+        tells: what its reader tells of a sample beside pixels; then it is a `PlacedSource`.
         display: how bytes were made from digital numbers, for tasks in bytes.
         splits: the official ones.
         class_counts: the official number of samples of each class, or of its pixels in label maps, in some splits
@@ -154,6 +163,7 @@ class Task(Frozen):
     bands: tuple[Band, ...]
     level: str
     image_size: int
+    tells: tuple[PerImage, ...] = ()
     display: DisplayStretch | None = None
     splits: Mapping[SplitName, Split | UnlistedSplit]
     class_counts: Mapping[tuple[SplitName, ...], tuple[int, ...]] = {}

@@ -1,6 +1,7 @@
 """Decoding images and checking their shape and type against what the task expects."""
 
 import io
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -72,6 +73,26 @@ def decode_geotiff(
     """
     with geotiff_decoder() as decode:
         return decode(content, shape=shape, dtype=dtype, where=where)
+
+
+def lonlat(content: bytes) -> tuple[float, float]:
+    """Longitude and latitude of the centre of a GeoTIFF in degrees; NaN where it has no place."""
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.io import MemoryFile
+    from rasterio.warp import transform
+
+    _ignore(NotGeoreferencedWarning)
+    options = _GDAL | {"GDAL_GEOREF_SOURCES": "INTERNAL"}
+    try:
+        with rasterio.Env(**options), MemoryFile(content) as memory, memory.open(driver="GTiff") as opened:
+            if opened.crs is None or opened.transform.is_identity:
+                return math.nan, math.nan
+            x, y = opened.xy(opened.height / 2, opened.width / 2, offset="ul")
+            (longitude,), (latitude,) = transform(opened.crs, "EPSG:4326", [x], [y])
+    except RasterioError:  # a damaged file is told when its pixels are read
+        return math.nan, math.nan
+    return float(longitude), float(latitude)
 
 
 def decode_jpeg(content: bytes, *, shape: tuple[int, int, int], where: str) -> np.ndarray:

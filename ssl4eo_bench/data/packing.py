@@ -10,7 +10,7 @@ import numpy as np
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.task import SPLITS, SplitName, Task
 from ssl4eo_bench.data.batches import batches
-from ssl4eo_bench.data.packs import Contents, array_file, list_file, read_pack
+from ssl4eo_bench.data.packs import PLACE_AND_DATE, Contents, array_file, list_file, read_pack
 from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.data.splits import OpenSplit
 from ssl4eo_bench.errors import MissingDataError
@@ -39,6 +39,7 @@ def pack(task: Task, samples: dict[SplitName, OpenSplit], folder: Path) -> None:
         task=task.name,
         version=task.version,
         bands=tuple(band.name for band in task.bands),
+        tells=task.tells,
         splits={split: samples[split].record for split in SPLITS},
         lists={split: hashlib.sha256(text.encode()).hexdigest() for split, text in lists.items()},
         chunk_rows=SHARD_ROWS,
@@ -84,7 +85,7 @@ def _begun(folder: Path, contents: Contents) -> ShardStore:
 
 
 def _arrays(task: Task, source: Reader, ids: Sequence[str], number: int) -> dict[str, np.ndarray]:
-    """The arrays of a shard by file name: labels, and the pixels of each resolution."""
+    """The arrays of a shard by file name: labels, pixels of each resolution, and what the task tells beside pixels."""
     bands = [band.name for band in task.bands]
     resolution = {band.name: band.resolution for band in task.bands}
     read = list(batches(partial(source.read, bands=bands), ids, size=BATCH))
@@ -92,6 +93,8 @@ def _arrays(task: Task, source: Reader, ids: Sequence[str], number: int) -> dict
     for position, names in enumerate(task.groups(bands)):
         file = array_file(number, f"{resolution[names[0]]}m")
         arrays[file] = np.concatenate([groups[position] for groups in read])
+    if task.tells:
+        arrays[array_file(number, PLACE_AND_DATE)] = source.place_and_date(ids)
     return arrays
 
 

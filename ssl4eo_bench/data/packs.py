@@ -6,6 +6,7 @@ A pack is optional. It is a store of shards (`files.shards`) below the task's fo
                              train.txt …         the ids of each split, in the order of the official list
                              00000-10m.npy …     pixels [rows, C, H, W] of one resolution, all bands of the task
                              00000-labels.npy    labels
+                             00000-place-and-date.npy
 
 Rows are in the order of sorted ids, all splits one after another. Pixels are in native resolution. A packing that was
 interrupted continues at the next shard. A file is compared with its checksum before anything of it is used.
@@ -23,10 +24,13 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from ssl4eo_bench.config.canonical import Frozen
+from ssl4eo_bench.config.inputs import PerImage
 from ssl4eo_bench.config.task import SPLITS, Groups, Source, Split, SplitName, Task
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError
 from ssl4eo_bench.files.hashing import file_hash
 from ssl4eo_bench.files.shards import MANIFEST, Shard, ShardStore
+
+PLACE_AND_DATE = "place-and-date"
 
 
 class Contents(Frozen):
@@ -36,6 +40,7 @@ class Contents(Frozen):
         task: name.
         version: of the task.
         bands: of the pixels, in their order.
+        tells: what is packed of place and date; packs of an earlier format have nothing.
         splits: count and digest of the ids of each split.
         lists: the sha256 of the list file of each split; packs of an earlier format have none.
         chunk_rows: rows of every shard but the last.
@@ -44,6 +49,7 @@ class Contents(Frozen):
     task: str
     version: int
     bands: tuple[str, ...]
+    tells: tuple[PerImage, ...] = ()
     splits: dict[SplitName, Split]
     lists: dict[SplitName, str] = Field(default_factory=dict)
     chunk_rows: int
@@ -125,6 +131,19 @@ class PackedSource:
                 self._gather(ids, f"{resolution}m", slice(None) if len(positions) == len(stored) else positions)
             )
         return tuple(groups)
+
+    def place_and_date(self, ids: Sequence[str]) -> np.ndarray:
+        """Place and date, as the task's own reader gives them.
+
+        Raises:
+            MissingDataError: if the pack is older than the task's telling them.
+        """
+        if not self._pack.contents.tells:
+            raise MissingDataError(
+                f"the pack {self._folder} has no place and date of its samples; delete the folder, and run "
+                f"`ssl4eo-bench data prepare {self._pack.contents.task}` or read the files without a pack."
+            )
+        return self._gather(ids, PLACE_AND_DATE, slice(None))
 
     def fingerprint(self, ids: Sequence[str]) -> str:
         """The digest of the checksums of the shards these samples lie in, and of their rows."""

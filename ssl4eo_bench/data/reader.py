@@ -1,11 +1,12 @@
 """Reading a task's samples. Every batch is checked against the task's card."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
-from ssl4eo_bench.config.inputs import LARGEST_FILLED_SHARE, InputMapping
-from ssl4eo_bench.config.task import IGNORED, Groups, Source, SplitName, Task
+from ssl4eo_bench.config.inputs import LARGEST_FILLED_SHARE, InputMapping, PerImage
+from ssl4eo_bench.config.task import IGNORED, Groups, PlacedSource, Source, SplitName, Task
 from ssl4eo_bench.errors import DamagedFileError, DataError
 
 PIXEL_SIZE = 10
@@ -96,7 +97,35 @@ class Reader:
         return groups
 
     def read_inputs(self, ids: Sequence[str], inputs: InputMapping) -> Groups:
-        """Stored pixels for a backbone; a value that is not finite becomes the one that is zero after scaling."""
+        """Stored pixels for a backbone, and place and date `[N, 3]` after them where the inputs have metadata.
+
+        A pixel that is not finite becomes the one that is zero after scaling.
+        """
+        pixels = self._finite(ids, inputs)
+        return (*pixels, self._place_and_date(ids, inputs.metadata)) if inputs.metadata else pixels
+
+    def place_and_date(self, ids: Sequence[str]) -> np.ndarray:
+        """Longitude, latitude and days since 1970-01-01 `[N, 3]`, as `PlacedSource` gives them.
+
+        Raises:
+            DataError: if they are not such an array.
+        """
+        found = cast(PlacedSource, self._source).place_and_date(ids)
+        fits = isinstance(found, np.ndarray) and found.shape == (len(ids), 3) and found.dtype == np.float64
+        if not fits or (np.abs(found[:, :2]) > (180, 90)).any():
+            raise DataError(
+                f"the reader of task {self._task.name!r} gives place and date as {_described(found)} for {len(ids)} "
+                "samples, but degrees and days, float64 [N, 3], are expected; correct its `place_and_date`."
+            )
+        return found
+
+    def _place_and_date(self, ids: Sequence[str], wanted: Sequence[PerImage]) -> np.ndarray:
+        """What of place and date is wanted; the rest is NaN."""
+        columns = [name for name, width in (("lonlat", 2), ("date", 1)) for _ in range(width)]
+        kept: np.ndarray = np.where([name in wanted for name in columns], self.place_and_date(ids), np.nan)
+        return kept.astype(np.float32)
+
+    def _finite(self, ids: Sequence[str], inputs: InputMapping) -> Groups:
         groups = self.read(ids, inputs.sources)
         if all(id_ not in self.not_finite for id_ in ids):
             return groups
