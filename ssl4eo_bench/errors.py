@@ -38,6 +38,11 @@ class BenchError(Exception):
 
     traceback = ""
 
+    def told(self, of: str = "") -> str:
+        """What the command line prints: the traceback, what the error is of, the sentence, and notes."""
+        notes = "".join(f"\n\n{note}\n" for note in getattr(self, "__notes__", ()))
+        return f"{self.traceback}error: {of}{': ' if of else ''}{self}{notes}"
+
     def __reduce__(self) -> tuple[object, ...]:
         """The way to restore the error in another process without the arguments of its class."""
         return _restored, (type(self), self.args, vars(self))
@@ -89,6 +94,12 @@ class RefusedError(DownloadError):
 
 class WeightsError(BenchError):
     """Weights that are absent, altered or do not fit their architecture."""
+
+    def __init__(self, sentence: str, lines: str = "") -> None:
+        """Take the sentence, and lines of Python that do what it says, which become a note."""
+        super().__init__(sentence)
+        if lines:
+            self.add_note(lines)
 
 
 class TrainingError(BenchError):

@@ -17,7 +17,6 @@ from ssl4eo_bench.files.places import picture_file, scores_file
 from ssl4eo_bench.labels.base import Predictions
 from ssl4eo_bench.methods import fit
 from ssl4eo_bench.methods.predictor import Predictor
-from ssl4eo_bench.models.plugin import loads_itself
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.results.files import Provenance, RunResult
 from ssl4eo_bench.results.schema import SCHEMA_VERSION
@@ -95,7 +94,7 @@ def _warnings(
             f"{len(inputs.filled)} of {len(inputs.channels)} input bands are not in the task and were zero: "
             f"{', '.join(inputs.filled)}"
         )
-    if job.spec.checkpoint.is_plugin and loads_itself(job.spec.checkpoint):
+    if job.spec.checkpoint.loads_itself:
         warnings.append("the class of the network loads its weights itself; that it uses all of them is not checked")
     if job.spec.checkpoint.resize_pos_embed:
         warnings.append(f"position embeddings are resized to an input of {job.spec.checkpoint.image_size} pixels")

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(vars(parsed))
     except BenchError as error:
-        print(f"{error.traceback}error: {error}", file=sys.stderr)
+        print(error.told(), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; what a run has finished is kept, and the same command goes on from there", file=sys.stderr)

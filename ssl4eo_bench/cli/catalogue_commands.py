@@ -340,6 +340,8 @@ def _show_inspection(found: "Inspection", file: Path, sha256: str) -> None:
             print(f"{name:13} {text}")
     if found.loads:
         print(f"an entry for it, to be completed (docs/checkpoints.md):\n{_entry(found, file, sha256)}")
+    elif found.hint:
+        print("\n\n".join(filter(None, (f"It would be refused: {found.hint.sentence}", found.hint.lines))))
     elif found.arch:
         print("It would be refused: name another --arch, or write its layout out in an entry (docs/checkpoints.md).")
 

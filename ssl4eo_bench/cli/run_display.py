@@ -34,7 +34,7 @@ def show_plan(jobs: Sequence[Job], results: Path, *, force: bool, json: bool) ->
 def show_left_out(left_out: dict[str, BenchError]) -> int:
     """Print what was asked for and has no run; gives the exit code that goes with it."""
     for what, reason in left_out.items():
-        print(f"{reason.traceback}error: {what} was left out of all runs: {reason}", file=sys.stderr)
+        print(reason.told(f"{what} was left out of all runs"), file=sys.stderr)
     return 1 if left_out else 0
 
 
@@ -55,7 +55,7 @@ def show_outcomes(outcomes: Sequence[Outcome], results: Path, cache_dir: Path, *
     for outcome in outcomes:
         if error := outcome.error:
             spec = outcome.job.spec
-            print(f"{error.traceback}error: {spec.task.name} · {spec.label}: {error}", file=sys.stderr)
+            print(error.told(f"{spec.task.name} · {spec.label}"), file=sys.stderr)
 
 
 def _outcome_json(outcome: Outcome, results: Path) -> dict[str, Any]:

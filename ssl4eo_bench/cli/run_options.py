@@ -83,7 +83,7 @@ class AdhocCheckpoint:
         entry = {
             "name": self.name or re.sub("[^A-Za-z0-9_.+-]", "-", ".".join(filter(None, parts))),
             "arch": self.arch,
-            "options": _parsed("arch-options", self.arch_options) if self.arch_options else None,
+            "options": self._options(),
             "weights": self._weights(),
             "bands": "task" if bands == ["task"] else bands,
             "image_size": changes.image_size or DEFAULT_SIZE,
@@ -92,6 +92,9 @@ class AdhocCheckpoint:
             "resize_pos_embed": changes.resize_pos_embed or None,
         }
         return (checkpoint_from(entry, what),)
+
+    def _options(self) -> object:
+        return _mapping("arch-options", self.arch_options, "'{name: value, …}'") if self.arch_options else None
 
     def _weights(self) -> dict[str, object]:
         """Where the weights come from, as an entry says it."""
@@ -108,21 +111,19 @@ class AdhocCheckpoint:
 def _scaling(text: str) -> object:
     """`divide=10000` and `uint8=10000`, or a mapping as in an entry."""
     name, equals, number = text.partition("=")
+    how = "divide=10000, uint8=10000, or a mapping as in docs/inputs.md"
+    if not equals:
+        return _mapping("scaling", text, how)
     try:
-        return {name.strip(): float(number)} if equals else _parsed("scaling", text)
+        return {name.strip(): float(number)}
     except ValueError:
-        raise SpecError(
-            f"--scaling {text!r} is not known; write divide=10000, uint8=10000, or a mapping as in docs/inputs.md."
-        ) from None
+        raise SpecError(f"--scaling {text!r} is not known; write {how}.") from None
 
 
-def _parsed(option: str, text: str) -> object:
+def _mapping(option: str, text: str, how: str) -> object:
     from ssl4eo_bench.config.yaml_text import parse_yaml
 
     try:
         return parse_yaml(text)
     except ValueError as error:
-        raise SpecError(
-            f"--{option} {text!r} is not known ({error}); write a mapping like '{{name: value}}', as in "
-            "docs/checkpoints.md."
-        ) from None
+        raise SpecError(f"--{option} {text!r} is not known ({error}); write {how}.") from None

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, fi
 from ssl4eo_bench.config.bands import SENSORS, canonical_band, sensor_of
 from ssl4eo_bench.config.canonical import Frozen, first_fault
 from ssl4eo_bench.config.scaling import Raw, Scaling, statistics
-from ssl4eo_bench.config.weights import HubWeights, OwnWeights, RandomWeights, Sha256, Weights, weights_identity
+from ssl4eo_bench.config.weights import OWN, HubWeights, OwnWeights, RandomWeights, Sha256, Weights, weights_identity
 from ssl4eo_bench.errors import SpecError
 
 Feature = Literal["pooled", "cls", "avg", "cls4"]
@@ -166,8 +166,9 @@ class Checkpoint(Frozen):
 
     @model_validator(mode="after")
     def _only_plugins_have_options(self) -> "Checkpoint":
-        if not self.is_plugin and (self.options or isinstance(self.weights, OwnWeights)):
-            raise ValueError(f"`options` and `weights: {{own: true}}` are for `arch: {PLUGIN}module:Class`")
+        own = isinstance(self.weights, OwnWeights) or self.loads_itself
+        if not self.is_plugin and (self.options or own):
+            raise ValueError(f"`options`, `{{own: true}}` and `layout: own` are for `arch: {PLUGIN}module:Class`")
         return self
 
     @model_validator(mode="after")
@@ -185,6 +186,11 @@ class Checkpoint(Frozen):
     def is_plugin(self) -> bool:
         """Whether its network is of a class that the suite does not know."""
         return self.arch.startswith(PLUGIN)
+
+    @property
+    def loads_itself(self) -> bool:
+        """Whether the class of a plug-in loads the weight file, without the check that all of it fits."""
+        return getattr(self.weights, "layout", None) == OWN
 
     @property
     def is_random(self) -> bool:

@@ -13,6 +13,7 @@ from ssl4eo_bench.config.remote_files import Sha256Start
 
 AUTO = "auto"
 BY_ORDER = "timm-by-order"
+OWN = "own"
 
 RENAMES_DEPTH = 2
 """The deepest nesting of lists in a layout that is written out: pairs in a list of renames."""
@@ -23,7 +24,7 @@ Sha256 = Annotated[str, Written(r"[0-9a-f]{64}", "a sha256 of 64 digits in lower
 def _layout(value: object) -> object:
     if isinstance(value, dict):
         return Layout.model_validate({key: _tuples(item, RENAMES_DEPTH) for key, item in value.items()})
-    known = (AUTO, BY_ORDER, *LAYOUTS)
+    known = (AUTO, BY_ORDER, OWN, *LAYOUTS)
     if isinstance(value, Layout) or value in known:
         return value
     raise ValueError(f"layout must be one of {', '.join(known)}, or a mapping of keys, prefix, leftovers, renames")
@@ -35,8 +36,9 @@ def _tuples(value: Any, depth: int) -> Any:
 
 
 LayoutChoice = Annotated[str | Layout, BeforeValidator(_layout)]
-"""`auto` detects and reports one of `LAYOUTS`; `timm-by-order` takes any names, if the tensors follow timm's order; a
-layout of one's own is written out."""
+"""`auto` detects and reports one of `LAYOUTS`; `timm-by-order` takes any names, if the tensors follow timm's order;
+`own` leaves the file to the class of a plug-in, and it may be of any kind then. A layout without a name is written out.
+"""
 
 
 class PackagedWeights(Frozen):

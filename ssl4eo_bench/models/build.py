@@ -11,15 +11,16 @@ from torch import nn
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.weights import HubWeights, OwnWeights, RandomWeights, StoredWeights
-from ssl4eo_bench.errors import shortlist
+from ssl4eo_bench.errors import WeightsError, shortlist
 from ssl4eo_bench.files.places import cache_root
 from ssl4eo_bench.models import plugin
 from ssl4eo_bench.models.backbone import Backbone
+from ssl4eo_bench.models.foreign_networks import hint
 from ssl4eo_bench.models.plugin import PluginBackbone
 from ssl4eo_bench.models.state_dict import load
 from ssl4eo_bench.models.timm_model import TimmBackbone, create, create_empty, download, require_architecture
 from ssl4eo_bench.models.weight_files import checked_file, weights_place
-from ssl4eo_bench.models.weight_reader import read_weights
+from ssl4eo_bench.models.weight_reader import names_in, read_weights
 
 
 def build(checkpoint: Checkpoint, *, seed: int, cache_dir: Path | None = None) -> Backbone:
@@ -69,7 +70,9 @@ def _plugin(checkpoint: Checkpoint, seed: int, cache_dir: Path) -> nn.Module:
         network = plugin.create(checkpoint)
     if not isinstance(weights, RandomWeights):
         file = checked_file(cast(StoredWeights, weights), checkpoint.name, cache_dir)
-        if not plugin.load_file(network, file, checkpoint):
+        if checkpoint.loads_itself:
+            plugin.load_file(network, file, checkpoint)
+        else:
             _load(network, file, checkpoint, assign=False)
     return network
 
@@ -86,6 +89,12 @@ def _load(network: nn.Module, file: Path, checkpoint: Checkpoint, *, assign: boo
     """Give a network every tensor from a file, except for its classifier."""
     layout = cast(StoredWeights, checkpoint.weights).layout
     resize = bool(checkpoint.resize_pos_embed)
-    loaded = load(read_weights(file), network, layout, checkpoint.name, resize_pos_embed=resize)
+    content = read_weights(file)
+    try:
+        loaded = load(content, network, layout, checkpoint.name, resize_pos_embed=resize)
+    except WeightsError as error:
+        if cure := hint(names_in(content), file):
+            raise WeightsError(f"{str(error).removesuffix('.')}; {cure.sentence}", cure.lines) from error
+        raise
     progress.note(f"weights of {checkpoint.name}: {loaded}")
     network.load_state_dict(loaded.state, strict=False, assign=assign)

@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from ssl4eo_bench.errors import WeightsError
+from ssl4eo_bench.models import foreign_networks
+from ssl4eo_bench.models.foreign_networks import Advice
 
 Container = Literal["zip", "legacy", "safetensors"]
 """PyTorch's format since 1.6, the one before it, and safetensors."""
@@ -18,6 +20,8 @@ HEAD = 4096
 
 WEB_PAGES = (b"<!doctype html", b"<html", b"<head", b"<?xml")
 PICKLES = tuple(bytes([0x80, protocol]) for protocol in (2, 3, 4, 5))
+ONNX = b"\x08"
+"""The first field of ONNX's message, its version; too short to tell more without the name of the file."""
 LONGEST_HEADER = 100_000_000
 """Bytes; the limit of safetensors itself."""
 
@@ -26,7 +30,15 @@ LOCAL_HEADER = 30
 
 
 class _NotWeightsError(Exception):
-    """The rest of a sentence that begins with the file: what it is instead of weights, and what to do."""
+    """The rest of a sentence that begins with the file: what it is instead of weights, and what to do.
+
+    Attributes:
+        lines: of Python that do it.
+    """
+
+    def __init__(self, sentence: str, lines: str = "") -> None:
+        super().__init__(sentence)
+        self.lines = lines
 
 
 def examine(file: Path, *, name: str = "") -> Container:
@@ -43,7 +55,7 @@ def examine(file: Path, *, name: str = "") -> Container:
     try:
         return _container(file)
     except _NotWeightsError as error:
-        raise WeightsError(f"{name or file} {error}") from error.__cause__
+        raise WeightsError(f"{name or file} {error}", error.lines) from error.__cause__
 
 
 def pickles(names: Iterable[str]) -> list[str]:
@@ -74,33 +86,38 @@ def _container(file: Path) -> Container:
         return "safetensors"
     if head.startswith(b"PK\x03\x04"):
         members = _members(file)
+        _require_weights(file, {member.filename for member in members})
         _require_stored(members, size)
         _require_torch({member.filename for member in members})
         return "zip"
     if head.startswith(PICKLES):
         return "legacy"
-    raise _NotWeightsError(_other_kind(head))
+    raise _NotWeightsError(*_other_kind(file, head))
 
 
-def _other_kind(head: bytes) -> str:
+def _other_kind(file: Path, head: bytes) -> Advice:
     if not head:
-        return "is empty, not weights; get it again."
+        return Advice("is empty, not weights; get it again.")
+    if head.startswith(foreign_networks.HDF5):
+        return foreign_networks.hdf5()
+    if head.startswith(ONNX) and file.suffix == ".onnx":
+        return foreign_networks.onnx(file)
     if _is_web_page(head):
-        return (
+        return Advice(
             "is a web page, not weights: a server sends one instead of a file that has moved or needs a login; open "
             "its address in a browser and get the file from there."
         )
     if head.startswith(b"version https://git-lfs"):
-        return (
+        return Advice(
             "is a Git LFS pointer, not the weights it stands for; run `git lfs pull` where it comes from, or download "
             "the file itself."
         )
     if head[257:262] == b"ustar":
-        return (
+        return Advice(
             "is a tar archive, not weights as they are written today; unpack it if they lie inside, or save them again "
             "with PyTorch 1.6 or later."
         )
-    return (
+    return Advice(
         "is no weight file: it begins neither as PyTorch's format nor as safetensors; save the backbone's "
         "`state_dict()` with `torch.save`."
     )
@@ -159,13 +176,16 @@ def _require_stored(members: list[zipfile.ZipInfo], size: int) -> None:
         names.add(member.filename.lower())
 
 
-def _require_torch(names: set[str]) -> None:
+def _require_weights(file: Path, names: set[str]) -> None:
+    """Refuse an archive of a whole network, whose code PyTorch compresses."""
     inside = {PurePosixPath(name).parts[1] for name in names if len(PurePosixPath(name).parts) > 1}
     if {"constants.pkl", "code"} <= inside:
-        raise _NotWeightsError(
-            "is a TorchScript program, not weights; load it with `torch.jit.load` where you trust it, and save "
-            "its `state_dict()` with `torch.save`."
-        )
+        raise _NotWeightsError(*foreign_networks.torchscript(file))
+    if {"archive_format", "models"} <= inside:
+        raise _NotWeightsError(*foreign_networks.exported(file))
+
+
+def _require_torch(names: set[str]) -> None:
     if len(pickles(names)) != 1:
         raise _NotWeightsError(
             "is a zip archive, but none that `torch.save` wrote (it does not hold one data.pkl); unpack it if the "

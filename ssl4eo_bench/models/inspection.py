@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 from pathlib import Path
 
@@ -11,9 +11,10 @@ from torch import nn
 
 from ssl4eo_bench.config.layouts import DETECTED, LAYOUTS, WRAPPERS, Layout
 from ssl4eo_bench.errors import SpecError, UnknownNameError, WeightsError
+from ssl4eo_bench.models.foreign_networks import Advice, hint
 from ssl4eo_bench.models.state_dict import Reading, compared, read_by
 from ssl4eo_bench.models.timm_model import attention_heads, create_empty, is_architecture, require_architecture
-from ssl4eo_bench.models.weight_reader import State, read_weights
+from ssl4eo_bench.models.weight_reader import State, names_in, read_weights
 
 RESNETS = {
     ((2, 2, 2, 2), False): "resnet18",
@@ -47,6 +48,7 @@ class Inspection:
         heads: attention heads of the architecture, which no tensor shows.
         reading: the file by the layout that fits best, compared with that architecture.
         choice: what an entry says to have it read so: the name of a layout, or one that is written out.
+        hint: what to do with it, where its names are those of a network that is none of timm's.
     """
 
     dicts: dict[str, int]
@@ -56,6 +58,7 @@ class Inspection:
     heads: int | None
     reading: Reading
     choice: str | Layout
+    hint: Advice | None = None
 
     @property
     def loads(self) -> bool:
@@ -83,7 +86,8 @@ def inspect(file: Path, arch: str | None = None, layout: str | None = None) -> l
     if not readings:
         raise WeightsError(f"{file} shows nothing of layout {layout}; leave --layout away to have it detected.")
     found = [_inspected(content, reading, arch) for reading in readings]
-    return [one for one in found if one.loads] or [max(found, key=lambda one: one.reading.fitting)]
+    closest = max(found, key=lambda one: one.reading.fitting)
+    return [one for one in found if one.loads] or [replace(closest, hint=hint(names_in(content), file))]
 
 
 def guess_arch(state: State) -> str | None:

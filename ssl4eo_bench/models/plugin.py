@@ -5,7 +5,8 @@ A class may have, beside `forward`:
 - a parameter `inputs` of its constructor, which gets the `Inputs`; others are `options` of the entry;
 - `reads`, the names of what it reads beside pixels. With `lonlat` or `date` among them, `forward` gets a `Meta`, too;
 - `layers()`, its parameters from input to output, as lists, for learning rates that decay by layer;
-- `load_weights(file)`, if it loads a weight file itself, and not by names and shapes that have to fit.
+- `load_weights(file)`, which loads a weight file of any kind where the entry says `layout: own`. Otherwise names and
+  shapes in the file have to be those of the network.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from ssl4eo_bench.config.bands import RESOLUTION, SPECTRUM, Sensor, sensor_of
 from ssl4eo_bench.config.canonical import canonical_json
 from ssl4eo_bench.config.checkpoint import Checkpoint, Reads
-from ssl4eo_bench.config.weights import OwnWeights, StoredWeights
+from ssl4eo_bench.config.weights import OwnWeights
 from ssl4eo_bench.errors import SpecError, WeightsError
 from ssl4eo_bench.models.backbone import Backbone, state_sha256
 from ssl4eo_bench.models.plugin_source import failure, find_class, library_versions, require_current, source_sha256
@@ -296,22 +297,24 @@ def create_own(checkpoint: Checkpoint, weights: OwnWeights) -> nn.Module:
     return network
 
 
-def load_file(network: nn.Module, file: Path, checkpoint: Checkpoint) -> bool:
-    """Let a network load a weight file itself, and return whether it does so.
+def load_file(network: nn.Module, file: Path, checkpoint: Checkpoint) -> None:
+    """Let a network load a weight file itself.
 
     Raises:
-        WeightsError: if it fails.
+        WeightsError: if it cannot do so, or fails.
     """
     load = getattr(network, "load_weights", None)
     if load is None:
-        return False
+        raise WeightsError(
+            f"{checkpoint.arch!r} of checkpoint {checkpoint.name!r} has no `load_weights(self, file)`, which `layout: "
+            "own` asks for; write it, or remove the layout."
+        )
     try:
         load(file)
     except (Exception, SystemExit) as error:
         raise WeightsError(
             f"{checkpoint.arch!r} of checkpoint {checkpoint.name!r} cannot load {file} ({failure(error)})."
         ) from error
-    return True
 
 
 @contextmanager
@@ -328,11 +331,6 @@ def alive(network: nn.Module) -> Iterator[OwnWeights]:
 def libraries(checkpoint: Checkpoint) -> dict[str, str]:
     """The versions of the libraries that the class of a plug-in imports, by name."""
     return library_versions(_class_of(checkpoint))
-
-
-def loads_itself(checkpoint: Checkpoint) -> bool:
-    """Whether the class of a plug-in loads its weight file itself, without the check that all of it fits."""
-    return isinstance(checkpoint.weights, StoredWeights) and hasattr(_class_of(checkpoint), "load_weights")
 
 
 def _class_of(checkpoint: Checkpoint) -> type:

@@ -103,7 +103,8 @@ def require_architecture(name: str) -> None:
     if not is_architecture(name):
         known = timm.list_models()
         family = [other for other in known if other[:4] == name[:4]] or known[:20]
-        raise UnknownNameError("timm architecture", name, family)
+        other = "; a class of your own is named python:module:Class, see docs/backbones.md"
+        raise UnknownNameError("timm architecture", name, family, hint=other)
 
 
 def timm_entry(name: str) -> Checkpoint:

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ssl4eo_bench.config.weights import (
+    OWN,
     FileWeights,
     HubWeights,
     OwnWeights,
@@ -66,7 +67,8 @@ def checked_file(weights: StoredWeights, checkpoint: str, cache_dir: Path) -> Pa
         )
     published = {"sha256": weights.sha256, "md5": weights.md5 if isinstance(weights, UrlWeights) else None}
     with _reading(file):
-        examine(file)
+        if weights.layout != OWN:
+            examine(file)
         found = {name: file_hash(file, name) for name, value in published.items() if value or name == "sha256"}
     for name, value in published.items():
         if value and not found[name].startswith(value):
@@ -113,7 +115,8 @@ def obtain(weights: StoredWeights, checkpoint: str, cache_dir: Path) -> Path:
             return checked_file(weights, checkpoint, cache_dir)
         try:
             fetch_weights(weights, checkpoint, cache_dir / FOLDER)
-            read_weights(file)
+            if weights.layout != OWN:
+                read_weights(file)
             return checked_file(weights, checkpoint, cache_dir)
         except WeightsError:
             file.unlink(missing_ok=True)  # but not its note, which is about the file that was there first

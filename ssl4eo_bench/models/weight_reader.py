@@ -14,6 +14,7 @@ import torch
 
 from ssl4eo_bench.errors import WeightsError, shortlist
 from ssl4eo_bench.models.containers import Container, examine, pickles
+from ssl4eo_bench.models.foreign_networks import pickled
 
 State = dict[str, torch.Tensor]
 
@@ -74,6 +75,11 @@ def dicts_of_tensors(content: Any, file: Path) -> dict[str, State]:
     return found
 
 
+def names_in(content: Mapping[str, State]) -> list[str]:
+    """The names of all tensors in a weight file, with the keys of the dicts that hold them."""
+    return [f"{key}.{name}".removeprefix(".") for key, state in content.items() for name in state]
+
+
 def _add(found: dict[str, State], key: str, tensors: State, file: Path) -> None:
     if key in found:
         raise WeightsError(
@@ -101,10 +107,8 @@ def _read(file: Path, container: Container) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True, mmap=False)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        raise WeightsError(
-            f"{file} cannot be read as tensors: it needs code ({named[1] if named else 'unnamed'}), "
-            "which is not run; have its author save the `state_dict()`, and nothing beside it."
-        ) from error
+        sentence, lines = pickled(file, named[1] if named else "unnamed")
+        raise WeightsError(f"{file} {sentence}", lines) from error
     except Exception as error:  # in a damaged file the readers may meet anything
         raise WeightsError(
             f"{file} cannot be read as tensors ({type(error).__name__}): it is damaged; fetch it again."

@@ -139,12 +139,18 @@ def test_a_class_may_load_its_file_itself(folder: Path, tmp_path: Path) -> None:
 """
     )
     write(folder, "net_loads", code)
-    file = tmp_path / "weights.safetensors"
-    torch.save({}, tmp_path / "empty.pt")
-    file.write_bytes((tmp_path / "empty.pt").read_bytes())
-    weights = {"path": str(file), "sha256": file_hash(file)}
+    write(folder, "net_does_not", CONV)
+    for name, content in {"good": b"2.5", "bad": b"\x80"}.items():
+        (tmp_path / name).write_bytes(content)
+    weights = {
+        name: {"path": str(tmp_path / name), "sha256": file_hash(tmp_path / name), "layout": "own"}
+        for name in ("good", "bad")
+    }
+    assert (network(entry("net_loads", weights=weights["good"])).conv.bias == 2.5).all()
     with pytest.raises(WeightsError, match=r"cannot load .*UnicodeDecodeError.*net_loads.py line"):
-        build(entry("net_loads", weights=weights), seed=0)
+        build(entry("net_loads", weights=weights["bad"]), seed=0)
+    with pytest.raises(WeightsError, match=r"has no `load_weights\(self, file\)`"):
+        build(entry("net_does_not", weights=weights["good"]), seed=0)
 
 
 def test_weights_of_the_class_are_known_by_their_values(folder: Path) -> None:
