@@ -199,13 +199,13 @@ def require_current(found: type) -> None:
     file = _file(found)
     if file.suffix != ".py":
         return
-    now, waiting = {}, [compile(file.read_bytes(), str(file), "exec", dont_inherit=True)]
+    now, waiting = set(), [compile(file.read_bytes(), str(file), "exec", dont_inherit=True)]
     for code in waiting:
-        now[code.co_qualname] = _compiled(code)
+        now.add((code.co_qualname, _compiled(code)))  # all comprehensions of a function have one name
         waiting.extend(inner for inner in code.co_consts if isinstance(inner, CodeType))
     for code in _codes(found):
         same_file = Path(code.co_filename).resolve() == file
-        if same_file and now.get(code.co_qualname) != _compiled(code):
+        if same_file and (code.co_qualname, _compiled(code)) not in now:
             raise SpecError(
                 f"{file} was edited after {found.__qualname__} was imported from it; restart Python, or reload the "
                 "module and make the network again."
