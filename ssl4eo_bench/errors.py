@@ -27,6 +27,7 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import PurePath
+from typing import Any
 
 
 class BenchError(Exception):
@@ -138,7 +139,7 @@ class IncompleteError(BenchError):
         results: of the others.
     """
 
-    def __init__(self, errors: Mapping[str, BenchError], results: Sequence[object]) -> None:
+    def __init__(self, errors: Mapping[str, BenchError], results: Sequence[Any]) -> None:
         first = next(iter(errors))
         super().__init__(f"{len(errors)} failed and {len(results)} are done; {first}: {errors[first]}")
         self.errors = {what: str(error) for what, error in errors.items()}
