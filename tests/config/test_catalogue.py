@@ -270,7 +270,7 @@ def test_a_users_file_adds_entries(tmp_path: Path) -> None:
         (("{random: true}", "{random: true, seed: 3}"), "key 'weights.seed' is not a known key"),
         (("    arch: resnet18\n", ""), "key 'arch' is missing"),
         (("[B04, B03, B02]", "[B04, B4, B02]"), "a band is listed twice"),
-        (("[B04, B03, B02]", "[B04, VV]"), "must come from one sensor"),
+        (("[B04, B03, B02]", "[B04, VV]"), "give each sensor its own by `{by_sensor:"),
         (("[B04, B03, B02]", "[B04, NDVI]"), "band 'NDVI' is not known"),
         (("{divide: 10000}", "{mean: {B04: 1}, std: {B04: 1}}"), "scaling has no mean for B03, B02"),
         (("{divide: 10000}", "{mean: [1, 2, 3], std: [1, 1, 1]}"), "statistics must be keyed by band name"),
