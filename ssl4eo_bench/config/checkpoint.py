@@ -155,7 +155,8 @@ class Checkpoint(Frozen):
     def _statistics_cover_the_bands(self) -> "Checkpoint":
         for sensor in self.sensors:
             scaling = scaling_of(self.scaling, sensor)
-            wanted = [band for band in SENSORS[sensor] if self.bands == "task" or band in self.bands]
+            bands = SENSORS[sensor] if self.bands == "task" else self.bands
+            wanted = [band for band in bands if sensor_of(band) == sensor]
             for kind, values in statistics(scaling).items() if scaling else ():
                 if missing := [band for band in wanted if band not in values]:
                     raise ValueError(f"scaling has no {kind} for {', '.join(missing)}; statistics are keyed by band")

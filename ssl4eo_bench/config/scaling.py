@@ -126,7 +126,7 @@ class BySensor(Frozen):
 
 
 Scaling = Annotated[
-    Divide | ZScore | ClippedZScore | Stretch | Quantise | Raw | BySensor, OneOf(by_sensor=BySensor, **_ONE)
+    Divide | ZScore | ClippedZScore | Stretch | Quantise | Raw | BySensor, OneOf(**_ONE, by_sensor=BySensor)
 ]
 
 
