@@ -256,7 +256,7 @@ def test_checkpoints_are_chosen(command: Command, tmp_path: Path) -> None:
     assert all("vit_huge" in name for name in chosen(command, "--arch", "ViT_Huge"))
     radar, optical = chosen(command, "--sensor", "s1"), chosen(command, "--sensor", "S2")
     both = chosen(command, "--sensor", "s1+s2")
-    assert {"bandstats", "resnet50.random-s1s2", "late_fusion_resnet50.ssl4eo_s12-decur-s1s2-full"} <= set(both)
+    assert {"bandstats", "resnet50.random-s1s2", "resnet50.ssl4eo_s12-decur-s1s2-full"} <= set(both)
     assert set(radar) & set(optical) == set(both)
     assert set(radar) | set(optical) == set(every)
     assert chosen(command, "--suite", "offline", "--method", "none") == [

@@ -120,7 +120,7 @@ def _shown(entry: Checkpoint, suites: Sequence[str], here: bool) -> dict[str, An
     return {
         "checkpoint": entry.name,
         "method": entry.pretraining.method if entry.pretraining else "",
-        "arch": entry.arch,
+        "arch": entry.arch.rpartition(":")[2],  # of a plug-in its class
         "bands": bands,
         "data": entry.pretraining.data if entry.pretraining else "",
         "size": entry.image_size,

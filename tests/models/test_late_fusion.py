@@ -24,8 +24,8 @@ from tests.models.layouts import State, put, training_state, weights
 
 Command = Callable[..., tuple[int, str, str]]
 ENTRIES = {
-    "resnet18": "late_fusion_resnet50.ssl4eo_s12-decur-s1s2-full",
-    "vit_tiny_patch16_224": "late_fusion_vit_small_patch16_224.ssl4eo_s12-decur-s1s2-full",
+    "resnet18": "resnet50.ssl4eo_s12-decur-s1s2-full",
+    "vit_tiny_patch16_224": "vit_small_patch16_224.ssl4eo_s12-decur-s1s2-full",
 }
 SIZES = {"resnet18": 64, "vit_tiny_patch16_224": 224}
 SMALL = pytest.mark.parametrize("arch", list(ENTRIES))
