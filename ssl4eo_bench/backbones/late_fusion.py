@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from timm.models import group_parameters
 from torch import Tensor, nn
 
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.models.plugin import Features, Inputs
-from ssl4eo_bench.models.timm_model import create
+from ssl4eo_bench.models.timm_model import create, layers_of
 
 
 class LateFusion(nn.Module):
@@ -35,7 +34,7 @@ class LateFusion(nn.Module):
 
     def layers(self) -> list[list[nn.Parameter]]:
         """The parameters from input to output, each layer with that of the other network."""
-        of_both = zip(_layers(self.backbone_1), _layers(self.backbone_2), strict=True)
+        of_both = zip(layers_of(self.backbone_1), layers_of(self.backbone_2), strict=True)
         return [[*radar, *optical] for radar, optical in of_both]
 
 
@@ -56,9 +55,3 @@ def _features(network: Any, images: Tensor) -> tuple[Tensor, list[Tensor]]:
     is_vit = len({stage["reduction"] for stage in network.feature_info}) == 1
     last, maps = network.forward_intermediates(images, norm=is_vit)
     return network.forward_head(last, pre_logits=True), maps
-
-
-def _layers(network: Any) -> list[list[nn.Parameter]]:
-    """The parameters of a network in timm's groups of layers, from input to output."""
-    groups = group_parameters(network, network.group_matcher())
-    return [[network.get_parameter(name) for name in names] for _, names in sorted(groups.items())]

@@ -2,17 +2,18 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
 from ssl4eo_bench.config.bands import Sensor, sensor_of
-from ssl4eo_bench.config.task import Groups, Source, SplitName
+from ssl4eo_bench.config.task import Groups, PlacedSource, Source, SplitName
 
 
 class CombinedSource:
     """A source made of one for each sensor, which all know a sample by the same id.
 
-    Split lists and labels are those of the first sensor.
+    Split lists, labels, place and date are those of the first sensor.
     """
 
     def __init__(self, sources: Mapping[Sensor, Source]) -> None:
@@ -39,6 +40,10 @@ class CombinedSource:
         return tuple(
             group for sensor, names in of_sensor.items() if names for group in self._sources[sensor].read(ids, names)
         )
+
+    def place_and_date(self, ids: Sequence[str]) -> np.ndarray:
+        """Longitude, latitude and days since 1970-01-01, `[N, 3]`, if the first source tells them."""
+        return cast(PlacedSource, self._first).place_and_date(ids)
 
     def fingerprint(self, ids: Sequence[str]) -> str:
         """The digest of the fingerprints that the sources give."""

@@ -85,7 +85,7 @@ def _begun(folder: Path, contents: Contents) -> ShardStore:
 
 
 def _arrays(task: Task, source: Reader, ids: Sequence[str], number: int) -> dict[str, np.ndarray]:
-    """The arrays of a shard by file name: labels, pixels of each group of bands, and place and date if they are told."""
+    """The arrays of a shard by file name: labels, pixels of each group of bands, place and date if they are told."""
     bands = [band.name for band in task.bands]
     read = list(batches(partial(source.read, bands=bands), ids, size=BATCH))
     arrays = {array_file(number, "labels"): source.targets(ids)}

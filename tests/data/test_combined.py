@@ -3,12 +3,14 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.task import SPLITS, Source
+from ssl4eo_bench.data.combined import combined
 from ssl4eo_bench.data.packing import pack
 from ssl4eo_bench.data.packs import PackedSource, open_source, pack_folder
 from ssl4eo_bench.data.splits import open_splits
@@ -80,6 +82,16 @@ def test_the_fingerprint_tells_when_an_image_of_either_sensor_changed(copy: Path
     (image,) = copy.rglob(f"ROIs0000_validation_{kind}_0_{ids[0].rpartition('_')[2]}.tif")
     image.write_bytes(image.read_bytes() + b"0")
     assert opened(NAME, copy).fingerprint(ids) != before
+
+
+class Placed:
+    def place_and_date(self, ids: list[str]) -> np.ndarray:
+        return np.array([[11.5, 48.1, float(id_)] for id_ in ids])
+
+
+def test_place_and_date_are_those_of_the_first_sensor() -> None:
+    source: Any = combined({"Sentinel-2": Placed(), "Sentinel-1": object()})  # type: ignore[dict-item]
+    assert source.place_and_date(["3", "4"]).tolist() == [[11.5, 48.1, 3.0], [11.5, 48.1, 4.0]]
 
 
 def test_a_pack_keeps_both_sensors_in_their_own_types(copy: Path) -> None:

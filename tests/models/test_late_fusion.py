@@ -36,7 +36,9 @@ def branch(arch: str, channels: int, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     network = timm.create_model(arch, in_chans=channels, num_classes=0).eval()
     for name, tensor in network.state_dict().items():
-        if "running" in name:
+        if name.endswith("running_mean"):
+            tensor.uniform_(-0.1, 0.1)
+        elif name.endswith("running_var"):
             tensor.uniform_(0.5, 1.5)
     return network
 
