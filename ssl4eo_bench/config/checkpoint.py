@@ -154,10 +154,9 @@ class Checkpoint(Frozen):
     @model_validator(mode="after")
     def _statistics_cover_the_bands(self) -> "Checkpoint":
         for sensor in self.sensors:
-            scaling = scaling_of(self.scaling, sensor)
             bands = SENSORS[sensor] if self.bands == "task" else self.bands
             wanted = [band for band in bands if sensor_of(band) == sensor]
-            for kind, values in statistics(scaling).items() if scaling else ():
+            for kind, values in statistics(scaling_of(self.scaling, sensor)).items():
                 if missing := [band for band in wanted if band not in values]:
                     raise ValueError(f"scaling has no {kind} for {', '.join(missing)}; statistics are keyed by band")
                 if kind == "std" and not all(value > 0 for value in values.values()):

@@ -130,9 +130,9 @@ Scaling = Annotated[
 ]
 
 
-def scaling_of(scaling: Scaling, sensor: Sensor) -> OneScaling | None:
-    """The scaling of a sensor's bands; none if there are only scalings of other sensors."""
-    return scaling.by_sensor.get(sensor) if isinstance(scaling, BySensor) else scaling
+def scaling_of(scaling: Scaling, sensor: Sensor) -> OneScaling:
+    """The scaling of a sensor's bands."""
+    return scaling.by_sensor[sensor] if isinstance(scaling, BySensor) else scaling
 
 
 def is_for_one_unit(scaling: OneScaling) -> bool:
