@@ -1,5 +1,6 @@
 """BigEarthNet's names: the 19 classes and the 43 they are made of, its bands, and its published files."""
 
+from ssl4eo_bench.config.bands import Sensor
 from ssl4eo_bench.config.remote_files import RemoteFile
 
 CLASSES = {
@@ -56,6 +57,7 @@ RESOLUTION = {
 }
 S2_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
 S1_BANDS = ("VV", "VH")
+BANDS: dict[Sensor, tuple[str, ...]] = {"Sentinel-2": S2_BANDS, "Sentinel-1": S1_BANDS}
 SIZE = 120
 SIDE = SIZE * 10
 """Of a patch, in metres."""

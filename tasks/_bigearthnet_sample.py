@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ssl4eo_bench.config.bands import SENTINEL_2
+from ssl4eo_bench.config.bands import SENTINEL_2, Sensor
 from ssl4eo_bench.config.task import SPLITS, SplitName
 from ssl4eo_bench.data.images import write_geotiff
 from ssl4eo_bench.data.synthesis import Rng, blend, mosaic, regions
-from ssl4eo_bench.tasks._bigearthnet_names import CLASSES, RESOLUTION, S1_BANDS, S2_BANDS, SIZE
+from ssl4eo_bench.tasks._bigearthnet_names import BANDS, CLASSES, RESOLUTION, SIZE
 
 COVERS: dict[str, dict[str, Any]] = {
     "Urban fabric": {"parts": {"Residential": 1}},
@@ -82,7 +82,7 @@ def sample_ids(split: SplitName, variant: str) -> list[str]:
     return [f"{SAMPLE_PRODUCTS[variant]}_{number // 100}_{number % 100}" for number in numbers]
 
 
-def make_sample(root: Path, *, variant: str, radar: bool) -> None:
+def make_sample(root: Path, *, variant: str, sensors: Sequence[Sensor]) -> None:
     """Write the embedded sample below `root`, in the layout of the official archives."""
     home = root / "bigearthnet"
     home.mkdir(parents=True)
@@ -92,14 +92,16 @@ def make_sample(root: Path, *, variant: str, radar: bool) -> None:
         for number, id_ in enumerate(sample_ids(split, variant)):
             labels = _draw_labels(tuple(CLASSES), number, rng)
             partner = f"{SAMPLE_RADAR}_33UUP_{id_.split('_', 3 if variant != 'v2' else 6)[-1]}"
-            patch, bands = (partner, S1_BANDS) if radar else (id_, S2_BANDS)
             pixels = _patch(labels, SIZE, rng)
-            folder = _sample_folder(home, patch, variant=variant, radar=radar)
-            for band in bands:
-                _write_band(folder / f"{patch}_{band}.tif", pixels[band], RESOLUTION[band])
-            if variant != "v2":
-                described = {"labels": [CLASSES[name][0] for name in labels], "corresponding_s2_patch": id_}
-                (folder / f"{patch}_labels_metadata.json").write_text(json.dumps(described), encoding="utf-8")
+            described = {"labels": [CLASSES[name][0] for name in labels], "corresponding_s2_patch": id_}
+            for sensor in sensors:
+                radar = sensor == "Sentinel-1"
+                folder = _sample_folder(home, partner if radar else id_, variant=variant, radar=radar)
+                for band in BANDS[sensor]:
+                    _write_band(folder / f"{folder.name}_{band}.tif", pixels[band], RESOLUTION[band])
+                if variant != "v2":
+                    file = folder / f"{folder.name}_labels_metadata.json"
+                    file.write_text(json.dumps(described), encoding="utf-8")
             rows.append((id_, split, partner, labels))
     _write_lists(home, rows, variant)
 

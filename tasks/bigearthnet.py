@@ -9,6 +9,7 @@
   of the validation patches are official test patches: never compare numbers of the two.
 - `bigearthnet-v2`: reBEN, reprocessed, with a geographical split and labels of its own in `metadata.parquet`.
   `bigearthnet-v2-s1` is its Sentinel-1 half.
+- `bigearthnet-s1s2`, `bigearthnet-v2-s1s2`: both halves of the official pairs.
 
 Every band is a file of its own in its native resolution. The 43 CORINE names of version 1.0 become 19 classes by name;
 eleven of them have none and are ignored. The pixels are bottom-of-atmosphere reflectance, so there is no B10.
@@ -27,12 +28,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl4eo_bench.config.bands import Band
-from ssl4eo_bench.config.task import SPLITS, Clusters, Sample, Split, SplitName, Task
+from ssl4eo_bench.config.bands import Band, Sensor
+from ssl4eo_bench.config.remote_files import RemoteFile
+from ssl4eo_bench.config.task import SPLITS, Clusters, Sample, Source, Split, SplitName, Task
+from ssl4eo_bench.data.combined import combined
 from ssl4eo_bench.data.images import Decode, geotiff_decoder
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, shortlist
 from ssl4eo_bench.tasks._bigearthnet_lists import GOOGLE_LISTS, read_rows, sentinel_1_names
 from ssl4eo_bench.tasks._bigearthnet_names import (
+    BANDS,
     CLASSES,
     EXCLUSION_LISTS,
     HOW_TO_GET,
@@ -287,9 +291,13 @@ def _description(patches: Patches, patch: str) -> dict[str, list[str]]:
     return described
 
 
-def open_bigearthnet(data_dir: Path, *, variant: str, radar: bool) -> BigEarthNet:
+def open_bigearthnet(data_dir: Path, *, variant: str, sensors: Sequence[Sensor]) -> Source:
     """BigEarthNet below a data directory: `<data-dir>/bigearthnet`, or the directory itself."""
     root = data_dir / "bigearthnet" if (data_dir / "bigearthnet").is_dir() else data_dir
+    return combined({sensor: _open_sensor(root, variant, radar=sensor == "Sentinel-1") for sensor in sensors})
+
+
+def _open_sensor(root: Path, variant: str, *, radar: bool) -> BigEarthNet:
     sensor = "S1" if radar else "S2"
     by_product = variant == "v2"
     pattern = PATCH["S2 v2" if by_product and not radar else sensor]
@@ -349,13 +357,20 @@ CLUSTERS = {
 }
 
 
-def _task(name: str, title: str, *, variant: str, radar: bool = False, headline: bool = False) -> Task:
-    sensor = "S1" if radar else "S2"
-    published = {
-        "official": (V1[sensor], *OFFICIAL_LISTS),
-        "google": (V1["S2"], *OFFICIAL_LISTS, *EXCLUSION_LISTS, *GOOGLE_LISTS),
-        "v2": V2[sensor],
-    }
+S2: tuple[Sensor, ...] = ("Sentinel-2",)
+S1: tuple[Sensor, ...] = ("Sentinel-1",)
+LEVEL: dict[Sensor, str] = {"Sentinel-2": "L2A", "Sentinel-1": "GRD"}
+
+
+def _published(variant: str, sensors: Sequence[Sensor]) -> tuple[RemoteFile, ...]:
+    names = [sensor.replace("entinel-", "") for sensor in sensors]
+    if variant == "v2":
+        return tuple(dict.fromkeys(file for name in names for file in V2[name]))
+    lists = OFFICIAL_LISTS if variant == "official" else (*OFFICIAL_LISTS, *EXCLUSION_LISTS, *GOOGLE_LISTS)
+    return (*(V1[name] for name in names), *lists)
+
+
+def _task(name: str, title: str, *, variant: str, sensors: tuple[Sensor, ...] = S2, headline: bool = False) -> Task:
     return Task(
         name=name,
         version=1,
@@ -363,22 +378,23 @@ def _task(name: str, title: str, *, variant: str, radar: bool = False, headline:
         kind="multilabel",
         classes=tuple(CLASSES),
         bands=tuple(
-            Band(name=band, unit="db" if radar else "dn", resolution=RESOLUTION[band])
-            for band in (S1_BANDS if radar else S2_BANDS)
+            Band(name=band, unit="db" if sensor == "Sentinel-1" else "dn", resolution=RESOLUTION[band])
+            for sensor in sensors
+            for band in BANDS[sensor]
         ),
-        level="GRD" if radar else "L2A",
+        level=" and ".join(LEVEL[sensor] for sensor in sensors),
         image_size=SIZE,
         splits=SPLIT_DIGESTS[variant],
-        open=partial(open_bigearthnet, variant=variant, radar=radar),
+        open=partial(open_bigearthnet, variant=variant, sensors=sensors),
         sample=Sample(
-            make=partial(make_sample, variant=variant, radar=radar),
+            make=partial(make_sample, variant=variant, sensors=sensors),
             splits={split: Split.of(sample_ids(split, variant)) for split in SPLITS},
         ),
         clusters=CLUSTERS[variant],
         headline=headline,
         folder="bigearthnet",
-        files=published[variant],
-        recipes=() if radar else BIGEARTHNET,
+        files=_published(variant, sensors),
+        recipes=BIGEARTHNET if sensors == S2 else (),
         licence="CDLA-Permissive-1.0",
         citation="Clasen et al., reBEN, IGARSS 2025, arXiv:2407.03653"
         if variant == "v2"
@@ -389,8 +405,12 @@ def _task(name: str, title: str, *, variant: str, radar: bool = False, headline:
 
 TASKS = (
     _task("bigearthnet", "BigEarthNet-S2 v1.0, 19 classes, official split", variant="official", headline=True),
-    _task("bigearthnet-s1", "BigEarthNet-S1 v1.0, 19 classes, official split", variant="official", radar=True),
+    _task("bigearthnet-s1", "BigEarthNet-S1 v1.0, 19 classes, official split", variant="official", sensors=S1),
+    _task("bigearthnet-s1s2", "BigEarthNet-MM v1.0, 19 classes, official split", variant="official", sensors=S2 + S1),
     _task("bigearthnet-google", "BigEarthNet-S2 v1.0, 19 classes, split of SeCo and SSL4EO-S12", variant="google"),
     _task("bigearthnet-v2", "BigEarthNet-S2 v2.0 (reBEN), 19 classes, official split", variant="v2"),
-    _task("bigearthnet-v2-s1", "BigEarthNet-S1 v2.0 (reBEN), 19 classes, official split", variant="v2", radar=True),
+    _task("bigearthnet-v2-s1", "BigEarthNet-S1 v2.0 (reBEN), 19 classes, official split", variant="v2", sensors=S1),
+    _task(
+        "bigearthnet-v2-s1s2", "BigEarthNet-MM v2.0 (reBEN), 19 classes, official split", variant="v2", sensors=S2 + S1
+    ),
 )

@@ -1,13 +1,13 @@
 """DFC2020: land cover maps of the 2020 IEEE GRSS Data Fusion Contest, tiles of 256 × 256 pixels of 10 m.
 
-Four tasks: Sentinel-2 (13 bands, L1C) or Sentinel-1 (VV and VH), on the contest's parts or on the lists of
+Five tasks: Sentinel-2 (13 bands, L1C), Sentinel-1 (VV and VH) or both, on the contest's parts or on the lists of
 Copernicus-Bench.
 
-- `dfc2020`, `dfc2020-s1`: as SSL4EO-S12 does, the contest's large part (`ROIs0000_test`, 5,128 tiles) is fitted on and
-  its small part (`ROIs0000_validation`, 986 tiles) is the test split. The large part mixes tiles of six cities; the
-  small part is one more city. Nobody published a validation split for that: one tile in ten is kept out of the fit, at
-  random (`held_out`). It lies in the cities that are fitted on, so it does not show how well a choice carries to
-  another city.
+- `dfc2020`, `dfc2020-s1`, `dfc2020-s1s2`: as SSL4EO-S12 does, the contest's large part (`ROIs0000_test`, 5,128 tiles)
+  is fitted on and its small part (`ROIs0000_validation`, 986 tiles) is the test split. The large part mixes tiles of
+  six cities; the small part is one more city. Nobody published a validation split for that: one tile in ten is kept out
+  of the fit, at random (`held_out`). It lies in the cities that are fitted on, so it does not show how well a choice
+  carries to another city.
 - `dfc2020-cobench`, `dfc2020-cobench-s1`: Copernicus-Bench's lists, 3,156 / 986 / 986 tiles of the large part alone, at
   random, with all six cities in every split. Its numbers do not compare with those of the contest's parts.
 - No tile tells which others are near it. Tile numbers are shuffled: among 316 tiles whose city is known, two tiles of
@@ -36,9 +36,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl4eo_bench.config.bands import SENTINEL_1, SENTINEL_2, Band
+from ssl4eo_bench.config.bands import SENTINEL_1, SENTINEL_2, Band, Sensor, Unit
 from ssl4eo_bench.config.remote_files import RemoteFile
-from ssl4eo_bench.config.task import IGNORED, SPLITS, Sample, Split, SplitName, Task
+from ssl4eo_bench.config.task import IGNORED, SPLITS, Sample, Source, Split, SplitName, Task
+from ssl4eo_bench.data.combined import combined
 from ssl4eo_bench.data.images import decode_geotiff, require_band_10, write_geotiff
 from ssl4eo_bench.data.splits import held_out
 from ssl4eo_bench.data.synthesis import Cover, blend, mosaic, regions
@@ -158,7 +159,7 @@ class CopernicusBenchSplit(DFC2020):
         """The tiles that the split's list names."""
         name = f"dfc-{split}-new.csv"
         if name not in self._tree.names():
-            raise MissingDataError(f"the split list {name} is absent; {HOW_TO_GET['cobench']}.")
+            raise MissingDataError(f"the split list {name} is absent; {how_to_get((), cobench=True)}.")
         lines = [line.strip() for line in self._tree.read(name).decode("utf-8", errors="replace").splitlines()]
         matches = [(line, _FILE.fullmatch(line)) for line in lines if line]
         if foreign := [line for line, match in matches if not match or match[2] != "dfc"]:
@@ -189,18 +190,14 @@ def _number(id_: str) -> int:
 
 
 BANDS = {"s2": SENTINEL_2, "s1": SENTINEL_1}
+SENSORS: dict[str, Sensor] = {"s2": "Sentinel-2", "s1": "Sentinel-1"}
+UNITS: dict[str, Unit] = {"s2": "dn", "s1": "db"}
+LEVELS = {"s2": "L1C", "s1": "GRD"}
 CONTEST = "https://ieee-dataport.org/competitions/2020-ieee-grss-data-fusion-contest"
 COBENCH = (
     "https://hf.co/datasets/wangyi111/Copernicus-Bench/resolve/9d252acd3aa0e3da3128e05c6f028647f0e48e5f/"
     "l2_dfc2020_s1s2/dfc2020.zip"
 )
-HOW_TO_GET = {
-    "cobench": f"get {COBENCH} and put it, packed or not, into <data-dir>/dfc2020",
-    "s2": f"get s2_0.zip, dfc_0.zip, s2_validation.zip and dfc_validation.zip from {CONTEST} (with a free IEEE "
-    "DataPort account) and put them, packed or not, into <data-dir>/dfc2020",
-    "s1": f"get s1_0.zip, dfc_0.zip, s1_validation.zip and dfc_validation.zip from {CONTEST} (with a free IEEE "
-    "DataPort account) and put them, packed or not, into <data-dir>/dfc2020",
-}
 ABOUT_BYTES = {
     "s1_0": 4_960_000_000,
     "s2_0": 3_750_000_000,
@@ -209,6 +206,21 @@ ABOUT_BYTES = {
     "s2_validation": 633_000_000,
     "dfc_validation": 6_000_000,
 }
+
+
+def _contest_archives(kinds: Sequence[str]) -> list[str]:
+    return [f"{kind}_{part}" for part in ("0", "validation") for kind in (*kinds, "dfc")]
+
+
+def how_to_get(kinds: Sequence[str], *, cobench: bool) -> str:
+    """Where the files come from and where they go."""
+    if cobench:
+        return f"get {COBENCH} and put it, packed or not, into <data-dir>/dfc2020"
+    *archives, last = (f"{name}.zip" for name in _contest_archives(kinds))
+    return (
+        f"get {', '.join(archives)} and {last} from {CONTEST} (with a free IEEE DataPort account) and put them, packed "
+        "or not, into <data-dir>/dfc2020"
+    )
 
 
 def _contest_file(name: str) -> RemoteFile:
@@ -220,9 +232,9 @@ def _contest_file(name: str) -> RemoteFile:
     )
 
 
-def _published(sensor: str, *, cobench: bool) -> tuple[RemoteFile, ...]:
+def _published(kinds: Sequence[str], *, cobench: bool) -> tuple[RemoteFile, ...]:
     if not cobench:
-        return tuple(_contest_file(f"{kind}_{part}") for part in ("0", "validation") for kind in (sensor, "dfc"))
+        return tuple(map(_contest_file, _contest_archives(kinds)))
     archive = RemoteFile(
         name="dfc2020.zip",
         url=COBENCH,
@@ -234,17 +246,18 @@ def _published(sensor: str, *, cobench: bool) -> tuple[RemoteFile, ...]:
     return (archive,)
 
 
-def open_dfc2020(data_dir: Path, *, sensor: str, cobench: bool) -> DFC2020:
+def open_dfc2020(data_dir: Path, *, kinds: Sequence[str], cobench: bool) -> Source:
     """DFC2020 below a data directory: `<data-dir>/dfc2020`, or the directory itself."""
     root = data_dir / "dfc2020" if (data_dir / "dfc2020").is_dir() else data_dir
     tree = gather_files(root, _WANTED)
     if not tree.names():
         what = "tiles (such as ROIs0000_test_dfc_0_p609.tif)"
-        raise MissingDataError(f"no DFC2020 {what} below {root}; {HOW_TO_GET['cobench' if cobench else sensor]}.")
-    source = CopernicusBenchSplit(tree, sensor) if cobench else DFC2020(tree, sensor)
-    if sensor == "s2":
-        source.check_band_order()
-    return source
+        raise MissingDataError(f"no DFC2020 {what} below {root}; {how_to_get(kinds, cobench=cobench)}.")
+    sources = [CopernicusBenchSplit(tree, kind) if cobench else DFC2020(tree, kind) for kind in kinds]
+    for kind, source in zip(kinds, sources, strict=True):
+        if kind == "s2":
+            source.check_band_order()
+    return combined({SENSORS[kind]: source for kind, source in zip(kinds, sources, strict=True)})
 
 
 SAMPLE_SIZES: dict[SplitName, int] = {"train": 28, "val": 10, "test": 16}
@@ -284,13 +297,13 @@ def _covers() -> tuple[Cover, ...]:
     )
 
 
-def make_sample(root: Path, *, sensor: str, cobench: bool) -> None:
+def make_sample(root: Path, *, kinds: Sequence[str], cobench: bool) -> None:
     """Write the embedded sample below `root`, in the layout of the contest or of Copernicus-Bench."""
     base = root / "dfc2020" / ("dfc2020_s1s2" if cobench else "")
     ids = [id_ for split in SPLITS for id_ in sample_ids(split, cobench=cobench)]
     folder = _cobench_folder if cobench else _contest_folder
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(partial(_write_tile, base, folder, sensor), ids))
+        list(pool.map(partial(_write_tile, base, folder, kinds), ids))
     if cobench:
         for split in SPLITS:
             lines = "".join(f"{file_name(id_, 'dfc')}\n" for id_ in sample_ids(split, cobench=True))
@@ -315,7 +328,7 @@ def _cobench_folder(id_: str, kind: str) -> str:
     return kind
 
 
-def _write_tile(base: Path, folder: Callable[[str, str], str], sensor: str, id_: str) -> None:
+def _write_tile(base: Path, folder: Callable[[str, str], str], kinds: Sequence[str], id_: str) -> None:
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(id_.encode()).digest()[:8], "big"))
     present = [_number(id_) % len(CODES), (_number(id_) + 3) % len(CODES)]  # so that every split has every class
     present += [int(other) for other in rng.permutation(len(CODES)) if other not in present][:1]
@@ -323,11 +336,12 @@ def _write_tile(base: Path, folder: Callable[[str, str], str], sensor: str, id_:
     codes = np.array(list(CODES.values()), dtype=np.uint8)[present][numbers]
     codes[:, : rng.integers(2, 12)] = 0
     codes[: rng.integers(2, 12), -20:] = rng.choice([3, 8])
-    if sensor == "s2":
-        pixels = mosaic([_covers()[number] for number in present], numbers, rng=rng)
-    else:
-        pixels = _radar(present, numbers, rng)
-    write_geotiff(base / folder(id_, sensor) / file_name(id_, sensor), pixels)
+    for kind in kinds:
+        if kind == "s2":
+            pixels = mosaic([_covers()[number] for number in present], numbers, rng=rng)
+        else:
+            pixels = _radar(present, numbers, rng)
+        write_geotiff(base / folder(id_, kind) / file_name(id_, kind), pixels)
     write_geotiff(base / folder(id_, "dfc") / file_name(id_, "dfc"), codes[None].astype(np.int32))
 
 
@@ -349,36 +363,37 @@ TEST_PIXELS = (5904112, 3353501, 7655859, 11272496, 8405224, 3517590, 1887823, 2
 """Pixels of each class in the contest's parts. There are none of another code."""
 
 
-def _task(name: str, title: str, *, sensor: str, cobench: bool, headline: bool = False) -> Task:
+def _task(name: str, title: str, *, kinds: Sequence[str], cobench: bool = False, headline: bool = False) -> Task:
     return Task(
         name=name,
         version=2,
         title=title,
         kind="segmentation",
         classes=tuple(CODES),
-        bands=tuple(Band(name=band, unit="dn" if sensor == "s2" else "db", resolution=10) for band in BANDS[sensor]),
-        level="L1C" if sensor == "s2" else "GRD",
+        bands=tuple(Band(name=band, unit=UNITS[kind], resolution=10) for kind in kinds for band in BANDS[kind]),
+        level=" and ".join(LEVELS[kind] for kind in kinds),
         image_size=SIZE,
         splits=COBENCH_SPLITS if cobench else {split: Split.of(contest_ids(split)) for split in SPLITS},
         class_counts={SPLITS: FIT_PIXELS} if cobench else {("train", "val"): FIT_PIXELS, ("test",): TEST_PIXELS},
-        open=partial(open_dfc2020, sensor=sensor, cobench=cobench),
+        open=partial(open_dfc2020, kinds=kinds, cobench=cobench),
         sample=Sample(
-            make=partial(make_sample, sensor=sensor, cobench=cobench),
+            make=partial(make_sample, kinds=kinds, cobench=cobench),
             splits={split: Split.of(sample_ids(split, cobench=cobench)) for split in SPLITS},
         ),
         headline=headline,
         folder="dfc2020",
-        files=_published(sensor, cobench=cobench),
+        files=_published(kinds, cobench=cobench),
         licence="CC-BY-4.0",
         citation="Schmitt et al., 2020 IEEE GRSS Data Fusion Contest, doi:10.21227/rha7-m332"
         + ("; split: Wang et al., Copernicus-Bench, arXiv:2503.11849" if cobench else ""),
-        how_to_get=HOW_TO_GET["cobench" if cobench else sensor],
+        how_to_get=how_to_get(kinds, cobench=cobench),
     )
 
 
 TASKS = (
-    _task("dfc2020", "DFC2020, Sentinel-2, contest parts", sensor="s2", cobench=False, headline=True),
-    _task("dfc2020-s1", "DFC2020, Sentinel-1, contest parts", sensor="s1", cobench=False),
-    _task("dfc2020-cobench", "DFC2020, Sentinel-2, Copernicus-Bench split", sensor="s2", cobench=True),
-    _task("dfc2020-cobench-s1", "DFC2020, Sentinel-1, Copernicus-Bench split", sensor="s1", cobench=True),
+    _task("dfc2020", "DFC2020, Sentinel-2, contest parts", kinds=("s2",), headline=True),
+    _task("dfc2020-s1", "DFC2020, Sentinel-1, contest parts", kinds=("s1",)),
+    _task("dfc2020-s1s2", "DFC2020, Sentinel-1 and Sentinel-2, contest parts", kinds=("s2", "s1")),
+    _task("dfc2020-cobench", "DFC2020, Sentinel-2, Copernicus-Bench split", kinds=("s2",), cobench=True),
+    _task("dfc2020-cobench-s1", "DFC2020, Sentinel-1, Copernicus-Bench split", kinds=("s1",), cobench=True),
 )

@@ -1,9 +1,10 @@
 """So2Sat LCZ42: 400,673 Sentinel-1 and Sentinel-2 patches of 32 × 32 pixels in 17 local climate zones.
 
-Five tasks on two releases, whose numbers do not compare:
+Six tasks on two releases, whose numbers do not compare:
 
-- `so2sat` and `so2sat-s1`, version 2 of the data: train is 42 cities, val the west and test the east halves of ten
-  other cities. Val and test share these cities, so choosing on val is optimistic for cities never seen.
+- `so2sat`, `so2sat-s1` and `so2sat-s1s2` (both sensors), version 2 of the data: train is 42 cities, val the west and
+  test the east halves of ten other cities. Val and test share these cities, so choosing on val is optimistic for cities
+  never seen.
 - `so2sat-random`, `so2sat-block`, `so2sat-culture10`, version 3: every city 80/20 at random; every city 80/20 by
   place; 42 cities against ten others. Its `culture_10/training.h5` is version 2's `training.h5`, byte for byte.
   Version 3 has no validation file. Val is a tenth of the training file, never of the test file: the samples whose id
@@ -32,9 +33,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl4eo_bench.config.bands import Band
+from ssl4eo_bench.config.bands import Band, sensor_of
 from ssl4eo_bench.config.remote_files import RemoteFile
-from ssl4eo_bench.config.task import SPLITS, Sample, Split, SplitName, Task, UnlistedSplit
+from ssl4eo_bench.config.task import SPLITS, Sample, Source, Split, SplitName, Task, UnlistedSplit
+from ssl4eo_bench.data.combined import combined
 from ssl4eo_bench.data.hdf5 import Hdf5File, write_hdf5
 from ssl4eo_bench.data.splits import held_out
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
@@ -274,7 +276,7 @@ class So2Sat:
                 for position, channel in enumerate(channels):
                     pixels[at, position] = stored[..., channel]
             self._require_levels(pixels[at], file, rows)
-        return (decibel(pixels) if self._sensor is RADAR else pixels,)
+        return (decibel(pixels) if self._sensor == RADAR else pixels,)
 
     def fingerprint(self, ids: Sequence[str]) -> str:
         """The digest of these ids and of their files' size, time of last change, first and last 64 KiB."""
@@ -285,7 +287,7 @@ class So2Sat:
     def _require_levels(self, pixels: np.ndarray, file: Hdf5File, rows: np.ndarray) -> None:
         """Refuse copies in other units, by the finite values of each row."""
         finite, each = np.isfinite(pixels), (1, 2, 3)
-        if self._sensor is OPTICAL:
+        if self._sensor == OPTICAL:
             highest = pixels.max(axis=each, where=finite, initial=-np.inf)
             row = int(highest.argmax())
             if highest[row] < REFLECTANCE_BELOW:
@@ -340,7 +342,7 @@ def _require_one_hot(labels: np.ndarray, file: Hdf5File, rows: np.ndarray) -> No
         )
 
 
-def open_so2sat(data_dir: Path, *, release: Release, sensor: Sensor) -> So2Sat:
+def open_so2sat(data_dir: Path, *, release: Release, sensors: Sequence[Sensor]) -> Source:
     """So2Sat below a data directory: `<data-dir>/so2sat`, or the directory itself."""
     root = data_dir / "so2sat" if (data_dir / "so2sat").is_dir() else data_dir
     files = {name: Hdf5File(root / f"{release.folder}{name}.h5") for name in release.md5}
@@ -348,14 +350,15 @@ def open_so2sat(data_dir: Path, *, release: Release, sensor: Sensor) -> So2Sat:
         verb = "is" if len(gone) == 1 else "are"
         raise MissingDataError(f"{', '.join(gone)} {verb} not there; {release.how_to_get}.")
     for name, file in files.items():
-        _require_layout(file, sensor)
+        for sensor in sensors:
+            _require_layout(file, sensor)
         rows, official = _length(file), release.rows.get(name)
         if official is not None and rows > official:
             raise SplitError(
                 f"{file.path} has {rows:,} rows, but the official file has {official:,}: this is a file of another "
                 f"release; {release.how_to_get}."
             )
-    return So2Sat(files, release, sensor)
+    return combined({sensor_of(next(iter(sensor.bands))): So2Sat(files, release, sensor) for sensor in sensors})
 
 
 def _require_layout(file: Hdf5File, sensor: Sensor) -> None:
@@ -413,7 +416,7 @@ def _task(
     title: str,
     release: Release,
     *,
-    sensor: Sensor = OPTICAL,
+    sensors: Sequence[Sensor] = (OPTICAL,),
     headline: bool = False,
 ) -> Task:
     return Task(
@@ -423,13 +426,15 @@ def _task(
         kind="multiclass",
         classes=CLASSES,
         bands=tuple(
-            Band(name=band, unit="db" if sensor is RADAR else "reflectance", resolution=10) for band in sensor.bands
+            Band(name=band, unit="db" if sensor is RADAR else "reflectance", resolution=10)
+            for sensor in sensors
+            for band in sensor.bands
         ),
-        level="Lee-filtered intensity" if sensor is RADAR else "not stated",
+        level=", ".join("Lee-filtered intensity" if sensor is RADAR else "not stated" for sensor in sensors),
         image_size=SIZE,
         splits=KNOWN_SPLITS[release.folder],
         class_counts=KNOWN_COUNTS.get(release.folder, {}),
-        open=partial(open_so2sat, release=release, sensor=sensor),
+        open=partial(open_so2sat, release=release, sensors=sensors),
         sample=Sample(
             make=partial(make_sample, release=release),
             splits={split: Split.of(sample_ids(release, split)) for split in SPLITS},
@@ -437,7 +442,7 @@ def _task(
         headline=headline,
         folder="so2sat",
         files=release.published(),
-        recipes=() if sensor is RADAR else SO2SAT,
+        recipes=() if RADAR in sensors else SO2SAT,
         licence="CC-BY-4.0",
         citation="Zhu et al., So2Sat LCZ42, IEEE GRSM 8(3), 2020, doi:10.1109/MGRS.2020.2964708",
         how_to_get=release.how_to_get,
@@ -446,7 +451,10 @@ def _task(
 
 TASKS = (
     _task("so2sat", "So2Sat LCZ42 v2, Sentinel-2, ten held-out cities", V2, headline=True),
-    _task("so2sat-s1", "So2Sat LCZ42 v2, Sentinel-1, ten held-out cities", V2, sensor=RADAR),
+    _task("so2sat-s1", "So2Sat LCZ42 v2, Sentinel-1, ten held-out cities", V2, sensors=(RADAR,)),
+    _task(
+        "so2sat-s1s2", "So2Sat LCZ42 v2, Sentinel-1 and Sentinel-2, ten held-out cities", V2, sensors=(OPTICAL, RADAR)
+    ),
     _task("so2sat-random", "So2Sat LCZ42 v3, Sentinel-2, random split", RANDOM),
     _task("so2sat-block", "So2Sat LCZ42 v3, Sentinel-2, split by place in each city", BLOCK),
     _task("so2sat-culture10", "So2Sat LCZ42 v3, Sentinel-2, ten held-out cities", CULTURE_10),

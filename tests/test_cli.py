@@ -255,7 +255,9 @@ def test_checkpoints_are_chosen(command: Command, tmp_path: Path) -> None:
     assert chosen(command, "--method", "DINO", "--data", "imagenet") == ["vit_small_patch16_224.in1k-dino-rgb"]
     assert all("vit_huge" in name for name in chosen(command, "--arch", "ViT_Huge"))
     radar, optical = chosen(command, "--sensor", "s1"), chosen(command, "--sensor", "S2")
-    assert set(radar) & set(optical) == {"bandstats"}
+    both = chosen(command, "--sensor", "s1+s2")
+    assert {"bandstats", "resnet50.random-s1s2", "resnet50.ssl4eo_s12-decur-s1s2-full"} <= set(both)
+    assert set(radar) & set(optical) == set(both)
     assert set(radar) | set(optical) == set(every)
     assert chosen(command, "--suite", "offline", "--method", "none") == [
         *("resnet18.random", "resnet50.random", "bandstats")

@@ -28,6 +28,7 @@ ALLOWED = {
     "files": {"errors", "progress", "config"},
     "data": BASE,
     "models": BASE,
+    "backbones": BASE | {"models"},
     "metrics": {"progress", "config"},
     "solver": set(),
     "plan": BASE | {"data", "models"},

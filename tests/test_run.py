@@ -63,6 +63,14 @@ def test_one_command_leaves_a_result_a_table_and_a_leaderboard(
     assert " of 240 images, " in err
 
 
+@pytest.mark.parametrize("options", [("bandstats",), ("resnet50.random-s1s2", "--image-size", 32)])
+def test_a_task_of_both_sensors_gives_both(command: Command, options: tuple[object, ...]) -> None:
+    _, (outcome,) = run(command, "--checkpoint", *options, "--limit", 34, task="so2sat-s1s2")
+    inputs = result_of(outcome).spec.inputs
+    assert inputs.sources == tuple(band.name for band in catalogue.task("so2sat-s1s2").bands)
+    assert inputs.sources[-2:] == ("VV", "VH")
+
+
 def test_a_result_says_what_produced_it(command: Command) -> None:
     _, (outcome,) = run(command, "--checkpoint", "timm:test_resnet.random")
     result = result_of(outcome)

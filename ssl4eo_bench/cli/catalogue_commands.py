@@ -13,7 +13,7 @@ from ssl4eo_bench.cli.display import print_json, show_rows
 from ssl4eo_bench.cli.options import Group, Text, Value
 from ssl4eo_bench.cli.run_options import AdhocCheckpoint, CheckpointChanges
 from ssl4eo_bench.config import catalogue
-from ssl4eo_bench.config.bands import SENTINEL_1, SENTINEL_2, sensor_of
+from ssl4eo_bench.config.bands import SENTINEL_1, SENTINEL_2
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.protocols import PROTOCOLS, RECIPES, Finetune, Knn, Linear
 from ssl4eo_bench.config.recipe import Recipe
@@ -76,7 +76,10 @@ def list_checkpoints(
     arch: Annotated[Text, "architecture, like vit_small", WHICH_CHECKPOINTS] = "",
     data: Annotated[Text, "what they were pretrained on, like ssl4eo", WHICH_CHECKPOINTS] = "",
     sensor: Annotated[
-        Literal["S1", "S2"] | None, "the sensor of their bands", Value(str.upper), WHICH_CHECKPOINTS
+        Literal["S1", "S2", "S1+S2"] | None,
+        "a sensor of their bands, or both",
+        Value(str.upper),
+        WHICH_CHECKPOINTS,
     ] = None,
     suite: Annotated[str, "those of a suite", WHICH_CHECKPOINTS] = "",
     here: Annotated[bool, "those with weights on this machine", WHICH_CHECKPOINTS] = False,
@@ -95,7 +98,7 @@ def list_checkpoints(
         suites = [name for name, names in known.suites.items() if entry.name in names]
         row = _shown(entry, suites, there := is_here(entry.weights, cache))
         fits = all(text in row[name].casefold() for name, text in wanted.items()) and entry.name in members
-        if fits and (not sensor or sensor in _sensors(entry)) and (there or not here):
+        if fits and (not sensor or set(sensor.split("+")) <= _sensors(entry)) and (there or not here):
             rows.append(_all_of(entry, suites, there) if json else row)
     _report_nothing("checkpoint", rows, chosen=any((method, arch, data, sensor, suite, here)))
     show_rows(rows, json=json, spare=("arch", "licence", "size", "feature", "suites", "data", "bands"))
@@ -103,14 +106,8 @@ def list_checkpoints(
 
 
 def _sensors(entry: Checkpoint) -> set[str]:
-    """The sensors of its bands: `S1`, `S2`, or both where it takes the bands of any task."""
-    if entry.bands == "task":
-        return {"S2"} if entry.weights else {"S1", "S2"}
-    return {_short(sensor_of(band)) for band in entry.bands}
-
-
-def _short(sensor: str) -> str:
-    return sensor.replace("entinel-", "")
+    """The sensors of its bands: `S1`, `S2` or both."""
+    return {sensor.replace("entinel-", "") for sensor in entry.sensors}
 
 
 def _shown(entry: Checkpoint, suites: Sequence[str], here: bool) -> dict[str, Any]:
@@ -119,11 +116,11 @@ def _shown(entry: Checkpoint, suites: Sequence[str], here: bool) -> dict[str, An
     if entry.bands == "task":
         bands = "of the task"
     elif len(entry.bands) > 3:
-        bands = f"{len(entry.bands)} of {_short(sensor_of(entry.bands[0]))}"
+        bands = f"{len(entry.bands)} of {'+'.join(sorted(_sensors(entry)))}"
     return {
         "checkpoint": entry.name,
         "method": entry.pretraining.method if entry.pretraining else "",
-        "arch": entry.arch,
+        "arch": entry.arch.rpartition(":")[2],  # of a plug-in its class
         "bands": bands,
         "data": entry.pretraining.data if entry.pretraining else "",
         "size": entry.image_size,

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from ssl4eo_bench.config.bands import SENSORS, canonical_band, sensor_of
+from ssl4eo_bench.config.bands import SENSORS, Sensor, canonical_band, sensor_of
 from ssl4eo_bench.config.canonical import Frozen, first_fault
-from ssl4eo_bench.config.scaling import Raw, Scaling, statistics
+from ssl4eo_bench.config.scaling import BySensor, Raw, Scaling, is_for_one_unit, scaling_of, statistics
 from ssl4eo_bench.config.weights import OWN, HubWeights, OwnWeights, RandomWeights, Sha256, Weights, weights_identity
 from ssl4eo_bench.errors import SpecError
 
@@ -134,22 +134,33 @@ class Checkpoint(Frozen):
 
     @field_validator("bands")
     @classmethod
-    def _one_sensor(cls, bands: tuple[str, ...] | Literal["task"]) -> tuple[str, ...] | Literal["task"]:
-        if bands != "task":
-            if len(set(bands)) != len(bands):
-                raise ValueError("a band is listed twice")
-            if len({sensor_of(band) for band in bands}) > 1:
-                raise ValueError("the bands of one checkpoint must come from one sensor")
+    def _each_once(cls, bands: tuple[str, ...] | Literal["task"]) -> tuple[str, ...] | Literal["task"]:
+        if bands != "task" and len(set(bands)) != len(bands):
+            raise ValueError("a band is listed twice")
         return bands
 
     @model_validator(mode="after")
+    def _scaling_fits_the_sensors(self) -> "Checkpoint":
+        if isinstance(self.scaling, BySensor):
+            if missing := [sensor for sensor in self.sensors if sensor not in self.scaling.by_sensor]:
+                raise ValueError(f"scaling has nothing for {missing[0]}, although bands of it are wanted")
+        elif len(self.sensors) > 1 and is_for_one_unit(self.scaling):
+            raise ValueError(
+                "scaling has one number for digital numbers of Sentinel-2 and decibel of Sentinel-1; give each sensor "
+                "its own by `{by_sensor: {Sentinel-2: …, Sentinel-1: …}}`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _statistics_cover_the_bands(self) -> "Checkpoint":
-        bands = SENSORS["Sentinel-2"] if self.bands == "task" else self.bands
-        for kind, values in statistics(self.scaling).items():
-            if missing := [band for band in bands if band not in values]:
-                raise ValueError(f"scaling has no {kind} for {', '.join(missing)}; statistics are keyed by band")
-            if kind == "std" and not all(value > 0 for value in values.values()):
-                raise ValueError("every std must be above 0")
+        for sensor in self.sensors:
+            bands = SENSORS[sensor] if self.bands == "task" else self.bands
+            wanted = [band for band in bands if sensor_of(band) == sensor]
+            for kind, values in statistics(scaling_of(self.scaling, sensor)).items():
+                if missing := [band for band in wanted if band not in values]:
+                    raise ValueError(f"scaling has no {kind} for {', '.join(missing)}; statistics are keyed by band")
+                if kind == "std" and not all(value > 0 for value in values.values()):
+                    raise ValueError("every std must be above 0")
         return self
 
     @model_validator(mode="after")
@@ -191,6 +202,15 @@ class Checkpoint(Frozen):
     def loads_itself(self) -> bool:
         """Whether the class of a plug-in loads the weight file, without the check that all of it fits."""
         return getattr(self.weights, "layout", None) == OWN
+
+    @property
+    def sensors(self) -> tuple[Sensor, ...]:
+        """The sensors of its bands; where it takes those of the task, the ones that its scaling is for."""
+        if self.bands != "task":
+            return tuple(dict.fromkeys(sensor_of(band) for band in self.bands))
+        if isinstance(self.scaling, BySensor):
+            return tuple(self.scaling.by_sensor)
+        return tuple(SENSORS) if isinstance(self.scaling, Raw) else ("Sentinel-2",)
 
     @property
     def is_random(self) -> bool:

@@ -8,10 +8,10 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from ssl4eo_bench.config.bands import SENTINEL_2, Band, sensor_of
+from ssl4eo_bench.config.bands import SENSORS, Band, sensor_of
 from ssl4eo_bench.config.canonical import Frozen
 from ssl4eo_bench.config.checkpoint import Checkpoint
-from ssl4eo_bench.config.scaling import ClippedZScore, Divide, Quantise, Raw, Stretch, ZScore
+from ssl4eo_bench.config.scaling import ClippedZScore, Divide, Quantise, Raw, Stretch, ZScore, scaling_of
 from ssl4eo_bench.errors import SpecError
 
 PerImage = Literal["lonlat", "date"]
@@ -135,14 +135,14 @@ def map_inputs(
         fill_bands: fill more than a quarter of the channels.
 
     Raises:
-        SpecError: if the task has no band of the checkpoint's sensor, lacks more than a quarter of the channels, a unit
-            has no conversion to the one that the scaling is written in, or statistics miss a band.
+        SpecError: if the task has no band of a sensor of the checkpoint, lacks more than a quarter of the channels, or
+            has a unit without conversion to the one that the scaling is written in.
     """
     given = {band.name: band for band in bands}
     wanted = checkpoint.bands
     if wanted == "task":
-        every = isinstance(checkpoint.scaling, Raw)
-        wanted = tuple(name for name in given if every or sensor_of(name) == "Sentinel-2") or SENTINEL_2
+        able = [name for sensor in checkpoint.sensors for name in SENSORS[sensor]]
+        wanted = tuple(name for name in given if name in able) or tuple(able)
     _refuse_other_sensors(wanted, given, checkpoint.name)
     channels = tuple(
         _channel(given[name], checkpoint, display) if name in given else Channel(band=name, source=None)
@@ -171,7 +171,7 @@ def _refuse_other_sensors(wanted: tuple[str, ...], given: dict[str, Band], check
 
 
 def _channel(band: Band, checkpoint: Checkpoint, display: DisplayStretch | None) -> Channel:
-    scaling = checkpoint.scaling
+    scaling = scaling_of(checkpoint.scaling, sensor_of(band.name))
     plain = Channel(band=band.name, source=band.name, valid=VALID_RANGE[band.unit])
     if isinstance(scaling, Raw):
         return plain.model_copy(update={"gain": 10000.0 if band.unit == "reflectance" else 1.0})

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ssl4eo_bench.config.bands import canonical_band
+from ssl4eo_bench.config.bands import Sensor, canonical_band
 from ssl4eo_bench.config.canonical import Frozen, OneOf
 from ssl4eo_bench.errors import SpecError
 
@@ -106,13 +106,43 @@ class Raw(Frozen):
     raw: Literal[True]
 
 
+_ONE: dict[str, type[Frozen]] = {
+    "divide": Divide,
+    "stretch": Stretch,
+    "uint8": Quantise,
+    "raw": Raw,
+    "clip_std": ClippedZScore,
+    "mean": ZScore,
+}
+
+OneScaling = Annotated[Divide | ZScore | ClippedZScore | Stretch | Quantise | Raw, OneOf(**_ONE)]
+"""One rule for all bands, with other statistics for each perhaps."""
+
+
+class BySensor(Frozen):
+    """A scaling for each sensor, of a checkpoint that wants bands of both."""
+
+    by_sensor: Annotated[dict[Sensor, OneScaling], Field(min_length=1)]
+
+
 Scaling = Annotated[
-    Divide | ZScore | ClippedZScore | Stretch | Quantise | Raw,
-    OneOf(divide=Divide, stretch=Stretch, uint8=Quantise, raw=Raw, clip_std=ClippedZScore, mean=ZScore),
+    Divide | ZScore | ClippedZScore | Stretch | Quantise | Raw | BySensor, OneOf(**_ONE, by_sensor=BySensor)
 ]
 
 
-def statistics(scaling: Scaling) -> dict[str, dict[str, Any]]:
+def scaling_of(scaling: Scaling, sensor: Sensor) -> OneScaling:
+    """The scaling of a sensor's bands."""
+    return scaling.by_sensor[sensor] if isinstance(scaling, BySensor) else scaling
+
+
+def is_for_one_unit(scaling: OneScaling) -> bool:
+    """Whether a number in it is for all bands alike, which digital numbers and decibel cannot share."""
+    return isinstance(scaling, Divide | Quantise) or (
+        isinstance(scaling, Stretch) and not isinstance(scaling.stretch, dict)
+    )
+
+
+def statistics(scaling: OneScaling) -> dict[str, dict[str, Any]]:
     """Everything a scaling keys by band: by what it is, then by band."""
     found = {name: getattr(scaling, name) for name in ("stretch", "mean", "std") if hasattr(scaling, name)}
     return {name: values for name, values in found.items() if isinstance(values, dict)}

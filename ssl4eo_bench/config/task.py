@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Protocol
 import numpy as np
 from pydantic import Field
 
-from ssl4eo_bench.config.bands import Band
+from ssl4eo_bench.config.bands import Band, sensor_of
 from ssl4eo_bench.config.canonical import Frozen, ids_digest
 from ssl4eo_bench.config.inputs import DisplayStretch, PerImage
 from ssl4eo_bench.config.recipe import Recipe
@@ -28,7 +28,7 @@ LESS_IS_BETTER = frozenset({"ece"})
 
 
 Groups = tuple[np.ndarray, ...]
-"""Stored pixels of a batch, one array `[N, C, H, W]` for each resolution, finest first."""
+"""Stored pixels of a batch, one array `[N, C, H, W]` for each sensor and resolution, as `Task.groups` orders them."""
 
 
 IGNORED = 255
@@ -80,7 +80,7 @@ class Source(Protocol):
         ...
 
     def read(self, ids: Sequence[str], bands: Sequence[str]) -> Groups:
-        """Stored pixels, one array `[N, C, H, W]` for each resolution in `Task.groups(bands)`, not resized.
+        """Stored pixels, one array `[N, C, H, W]` for each group in `Task.groups(bands)`, not resized.
 
         Raises:
             DamagedFileError: if a file cannot be read or holds something else than the task expects.
@@ -195,9 +195,13 @@ class Task(Frozen):
         return np.arange(len(ids)), "tiles" if self.kind == "segmentation" else "samples"
 
     def groups(self, bands: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-        """`bands` grouped by resolution, finest first, each group in the task's band order."""
-        by_resolution: dict[int, list[str]] = {}
+        """`bands` grouped by sensor, in the task's order, and by resolution, finest first.
+
+        Each group is in the task's band order. Sensors have groups of their own, since their numbers differ in type.
+        """
+        sensors = list(dict.fromkeys(sensor_of(band.name) for band in self.bands))
+        found: dict[tuple[int, int], list[str]] = {}
         for band in self.bands:
             if band.name in bands:
-                by_resolution.setdefault(band.resolution, []).append(band.name)
-        return tuple(tuple(by_resolution[resolution]) for resolution in sorted(by_resolution))
+                found.setdefault((sensors.index(sensor_of(band.name)), band.resolution), []).append(band.name)
+        return tuple(tuple(found[place]) for place in sorted(found))

@@ -10,7 +10,7 @@ import numpy as np
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.task import SPLITS, SplitName, Task
 from ssl4eo_bench.data.batches import batches
-from ssl4eo_bench.data.packs import PLACE_AND_DATE, Contents, array_file, list_file, read_pack
+from ssl4eo_bench.data.packs import PLACE_AND_DATE, Contents, array_file, list_file, pixel_arrays, read_pack
 from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.data.splits import OpenSplit
 from ssl4eo_bench.errors import MissingDataError
@@ -85,14 +85,12 @@ def _begun(folder: Path, contents: Contents) -> ShardStore:
 
 
 def _arrays(task: Task, source: Reader, ids: Sequence[str], number: int) -> dict[str, np.ndarray]:
-    """The arrays of a shard by file name: labels, pixels of each resolution, and what the task tells beside pixels."""
+    """The arrays of a shard by file name: labels, pixels of each group of bands, place and date if they are told."""
     bands = [band.name for band in task.bands]
-    resolution = {band.name: band.resolution for band in task.bands}
     read = list(batches(partial(source.read, bands=bands), ids, size=BATCH))
     arrays = {array_file(number, "labels"): source.targets(ids)}
-    for position, names in enumerate(task.groups(bands)):
-        file = array_file(number, f"{resolution[names[0]]}m")
-        arrays[file] = np.concatenate([groups[position] for groups in read])
+    for position, array in enumerate(dict.fromkeys(pixel_arrays(task).values())):
+        arrays[array_file(number, array)] = np.concatenate([groups[position] for groups in read])
     if task.tells:
         arrays[array_file(number, PLACE_AND_DATE)] = source.place_and_date(ids)
     return arrays

@@ -4,7 +4,8 @@ A pack is optional. It is a store of shards (`files.shards`) below the task's fo
 
     packed/<task>-v<version>/manifest.json       what is packed, and the checksum of every file
                              train.txt …         the ids of each split, in the order of the official list
-                             00000-10m.npy …     pixels [rows, C, H, W] of one resolution, all bands of the task
+                             00000-10m.npy …     pixels [rows, C, H, W] of one resolution, all bands of the task;
+                             00000-10m-s1.npy …  of one sensor and resolution in tasks of several sensors
                              00000-labels.npy    labels
                              00000-place-and-date.npy
 
@@ -23,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import Field, ValidationError
 
+from ssl4eo_bench.config.bands import sensor_of
 from ssl4eo_bench.config.canonical import Frozen
 from ssl4eo_bench.config.inputs import PerImage
 from ssl4eo_bench.config.task import SPLITS, Groups, Source, Split, SplitName, Task
@@ -86,13 +88,14 @@ class PackedSource:
         DamagedFileError: from every method, for a file that is not what the manifest says.
     """
 
-    def __init__(self, folder: Path, resolutions: dict[str, int]) -> None:
+    def __init__(self, folder: Path, arrays: dict[str, str]) -> None:
+        """Open the pack in a folder; `arrays` are those of `pixel_arrays`."""
         self._folder = folder
-        self._resolutions = resolutions
+        self._arrays = arrays
 
-    def __reduce__(self) -> tuple[type["PackedSource"], tuple[Path, dict[str, int]]]:
+    def __reduce__(self) -> tuple[type["PackedSource"], tuple[Path, dict[str, str]]]:
         """Another process opens the pack anew, because it may see other files."""
-        return PackedSource, (self._folder, self._resolutions)
+        return PackedSource, (self._folder, self._arrays)
 
     @cached_property
     def _pack(self) -> Pack:
@@ -124,12 +127,10 @@ class PackedSource:
     def read(self, ids: Sequence[str], bands: Sequence[str]) -> Groups:
         """Stored pixels, as the task's own reader gives them."""
         groups = []
-        for resolution in sorted({self._resolutions[band] for band in bands}):
-            stored = [band for band, found in self._resolutions.items() if found == resolution]
+        for array in dict.fromkeys(found for band, found in self._arrays.items() if band in bands):
+            stored = [band for band, found in self._arrays.items() if found == array]
             positions = [position for position, band in enumerate(stored) if band in bands]
-            groups.append(
-                self._gather(ids, f"{resolution}m", slice(None) if len(positions) == len(stored) else positions)
-            )
+            groups.append(self._gather(ids, array, slice(None) if len(positions) == len(stored) else positions))
         return tuple(groups)
 
     def place_and_date(self, ids: Sequence[str]) -> np.ndarray:
@@ -195,8 +196,20 @@ def list_file(folder: Path, split: SplitName) -> Path:
 
 
 def array_file(number: int, what: str) -> str:
-    """The name of the file with one array of a shard: `labels`, or the pixels of a resolution such as `10m`."""
+    """The name of the file with one array of a shard: `labels`, or pixels, such as `10m`."""
     return f"{number:05d}-{what}.npy"
+
+
+def pixel_arrays(task: Task) -> dict[str, str]:
+    """The array that each band of a task lies in, in the order of `Task.groups`.
+
+    It is named by its resolution, `10m`, and in tasks of several sensors by the sensor as well, `10m-s1`.
+    """
+    resolution = {band.name: band.resolution for band in task.bands}
+    sensors = {name: sensor_of(name).replace("Sentinel-", "-s") for name in resolution}
+    several = len(set(sensors.values())) > 1
+    ordered = [name for group in task.groups(tuple(resolution)) for name in group]
+    return {name: f"{resolution[name]}m{sensors[name] if several else ''}" for name in ordered}
 
 
 def pack_folder(task: Task, data_dir: Path) -> Path:
@@ -213,7 +226,7 @@ def open_source(task: Task, data_dir: Path) -> Source:
     """
     folder = pack_folder(task, data_dir)
     if is_complete(folder):
-        return PackedSource(folder, {band.name: band.resolution for band in task.bands})
+        return PackedSource(folder, pixel_arrays(task))
     try:
         return task.open(data_dir)
     except MissingDataError as error:

@@ -44,11 +44,11 @@ class BandStatistics(_ScaledBands):
 
 
 class WindowStatistics(_ScaledBands):
-    """From stored groups to mean and standard deviation of every band around each pixel of the finest group."""
+    """From stored groups to mean and standard deviation of every band around each pixel of the finest bands."""
 
     def forward(self, *groups: Tensor) -> Tensor:
         """Features `[N, 2 · C, H, W]`: all means, then all standard deviations."""
-        side = int(groups[0].shape[-1])
+        side = max(int(group.shape[-1]) for group in groups)
         statistics = [_window(bands) for bands in self.scaled(groups)]
         return torch.cat([resize(part, side) for kind in zip(*statistics, strict=True) for part in kind], dim=1)
 

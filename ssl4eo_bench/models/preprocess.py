@@ -74,13 +74,19 @@ class _Step(nn.Module):
         bounds: Sequence[tuple[float, float]],
         gains: Sequence[float],
         offsets: Sequence[float],
-        levels: int | None = None,
+        levels: Sequence[int | None] = (),
     ) -> None:
         super().__init__()
         lows, highs = zip(*bounds, strict=True)
         # Every pass over the images takes time, with a small backbone a few per cent of the total: none without effect.
         self._bounded = (max(lows) > -math.inf, min(highs) < math.inf)
-        self._levels = levels
+        # Channels of another sensor may not be quantised: their values stay as they are.
+        self._levels = next((level for level in levels if level), None)
+        self._mixed = bool(self._levels) and not all(levels)
+        if self._mixed:
+            self.register_buffer(
+                "quantised", torch.tensor([bool(level) for level in levels]).view(-1, 1, 1), persistent=False
+            )
         for name, values in (("low", lows), ("high", highs), ("gain", gains), ("offset", offsets)):
             column = torch.tensor(values).clamp(-_FAR, _FAR).view(-1, 1, 1)
             self.register_buffer(name, column, persistent=False)
@@ -92,22 +98,23 @@ class _Step(nn.Module):
         if self._bounded[1]:
             pixels = torch.minimum(pixels, self.get_buffer("high"))
         if self._levels:
-            pixels = torch.floor(pixels * self._levels) / self._levels
+            quantised = torch.floor(pixels * self._levels) / self._levels
+            pixels = torch.where(self.get_buffer("quantised"), quantised, pixels) if self._mixed else quantised
         return pixels * self.get_buffer("gain") + self.get_buffer("offset")
 
 
 def _scaling(channels: Sequence[Channel]) -> nn.Module:
     """The scaling of resized pixels that the channels ask for; where they do not quantise, one step instead of two."""
     gains = [c.gain if c.source else 0.0 for c in channels]
-    levels = {c.levels for c in channels if c.source and c.levels}
-    if levels:
+    if quantised := {c.levels for c in channels if c.levels}:
+        levels = [c.levels if c.source else max(quantised) for c in channels]
         return nn.Sequential(
             _Step([_bounds(c.valid) for c in channels], gains, [c.offset for c in channels]),
             _Step(
                 [_bounds(c.clip) for c in channels],
                 [c.post_gain for c in channels],
                 [c.post_offset for c in channels],
-                levels.pop(),
+                levels,
             ),
         )
     bounds = []

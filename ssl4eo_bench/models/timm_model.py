@@ -9,6 +9,7 @@ import timm
 import torch
 from timm import optim
 from timm.layers.pos_embed import resample_abs_pos_embed
+from timm.models import group_parameters
 from torch import Tensor, nn
 
 import ssl4eo_bench.models.architectures  # noqa: F401 - registers them in timm
@@ -220,6 +221,12 @@ def classifier_prefixes(network: nn.Module) -> tuple[str, ...]:
     """The beginnings of the names of a model's classifier, which is never loaded, whether a file has it or not."""
     names = getattr(network, "pretrained_cfg", {}).get("classifier")
     return tuple(f"{name}." for name in ([names] if isinstance(names, str) else names or ()))
+
+
+def layers_of(network: nn.Module) -> list[list[nn.Parameter]]:
+    """The parameters of a model in timm's groups of layers, from input to output."""
+    groups: dict[int, list[str]] = group_parameters(network, cast(Any, network).group_matcher())
+    return [[network.get_parameter(name) for name in groups[layer]] for layer in sorted(groups)]
 
 
 def attention_heads(network: nn.Module) -> int | None:

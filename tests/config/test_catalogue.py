@@ -5,11 +5,12 @@ import pytest
 import timm
 
 from ssl4eo_bench.config import catalogue
-from ssl4eo_bench.config.bands import SENTINEL_1, SENTINEL_2
+from ssl4eo_bench.config.bands import SENTINEL_1, SENTINEL_2, Sensor
 from ssl4eo_bench.config.catalogue import load_catalogue
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.inputs import map_inputs
-from ssl4eo_bench.config.scaling import ClippedZScore, Divide, Quantise, Stretch
+from ssl4eo_bench.config.layouts import Layout
+from ssl4eo_bench.config.scaling import BySensor, ClippedZScore, Divide, Quantise, Stretch
 from ssl4eo_bench.config.weights import (
     DriveWeights,
     FileWeights,
@@ -122,11 +123,15 @@ def test_no_unpinned_weights_are_in_a_suite() -> None:
 
 def test_no_file_is_entered_twice_under_one_feature() -> None:
     files = [
-        (entry.weights.source, entry.weights.layout, entry.feature)
+        (entry.weights.source, str(entry.weights.layout), entry.feature)
         for entry in SHIPPED
         if isinstance(entry.weights, UrlWeights | HubFileWeights | DriveWeights)
     ]
     assert len(set(files)) == len(files)
+
+
+JOINT = Layout(keys=("model", ""), leftovers=("projector1.*", "projector2.*", "bn.*"))
+"""Both branches of a training state of DeCUR."""
 
 
 @each
@@ -141,7 +146,7 @@ def test_layouts_are_named_and_belong_to_the_method(entry: Checkpoint) -> None:
         "DINO": "dino",
         "MAE": "mae",
         "FG-MAE": "mae",
-        "DeCUR": "decur-s1" if entry.bands == SENTINEL_1 else "decur-s2",
+        "DeCUR": JOINT if len(entry.sensors) > 1 else "decur-s1" if entry.bands == SENTINEL_1 else "decur-s2",
         "SeCo": "seco",
         "SoftCon": "dinov2",
     }
@@ -164,7 +169,9 @@ def test_bands_are_those_the_name_says(entry: Checkpoint) -> None:
         assert entry.bands == ("VV", "VH")
     elif "rgb" in entry.name:
         assert entry.bands == ("B04", "B03", "B02")
-    elif entry.name.endswith(".random"):
+    elif entry.name.endswith(("-s1s2-full", "-s1s2-backbone")):
+        assert sorted(entry.bands) == sorted(SENTINEL_1 + SENTINEL_2)
+    elif entry.name.endswith((".random", ".random-s1s2")):
         assert entry.bands == "task"  # nothing was learnt of any band
     elif "s2l1c" in entry.name:
         assert entry.bands == SENTINEL_2
@@ -181,6 +188,9 @@ def test_bands_are_those_the_name_says(entry: Checkpoint) -> None:
 def test_architecture_feature_and_size_go_together(entry: Checkpoint) -> None:
     if entry.arch == "bandstats":
         return
+    if entry.is_plugin:
+        assert entry.name.split(".")[0] == (entry.options or {})["arch"]
+        return
     assert entry.name.split(".")[0] == entry.arch
     assert entry.arch == "beit_small_patch16_224" or timm.is_model(entry.arch)
     expected = "cls4" if entry.name.endswith("-cls4") else "cls" if entry.arch.startswith("vit_") else "pooled"
@@ -189,6 +199,8 @@ def test_architecture_feature_and_size_go_together(entry: Checkpoint) -> None:
 
 @each
 def test_scalings_are_those_of_the_pretraining(entry: Checkpoint) -> None:
+    if isinstance(entry.scaling, BySensor):
+        return  # as that of the branches, which another test compares
     clipped = "softcon" in entry.name or entry.name.startswith("vit_small_patch16_224.ssl4eo_s12-decur")
     if entry.bands == SENTINEL_1 or clipped:
         assert isinstance(entry.scaling, ClippedZScore)
@@ -212,6 +224,20 @@ def test_statistics_are_those_of_ssl4eo_s12() -> None:
     for form in ("backbone", "full"):
         assert known.checkpoint(f"vit_small_patch16_224.ssl4eo_s12-decur-s2l1c-{form}").scaling == optical
     assert (optical.mean["B12"], optical.std["B01"]) == (1524.06546312, 786.78685367)
+
+
+@pytest.mark.parametrize("arch", ["resnet50", "vit_small_patch16_224"])
+def test_each_sensor_of_a_joint_network_is_scaled_as_for_its_branch_alone(arch: str) -> None:
+    known = load_catalogue()
+    joint = known.checkpoint(f"{arch}.ssl4eo_s12-decur-s1s2-full")
+    assert isinstance(joint.scaling, BySensor)
+    branches: dict[Sensor, str] = {"Sentinel-1": "s1grd", "Sentinel-2": "s2l1c"}
+    for sensor, name in branches.items():
+        branch = known.checkpoint(f"{arch}.ssl4eo_s12-decur-{name}-full")
+        assert joint.scaling.by_sensor[sensor] == branch.scaling
+        assert isinstance(joint.weights, HubFileWeights)
+        assert isinstance(branch.weights, HubFileWeights)
+        assert joint.weights.source == branch.weights.source
 
 
 def test_seco_sees_its_quantiles() -> None:
@@ -270,12 +296,23 @@ def test_a_users_file_adds_entries(tmp_path: Path) -> None:
         (("{random: true}", "{random: true, seed: 3}"), "key 'weights.seed' is not a known key"),
         (("    arch: resnet18\n", ""), "key 'arch' is missing"),
         (("[B04, B03, B02]", "[B04, B4, B02]"), "a band is listed twice"),
-        (("[B04, B03, B02]", "[B04, VV]"), "must come from one sensor"),
+        (("[B04, B03, B02]", "[B04, VV]"), "give each sensor its own by `{by_sensor:"),
         (("[B04, B03, B02]", "[B04, NDVI]"), "band 'NDVI' is not known"),
+        (("{divide: 10000}", "{by_sensor: {}}"), "scaling.by_sensor: Dictionary should have at least 1 item"),
+        (("{divide: 10000}", "{by_sensor: {S2: {divide: 1}}}"), "should be 'Sentinel-1' or 'Sentinel-2'"),
+        (("{divide: 10000}", "{by_sensor: {Sentinel-1: {divide: 1}}}"), "scaling has nothing for Sentinel-2"),
+        (
+            ("{divide: 10000}", "{by_sensor: {Sentinel-2: {mean: {B04: 1}, std: {B04: 1}}}}"),
+            "scaling has no mean for B03, B02",
+        ),
+        (
+            ("{divide: 10000}", "{by_sensor: {Sentinel-2: {by_sensor: {}}}}"),
+            "divide, stretch, uint8, raw, clip_std, mean is needed",
+        ),
         (("{divide: 10000}", "{mean: {B04: 1}, std: {B04: 1}}"), "scaling has no mean for B03, B02"),
         (("{divide: 10000}", "{mean: [1, 2, 3], std: [1, 1, 1]}"), "statistics must be keyed by band name"),
         (("{divide: 10000}", "{divide: 0}"), "greater than 0"),
-        (("{divide: 10000}", "{multiply: 2}"), "one of the keys divide, stretch, uint8, raw, clip_std, mean is needed"),
+        (("{divide: 10000}", "{multiply: 2}"), "divide, stretch, uint8, raw, clip_std, mean, by_sensor is needed"),
         (("image_size: 64", "image_size: big"), "image_size"),
         (("image_size: 64", "image_size: native"), "a backbone needs `weights` and an `image_size`"),
         (("mine.tag:", "'../mine':"), "a checkpoint name is made of letters"),
@@ -470,7 +507,7 @@ def test_a_scaling_without_finite_numbers_is_refused(tmp_path: Path) -> None:
 
 @each
 def test_an_entry_says_which_weights_its_pretraining_went_on_from(entry: Checkpoint) -> None:
-    resnet = entry.arch == "resnet50"
+    resnet = entry.name.startswith("resnet50")
     start = {"DeCUR": None if resnet else "ImageNet", "SoftCon": "DINO" if resnet else "DINOv2"}
     if entry.pretraining:
         assert entry.pretraining.start == start.get(entry.pretraining.method)

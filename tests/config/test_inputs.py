@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from ssl4eo_bench.config.bands import SENTINEL_2, Band, Unit
+from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.inputs import Channel, DisplayStretch, map_inputs
 from ssl4eo_bench.errors import SpecError
@@ -158,3 +159,79 @@ def test_random_weights_take_the_bands_of_the_task_and_trained_ones_do_not() -> 
         map_inputs(bands(("VV", "VH"), "db"), random)  # its scaling is of reflectance
     with pytest.raises(ValidationError, match="list them instead of `bands: task`"):
         Checkpoint.model_validate(random.model_dump() | {"weights": {"timm": "net.tag"}})
+
+
+BOTH = {
+    "by_sensor": {
+        "Sentinel-2": {"divide": 10000},
+        "Sentinel-1": {"clip_std": 2, "mean": {"VV": -12.0, "VH": -20.0}, "std": {"VV": 5.0, "VH": 4.0}},
+    }
+}
+OPTICAL, RADAR = bands(("B02", "B04"), "reflectance"), bands(("VV", "VH"), "db")
+
+
+def test_bands_of_both_sensors_are_scaled_as_their_sensor_says_in_the_order_of_the_entry() -> None:
+    mapping = map_inputs(OPTICAL + RADAR, checkpoint(["VH", "B04", "VV"], BOTH))
+    assert mapping.sources == ("VH", "B04", "VV")
+    radar, optical, other = mapping.channels
+    assert value(radar, -20.0) == pytest.approx(127 / 255)
+    assert value(radar, 10.0) == 1.0
+    assert value(other, -22.0) == 0.0
+    assert value(optical, 1.3) == pytest.approx(1.3)  # reflectance becomes digital numbers, unclipped
+
+
+def test_one_scaling_by_band_may_serve_both_sensors() -> None:
+    statistics = {"B04": 1000.0, "VV": -12.0}
+    wanted = checkpoint(["B04", "VV"], {"mean": statistics, "std": {"B04": 500.0, "VV": 5.0}})
+    optical, radar = map_inputs(OPTICAL + RADAR, wanted).channels
+    assert value(optical, 0.2) == pytest.approx(2.0)
+    assert value(radar, -2.0) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {"divide": 10000},
+        {"uint8": 10000},
+        {"stretch": [0, 2750], "mean": {"B04": 0.5, "VV": 0.5}, "std": {"B04": 0.5, "VV": 0.5}},
+    ],
+)
+def test_one_number_for_digital_numbers_and_decibel_is_refused(scaling: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="give each sensor its own by"):
+        checkpoint(["B04", "VV"], scaling)
+
+
+@pytest.mark.parametrize(("given", "lacking"), [(OPTICAL, "VV, VH"), (RADAR, "B02, B04")])
+def test_a_task_without_one_of_two_sensors_is_refused(given: tuple[Band, ...], lacking: str) -> None:
+    with pytest.raises(SpecError, match=f"wants {lacking}, which the task does not have"):
+        map_inputs(given, checkpoint(["B02", "B04", "VV", "VH"], BOTH))
+
+
+def test_a_quarter_of_the_channels_of_both_sensors_may_be_filled() -> None:
+    wanted = checkpoint(["B02", "B04", "VV", "VH"], BOTH)
+    assert map_inputs(bands(("B02", "B04", "VV"), "dn")[:2] + RADAR[:1], wanted).filled == ("VH",)
+    with pytest.raises(SpecError, match=r"the task lacks 2 of them \(B04, VH\)"):
+        map_inputs(OPTICAL[:1] + RADAR[:1], wanted)
+
+
+def test_random_weights_take_the_sensors_that_their_scaling_is_for() -> None:
+    both, one = checkpoint("task", BOTH), checkpoint("task", {"divide": 10000})
+    assert map_inputs(OPTICAL + RADAR, both).sources == ("B02", "B04", "VV", "VH")
+    assert map_inputs(RADAR, both).sources == ("VV", "VH")
+    assert map_inputs(OPTICAL, both).sources == ("B02", "B04")
+    assert map_inputs(OPTICAL + RADAR, one).sources == ("B02", "B04")
+
+
+def test_statistics_of_bands_take_all_bands_of_both_sensors() -> None:
+    stats = Checkpoint.model_validate(
+        {"name": "bandstats", "arch": "bandstats", "bands": "task", "image_size": "native", "scaling": {"raw": True}}
+    )
+    assert map_inputs(OPTICAL + RADAR, stats).sources == ("B02", "B04", "VV", "VH")
+
+
+def test_a_scaling_by_sensor_has_one_digest_however_it_is_written() -> None:
+    first = checkpoint(["VV", "VH", "B04"], BOTH)
+    turned = {"by_sensor": dict(reversed(BOTH["by_sensor"].items())) | {"Sentinel-2": {"divide": 10000.0}}}
+    again = checkpoint(["VV", "VH", "B04"], turned)
+    assert digest(first.identity()) == digest(again.identity())
+    assert Checkpoint.model_validate(first.model_dump()) == first

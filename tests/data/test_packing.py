@@ -236,7 +236,7 @@ def test_fingerprints_stay_what_they_are(tmp_path: Path) -> None:
     made = {number: Shard(files, {"samples": "s"}) for number in range(2)}
     ShardStore(tmp_path, contents.model_dump(mode="json"), made).begin()
     expected = "3953fc762f7c6ac7782f45061dadaa29cc5801053394d38e036e5f0d60797e38"
-    assert PackedSource(tmp_path, {"B02": 10}).fingerprint(["val", "test"]) == expected
+    assert PackedSource(tmp_path, {"B02": "10m"}).fingerprint(["val", "test"]) == expected
 
 
 def test_damaged_arrays_are_found_and_only_their_shards_are_written_again(dataset: tuple[Task, Path]) -> None:

@@ -114,3 +114,35 @@ def test_autocast_leaves_pixels_exact() -> None:
         found = module(*groups)
     assert found.dtype == torch.float32
     assert torch.equal(found, expected)
+
+
+def test_only_the_channels_of_a_sensor_in_8_bits_are_quantised() -> None:
+    scaling = {
+        "by_sensor": {
+            "Sentinel-2": {"divide": 10000},
+            "Sentinel-1": {"clip_std": 2, "mean": {"VV": -12.0}, "std": {"VV": 5.0}},
+        }
+    }
+    checkpoint = Checkpoint.model_validate(
+        {
+            "name": "n",
+            "arch": "n",
+            "weights": {"random": True},
+            "bands": ["VV", "B10", "B04", "B03", "B02"],
+            "image_size": 8,
+            "scaling": scaling,
+        }
+    )
+    optical = tuple(Band(name=band, unit="dn", resolution=10) for band in ("B02", "B03", "B04"))
+    inputs = map_inputs((*optical, Band(name="VV", unit="db", resolution=10)), checkpoint)
+    rng = np.random.default_rng(3)
+    stored = rng.integers(1, 15000, (2, 3, 8, 8)).astype(np.uint16)
+    radar = rng.normal(-12.0, 8.0, (2, 1, 8, 8)).astype(np.float32)
+    groups = (("B02", "B03", "B04"), ("VV",))
+    result = Preprocess(inputs, groups, ((8, 8), (8, 8)))(torch.from_numpy(stored), torch.from_numpy(radar)).numpy()
+    expected = np.floor(255 * np.clip((radar[:, 0] + 22.0) / 20.0, 0, 1)) / 255
+    # float32 may fall to the other side of a step.
+    assert (np.abs(result[:, 0] - expected) < 1e-6).mean() > 0.98
+    np.testing.assert_allclose(255 * result[:, 0], np.rint(255 * result[:, 0]), atol=1e-4)
+    assert (result[:, 1] == 0).all()
+    np.testing.assert_allclose(result[:, 2:], stored[:, ::-1] / 10000, rtol=1e-6)

@@ -182,6 +182,38 @@ def test_real_radar_patches_are_in_decibel_and_keep_their_fractions(real: Path) 
     assert source.targets(present).any(axis=1).all()
 
 
+def test_real_pairs_are_read_band_by_band_as_rasterio_reads_the_files(real: Path) -> None:
+    task, home = catalogue.task("bigearthnet-s1s2"), real / "bigearthnet"
+    described = {patch: patch / f"{patch.name}_labels_metadata.json" for patch in patches(real, "BigEarthNet-S1-v1.0")}
+    pairs = {json.loads(file.read_text())["corresponding_s2_patch"]: patch for patch, file in described.items()}
+    assert len(pairs) == 6
+    ids, names = sorted(pairs), [band.name for band in task.bands]
+    source = task.open(real)
+    assert source.absent(ids) == []
+    groups = source.read(ids, names)
+    assert [group.dtype for group in groups] == [np.uint16, np.uint16, np.uint16, np.float32]
+    planes = {
+        band: group[:, at]
+        for bands, group in zip(task.groups(names), groups, strict=True)
+        for at, band in enumerate(bands)
+    }
+    assert {band.name: band.unit for band in task.bands} == {
+        name: "db" if name in ("VV", "VH") else "dn" for name in names
+    }
+    for number, id_ in enumerate(ids):
+        grounds = set()
+        for band in names:
+            folder = pairs[id_] if band in ("VV", "VH") else home / "BigEarthNet-v1.0" / id_
+            with rasterio.open(folder / f"{folder.name}_{band}.tif") as file:
+                np.testing.assert_array_equal(planes[band][number], file.read(1))
+                grounds.add((file.crs.to_epsg(), file.bounds))
+        assert len(grounds) == 1  # both halves of a pair show the same ground
+    levels = {band: float(np.median(planes[band])) for band in names}
+    assert -25 < levels["VH"] < levels["VV"] < -5
+    assert all(10 < levels[band] < 6000 for band in names if band[0] == "B")
+    np.testing.assert_array_equal(source.targets(ids), catalogue.task("bigearthnet").open(real).targets(ids))
+
+
 def test_the_official_lists_are_those_of_the_task(real: Path) -> None:
     source = catalogue.task("bigearthnet").open(real)
     ids = {split: source.ids(split) for split in SPLITS}
