@@ -18,7 +18,15 @@ from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.protocols import PROTOCOLS, RECIPES, Finetune, Knn, Linear
 from ssl4eo_bench.config.recipe import Recipe
 from ssl4eo_bench.config.task import MAIN_METRIC
-from ssl4eo_bench.config.weights import FileWeights, HubWeights, OwnWeights, PackagedWeights, RandomWeights, Weights
+from ssl4eo_bench.config.weights import (
+    EmbeddingWeights,
+    FileWeights,
+    HubWeights,
+    OwnWeights,
+    PackagedWeights,
+    RandomWeights,
+    Weights,
+)
 from ssl4eo_bench.errors import SpecError, WeightsError, shortlist
 from ssl4eo_bench.files.hashing import file_hash
 from ssl4eo_bench.files.places import cache_root
@@ -126,7 +134,7 @@ def _shown(entry: Checkpoint, suites: Sequence[str], here: bool) -> dict[str, An
         "arch": entry.arch,
         "bands": bands,
         "data": entry.pretraining.data if entry.pretraining else "",
-        "size": entry.image_size,
+        "size": "" if entry.is_embeddings else entry.image_size,
         "feature": entry.feature,
         "licence": entry.licence,
         "suites": " ".join(suites),
@@ -153,6 +161,8 @@ def _source(weights: Weights | None) -> str:
             return f"{weights.package}/{weights.file}"
         case FileWeights():
             return weights.path
+        case EmbeddingWeights():
+            return ", ".join(file.path for file in weights.embeddings)
         case HubWeights():
             return f"timm:{weights.timm}"
         case _:

@@ -2,14 +2,23 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from ssl4eo_bench.config.bands import SENSORS, canonical_band, sensor_of
 from ssl4eo_bench.config.canonical import Frozen, first_fault
 from ssl4eo_bench.config.scaling import Raw, Scaling, statistics
-from ssl4eo_bench.config.weights import OWN, HubWeights, OwnWeights, RandomWeights, Sha256, Weights, weights_identity
+from ssl4eo_bench.config.weights import (
+    OWN,
+    EmbeddingWeights,
+    HubWeights,
+    OwnWeights,
+    RandomWeights,
+    Sha256,
+    Weights,
+    weights_identity,
+)
 from ssl4eo_bench.errors import SpecError
 
 Feature = Literal["pooled", "cls", "avg", "cls4"]
@@ -20,6 +29,12 @@ Precision = Literal["float32", "bfloat16"]
 
 DEFAULT_SIZE = 224
 """Side of the input, in pixels, where nobody says another."""
+
+BANDSTATS, EMBEDDINGS = "bandstats", "embeddings"
+"""Architectures without a network: statistics of the raw pixels, and vectors in files."""
+
+NO_INPUT: dict[str, Any] = {"bands": (), "image_size": "native", "scaling": {"raw": True}}
+"""What stands in a checkpoint of embeddings, since no pixel enters it; an entry need not say so."""
 
 PLUGIN = "python:"
 """What the name of an architecture begins with that is a class in a Python module: `python:module:Class`."""
@@ -47,6 +62,9 @@ class Pretraining(Frozen):
     start: str | None = None
 
 
+BANDS_ARE = "bands must be a list of band names, or `task` for whatever bands the task has"
+
+
 def _tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -58,8 +76,8 @@ def _floats(value: object) -> object:
 def _bands(value: object) -> object:
     if value == "task":
         return value
-    if not isinstance(value, list | tuple) or not value:
-        raise ValueError("bands must be a list of band names, or `task` for whatever bands the task has")
+    if not isinstance(value, list | tuple):
+        raise ValueError(BANDS_ARE)
     try:
         return tuple(canonical_band(str(name)) for name in value)
     except SpecError as error:
@@ -97,9 +115,10 @@ class Checkpoint(Frozen):
 
     Attributes:
         name: `architecture.tag`, unique in the catalogue.
-        arch: timm architecture, `python:module:Class` for a plug-in, or `bandstats` for statistics of the raw pixels.
+        arch: timm architecture, `python:module:Class` for a plug-in, `bandstats` for statistics of the raw pixels, or
+            `embeddings` for vectors in files.
         options: arguments of the class of a plug-in, by name.
-        weights: where the weights come from; none for `bandstats`.
+        weights: where the weights, or the vectors, come from; none for `bandstats`.
         bands: wanted bands in the order of the input channels; or `task` for those that the task has, which random
             weights, plug-ins and `bandstats` can take.
         image_size: side of the square input in pixels, or `native` for no resizing.
@@ -132,6 +151,11 @@ class Checkpoint(Frozen):
     licence: str = ""
     citation: str = ""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _embeddings_need_no_input(cls, entry: Any) -> Any:
+        return NO_INPUT | entry if isinstance(entry, dict) and entry.get("arch") == EMBEDDINGS else entry
+
     @field_validator("bands")
     @classmethod
     def _one_sensor(cls, bands: tuple[str, ...] | Literal["task"]) -> tuple[str, ...] | Literal["task"]:
@@ -153,10 +177,17 @@ class Checkpoint(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _bandstats_is_special(self) -> "Checkpoint":
-        if not self.has_network:
-            special = self.image_size == "native" and isinstance(self.scaling, Raw)
-            if self.weights or self.precision != "float32" or not special:
+    def _has_what_its_architecture_needs(self) -> "Checkpoint":
+        raw = self.image_size == "native" and isinstance(self.scaling, Raw) and self.precision == "float32"
+        if self.is_embeddings != (self.arch == EMBEDDINGS):
+            raise ValueError("`arch: embeddings` and `weights: {embeddings: [{path: …, sha256: …}, …]}` go together")
+        if self.is_embeddings:
+            if not raw or self.bands or self.feature != "pooled" or self.resize_pos_embed:
+                raise ValueError("embeddings have no bands, image_size, scaling, feature or precision; remove these")
+        elif not self.bands:
+            raise ValueError(f"bands: {BANDS_ARE}")
+        elif not self.has_network:
+            if self.weights or not raw:
                 raise ValueError("bandstats has no weights, no precision, `image_size: native`, `scaling: {raw: true}`")
         elif not self.weights or self.image_size == "native":
             raise ValueError("a backbone needs `weights` and an `image_size` in pixels")
@@ -179,8 +210,13 @@ class Checkpoint(Frozen):
 
     @property
     def has_network(self) -> bool:
-        """Whether its features come from a network: all but `bandstats`."""
-        return self.arch != "bandstats"
+        """Whether its features come from a network: all but `bandstats` and embeddings."""
+        return self.arch not in (BANDSTATS, EMBEDDINGS)
+
+    @property
+    def is_embeddings(self) -> bool:
+        """Whether its features are vectors in files, made elsewhere."""
+        return isinstance(self.weights, EmbeddingWeights)
 
     @property
     def is_plugin(self) -> bool:
@@ -232,7 +268,7 @@ class Checkpoint(Frozen):
             SpecError: for a checkpoint that has no input size.
         """
         if self.image_size == "native":
-            raise SpecError(f"checkpoint {self.name!r} works on pixels at their stored size; leave --image-size away.")
+            raise SpecError(f"checkpoint {self.name!r} has no input size to change; leave --image-size away.")
         if image_size == self.image_size:
             return self
         changed = self.model_dump() | {"name": f"{self.name}@{image_size}", "image_size": image_size}
@@ -249,7 +285,7 @@ class Checkpoint(Frozen):
 
     def at_precision(self, precision: Precision) -> "Checkpoint":
         """The same checkpoint in another precision, kept apart by `@precision`; without a network there is none."""
-        if self.weights is None or precision == self.precision:
+        if not self.has_network or precision == self.precision:
             return self
         return self.model_copy(update={"name": f"{self.name}@{precision}", "precision": precision})
 

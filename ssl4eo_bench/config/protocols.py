@@ -181,8 +181,13 @@ def settings(name: str, task: Task, checkpoint: Checkpoint, *, drift: bool = Fal
     Raises:
         SpecError: if there are none.
     """
-    if name == "finetune" and checkpoint.weights is None:
+    if name not in ("linear", "knn") and not checkpoint.has_network:
         raise SpecError(f"checkpoint {checkpoint.name!r} has no network to fine-tune; use --protocol linear for it.")
+    if task.kind == "segmentation" and checkpoint.is_embeddings:
+        raise SpecError(
+            f"checkpoint {checkpoint.name!r} has one vector for each image, and task {task.name!r} labels of pixels; "
+            "choose a checkpoint with a network."
+        )
     if name in PROTOCOLS:
         return PROTOCOLS[name].for_kind(task.kind)
     method = checkpoint.pretraining.method if checkpoint.pretraining else "none"

@@ -33,6 +33,8 @@ def explanation(board: Leaderboard) -> str:
         sentences.append(f"Rank and mean are over {_counted(board)}, for checkpoints that have all of them.")
     if any(row.checkpoint.is_floor for row in board.rows):
         sentences.append("Over floor: points above the best network with random weights or statistics of raw pixels.")
+    if embeddings := sorted({row.name for row in board.rows if row.checkpoint.is_embeddings}):
+        sentences.append(f"Vectors from files, made elsewhere: {', '.join(embeddings)}.")
     if any(entry.filled for entry in board.entries):
         sentences.append("Zero bands: input bands of the backbone that the task lacks.")
     return " ".join(sentences)
