@@ -212,4 +212,6 @@ def test_embeddings_are_written_again_in_the_order_of_a_split(command: Command, 
     assert "240 × 21 features of split test, from the files of the checkpoint" in out
     again = pd.read_parquet("again.parquet")
     expected = dict(zip(ids.tolist(), features, strict=True))
-    np.testing.assert_array_equal(np.stack(again["features"].tolist()), np.stack([expected[id_] for id_ in again["id"]]))
+    np.testing.assert_array_equal(
+        np.stack(again["features"].tolist()), np.stack([expected[id_] for id_ in again["id"]])
+    )

@@ -62,7 +62,7 @@ class AdhocCheckpoint:
     bands: Bands = ()
     scaling: Annotated[str, "of its input: divide=10000, uint8=10000, or a mapping as in an entry"] = ""
     layout: Annotated[str, "of the file (default: detected)"] = ""
-    feature: Annotated[str, "pooled, cls, avg or cls4 (default: pooled)"] = ""
+    feature: Annotated[str, "pooled, cls, avg, cls4, stage:N, block:N or block:N:cls (default: pooled)"] = ""
     name: Annotated[str, "for its results (default: architecture, or `embeddings`, and file name)"] = ""
 
     def checkpoints(self, changes: CheckpointChanges) -> "tuple[Checkpoint, ...]":

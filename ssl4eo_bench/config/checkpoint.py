@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from ssl4eo_bench.config.bands import SENSORS, canonical_band, sensor_of
-from ssl4eo_bench.config.canonical import Frozen, first_fault
+from ssl4eo_bench.config.canonical import Frozen, Written, first_fault
 from ssl4eo_bench.config.scaling import Raw, Scaling, statistics
 from ssl4eo_bench.config.weights import (
     OWN,
@@ -21,9 +21,30 @@ from ssl4eo_bench.config.weights import (
 )
 from ssl4eo_bench.errors import SpecError
 
-Feature = Literal["pooled", "cls", "avg", "cls4"]
+Feature = Annotated[
+    str,
+    Written(
+        r"pooled|cls|avg|cls4|stage:[1-9]\d{0,2}|block:[1-9]\d{0,2}(:cls)?",
+        "one of pooled, cls, avg, cls4, stage:N, block:N and block:N:cls, with N from 1",
+    ),
+]
 """`pooled`: what the architecture feeds its classifier; `cls`: class token after the final norm; `avg`: mean of the
-patch tokens; `cls4`: class tokens of the last four blocks, each after the final norm."""
+patch tokens; `cls4`: class tokens of the last four blocks, each after the final norm; the others: see `Layer`."""
+
+
+class Layer(NamedTuple):
+    """A layer that a feature is taken from.
+
+    Attributes:
+        kind: `stage` where layers differ in the size of their maps, `block` where they do not, as in ViTs.
+        number: from input to output, from 1.
+        is_token: whether it is the class token of the layer instead of the mean over its places.
+    """
+
+    kind: str
+    number: int
+    is_token: bool
+
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -178,17 +199,20 @@ class Checkpoint(Frozen):
 
     @model_validator(mode="after")
     def _has_what_its_architecture_needs(self) -> "Checkpoint":
-        raw = self.image_size == "native" and isinstance(self.scaling, Raw) and self.precision == "float32"
+        raw = self.image_size == "native" and isinstance(self.scaling, Raw)
+        plain = raw and (self.precision, self.feature) == ("float32", "pooled")
         if self.is_embeddings != (self.arch == EMBEDDINGS):
             raise ValueError("`arch: embeddings` and `weights: {embeddings: [{path: …, sha256: …}, …]}` go together")
         if self.is_embeddings:
-            if not raw or self.bands or self.feature != "pooled" or self.resize_pos_embed:
+            if not plain or self.bands or self.resize_pos_embed:
                 raise ValueError("embeddings have no bands, image_size, scaling, feature or precision; remove these")
         elif not self.bands:
             raise ValueError(f"bands: {BANDS_ARE}")
         elif not self.has_network:
-            if self.weights or not raw:
-                raise ValueError("bandstats has no weights, no precision, `image_size: native`, `scaling: {raw: true}`")
+            if self.weights or not plain:
+                raise ValueError(
+                    "bandstats has no weights, no feature, no precision, `image_size: native`, `scaling: {raw: true}`"
+                )
         elif not self.weights or self.image_size == "native":
             raise ValueError("a backbone needs `weights` and an `image_size` in pixels")
         elif self.bands == "task" and not (self.is_random or self.is_plugin):
@@ -217,6 +241,13 @@ class Checkpoint(Frozen):
     def is_embeddings(self) -> bool:
         """Whether its features are vectors in files, made elsewhere."""
         return isinstance(self.weights, EmbeddingWeights)
+
+    @property
+    def layer(self) -> Layer | None:
+        """The layer that its feature is taken from, if it names one."""
+        kind, _, rest = self.feature.partition(":")
+        number, _, token = rest.partition(":")
+        return Layer(kind, int(number), bool(token)) if number else None
 
     @property
     def is_plugin(self) -> bool:

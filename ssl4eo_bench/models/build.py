@@ -11,7 +11,7 @@ from torch import nn
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.weights import HubWeights, OwnWeights, RandomWeights, StoredWeights
-from ssl4eo_bench.errors import WeightsError, shortlist
+from ssl4eo_bench.errors import SpecError, WeightsError, shortlist
 from ssl4eo_bench.files.places import cache_root
 from ssl4eo_bench.models import plugin
 from ssl4eo_bench.models.backbone import Backbone
@@ -42,10 +42,25 @@ def build(checkpoint: Checkpoint, *, seed: int, cache_dir: Path | None = None) -
     else:
         require_architecture(checkpoint.arch)
         backbone = TimmBackbone(_timm_network(checkpoint, seed, cache_root(cache_dir)), checkpoint.feature)
+    if layer := checkpoint.layer:
+        backbone.layer, backbone.lacking = layer, backbone.lack_of(layer)
     named = (*backbone.named_parameters(), *backbone.named_buffers())
     if empty := [name for name, tensor in named if tensor.is_meta]:
         raise AssertionError(f"{shortlist(empty)} of {checkpoint.arch} got no values")
     return backbone.eval().requires_grad_(requires_grad=False)
+
+
+def require_feature(checkpoint: Checkpoint, backbone: Backbone) -> None:
+    """Refuse a backbone that does not have the feature that its checkpoint names.
+
+    Raises:
+        SpecError: naming what it lacks.
+    """
+    if backbone.lacking:
+        raise SpecError(
+            f"checkpoint {checkpoint.name!r} asks for feature {checkpoint.feature!r}, but {checkpoint.arch} has no "
+            f"{backbone.lacking}; use `feature: pooled`."
+        )
 
 
 def _timm_network(checkpoint: Checkpoint, seed: int, cache_dir: Path) -> nn.Module:

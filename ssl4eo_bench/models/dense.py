@@ -3,9 +3,10 @@
 - A network whose stages shrink the image (CNNs, hierarchical transformers): the maps of its last three stages, resized
   bilinearly to the largest of them, but to no more than one place for 8 × 8 input pixels, and concatenated.
 - A network of one stride (ViTs): the patch tokens of its last four blocks, each after the last norm, concatenated.
+- Where the checkpoint names a stage or block as its feature: the map of this one alone.
 - `bandstats`: mean and standard deviation of each band in a window of 5 × 5 stored pixels.
 
-The `feature` that a checkpoint names is one of whole images and does not matter here.
+Any other `feature` is one of whole images and does not matter here.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,7 +20,7 @@ from ssl4eo_bench.config.inputs import InputMapping
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.models.backbone import Backbone
 from ssl4eo_bench.models.band_statistics import WindowStatistics
-from ssl4eo_bench.models.build import build
+from ssl4eo_bench.models.build import build, require_feature
 from ssl4eo_bench.models.preprocess import Preprocess, split_meta
 from ssl4eo_bench.models.resizing import resize
 
@@ -46,9 +47,11 @@ class DenseFeatures(nn.Module):
         self.preprocess = preprocess
         self.backbone = backbone
         self.strides, self.channels = backbone.strides, backbone.channels
-        self.one_stride = len(set(self.strides)) == 1
+        self.one_stride = backbone.kind_of_layers == "block"
         count = len(self.strides)
         self.last = tuple(range(max(0, count - (BLOCKS if self.one_stride else STAGES)), count))
+        if backbone.layer:
+            self.last = (backbone.layer.number - 1,)
 
     def forward(self, *groups: Tensor) -> Tensor:
         """The features at each place."""
@@ -80,11 +83,13 @@ def dense_module(
 
     Raises:
         WeightsError: if the weights do not fit.
-        SpecError: if the backbone has no maps.
+        SpecError: if the backbone has no maps, or not the layer that the checkpoint names.
     """
     if not checkpoint.has_network:
         return WindowStatistics(inputs, groups, sizes).eval()
     backbone = build(checkpoint.seeing(inputs.bands), seed=seed, cache_dir=cache_dir)
+    if checkpoint.layer:
+        require_feature(checkpoint, backbone)
     if not backbone.strides:
         raise SpecError(
             f"checkpoint {checkpoint.name!r} cannot do segmentation: {checkpoint.arch} gives no maps; choose another "
