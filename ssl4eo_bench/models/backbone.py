@@ -20,7 +20,7 @@ class Backbone(nn.Module):
         channels: the number of channels of the same maps.
         lacking: what the architecture would need for the feature that the checkpoint names; empty if it has it.
         lacking_tokens: what it would need for class tokens of its layers; empty if it has them.
-        layer: that the feature is taken from, instead of what `pooled` gives.
+        layer: that the feature is taken from, instead of the output.
     """
 
     strides: tuple[int, ...] = ()
@@ -29,14 +29,28 @@ class Backbone(nn.Module):
     lacking_tokens: str = "class token"
     layer: Layer | None = None
 
-    def forward(self, images: Tensor, meta: Tensor | None = None) -> Tensor:
-        """The feature `[N, D]` of each image that the checkpoint names, be it of a layer or the usual one."""
+    def forward(self, images: Tensor) -> Tensor:
+        """The feature `[N, D]` of each image, as `pooled` gives it."""
+        return self.pooled(images)
+
+    def pooled(self, images: Tensor, meta: Tensor | None = None) -> Tensor:
+        """The feature `[N, D]` of each image that the checkpoint names.
+
+        Args:
+            images: scaled.
+            meta: longitude, latitude and days since 1970-01-01 of each image, `[N, 3]`; NaN where one is not known. It
+                is given to a backbone that reads some of it.
+        """
         if self.layer is None:
-            return self.pooled(images, meta)
+            return self.output(images, meta)
         index = self.layer.number - 1
         if self.layer.is_token:
             return self.class_tokens(images, index)
         return self.maps(images, (index,), meta)[index].mean(dim=(2, 3))
+
+    def output(self, images: Tensor, meta: Tensor | None = None) -> Tensor:
+        """The feature `[N, D]` of each image behind the last layer; arguments as of `pooled`."""
+        raise NotImplementedError
 
     @property
     def kind_of_layers(self) -> Literal["stage", "block"]:
@@ -53,16 +67,6 @@ class Backbone(nn.Module):
         if layer.number > count:
             return f"more than {count} {kind}s, {kind}:1 to {kind}:{count}"
         return self.lacking_tokens if layer.is_token else ""
-
-    def pooled(self, images: Tensor, meta: Tensor | None = None) -> Tensor:
-        """The feature `[N, D]` of each image that the checkpoint names, where it names no layer.
-
-        Args:
-            images: scaled.
-            meta: longitude, latitude and days since 1970-01-01 of each image, `[N, 3]`; NaN where one is not known. It
-                is given to a backbone that reads some of it.
-        """
-        raise NotImplementedError
 
     def maps(self, images: Tensor, indices: Collection[int], meta: Tensor | None = None) -> dict[int, Tensor]:
         """The maps `[N, D_i, h_i, w_i]` with these indices into `strides`, in ascending order."""

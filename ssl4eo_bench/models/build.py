@@ -33,7 +33,8 @@ def build(checkpoint: Checkpoint, *, seed: int, cache_dir: Path | None = None) -
 
     Raises:
         UnknownNameError: if there is no such architecture.
-        SpecError: if the class of a plug-in cannot be built, or does not give features.
+        SpecError: if the class of a plug-in cannot be built, or does not give features, or the backbone does not have
+            the layer that the checkpoint names.
         WeightsError: if the weights are absent, altered, or do not fit to the last tensor.
     """
     backbone: Backbone
@@ -44,6 +45,7 @@ def build(checkpoint: Checkpoint, *, seed: int, cache_dir: Path | None = None) -
         backbone = TimmBackbone(_timm_network(checkpoint, seed, cache_root(cache_dir)), checkpoint.feature)
     if layer := checkpoint.layer:
         backbone.layer, backbone.lacking = layer, backbone.lack_of(layer)
+        require_feature(checkpoint, backbone)
     named = (*backbone.named_parameters(), *backbone.named_buffers())
     if empty := [name for name, tensor in named if tensor.is_meta]:
         raise AssertionError(f"{shortlist(empty)} of {checkpoint.arch} got no values")

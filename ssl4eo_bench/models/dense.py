@@ -20,7 +20,7 @@ from ssl4eo_bench.config.inputs import InputMapping
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.models.backbone import Backbone
 from ssl4eo_bench.models.band_statistics import WindowStatistics
-from ssl4eo_bench.models.build import build, require_feature
+from ssl4eo_bench.models.build import build
 from ssl4eo_bench.models.preprocess import Preprocess, split_meta
 from ssl4eo_bench.models.resizing import resize
 
@@ -88,8 +88,6 @@ def dense_module(
     if not checkpoint.has_network:
         return WindowStatistics(inputs, groups, sizes).eval()
     backbone = build(checkpoint.seeing(inputs.bands), seed=seed, cache_dir=cache_dir)
-    if checkpoint.layer:
-        require_feature(checkpoint, backbone)
     if not backbone.strides:
         raise SpecError(
             f"checkpoint {checkpoint.name!r} cannot do segmentation: {checkpoint.arch} gives no maps; choose another "

@@ -185,8 +185,8 @@ class PluginBackbone(Backbone):
     def _who(self) -> str:
         return f"the network {self._checkpoint.arch!r} of checkpoint {self._checkpoint.name!r}"
 
-    def pooled(self, images: Tensor, meta: Tensor | None = None) -> Tensor:
-        """The feature `[N, D]` of each image that the checkpoint names, where it names no layer."""
+    def output(self, images: Tensor, meta: Tensor | None = None) -> Tensor:
+        """The feature `[N, D]` of each image that the checkpoint names, if it names no layer."""
         found = self.features(images, meta)
         if self._checkpoint.feature == "avg":
             return found.maps[-1].mean(dim=(2, 3))

@@ -29,13 +29,11 @@ class BackboneFeatures(nn.Module):
     def forward(self, *groups: Tensor) -> Tensor:
         """The feature of each image."""
         pixels, meta = split_meta(groups)
-        features: Tensor = self.backbone(self.preprocess(*pixels), meta)
-        return features
+        return self.backbone.pooled(self.preprocess(*pixels), meta)
 
     def feature(self, images: Tensor) -> Tensor:
         """The feature of each scaled image `[N, C, S, S]`, without place and date."""
-        features: Tensor = self.backbone(images)
-        return features
+        return self.backbone.pooled(images)
 
 
 def feature_module(

@@ -46,8 +46,8 @@ class TimmBackbone(Backbone):
         self.lacking_tokens = token or _lack_of_block_tokens(self.network)
         self.lacking = {"pooled": "", "cls4": self.lacking_tokens}.get(feature, token)
 
-    def pooled(self, images: Tensor, meta: Tensor | None = None) -> Tensor:  # noqa: ARG002 - no network of timm reads it
-        """The feature `[N, D]` of each image that the checkpoint names, where it names no layer."""
+    def output(self, images: Tensor, meta: Tensor | None = None) -> Tensor:  # noqa: ARG002 - no network of timm reads it
+        """The feature `[N, D]` of each image that the checkpoint names, if it names no layer."""
         if self._feature == "pooled":
             pooled: Tensor = self.network(images)
             return pooled
