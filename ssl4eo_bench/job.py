@@ -36,7 +36,7 @@ def run_job(job: Job, context: Context) -> RunResult:
     problem = Problem(job, context)
     with problem.stopwatch.stage("fit"):
         predictor = fit(problem)
-    with problem.stopwatch.stage("features"):
+    with problem.stopwatch.stage("prediction"):
         predictions = predictor.scorer.predict()
     with problem.stopwatch.stage("metrics"):
         _store(problem, predictions.arrays())
@@ -132,6 +132,7 @@ def _provenance(
         device=", ".join(map(provenance.device_name, problem.context.devices)),
         runners=tuple(sorted({runner for origin in origins for runner in origin.runners})),
         weights_sha256=tuple(sorted({sha for origin in origins for sha in origin.weights_sha256})),
+        cost=next((origin.cost for origin in origins if origin.cost), None),
         threads=torch.get_num_threads(),
         started=started.isoformat(timespec="seconds"),
         seconds=problem.stopwatch.seconds,

@@ -1,7 +1,7 @@
 """Commands that show what there is: tasks, checkpoints, suites, protocols, runs, and the content of a weight file."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,6 +14,7 @@ from ssl4eo_bench.cli.options import Group, Text, Value
 from ssl4eo_bench.cli.run_options import AdhocCheckpoint, CheckpointChanges
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.bands import SENTINEL_1, SENTINEL_2, sensor_of
+from ssl4eo_bench.config.catalogue import Catalogue
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.protocols import PROTOCOLS, RECIPES, Finetune, Knn, Linear
 from ssl4eo_bench.config.recipe import Recipe
@@ -88,6 +89,7 @@ def list_checkpoints(
     ] = None,
     suite: Annotated[str, "those of a suite", WHICH_CHECKPOINTS] = "",
     here: Annotated[bool, "those with weights on this machine", WHICH_CHECKPOINTS] = False,
+    cost: Annotated[bool, "show parameters, GFLOPs of one image and width of the feature; takes a while"] = False,
     checkpoints: options.CheckpointFiles = (),
     cache_dir: options.CacheDir = None,
     json: options.Json = False,
@@ -98,16 +100,33 @@ def list_checkpoints(
     known, cache = catalogue.load_catalogue(*checkpoints), cache_root(cache_dir)
     members = known.suite(suite) if suite else known.checkpoints
     wanted = {"method": method.casefold(), "arch": arch.casefold(), "data": data.casefold()}
-    rows = []
+    rows: dict[str, dict[str, Any]] = {}
     for entry in known.checkpoints.values():
         suites = [name for name, names in known.suites.items() if entry.name in names]
         row = _shown(entry, suites, there := is_here(entry.weights, cache))
         fits = all(text in row[name].casefold() for name, text in wanted.items()) and entry.name in members
         if fits and (not sensor or sensor in _sensors(entry)) and (there or not here):
-            rows.append(_all_of(entry, suites, there) if json else row)
-    _report_nothing("checkpoint", rows, chosen=any((method, arch, data, sensor, suite, here)))
-    show_rows(rows, json=json, spare=("arch", "licence", "size", "feature", "suites", "data", "bands"))
+            rows[entry.name] = _all_of(entry, suites, there) if json else row
+    if cost:
+        _add_costs(rows, known, json=json)
+    shown = list(rows.values())
+    _report_nothing("checkpoint", shown, chosen=any((method, arch, data, sensor, suite, here)))
+    show_rows(shown, json=json, spare=("arch", "licence", "size", "feature", "suites", "data", "bands"))
     return 0
+
+
+def _add_costs(rows: Mapping[str, dict[str, Any]], known: Catalogue, *, json: bool) -> None:
+    """Add the cost of each checkpoint to its row."""
+    from ssl4eo_bench.models.cost import entry_costs  # imports torch
+    from ssl4eo_bench.results.markdown import COSTS, cost_cells
+
+    costs = entry_costs(known.checkpoints[name] for name in rows)
+    for name, row in rows.items():
+        found = costs.get(name)
+        if json:
+            row["cost"] = found and found.model_dump()
+        else:
+            row |= dict(zip(COSTS[:-1], cost_cells(found, None), strict=False))
 
 
 def _sensors(entry: Checkpoint) -> set[str]:

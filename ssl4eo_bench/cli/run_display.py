@@ -15,6 +15,7 @@ from ssl4eo_bench.executors.outcomes import Outcome, stored
 from ssl4eo_bench.files.places import picture_file
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.results.files import RunResult
+from ssl4eo_bench.results.markdown import cost_text
 
 SPARKS = "▁▂▃▄▅▆▇█"
 
@@ -122,6 +123,8 @@ def show_result(result: RunResult) -> None:
     made = result.provenance
     print(f"made {made.started} from commit {made.commit or '–'}{' (changed)' if made.dirty else ''} on {made.device}")
     print(f"  runner {', '.join(made.runners)}; " + ", ".join(f"{k} {v}" for k, v in made.versions.items()))
+    if cost := cost_text(made.cost, result.images_per_second):
+        print(f"  backbone {cost}")
     print("  seconds: " + ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in made.seconds.items()))
 
 

@@ -43,13 +43,36 @@ def build(checkpoint: Checkpoint, *, seed: int, cache_dir: Path | None = None) -
     else:
         require_architecture(checkpoint.arch)
         backbone = TimmBackbone(_timm_network(checkpoint, seed, cache_root(cache_dir)), checkpoint.feature)
-    if layer := checkpoint.layer:
-        backbone.layer, backbone.lacking = layer, backbone.lack_of(layer)
-        require_feature(checkpoint, backbone)
+    _take_layer(checkpoint, backbone)
     named = (*backbone.named_parameters(), *backbone.named_buffers())
     if empty := [name for name, tensor in named if tensor.is_meta]:
         raise AssertionError(f"{shortlist(empty)} of {checkpoint.arch} got no values")
     return backbone.eval().requires_grad_(requires_grad=False)
+
+
+def build_empty(checkpoint: Checkpoint) -> Backbone:
+    """The backbone of a checkpoint without its weights, on the device `meta` where the architecture allows it.
+
+    Raises:
+        UnknownNameError: if there is no such architecture.
+        SpecError: as from `build`.
+    """
+    backbone: Backbone
+    if checkpoint.is_plugin:
+        backbone = PluginBackbone(plugin.create(checkpoint), checkpoint)
+    else:
+        require_architecture(checkpoint.arch)
+        network = create_empty(checkpoint.arch, len(checkpoint.bands), cast(int, checkpoint.image_size))
+        backbone = TimmBackbone(network, checkpoint.feature)
+    _take_layer(checkpoint, backbone)
+    return backbone.eval()
+
+
+def _take_layer(checkpoint: Checkpoint, backbone: Backbone) -> None:
+    """Let a backbone take its feature from the layer that the checkpoint names, if it names one."""
+    if layer := checkpoint.layer:
+        backbone.layer, backbone.lacking = layer, backbone.lack_of(layer)
+        require_feature(checkpoint, backbone)
 
 
 def require_feature(checkpoint: Checkpoint, backbone: Backbone) -> None:
