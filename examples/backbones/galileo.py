@@ -41,7 +41,10 @@ class Galileo(nn.Module):
         self._positions = {name: [inputs.bands.index(band) for band in bands] for name, (_, bands) in GROUPS.items()}
         self._quarter = width // 4
         self.space_time_embed = nn.ModuleDict(
-            {name: nn.ModuleDict({"proj": nn.Conv2d(len(bands), width, PATCH, PATCH)}) for name, (_, bands) in GROUPS.items()}
+            {
+                name: nn.ModuleDict({"proj": nn.Conv2d(len(bands), width, PATCH, PATCH)})
+                for name, (_, bands) in GROUPS.items()
+            }
         )
         self.s_t_channel_embed = nn.Parameter(torch.zeros(7, self._quarter))
         self.pos_embed = nn.Parameter(_waves(torch.arange(24.0), self._quarter), requires_grad=False)
