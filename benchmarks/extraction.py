@@ -34,6 +34,7 @@ class Compiled:
     """A runner as the feature cache wants it."""
 
     weights_sha256 = "0" * 64
+    cost = None
 
     def __init__(self, run: Runner) -> None:
         self.runner = run.name

@@ -9,7 +9,7 @@
     │   ├── DamagedFileError  a file cannot be read or holds something else than it should
     │   └── DownloadError     a published file cannot be downloaded
     │       └── RefusedError  the server answers, but not with the file
-    ├── WeightsError          a weight file is absent, altered or does not fit its architecture
+    ├── WeightsError          a file of weights or embeddings is absent, altered or does not fit
     ├── TrainingError         the training of a network cannot go on
     ├── CacheError            the cache cannot be used
     ├── WriteError            a file cannot be written
@@ -94,7 +94,7 @@ class RefusedError(DownloadError):
 
 
 class WeightsError(BenchError):
-    """Weights that are absent, altered or do not fit their architecture."""
+    """Weights or embeddings that are absent, altered or do not fit."""
 
     def __init__(self, sentence: str, lines: str = "") -> None:
         """Take the sentence, and lines of Python that do what it says, which become a note."""

@@ -4,6 +4,7 @@ samples ─► batches ─► features (cached) ─► method ─► scores ─�
 """
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ import torch
 from ssl4eo_bench import provenance
 from ssl4eo_bench.config.records import NotFinite, Resampled
 from ssl4eo_bench.config.task import Split, SplitName
+from ssl4eo_bench.config.weights import EmbeddingWeights
+from ssl4eo_bench.errors import shortlist
 from ssl4eo_bench.features.problem import Context, Problem
 from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.files.places import picture_file, scores_file
@@ -33,7 +36,7 @@ def run_job(job: Job, context: Context) -> RunResult:
     problem = Problem(job, context)
     with problem.stopwatch.stage("fit"):
         predictor = fit(problem)
-    with problem.stopwatch.stage("features"):
+    with problem.stopwatch.stage("prediction"):
         predictions = predictor.scorer.predict()
     with problem.stopwatch.stage("metrics"):
         _store(problem, predictions.arrays())
@@ -96,6 +99,9 @@ def _warnings(
         )
     if job.spec.checkpoint.loads_itself:
         warnings.append("the class of the network loads its weights itself; that it uses all of them is not checked")
+    if isinstance(weights := job.spec.checkpoint.weights, EmbeddingWeights):
+        names = shortlist(Path(file.path).name for file in weights.embeddings)
+        warnings.append(f"features are vectors from files ({names}): how they were made is not known here")
     if job.spec.checkpoint.resize_pos_embed:
         warnings.append(f"position embeddings are resized to an input of {job.spec.checkpoint.image_size} pixels")
     warnings += [
@@ -126,6 +132,7 @@ def _provenance(
         device=", ".join(map(provenance.device_name, problem.context.devices)),
         runners=tuple(sorted({runner for origin in origins for runner in origin.runners})),
         weights_sha256=tuple(sorted({sha for origin in origins for sha in origin.weights_sha256})),
+        cost=next((origin.cost for origin in origins if origin.cost), None),
         threads=torch.get_num_threads(),
         started=started.isoformat(timespec="seconds"),
         seconds=problem.stopwatch.seconds,

@@ -14,6 +14,8 @@ from ssl4eo_bench.config.inputs import InputMapping, map_inputs
 from ssl4eo_bench.config.protocols import ProtocolSettings, require_protocols, settings
 from ssl4eo_bench.config.run_spec import RunSpec, TaskRecord
 from ssl4eo_bench.config.task import SplitName, Task
+from ssl4eo_bench.config.weights import EmbeddingWeights
+from ssl4eo_bench.data.embedding_files import require_vectors
 from ssl4eo_bench.data.sample_dataset import ensure_sample
 from ssl4eo_bench.data.splits import OpenSplit, open_splits
 from ssl4eo_bench.errors import BenchError, SpecError, WeightsError, without_frames
@@ -129,6 +131,9 @@ def plan(request: Request) -> Sweep:
         except Exception as error:  # a reader may raise anything, and the other tasks can be run all the same
             failed[name] = without_frames(error)
     combinations = [replace(each, refusal=each.refusal or failed.get(each.task.name)) for each in combinations]
+    combinations = [
+        each if each.refusal else _with_vectors(each, samples[each.task.name], request) for each in combinations
+    ]
     left_out = _left_out(combinations, request, known)
     possible = [each for each in combinations if not each.refusal]
     specs = [(each.task, spec) for each in possible for spec in _specs(each, samples[each.task.name], request)]
@@ -175,6 +180,18 @@ def _plugin() -> ModuleType:
     from ssl4eo_bench.models import plugin  # imports torch, which only code of others needs here
 
     return plugin
+
+
+def _with_vectors(combination: _Combination, samples: dict[SplitName, OpenSplit], request: Request) -> _Combination:
+    """Return the combination, refused where its embeddings are not of these samples."""
+    weights, task = combination.checkpoint.weights, combination.task
+    if isinstance(weights, EmbeddingWeights):
+        about = {"task": f"{task.name}-v{task.version}", "kind": task.kind, "sample": request.sample}
+        try:
+            require_vectors(weights.embeddings, about, {split: found.ids for split, found in samples.items()})
+        except WeightsError as error:
+            return replace(combination, refusal=error)
+    return combination
 
 
 def _as_asked(checkpoint: Checkpoint, request: Request) -> Checkpoint:

@@ -102,7 +102,7 @@ def test_a_result_says_what_produced_it(command: Command) -> None:
     assert result.selection.metric == "accuracy"
     assert len(result.selection.path) > 10
     assert result.provenance.features_computed == 600
-    assert set(result.provenance.seconds) == {"features", "fit", "metrics"}
+    assert set(result.provenance.seconds) == {"start", "features", "fit", "prediction", "metrics"}
     assert {"torch", "timm", "numpy", "python", "ssl4eo-bench"} <= set(result.provenance.versions)
     assert [channel.source for channel in result.spec.inputs.channels] == ["B04", "B03", "B02"]
 

@@ -1,7 +1,7 @@
 """Commands that show what there is: tasks, checkpoints, suites, protocols, runs, and the content of a weight file."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,11 +14,20 @@ from ssl4eo_bench.cli.options import Group, Text, Value
 from ssl4eo_bench.cli.run_options import AdhocCheckpoint, CheckpointChanges
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.bands import SENTINEL_1, SENTINEL_2
+from ssl4eo_bench.config.catalogue import Catalogue
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.protocols import PROTOCOLS, RECIPES, Finetune, Knn, Linear
 from ssl4eo_bench.config.recipe import Recipe
 from ssl4eo_bench.config.task import MAIN_METRIC
-from ssl4eo_bench.config.weights import FileWeights, HubWeights, OwnWeights, PackagedWeights, RandomWeights, Weights
+from ssl4eo_bench.config.weights import (
+    EmbeddingWeights,
+    FileWeights,
+    HubWeights,
+    OwnWeights,
+    PackagedWeights,
+    RandomWeights,
+    Weights,
+)
 from ssl4eo_bench.errors import SpecError, WeightsError, shortlist
 from ssl4eo_bench.files.hashing import file_hash
 from ssl4eo_bench.files.places import cache_root
@@ -83,6 +92,7 @@ def list_checkpoints(
     ] = None,
     suite: Annotated[str, "those of a suite", WHICH_CHECKPOINTS] = "",
     here: Annotated[bool, "those with weights on this machine", WHICH_CHECKPOINTS] = False,
+    cost: Annotated[bool, "show parameters, GFLOPs of one image and width of the feature; takes a while"] = False,
     checkpoints: options.CheckpointFiles = (),
     cache_dir: options.CacheDir = None,
     json: options.Json = False,
@@ -93,16 +103,33 @@ def list_checkpoints(
     known, cache = catalogue.load_catalogue(*checkpoints), cache_root(cache_dir)
     members = known.suite(suite) if suite else known.checkpoints
     wanted = {"method": method.casefold(), "arch": arch.casefold(), "data": data.casefold()}
-    rows = []
+    rows: dict[str, dict[str, Any]] = {}
     for entry in known.checkpoints.values():
         suites = [name for name, names in known.suites.items() if entry.name in names]
         row = _shown(entry, suites, there := is_here(entry.weights, cache))
         fits = all(text in row[name].casefold() for name, text in wanted.items()) and entry.name in members
         if fits and (not sensor or set(sensor.split("+")) <= _sensors(entry)) and (there or not here):
-            rows.append(_all_of(entry, suites, there) if json else row)
-    _report_nothing("checkpoint", rows, chosen=any((method, arch, data, sensor, suite, here)))
-    show_rows(rows, json=json, spare=("arch", "licence", "size", "feature", "suites", "data", "bands"))
+            rows[entry.name] = _all_of(entry, suites, there) if json else row
+    if cost:
+        _add_costs(rows, known, json=json)
+    shown = list(rows.values())
+    _report_nothing("checkpoint", shown, chosen=any((method, arch, data, sensor, suite, here)))
+    show_rows(shown, json=json, spare=("arch", "licence", "size", "feature", "suites", "data", "bands"))
     return 0
+
+
+def _add_costs(rows: Mapping[str, dict[str, Any]], known: Catalogue, *, json: bool) -> None:
+    """Add the cost of each checkpoint to its row."""
+    from ssl4eo_bench.models.cost import entry_costs  # imports torch
+    from ssl4eo_bench.results.markdown import COSTS, cost_cells
+
+    costs = entry_costs(known.checkpoints[name] for name in rows)
+    for name, row in rows.items():
+        found = costs.get(name)
+        if json:
+            row["cost"] = found and found.model_dump()
+        else:
+            row |= dict(zip(COSTS[:-1], cost_cells(found, None), strict=False))
 
 
 def _sensors(entry: Checkpoint) -> set[str]:
@@ -123,7 +150,7 @@ def _shown(entry: Checkpoint, suites: Sequence[str], here: bool) -> dict[str, An
         "arch": entry.arch.rpartition(":")[2],  # of a plug-in its class
         "bands": bands,
         "data": entry.pretraining.data if entry.pretraining else "",
-        "size": entry.image_size,
+        "size": "" if entry.is_embeddings else entry.image_size,
         "feature": entry.feature,
         "licence": entry.licence,
         "suites": " ".join(suites),
@@ -150,6 +177,8 @@ def _source(weights: Weights | None) -> str:
             return f"{weights.package}/{weights.file}"
         case FileWeights():
             return weights.path
+        case EmbeddingWeights():
+            return ", ".join(file.path for file in weights.embeddings)
         case HubWeights():
             return f"timm:{weights.timm}"
         case _:

@@ -15,7 +15,7 @@ from ssl4eo_bench.files.places import cache_root
 
 WHAT, HOW = Group("what to run"), Group("how")
 TO_WRITE = Group("what to write")
-WEIGHT_FILE = Group("a weight file of your own", "See `checkpoint inspect`, and docs/checkpoints.md.")
+WEIGHT_FILE = Group("a weight file, or embeddings, of your own", "See `checkpoint inspect`, and docs/checkpoints.md.")
 DATA = Group("on which data", "Only runs on whole official splits enter the official tables.")
 
 
@@ -92,6 +92,7 @@ def features(
 ) -> int:
     """Write the features of a split to a file, with ids and targets."""
     from ssl4eo_bench.api import features_of
+    from ssl4eo_bench.config.checkpoint import EMBEDDINGS
     from ssl4eo_bench.data.embeddings import require_place, write_embeddings
     from ssl4eo_bench.plan import Request
 
@@ -117,8 +118,9 @@ def features(
     write_embeddings(out, found)
     print(out)
     count, width = found.features.shape
+    stored = "from the files of the checkpoint" if found.about["checkpoint"]["arch"] == EMBEDDINGS else "from the cache"
     some = f"{computed:,} of them computed, the others from the cache"
-    origin = {0: "from the cache", count: "computed"}.get(computed, some)
+    origin = {0: stored, count: "computed"}.get(computed, some)
     print(f"{count:,} × {width:,} features of split {split}, {origin}")
     return 0
 

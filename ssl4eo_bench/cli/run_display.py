@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from ssl4eo_bench.cli.display import print_json, table
-from ssl4eo_bench.config.inputs import Channel, InputMapping
+from ssl4eo_bench.config.inputs import Channel
+from ssl4eo_bench.config.run_spec import RunSpec
 from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS
+from ssl4eo_bench.config.weights import EmbeddingWeights
 from ssl4eo_bench.errors import BenchError, JobError
 from ssl4eo_bench.executors.outcomes import Outcome, stored
 from ssl4eo_bench.files.places import picture_file
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.results.files import RunResult
+from ssl4eo_bench.results.markdown import cost_text
 
 SPARKS = "▁▂▃▄▅▆▇█"
 
@@ -28,7 +31,7 @@ def show_plan(jobs: Sequence[Job], results: Path, *, force: bool, json: bool) ->
         what = "is there, would be skipped" if not force and stored(job, results) else "would run"
         print(f"{spec.task_slug} · {spec.protocol_slug} · {spec.label}")
         print(f"  {what}: {results / spec.path}\n  digest {spec.digest}\n  samples {counts}")
-        show_mapping(spec.inputs)
+        show_input(spec)
 
 
 def show_left_out(left_out: dict[str, BenchError]) -> int:
@@ -114,12 +117,14 @@ def show_result(result: RunResult) -> None:
     table("metrics in percent, 95 % intervals", ["metric", "test", "val"], rows, right=["test", "val"])
     _show_classes(result)
     _show_selection(result)
-    show_mapping(spec.inputs)
+    show_input(spec)
     for warning in result.warnings:
         print(f"warning: {warning}")
     made = result.provenance
     print(f"made {made.started} from commit {made.commit or '–'}{' (changed)' if made.dirty else ''} on {made.device}")
     print(f"  runner {', '.join(made.runners)}; " + ", ".join(f"{k} {v}" for k, v in made.versions.items()))
+    if cost := cost_text(made.cost, result.images_per_second):
+        print(f"  backbone {cost}")
     print("  seconds: " + ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in made.seconds.items()))
 
 
@@ -151,8 +156,12 @@ def _show_selection(result: RunResult) -> None:
         print(f"  val over C from {path[0].C:.0e} to {path[-1].C:.0e}: {_sparkline([point.val for point in path])}")
 
 
-def show_mapping(inputs: InputMapping) -> None:
-    """Print how the task's bands become the backbone's input."""
+def show_input(spec: RunSpec) -> None:
+    """Print how the task's bands become the backbone's input, or the files that embeddings are read from."""
+    inputs, weights = spec.inputs, spec.checkpoint.weights
+    if isinstance(weights, EmbeddingWeights):
+        print(f"  vectors from {', '.join(file.path for file in weights.embeddings)}")
+        return
     size = inputs.image_size
     title = "input, bands as stored" if size == "native" else f"input {size} × {size}, {inputs.resize}"
     columns = ["channel", "band", "from", "value"]

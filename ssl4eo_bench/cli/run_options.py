@@ -1,7 +1,9 @@
 """Options that `run` and `features` share: samples to read, changes of checkpoints, a weight file of the user."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ssl4eo_bench.cli.options import Count, DataDir, File, Value
@@ -48,25 +50,31 @@ class CheckpointChanges:
 
 @dataclass(frozen=True, kw_only=True)
 class AdhocCheckpoint:
-    """A weight file, and what an entry in a catalogue would say about it."""
+    """A weight file, and what an entry in a catalogue would say about it; or files with embeddings."""
 
+    embeddings: Annotated[
+        tuple[File, ...],
+        "instead of a weight file: ids and vectors of all samples, in .npz or .parquet (docs/features.md)",
+    ] = ()
     weights: Annotated[File | None, "PyTorch's format or safetensors; or `random`"] = None
     arch: Annotated[str, "its timm architecture, or python:module:Class for a class of your own"] = ""
     arch_options: Annotated[str, "arguments of that class, like '{depth: 12}'"] = ""
     bands: Bands = ()
     scaling: Annotated[str, "of its input: divide=10000, uint8=10000, or a mapping as in an entry"] = ""
     layout: Annotated[str, "of the file (default: detected)"] = ""
-    feature: Annotated[str, "pooled, cls, avg or cls4 (default: pooled)"] = ""
-    name: Annotated[str, "for its results (default: architecture and file name)"] = ""
+    feature: Annotated[str, "pooled, cls, avg, cls4, stage:N, block:N or block:N:cls (default: pooled)"] = ""
+    name: Annotated[str, "for its results (default: architecture, or `embeddings`, and file name)"] = ""
 
     def checkpoints(self, changes: CheckpointChanges) -> "tuple[Checkpoint, ...]":
-        """The checkpoint that these options describe; none if no weight file is named.
+        """The checkpoint that these options describe; none if no file is named.
 
         Raises:
             SpecError: if something is missing, or they do not make a checkpoint.
         """
         from ssl4eo_bench.config.checkpoint import DEFAULT_SIZE, checkpoint_from
 
+        if self.embeddings:
+            return (self._embeddings(),)
         needed = {"arch": self.arch, "bands": self.bands, "scaling": self.scaling}
         given = [option.replace("_", "-") for option, value in vars(self).items() if value]
         if not given:
@@ -81,7 +89,7 @@ class AdhocCheckpoint:
         bands = re.split(r"[,\s]+", " ".join(self.bands).strip(", "))
         parts = (self.arch.rpartition(":")[2], self.weights.stem if self.weights else "")
         entry = {
-            "name": self.name or re.sub("[^A-Za-z0-9_.+-]", "-", ".".join(filter(None, parts))),
+            "name": self.name or _named(*parts),
             "arch": self.arch,
             "options": self._options(),
             "weights": self._weights(),
@@ -106,6 +114,41 @@ class AdhocCheckpoint:
         if not file.is_file():
             raise SpecError(f"--weights {file} is not a file.")
         return {"path": str(file.resolve()), "sha256": file_hash(file), "layout": self.layout or "auto"}
+
+    def _embeddings(self) -> "Checkpoint":
+        """The checkpoint of files with embeddings."""
+        from ssl4eo_bench.config.checkpoint import EMBEDDINGS, checkpoint_from
+        from ssl4eo_bench.data.embedding_files import embeddings_sha256, require_format
+
+        files = self.embeddings
+        if others := [option for option, value in vars(self).items() if value and option not in ("embeddings", "name")]:
+            raise SpecError(f"--embeddings are vectors already, and take no --{others[0]}; leave it away.")
+        if absent := [file for file in files if not file.is_file()]:
+            raise SpecError(f"--embeddings {absent[0]} is not a file.")
+        for file in files:
+            require_format(file)
+        common = _common_start([file.stem for file in files])
+        if not (self.name or common):
+            raise SpecError("--embeddings of several files need a name; add --name NAME.")
+        entry = {
+            "name": self.name or _named(EMBEDDINGS, common),
+            "arch": EMBEDDINGS,
+            "weights": {
+                "embeddings": [{"path": str(file.resolve()), "sha256": embeddings_sha256(file)} for file in files]
+            },
+        }
+        return checkpoint_from(entry, "--embeddings")
+
+
+def _common_start(stems: Sequence[str]) -> str:
+    """The words that all names begin with, such as `clay` of `clay-train` and `clay-test`."""
+    words = zip(*(re.split("([._-])", stem) for stem in stems), strict=False)
+    return "".join(first for first, *others in takewhile(lambda same: len(set(same)) == 1, words)).strip("._-")
+
+
+def _named(*parts: str) -> str:
+    """The name of a checkpoint, made of those parts that are not empty."""
+    return re.sub("[^A-Za-z0-9_.+-]", "-", ".".join(filter(None, parts)))
 
 
 def _scaling(text: str) -> object:

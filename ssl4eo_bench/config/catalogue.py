@@ -185,6 +185,16 @@ def _entry(name: str, entry: Any, file: Path) -> Checkpoint:
     if "name" in entry:
         raise SpecError(f"{file}: checkpoint {name!r} is named by its key alone; remove `name` from the entry.")
     weights = entry.get("weights")
-    if isinstance(weights, dict) and isinstance(weights.get("path"), str):  # relative to the file that names it
-        entry = entry | {"weights": weights | {"path": str(file.resolve().parent / weights["path"])}}
+    if isinstance(weights, dict):
+        weights = _absolute(weights, file)
+        if isinstance(files := weights.get("embeddings"), list):
+            weights = weights | {"embeddings": [_absolute(one, file) for one in files]}
+        entry = entry | {"weights": weights}
     return checkpoint_from({"name": name} | entry, f"{file}: checkpoint {name!r}")
+
+
+def _absolute(described: Any, file: Path) -> Any:
+    """What has a `path`, with this relative to the file that names it."""
+    if isinstance(described, dict) and isinstance(described.get("path"), str):
+        return described | {"path": str(file.resolve().parent / described["path"])}
+    return described

@@ -2,24 +2,60 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from ssl4eo_bench.config.bands import SENSORS, Sensor, canonical_band, sensor_of
-from ssl4eo_bench.config.canonical import Frozen, first_fault
+from ssl4eo_bench.config.canonical import Frozen, Written, first_fault
 from ssl4eo_bench.config.scaling import BySensor, Raw, Scaling, is_for_one_unit, scaling_of, statistics
-from ssl4eo_bench.config.weights import OWN, HubWeights, OwnWeights, RandomWeights, Sha256, Weights, weights_identity
+from ssl4eo_bench.config.weights import (
+    OWN,
+    EmbeddingWeights,
+    HubWeights,
+    OwnWeights,
+    RandomWeights,
+    Sha256,
+    Weights,
+    weights_identity,
+)
 from ssl4eo_bench.errors import SpecError
 
-Feature = Literal["pooled", "cls", "avg", "cls4"]
+Feature = Annotated[
+    str,
+    Written(
+        r"pooled|cls|avg|cls4|stage:[1-9]\d{0,2}|block:[1-9]\d{0,2}(:cls)?",
+        "one of pooled, cls, avg, cls4, stage:N, block:N and block:N:cls, with N from 1",
+    ),
+]
 """`pooled`: what the architecture feeds its classifier; `cls`: class token after the final norm; `avg`: mean of the
-patch tokens; `cls4`: class tokens of the last four blocks, each after the final norm."""
+patch tokens; `cls4`: class tokens of the last four blocks, each after the final norm; the others: see `Layer`."""
+
+
+class Layer(NamedTuple):
+    """A layer that a feature is taken from.
+
+    Attributes:
+        kind: `stage` where layers differ in the size of their maps, `block` where they do not, as in ViTs.
+        number: from input to output, from 1.
+        is_token: whether it is the class token of the layer instead of the mean over its places.
+    """
+
+    kind: str
+    number: int
+    is_token: bool
+
 
 Precision = Literal["float32", "bfloat16"]
 
 DEFAULT_SIZE = 224
 """Side of the input, in pixels, where nobody says another."""
+
+BANDSTATS, EMBEDDINGS = "bandstats", "embeddings"
+"""Architectures without a network: statistics of the raw pixels, and vectors in files."""
+
+NO_INPUT: dict[str, Any] = {"bands": (), "image_size": "native", "scaling": {"raw": True}}
+"""What stands in a checkpoint of embeddings, since no pixel enters it; an entry need not say so."""
 
 PLUGIN = "python:"
 """What the name of an architecture begins with that is a class in a Python module: `python:module:Class`."""
@@ -47,6 +83,9 @@ class Pretraining(Frozen):
     start: str | None = None
 
 
+BANDS_ARE = "bands must be a list of band names, or `task` for whatever bands the task has"
+
+
 def _tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -58,8 +97,8 @@ def _floats(value: object) -> object:
 def _bands(value: object) -> object:
     if value == "task":
         return value
-    if not isinstance(value, list | tuple) or not value:
-        raise ValueError("bands must be a list of band names, or `task` for whatever bands the task has")
+    if not isinstance(value, list | tuple):
+        raise ValueError(BANDS_ARE)
     try:
         return tuple(canonical_band(str(name)) for name in value)
     except SpecError as error:
@@ -97,9 +136,10 @@ class Checkpoint(Frozen):
 
     Attributes:
         name: `architecture.tag`, unique in the catalogue.
-        arch: timm architecture, `python:module:Class` for a plug-in, or `bandstats` for statistics of the raw pixels.
+        arch: timm architecture, `python:module:Class` for a plug-in, `bandstats` for statistics of the raw pixels, or
+            `embeddings` for vectors in files.
         options: arguments of the class of a plug-in, by name.
-        weights: where the weights come from; none for `bandstats`.
+        weights: where the weights, or the vectors, come from; none for `bandstats`.
         bands: wanted bands in the order of the input channels; or `task` for those that the task has, which random
             weights, plug-ins and `bandstats` can take.
         image_size: side of the square input in pixels, or `native` for no resizing.
@@ -131,6 +171,11 @@ class Checkpoint(Frozen):
     pretraining: Pretraining | None = None
     licence: str = ""
     citation: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _embeddings_need_no_input(cls, entry: Any) -> Any:
+        return NO_INPUT | entry if isinstance(entry, dict) and entry.get("arch") == EMBEDDINGS else entry
 
     @field_validator("bands")
     @classmethod
@@ -164,11 +209,21 @@ class Checkpoint(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _bandstats_is_special(self) -> "Checkpoint":
-        if not self.has_network:
-            special = self.image_size == "native" and isinstance(self.scaling, Raw)
-            if self.weights or self.precision != "float32" or not special:
-                raise ValueError("bandstats has no weights, no precision, `image_size: native`, `scaling: {raw: true}`")
+    def _has_what_its_architecture_needs(self) -> "Checkpoint":
+        raw = self.image_size == "native" and isinstance(self.scaling, Raw)
+        plain = raw and (self.precision, self.feature) == ("float32", "pooled")
+        if self.is_embeddings != (self.arch == EMBEDDINGS):
+            raise ValueError("`arch: embeddings` and `weights: {embeddings: [{path: …, sha256: …}, …]}` go together")
+        if self.is_embeddings:
+            if not plain or self.bands or self.resize_pos_embed:
+                raise ValueError("embeddings have no bands, image_size, scaling, feature or precision; remove these")
+        elif not self.bands:
+            raise ValueError(f"bands: {BANDS_ARE}")
+        elif not self.has_network:
+            if self.weights or not plain:
+                raise ValueError(
+                    "bandstats has no weights, no feature, no precision, `image_size: native`, `scaling: {raw: true}`"
+                )
         elif not self.weights or self.image_size == "native":
             raise ValueError("a backbone needs `weights` and an `image_size` in pixels")
         elif self.bands == "task" and not (self.is_random or self.is_plugin):
@@ -190,8 +245,20 @@ class Checkpoint(Frozen):
 
     @property
     def has_network(self) -> bool:
-        """Whether its features come from a network: all but `bandstats`."""
-        return self.arch != "bandstats"
+        """Whether its features come from a network: all but `bandstats` and embeddings."""
+        return self.arch not in (BANDSTATS, EMBEDDINGS)
+
+    @property
+    def is_embeddings(self) -> bool:
+        """Whether its features are vectors in files, made elsewhere."""
+        return isinstance(self.weights, EmbeddingWeights)
+
+    @property
+    def layer(self) -> Layer | None:
+        """The layer that its feature is taken from, if it names one."""
+        kind, _, rest = self.feature.partition(":")
+        number, _, token = rest.partition(":")
+        return Layer(kind, int(number), bool(token)) if number else None
 
     @property
     def is_plugin(self) -> bool:
@@ -252,7 +319,7 @@ class Checkpoint(Frozen):
             SpecError: for a checkpoint that has no input size.
         """
         if self.image_size == "native":
-            raise SpecError(f"checkpoint {self.name!r} works on pixels at their stored size; leave --image-size away.")
+            raise SpecError(f"checkpoint {self.name!r} has no input size to change; leave --image-size away.")
         if image_size == self.image_size:
             return self
         changed = self.model_dump() | {"name": f"{self.name}@{image_size}", "image_size": image_size}
@@ -269,7 +336,7 @@ class Checkpoint(Frozen):
 
     def at_precision(self, precision: Precision) -> "Checkpoint":
         """The same checkpoint in another precision, kept apart by `@precision`; without a network there is none."""
-        if self.weights is None or precision == self.precision:
+        if not self.has_network or precision == self.precision:
             return self
         return self.model_copy(update={"name": f"{self.name}@{precision}", "precision": precision})
 

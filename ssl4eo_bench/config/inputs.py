@@ -77,7 +77,7 @@ class InputMapping(Frozen):
     """The whole way from a task's bands to a backbone's input tensor `[B, C, S, S]`.
 
     Attributes:
-        channels: one per input channel, in the order of the backbone.
+        channels: one per input channel, in the order of the backbone; none for embeddings, which read no pixels.
         image_size: side of the input in pixels; `native` leaves every band at its stored size.
         resize: bicubic with antialiasing on float values (Pillow's kernel), the whole image, no crop.
         metadata: what the backbone reads of each image beside pixels and the task tells; none if there is nothing.
@@ -138,6 +138,8 @@ def map_inputs(
         SpecError: if the task has no band of a sensor of the checkpoint, lacks more than a quarter of the channels, or
             has a unit without conversion to the one that the scaling is written in.
     """
+    if checkpoint.is_embeddings:
+        return InputMapping(channels=(), image_size=checkpoint.image_size)
     given = {band.name: band for band in bands}
     wanted = checkpoint.bands
     if wanted == "task":

@@ -181,8 +181,13 @@ def settings(name: str, task: Task, checkpoint: Checkpoint, *, drift: bool = Fal
     Raises:
         SpecError: if there are none.
     """
-    if name == "finetune" and checkpoint.weights is None:
-        raise SpecError(f"checkpoint {checkpoint.name!r} has no network to fine-tune; use --protocol linear for it.")
+    if name not in ("linear", "knn"):
+        _require_whole_network(checkpoint)
+    if task.kind == "segmentation" and (checkpoint.is_embeddings or (checkpoint.layer and checkpoint.layer.is_token)):
+        raise SpecError(
+            f"checkpoint {checkpoint.name!r} gives one vector for each image, and task {task.name!r} has labels of "
+            "pixels; choose a checkpoint or a feature with maps."
+        )
     if name in PROTOCOLS:
         return PROTOCOLS[name].for_kind(task.kind)
     method = checkpoint.pretraining.method if checkpoint.pretraining else "none"
@@ -197,6 +202,18 @@ def settings(name: str, task: Task, checkpoint: Checkpoint, *, drift: bool = Fal
             f"that of checkpoint {checkpoint.name!r} is {method!r}; take a checkpoint of one of these, or {usual}."
         )
     return known[method].model_copy(update={"drift": drift and name == "linear-ssl4eo"})
+
+
+def _require_whole_network(checkpoint: Checkpoint) -> None:
+    """Refuse to train a checkpoint without a network, or a part of one: rates are made for all of its layers."""
+    name = checkpoint.name
+    if not checkpoint.has_network:
+        raise SpecError(f"checkpoint {name!r} has no network to fine-tune; use --protocol linear for it.")
+    if checkpoint.layer:
+        raise SpecError(
+            f"feature {checkpoint.feature!r} of checkpoint {name!r} is for frozen networks; use --protocol linear or "
+            "knn, or another `feature` to train the whole network."
+        )
 
 
 def linear_settings(protocol: Linear | Knn | Finetune, kind: Kind) -> Linear:

@@ -145,6 +145,21 @@ class Resampled(Frozen):
         return self.units < FEW_UNITS
 
 
+class Cost(Frozen):
+    """What a backbone costs.
+
+    Attributes:
+        parameters: of the network without its classifier.
+        flops: floating-point operations of one image from its scaled pixels to the feature, two for each multiply-add:
+            those of convolutions, matrix products and attention; none where they cannot be counted.
+        width: numbers of a feature: of an image, or of a place on label maps.
+    """
+
+    parameters: Count
+    flops: Count | None = None
+    width: Count
+
+
 class NotFinite(Frozen):
     """Stored values of a split that are NaN or infinite, and were zero after scaling.
 

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ssl4eo_bench.config.canonical import Frozen, OneOf, Written, digest
 from ssl4eo_bench.config.layouts import LAYOUTS, Layout
@@ -212,13 +212,30 @@ class OwnWeights(Frozen):
     sha256: Sha256 | None = None
 
 
+class EmbeddingFile(Frozen):
+    """A file with ids and vectors of samples; the sha256 is what tells two results of the same name apart."""
+
+    path: str
+    sha256: Sha256
+
+
+def _files(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class EmbeddingWeights(Frozen):
+    """In place of weights, the vectors that they gave: files of which one or several together have every sample."""
+
+    embeddings: Annotated[tuple[EmbeddingFile, ...], BeforeValidator(_files), Field(min_length=1)]
+
+
 LocalWeights = PackagedWeights | FileWeights
 RemoteWeights = UrlWeights | HubFileWeights | DriveWeights
 StoredWeights = LocalWeights | RemoteWeights
 """Weights that are one file, which is loaded by a layout."""
 
 Weights = Annotated[
-    StoredWeights | HubWeights | RandomWeights | OwnWeights,
+    StoredWeights | HubWeights | RandomWeights | OwnWeights | EmbeddingWeights,
     OneOf(
         package=PackagedWeights,
         path=FileWeights,
@@ -228,6 +245,7 @@ Weights = Annotated[
         timm=HubWeights,
         random=RandomWeights,
         own=OwnWeights,
+        embeddings=EmbeddingWeights,
     ),
 ]
 
@@ -236,6 +254,8 @@ def weights_identity(weights: Weights | None) -> object:
     """Return what of the weights can move a number: content, layout, and the source where no whole sha256 is known."""
     if isinstance(weights, HubWeights | RandomWeights | OwnWeights):
         return weights.model_dump()
+    if isinstance(weights, EmbeddingWeights):
+        return {"embeddings": sorted({file.sha256 for file in weights.embeddings})}  # in whatever order they are given
     if weights is None:
         return None
     layout = weights.layout if isinstance(weights.layout, str) else weights.layout.identity()

@@ -6,9 +6,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from ssl4eo_bench.config.checkpoint import EMBEDDINGS
 from ssl4eo_bench.config.task import Groups, SplitName
+from ssl4eo_bench.config.weights import EmbeddingWeights
+from ssl4eo_bench.data.embedding_files import read_vectors
 from ssl4eo_bench.features.problem import Problem
-from ssl4eo_bench.features.store import FeatureCache, Features
+from ssl4eo_bench.features.store import FeatureCache, Features, Origin
 
 
 def threads(device: str) -> int:
@@ -17,7 +20,16 @@ def threads(device: str) -> int:
 
 
 def pooled_features(problem: Problem, split: SplitName) -> Features:
-    """Return the features of whole images, from the cache as far as they are there; labels stay closed."""
+    """Return the features of whole images, from the cache as far as they are there; labels stay closed.
+
+    Those of embeddings are looked up in their files.
+    """
+    checkpoint = problem.job.spec.checkpoint
+    if isinstance(checkpoint.weights, EmbeddingWeights):
+        with problem.stopwatch.stage("features"):
+            what = f"vectors {checkpoint.name} · {split}"
+            vectors = read_vectors(checkpoint.weights.embeddings, problem.job.samples[split].ids, what)
+            return Features(vectors, Origin(0, (EMBEDDINGS,), ()))
     backbone, ids = problem.backbone(_pooled_module), problem.job.samples[split].ids
 
     def read(start: int, stop: int) -> Iterator[Groups]:

@@ -14,6 +14,7 @@ from torch import nn
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.canonical import digest
+from ssl4eo_bench.config.records import Cost
 from ssl4eo_bench.config.task import Groups, SplitName
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.errors import SpecError
@@ -116,38 +117,46 @@ class LazyBackbone:
         context: with the device.
         make: builds the module.
         batch: samples at once.
+        stopwatch: counts building and compiling as a stage.
     """
 
-    def __init__(self, job: Job, context: Context, make: Callable[..., nn.Module], batch: int) -> None:
+    def __init__(
+        self, job: Job, context: Context, make: Callable[..., nn.Module], batch: int, stopwatch: Stopwatch
+    ) -> None:
         self._job = job
         self._context = context
         self._make = make
         self.batch = batch
+        self._stopwatch = stopwatch
         self._run: Runner | None = None
         self._building = threading.Lock()
         self.runner = self.weights_sha256 = ""
+        self.cost: Cost | None = None
 
     def __call__(self, groups: Groups) -> np.ndarray:
         """Return what the module gives for at most `batch` samples."""
         with self._building:
             if self._run is None:
-                self._run = self._build(groups)
+                with self._stopwatch.stage("start"):
+                    self._run = self._build(groups)
                 self.runner = self._run.name
         return self._run(groups)
 
     def _build(self, groups: Groups) -> "Runner":
         from ssl4eo_bench.models.backbone import state_sha256
-        from ssl4eo_bench.models.runtime import make_runner  # imports timm, which takes seconds
+        from ssl4eo_bench.models.cost import module_cost  # these import timm, which takes seconds
+        from ssl4eo_bench.models.runtime import make_runner
 
         module = module_for(self._job, self._context, self._make, groups)
         self.weights_sha256 = state_sha256(module)
+        self.cost = module_cost(module, tuple(group[:1] for group in groups))
         full = tuple(np.repeat(group[:1], self.batch, axis=0) for group in groups)
         precision = self._job.spec.checkpoint.precision
         return make_runner(module, full, self._context.device, progress.note, precision=precision)
 
     def origin(self, samples: int) -> Origin:
         """Return the origin of what it computed for so many samples."""
-        return Origin(samples, (self.runner,), (self.weights_sha256,))
+        return Origin(samples, (self.runner,), (self.weights_sha256,), self.cost)
 
 
 @dataclass(frozen=True)
@@ -166,7 +175,8 @@ class Problem:
     def backbone(self, make: Callable[..., nn.Module], *, batch: int | None = None) -> LazyBackbone:
         """Return the frozen backbone that `make` builds, the same for all splits; by default for the usual batch."""
         if make not in self._backbones:
-            self._backbones[make] = LazyBackbone(self.job, self.context, make, batch or batch_size(self.context.device))
+            size = batch or batch_size(self.context.device)
+            self._backbones[make] = LazyBackbone(self.job, self.context, make, size, self.stopwatch)
         return self._backbones[make]
 
     def batches(self, split: SplitName, ids: Sequence[str], *, size: int) -> Iterator[Groups]:

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.canonical import Frozen, digest
 from ssl4eo_bench.config.checkpoint import Checkpoint
+from ssl4eo_bench.config.records import Cost
 from ssl4eo_bench.data.batches import prefetch
 from ssl4eo_bench.errors import CacheError, WeightsError
 from ssl4eo_bench.files.locks import locked
@@ -52,6 +53,11 @@ class Extractor(Protocol[Taken]):
     @property
     def weights_sha256(self) -> str:
         """The sha256 of its parameters and buffers; known after the first batch."""
+        ...
+
+    @property
+    def cost(self) -> Cost | None:
+        """What it costs; known after the first batch, and none without a network."""
         ...
 
     def __call__(self, batch: Taken, /) -> np.ndarray:
@@ -121,11 +127,13 @@ class Origin:
         computed: number of samples that they were computed of just now.
         runners: what ran the backbone, now or when its features were stored.
         weights_sha256: of the backbones that were run.
+        cost: of the backbone, as far as it is known.
     """
 
     computed: int
     runners: tuple[str, ...]
     weights_sha256: tuple[str, ...]
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True)
@@ -292,6 +300,7 @@ def _completed(store: ShardStore, work: _Work[Batch]) -> Features:
         computed=sum(bounds[number][1] - bounds[number][0] for number in missing),
         runners=tuple(sorted({facts["runner"] for facts in shards})),
         weights_sha256=tuple(sorted({facts["weights_sha256"] for facts in shards})),
+        cost=next((Cost.model_validate(facts["cost"]) for facts in shards if facts.get("cost")), None),
     )
     return Features(cast(np.ndarray, ShardedArray([array for array in arrays if array]).flattened()), origin)
 
@@ -308,6 +317,7 @@ def _compute(store: ShardStore, numbers: range, work: _Work[Batch], advance: Adv
             "rows": len(rows),
             "runner": work.backbone.runner,
             "weights_sha256": work.backbone.weights_sha256,
+            "cost": work.backbone.cost and work.backbone.cost.model_dump(),
             "not_finite": {id_: work.not_finite[id_] for id_ in ids if id_ in work.not_finite},
         }
         store.write(number, {_file(number): halved(rows)}, facts)

@@ -22,6 +22,7 @@ from torch.nn import functional
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.protocols import linear_settings
 from ssl4eo_bench.config.recipe import Recipe
+from ssl4eo_bench.config.records import Cost
 from ssl4eo_bench.config.task import IGNORED, Groups, SplitName
 from ssl4eo_bench.data.subsets import choose_pixels, labels_at, nested_subset
 from ssl4eo_bench.errors import DataError
@@ -320,6 +321,11 @@ class _PixelBackbone:
     def weights_sha256(self) -> str:
         """Of its parameters and buffers."""
         return self._dense.weights_sha256
+
+    @property
+    def cost(self) -> Cost | None:
+        """Of the backbone."""
+        return self._dense.cost
 
     def __call__(self, batch: tuple[Groups, np.ndarray]) -> np.ndarray:
         """Return the features of stored groups at chosen pixels `[N, K]`."""

@@ -2,10 +2,12 @@
 
 import hashlib
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+from ssl4eo_bench.config.checkpoint import Layer
 
 
 class Backbone(nn.Module):
@@ -17,11 +19,15 @@ class Backbone(nn.Module):
         strides: input pixels per place, for each map that `maps` can give, from input to output; empty if it has none.
         channels: the number of channels of the same maps.
         lacking: what the architecture would need for the feature that the checkpoint names; empty if it has it.
+        lacking_tokens: what it would need for class tokens of its layers; empty if it has them.
+        layer: that the feature is taken from, instead of the output.
     """
 
     strides: tuple[int, ...] = ()
     channels: tuple[int, ...] = ()
     lacking: str = ""
+    lacking_tokens: str = "class token"
+    layer: Layer | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """The feature `[N, D]` of each image, as `pooled` gives it."""
@@ -35,10 +41,39 @@ class Backbone(nn.Module):
             meta: longitude, latitude and days since 1970-01-01 of each image, `[N, 3]`; NaN where one is not known. It
                 is given to a backbone that reads some of it.
         """
+        if self.layer is None:
+            return self.output(images, meta)
+        index = self.layer.number - 1
+        if self.layer.is_token:
+            return self.class_tokens(images, index)
+        return self.maps(images, (index,), meta)[index].mean(dim=(2, 3))
+
+    def output(self, images: Tensor, meta: Tensor | None = None) -> Tensor:
+        """The feature `[N, D]` of each image behind the last layer; arguments as of `pooled`."""
         raise NotImplementedError
+
+    @property
+    def kind_of_layers(self) -> Literal["stage", "block"]:
+        """What its layers are called: blocks if all maps are of one size, as those of ViTs are."""
+        return "block" if len(set(self.strides)) == 1 else "stage"
+
+    def lack_of(self, layer: Layer) -> str:
+        """What it would need for a layer; empty if it has it."""
+        count, kind = len(self.strides), self.kind_of_layers
+        if not count:
+            return "maps of its layers"
+        if layer.kind != kind:
+            return f"{layer.kind}s but {kind}s, {kind}:1 to {kind}:{count}"
+        if layer.number > count:
+            return f"more than {count} {kind}s, {kind}:1 to {kind}:{count}"
+        return self.lacking_tokens if layer.is_token else ""
 
     def maps(self, images: Tensor, indices: Collection[int], meta: Tensor | None = None) -> dict[int, Tensor]:
         """The maps `[N, D_i, h_i, w_i]` with these indices into `strides`, in ascending order."""
+        raise NotImplementedError
+
+    def class_tokens(self, images: Tensor, index: int) -> Tensor:
+        """The class token `[N, D]` of each image behind the layer with this index, after the last norm."""
         raise NotImplementedError
 
     def parameter_groups(self, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:

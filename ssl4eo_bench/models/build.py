@@ -11,7 +11,7 @@ from torch import nn
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.weights import HubWeights, OwnWeights, RandomWeights, StoredWeights
-from ssl4eo_bench.errors import WeightsError, shortlist
+from ssl4eo_bench.errors import SpecError, WeightsError, shortlist
 from ssl4eo_bench.files.places import cache_root
 from ssl4eo_bench.models import plugin
 from ssl4eo_bench.models.backbone import Backbone
@@ -33,7 +33,8 @@ def build(checkpoint: Checkpoint, *, seed: int, cache_dir: Path | None = None) -
 
     Raises:
         UnknownNameError: if there is no such architecture.
-        SpecError: if the class of a plug-in cannot be built, or does not give features.
+        SpecError: if the class of a plug-in cannot be built, or does not give features, or the backbone does not have
+            the layer that the checkpoint names.
         WeightsError: if the weights are absent, altered, or do not fit to the last tensor.
     """
     backbone: Backbone
@@ -42,10 +43,49 @@ def build(checkpoint: Checkpoint, *, seed: int, cache_dir: Path | None = None) -
     else:
         require_architecture(checkpoint.arch)
         backbone = TimmBackbone(_timm_network(checkpoint, seed, cache_root(cache_dir)), checkpoint.feature)
+    _take_layer(checkpoint, backbone)
     named = (*backbone.named_parameters(), *backbone.named_buffers())
     if empty := [name for name, tensor in named if tensor.is_meta]:
         raise AssertionError(f"{shortlist(empty)} of {checkpoint.arch} got no values")
     return backbone.eval().requires_grad_(requires_grad=False)
+
+
+def build_empty(checkpoint: Checkpoint) -> Backbone:
+    """The backbone of a checkpoint without its weights, on the device `meta` where the architecture allows it.
+
+    Raises:
+        UnknownNameError: if there is no such architecture.
+        SpecError: as from `build`.
+    """
+    backbone: Backbone
+    if checkpoint.is_plugin:
+        backbone = PluginBackbone(plugin.create(checkpoint), checkpoint)
+    else:
+        require_architecture(checkpoint.arch)
+        network = create_empty(checkpoint.arch, len(checkpoint.bands), cast(int, checkpoint.image_size))
+        backbone = TimmBackbone(network, checkpoint.feature)
+    _take_layer(checkpoint, backbone)
+    return backbone.eval()
+
+
+def _take_layer(checkpoint: Checkpoint, backbone: Backbone) -> None:
+    """Let a backbone take its feature from the layer that the checkpoint names, if it names one."""
+    if layer := checkpoint.layer:
+        backbone.layer, backbone.lacking = layer, backbone.lack_of(layer)
+        require_feature(checkpoint, backbone)
+
+
+def require_feature(checkpoint: Checkpoint, backbone: Backbone) -> None:
+    """Refuse a backbone that does not have the feature that its checkpoint names.
+
+    Raises:
+        SpecError: naming what it lacks.
+    """
+    if backbone.lacking:
+        raise SpecError(
+            f"checkpoint {checkpoint.name!r} asks for feature {checkpoint.feature!r}, but {checkpoint.arch} has no "
+            f"{backbone.lacking}; use `feature: pooled`."
+        )
 
 
 def _timm_network(checkpoint: Checkpoint, seed: int, cache_dir: Path) -> nn.Module:

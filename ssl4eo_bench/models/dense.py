@@ -3,9 +3,10 @@
 - A network whose stages shrink the image (CNNs, hierarchical transformers): the maps of its last three stages, resized
   bilinearly to the largest of them, but to no more than one place for 8 × 8 input pixels, and concatenated.
 - A network of one stride (ViTs): the patch tokens of its last four blocks, each after the last norm, concatenated.
+- Where the checkpoint names a stage or block as its feature: the map of this one alone.
 - `bandstats`: mean and standard deviation of each band in a window of 5 × 5 stored pixels.
 
-The `feature` that a checkpoint names is one of whole images and does not matter here.
+Any other `feature` is one of whole images and does not matter here.
 """
 
 from collections.abc import Collection, Sequence
@@ -46,9 +47,11 @@ class DenseFeatures(nn.Module):
         self.preprocess = preprocess
         self.backbone = backbone
         self.strides, self.channels = backbone.strides, backbone.channels
-        self.one_stride = len(set(self.strides)) == 1
+        self.one_stride = backbone.kind_of_layers == "block"
         count = len(self.strides)
         self.last = tuple(range(max(0, count - (BLOCKS if self.one_stride else STAGES)), count))
+        if backbone.layer:
+            self.last = (backbone.layer.number - 1,)
 
     def forward(self, *groups: Tensor) -> Tensor:
         """The features at each place."""
@@ -80,7 +83,7 @@ def dense_module(
 
     Raises:
         WeightsError: if the weights do not fit.
-        SpecError: if the backbone has no maps.
+        SpecError: if the backbone has no maps, or not the layer that the checkpoint names.
     """
     if not checkpoint.has_network:
         return WindowStatistics(inputs, groups, sizes).eval()

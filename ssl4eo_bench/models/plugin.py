@@ -137,7 +137,7 @@ class PluginBackbone(Backbone):
         self.strides = tuple(round(size / one.shape[-1]) for one in found.maps)
         self.channels = tuple(int(one.shape[1]) for one in found.maps)
         available = {"pooled": True, "cls": found.cls is not None, "avg": bool(found.maps)}
-        if not available.get(checkpoint.feature):
+        if not (checkpoint.layer or available.get(checkpoint.feature)):
             self.lacking = {"cls": "class token", "avg": "maps"}.get(checkpoint.feature, checkpoint.feature)
 
     def features(self, images: Tensor, meta: Tensor | None = None) -> Features:
@@ -185,8 +185,8 @@ class PluginBackbone(Backbone):
     def _who(self) -> str:
         return f"the network {self._checkpoint.arch!r} of checkpoint {self._checkpoint.name!r}"
 
-    def pooled(self, images: Tensor, meta: Tensor | None = None) -> Tensor:
-        """The feature `[N, D]` of each image that the checkpoint names."""
+    def output(self, images: Tensor, meta: Tensor | None = None) -> Tensor:
+        """The feature `[N, D]` of each image that the checkpoint names, if it names no layer."""
         found = self.features(images, meta)
         if self._checkpoint.feature == "avg":
             return found.maps[-1].mean(dim=(2, 3))

@@ -7,10 +7,9 @@ from torch import Tensor, nn
 
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.inputs import InputMapping
-from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.models.backbone import Backbone
 from ssl4eo_bench.models.band_statistics import BandStatistics
-from ssl4eo_bench.models.build import build
+from ssl4eo_bench.models.build import build, require_feature
 from ssl4eo_bench.models.preprocess import Preprocess, split_meta
 
 
@@ -63,9 +62,5 @@ def feature_module(
     if not checkpoint.has_network:
         return BandStatistics(inputs, groups, sizes).eval()
     backbone = build(checkpoint.seeing(inputs.bands), seed=seed, cache_dir=cache_dir)
-    if backbone.lacking:
-        raise SpecError(
-            f"checkpoint {checkpoint.name!r} asks for feature {checkpoint.feature!r}, but {checkpoint.arch} has no "
-            f"{backbone.lacking}; use `feature: pooled`."
-        )
+    require_feature(checkpoint, backbone)
     return BackboneFeatures(Preprocess(inputs, groups, sizes), backbone).eval()

@@ -26,7 +26,9 @@ def standalone_module(checkpoint: Checkpoint, *, size: int | None, seed: int, ca
         SpecError: if the checkpoint has no network, or takes the bands of a task.
         WeightsError: if the weights are not to be had or do not fit.
     """
-    if not checkpoint.has_network or checkpoint.bands == "task":
+    if not checkpoint.has_network:
+        raise SpecError(f"checkpoint {checkpoint.name!r} has no network; choose one that has.")
+    if checkpoint.bands == "task":
         raise SpecError(f"checkpoint {checkpoint.name!r} takes the bands of a task; choose one with bands of its own.")
     if isinstance(checkpoint.weights, StoredWeights):
         obtain(checkpoint.weights, checkpoint.name, cache_dir)

@@ -1,6 +1,7 @@
 """Everything that is timm's: its networks as backbones, its names of architectures, its pretrained weights."""
 
 from collections.abc import Collection
+from inspect import signature
 from math import isqrt
 from pathlib import Path
 from typing import Any, cast
@@ -40,32 +41,47 @@ class TimmBackbone(Backbone):
         stages = getattr(network, "feature_info", ()) if hasattr(network, "forward_intermediates") else ()
         self.strides = tuple(int(stage["reduction"]) for stage in stages)
         self.channels = tuple(int(stage["num_chs"]) for stage in stages)
-        if feature != "pooled" and not getattr(network, "num_prefix_tokens", 0):
-            self.lacking = "class token"
-        elif feature != "pooled" and isinstance(getattr(network, "norm", None), nn.Identity):
-            self.lacking = "norm before it pools its tokens"
+        token = "" if getattr(network, "num_prefix_tokens", 0) else "class token"
+        if not token and isinstance(getattr(network, "norm", None), nn.Identity):
+            token = "norm before it pools its tokens"
+        self.lacking_tokens = token or _lack_of_block_tokens(self.network)
+        self.lacking = {"pooled": "", "cls4": self.lacking_tokens}.get(feature, token)
 
-    def pooled(self, images: Tensor, meta: Tensor | None = None) -> Tensor:  # noqa: ARG002 - no network of timm reads it
-        """The feature `[N, D]` of each image that the checkpoint names."""
+    def output(self, images: Tensor, meta: Tensor | None = None) -> Tensor:  # noqa: ARG002 - no network of timm reads it
+        """The feature `[N, D]` of each image that the checkpoint names, if it names no layer."""
         if self._feature == "pooled":
             pooled: Tensor = self.network(images)
             return pooled
         if self._feature == "cls4":
-            last = self.network.forward_intermediates(
-                images, indices=4, return_prefix_tokens=True, norm=True, output_fmt="NLC", intermediates_only=True
-            )
-            return torch.cat([prefix[:, 0] for _, prefix in last], dim=1)
+            return torch.cat(self._class_tokens(images, 4), dim=1)
         tokens: Tensor = self.network.forward_features(images)
         return tokens[:, 0] if self._feature == "cls" else tokens[:, self.network.num_prefix_tokens :].mean(dim=1)
 
     def maps(self, images: Tensor, indices: Collection[int], meta: Tensor | None = None) -> dict[int, Tensor]:  # noqa: ARG002
         """The maps `[N, D_i, h_i, w_i]` with these indices, ascending; of ViTs the patch tokens after the last norm."""
         wanted = sorted(indices)
-        is_vit = len(set(self.strides)) == 1
+        is_vit = self.kind_of_layers == "block"
         found = self.network.forward_intermediates(
-            images, indices=wanted, norm=is_vit, output_fmt="NCHW", intermediates_only=True
+            images, indices=wanted, norm=is_vit, output_fmt="NCHW", intermediates_only=True, stop_early=True
         )
         return dict(zip(wanted, found, strict=True))
+
+    def class_tokens(self, images: Tensor, index: int) -> Tensor:
+        """The class token `[N, D]` of each image behind the block with this index, after the last norm."""
+        return self._class_tokens(images, [index])[0]
+
+    def _class_tokens(self, images: Tensor, indices: int | list[int]) -> list[Tensor]:
+        """The class tokens behind some blocks, or behind so many of the last ones, each after the last norm."""
+        found = self.network.forward_intermediates(
+            images,
+            indices=indices,
+            return_prefix_tokens=True,
+            norm=True,
+            output_fmt="NLC",
+            intermediates_only=True,
+            stop_early=True,
+        )
+        return [prefix[:, 0] for _, prefix in found]
 
     def parameter_groups(self, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
         """The parameters in timm's groups of layers.
@@ -88,6 +104,12 @@ class TimmBackbone(Backbone):
     def position_embeddings(self) -> list[nn.Parameter]:
         """The parameters that hold absolute positions."""
         return [each for name, each in self.network.named_parameters() if name.rpartition(".")[2] == "pos_embed"]
+
+
+def _lack_of_block_tokens(network: Any) -> str:
+    """What a network with class tokens would need to give those of each block; empty if it does."""
+    options = signature(network.forward_intermediates).parameters if hasattr(network, "forward_intermediates") else ()
+    return "" if "return_prefix_tokens" in options else "class token in its blocks"
 
 
 def is_architecture(name: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ssl4eo_bench.config.weights import (
     OWN,
+    EmbeddingWeights,
     FileWeights,
     HubWeights,
     OwnWeights,
@@ -49,6 +50,8 @@ def is_here(weights: Weights | None, cache_dir: Path) -> bool:
     """Whether a checkpoint can be built without a network connection; no file is opened."""
     if weights is None or isinstance(weights, RandomWeights | OwnWeights):
         return True
+    if isinstance(weights, EmbeddingWeights):
+        return all(Path(file.path).is_file() for file in weights.embeddings)
     return weights_place(weights, cache_dir).is_file() or (isinstance(weights, HubWeights) and _hub_has(weights))
 
 
@@ -87,7 +90,7 @@ def unpinned_sha256(weights: Weights | None, cache_dir: Path) -> str | None:
     Raises:
         WeightsError: if the file cannot be read.
     """
-    if weights is None or isinstance(weights, RandomWeights | OwnWeights):
+    if weights is None or isinstance(weights, RandomWeights | OwnWeights | EmbeddingWeights):
         return None
     if not isinstance(weights, HubWeights) and len(weights.sha256 or "") == WHOLE:
         return None

@@ -10,9 +10,11 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from ssl4eo_bench.config.canonical import Frozen, digest, first_fault
+from ssl4eo_bench.config.protocols import Knn, Linear
 from ssl4eo_bench.config.recipe import Recipe
 from ssl4eo_bench.config.records import (
     ClassResult,
+    Cost,
     MetricValue,
     NotFinite,
     ReferenceResult,
@@ -40,6 +42,7 @@ class Provenance(Frozen):
         device: what the protocol ran on.
         runners: what ran the backbone, now or when its features were cached.
         weights_sha256: of all parameters and buffers of the backbone that was run.
+        cost: of this backbone, where it is known.
         threads: of the processor.
         started: UTC time, ISO 8601.
         seconds: by stage.
@@ -53,6 +56,7 @@ class Provenance(Frozen):
     device: str
     runners: tuple[str, ...]
     weights_sha256: tuple[str, ...]
+    cost: Cost | None = None
     threads: int
     started: str
     seconds: dict[str, float]
@@ -133,6 +137,18 @@ class RunResult(Frozen):
     def fraction(self) -> float:
         """The share of the training samples that was used."""
         return 1.0 if self.spec.fraction is None else self.spec.fraction
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Images per second that features were computed at, with reading and without the start of the backbone.
+
+        None where a network was trained, or the cost of the backbone is not known: earlier versions measured otherwise.
+        """
+        made = self.provenance
+        seconds = made.seconds.get("features")
+        if not (isinstance(self.spec.protocol, Linear | Knn) and made.cost and made.features_computed and seconds):
+            return None
+        return made.features_computed / seconds
 
     @property
     def checksum(self) -> str:

@@ -54,12 +54,23 @@ def _record(result: RunResult) -> dict[str, object]:
         record |= {name: metric.value, f"{name}_low": metric.low, f"{name}_high": metric.high}
     return record | {
         "C": result.selection.C,
+        **_costs(result),
         "started": result.provenance.started,
         "digest": result.digest,
         "seed_matters": spec.seed_matters,
         "is_floor": spec.checkpoint.is_floor,
         "on_leaderboard": spec.fraction is None and result.reference is None,
         "result": result,
+    }
+
+
+def _costs(result: RunResult) -> dict[str, object]:
+    cost = result.provenance.cost
+    return {
+        "parameters": cost and cost.parameters,
+        "flops": cost and cost.flops,
+        "width": cost and cost.width,
+        "images_per_second": result.images_per_second,
     }
 
 

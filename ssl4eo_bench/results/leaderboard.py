@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from ssl4eo_bench.config.checkpoint import Checkpoint
-from ssl4eo_bench.config.records import MetricValue
+from ssl4eo_bench.config.records import Cost, MetricValue
 from ssl4eo_bench.results.frame import unversioned
 from ssl4eo_bench.results.paired_ranks import Ranks, Score
 from ssl4eo_bench.results.published import PublishedNumber, differences
@@ -30,6 +30,8 @@ class Entry:
         seed_matters: whether runs with other seeds can differ.
         deviation: the standard deviation of the leading metric over seeds; none for a single one.
         filled: input bands that the task lacks, and that were zero.
+        cost: of the backbone; none where no result says it.
+        images_per_second: that features were computed at, in the run that computed the most; none where none did.
         score: the leading metric as ranks need it.
         ranks: on the task, in its protocol; none where the leading metric is not the main one.
         floor: the entry of the best floor; none for floors, and where no floor was run.
@@ -45,6 +47,8 @@ class Entry:
     seed_matters: bool
     deviation: float | None
     filled: tuple[str, ...]
+    cost: Cost | None
+    images_per_second: float | None
     score: Score = field(repr=False)
     ranks: Ranks | None = None
     floor: "Entry | None" = None
@@ -96,6 +100,18 @@ class Row:
     def name(self) -> str:
         """The name of the checkpoint."""
         return self.checkpoint.name
+
+    @property
+    def cost(self) -> Cost | None:
+        """The cost on the task where it is highest: tasks differ in bands, and in what a feature is of."""
+        costs = [entry.cost for entry in self.entries.values() if entry.cost]
+        return max(costs, key=lambda cost: (cost.flops or 0, cost.width), default=None)
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Images per second on the task where they are most."""
+        rates = [entry.images_per_second for entry in self.entries.values() if entry.images_per_second]
+        return max(rates, default=None)
 
     @property
     def seeds(self) -> tuple[int, int]:
@@ -192,6 +208,11 @@ class Leaderboard:
         return any(row.mean is not None for row in self.rows)
 
     @property
+    def has_costs(self) -> bool:
+        """Whether the cost of a backbone is known."""
+        return any(row.cost for row in self.rows)
+
+    @property
     def columns(self) -> list[Column]:
         """All metrics of all tasks."""
         return [self._column(task, metric) for task, metrics in self.metrics.items() for metric in metrics]
@@ -204,13 +225,17 @@ class Leaderboard:
     def frame(self) -> pd.DataFrame:
         """One record for each row, as in `leaderboard.csv`: fractions, and nothing where there is nothing."""
         whole = (f"{task}.{column}" for task in self.tasks for column in ("rank_first", "rank_last", "seeds", "filled"))
-        columns = dict.fromkeys(("rank_first", "rank_last", *whole), "Int64")
+        costs = ("parameters", "flops", "width") if self.has_costs else ()
+        columns = dict.fromkeys(("rank_first", "rank_last", *costs, *whole), "Int64")
         return pd.DataFrame([self._record(row) for row in self.rows]).astype(columns)
 
     def _record(self, row: Row) -> dict[str, object]:
         first, last = row.ranks or (None, None)
         record: dict[str, object] = dict(zip(FIRST_COLUMNS, (first, last, row.protocol, row.name), strict=True))
         record |= {"seeds": row.seeds[0], "mean": row.mean}
+        if self.has_costs:
+            cost = row.cost.model_dump() if row.cost else dict.fromkeys(Cost.model_fields)
+            record |= cost | {"images_per_second": row.images_per_second}
         published = {entry.task for entry in self.entries if entry.published}
         for task, metrics in self.metrics.items():
             values = _entry_record(row.entries.get(task), metrics, with_published=task in published)

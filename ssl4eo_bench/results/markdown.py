@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from ssl4eo_bench.config.records import Cost
 from ssl4eo_bench.results.leaderboard import Entry, Leaderboard, Row
 from ssl4eo_bench.results.paired_ranks import Ranks
 from ssl4eo_bench.results.published import PublishedNumber
@@ -12,7 +13,10 @@ UNMATCHED: Final = "Published numbers that do not compare"
 ZERO_BANDS: Final = "zero bands"
 """The column of input bands that a task lacks."""
 
-OPTIONAL: Final = frozenset({"rank", "mean", "over floor", "published", "over published", ZERO_BANDS})
+COSTS: Final = ("parameters", "GFLOPs", "width", "images/s")
+"""Columns of what a backbone costs."""
+
+OPTIONAL: Final = frozenset({"rank", "mean", "over floor", "published", "over published", ZERO_BANDS, *COSTS})
 """Columns that are left out where all cells are empty."""
 
 
@@ -33,6 +37,13 @@ def explanation(board: Leaderboard) -> str:
         sentences.append(f"Rank and mean are over {_counted(board)}, for checkpoints that have all of them.")
     if any(row.checkpoint.is_floor for row in board.rows):
         sentences.append("Over floor: points above the best network with random weights or statistics of raw pixels.")
+    if board.has_costs:
+        sentences.append(
+            "GFLOPs are of one image, two operations for each multiply-add. Width is of a feature. Images/s are of "
+            "runs that computed features, reading included."
+        )
+    if embeddings := sorted({row.name for row in board.rows if row.checkpoint.is_embeddings}):
+        sentences.append(f"Vectors from files, made elsewhere: {', '.join(embeddings)}.")
     if any(entry.filled for entry in board.entries):
         sentences.append("Zero bands: input bands of the backbone that the task lacks.")
     return " ".join(sentences)
@@ -60,6 +71,28 @@ def percent(value: float | None) -> str:
 def points(value: float | None) -> str:
     """A difference of fractions in percentage points, such as `+1.20`."""
     return "" if value is None else f"{100 * value:+.2f}"
+
+
+def cost_text(cost: Cost | None, images_per_second: float | None) -> str:
+    """What a backbone costs, such as `23.5 M parameters · 8.2 GFLOPs · 2,048 features · 120 images/s`."""
+    cells = cost_cells(cost, images_per_second)
+    parts = zip(cells, ("parameters", "GFLOPs", "features", "images/s"), strict=True)
+    return " · ".join(f"{cell} {unit}" for cell, unit in parts if cell)
+
+
+def cost_cells(cost: Cost | None, images_per_second: float | None) -> tuple[str, ...]:
+    """The cells of the columns `COSTS`; empty where something is not known."""
+    return (
+        f"{cost.parameters / 1e6:.1f} M" if cost else "",
+        f"{cost.flops / 1e9:.1f}" if cost and cost.flops is not None else "",
+        f"{cost.width:,}" if cost else "",
+        f"{images_per_second:,.0f}" if images_per_second else "",
+    )
+
+
+def _cost_columns(found: Sequence[Row | Entry]) -> dict[str, list[str]]:
+    cells = [cost_cells(one.cost, one.images_per_second) for one in found]
+    return {name: [row[column] for row in cells] for column, name in enumerate(COSTS)}
 
 
 def floor_note(entries: Sequence[Entry]) -> str:
@@ -106,6 +139,7 @@ def _overview(rows: Sequence[Row], board: Leaderboard) -> dict[str, list[str]]:
         "checkpoint": [row.name for row in rows],
         "mean": [percent(row.mean) for row in rows],
         **leads,
+        **_cost_columns(rows),
         "seeds": ["–".join(map(str, dict.fromkeys(row.seeds))) for row in rows],
     }
 
@@ -122,6 +156,7 @@ def _details(entries: Sequence[Entry], metrics: Sequence[str]) -> dict[str, list
         "published": [_link(entry.published) for entry in ordered],
         "over published": [points(entry.over_published) for entry in ordered],
         **{name: [percent(entry.metrics[name].value) for entry in ordered] for name in others},
+        **_cost_columns(ordered),
         ZERO_BANDS: [" ".join(entry.filled) for entry in ordered],
         "seeds": [str(entry.seeds) for entry in ordered],
     }

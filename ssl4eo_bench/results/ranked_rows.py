@@ -134,6 +134,8 @@ def _entry(runs: pd.DataFrame, metrics: Sequence[str]) -> Entry:
         seed_matters=spec.seed_matters,
         deviation=stdev(values) if len(values) > 1 else None,
         filled=spec.inputs.filled,
+        cost=next((run.provenance.cost for run in results if run.provenance.cost), None),
+        images_per_second=max(results, key=lambda run: run.provenance.features_computed).images_per_second,
         score=score_of(results, metrics[0]),
     )
 

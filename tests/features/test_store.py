@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssl4eo_bench.config.records import Cost
 from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.errors import CacheError, DamagedFileError, WeightsError
 from ssl4eo_bench.features import store as cache_module
@@ -32,6 +33,7 @@ class Doubler:
 
     runner = "doubler"
     weights_sha256 = "0" * 64
+    cost = Cost(parameters=3, flops=None, width=1)
 
     def __init__(self) -> None:
         self.seen: list[int] = []

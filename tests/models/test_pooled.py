@@ -44,7 +44,7 @@ def test_vit_features_are_what_their_names_say(vit: Any) -> None:
             "cls4": torch.cat([vit.norm(tokens)[:, 0] for tokens in after[-4:]], dim=1),
         }
         for feature, value in expected.items():
-            torch.testing.assert_close(TimmBackbone(vit, feature).pooled(images), value)  # type: ignore[arg-type]
+            torch.testing.assert_close(TimmBackbone(vit, feature).pooled(images), value)
     assert expected["cls4"].shape == (2, 768)
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.checkpoint import Checkpoint
+from ssl4eo_bench.config.records import Cost
 from ssl4eo_bench.errors import ResultError, UnknownNameError
 from ssl4eo_bench.results.figure_style import SeriesStyle
 from ssl4eo_bench.results.files import RunFilter, RunResult
@@ -147,14 +148,35 @@ def environments_of(results: Sequence[RunResult]) -> list[list[RunResult]]:
     return list(found.values())
 
 
-def checkpoints_of(results: Sequence[RunResult]) -> list[tuple[Checkpoint, list[str]]]:
-    """The distinct checkpoints by name, with the sha256 sums of their parameters: several where these differ by run."""
-    found: dict[tuple[str, str], tuple[Checkpoint, set[str]]] = {}
+@dataclass(frozen=True)
+class RunCheckpoint:
+    """A checkpoint as it was run.
+
+    Attributes:
+        entry: of the catalogue.
+        weights: the sha256 sums of its parameters: several where these differ by run.
+        costs: of its backbone: several where tasks differ in bands, or in what a feature is of.
+    """
+
+    entry: Checkpoint
+    weights: list[str]
+    costs: list[Cost]
+
+
+def checkpoints_of(results: Sequence[RunResult]) -> list[RunCheckpoint]:
+    """The distinct checkpoints by name."""
+    found: dict[tuple[str, str], list[RunResult]] = {}
     for result in results:
         checkpoint = result.spec.checkpoint
-        _, weights = found.setdefault((checkpoint.name, checkpoint.model_dump_json()), (checkpoint, set()))
-        weights.update(result.provenance.weights_sha256)
-    return [(checkpoint, sorted(weights)) for _, (checkpoint, weights) in sorted(found.items())]
+        found.setdefault((checkpoint.name, checkpoint.model_dump_json()), []).append(result)
+    return [_run_checkpoint(runs) for _, runs in sorted(found.items(), key=lambda item: item[0])]
+
+
+def _run_checkpoint(runs: Sequence[RunResult]) -> RunCheckpoint:
+    made = [run.provenance for run in runs]
+    weights = {sha for one in made for sha in one.weights_sha256}
+    costs = dict.fromkeys(one.cost for one in made if one.cost)
+    return RunCheckpoint(runs[0].spec.checkpoint, sorted(weights), list(costs))
 
 
 def warnings_of(results: Sequence[RunResult]) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ssl4eo_bench.results.leaderboard import Column, Leaderboard, Row
-from ssl4eo_bench.results.markdown import UNMATCHED, explanation, floor_note, percent, points, rank_range
+from ssl4eo_bench.results.markdown import UNMATCHED, cost_text, explanation, floor_note, percent, points, rank_range
 
 HERE = Path(__file__).parent
 
@@ -30,6 +30,7 @@ def render(template: str, **values: Any) -> str:
         "style": _asset("page.css"),
         "unmatched_title": UNMATCHED,
         "floor_note": floor_note,
+        "cost_text": cost_text,
     }
     return templates.get_template(template).render(**values)
 
