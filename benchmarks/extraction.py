@@ -21,8 +21,8 @@ from ssl4eo_bench.config.inputs import map_inputs
 from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.splits import open_splits
-from ssl4eo_bench.features.problem import BATCH
-from ssl4eo_bench.features.store import FeatureCache, FeatureKey
+from ssl4eo_bench.extraction.problem import BATCH
+from ssl4eo_bench.extraction.store import FeatureCache, FeatureKey
 from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module
 from ssl4eo_bench.models.runtime import Runner, TorchRunner, make_runner
 

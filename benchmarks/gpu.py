@@ -25,9 +25,9 @@ from ssl4eo_bench.config.inputs import InputMapping, map_inputs
 from ssl4eo_bench.config.protocols import Linear
 from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.data.batches import batches
-from ssl4eo_bench.features.extract import threads
-from ssl4eo_bench.features.problem import GPU_BATCH
-from ssl4eo_bench.features.store import FeatureCache, FeatureKey
+from ssl4eo_bench.extraction.extract import threads
+from ssl4eo_bench.extraction.problem import GPU_BATCH
+from ssl4eo_bench.extraction.store import FeatureCache, FeatureKey
 from ssl4eo_bench.labels import labels_of
 from ssl4eo_bench.methods.linear import fit_probe
 from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module

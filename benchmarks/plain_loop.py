@@ -25,7 +25,7 @@ from ssl4eo_bench.config.inputs import map_inputs
 from ssl4eo_bench.config.task import SPLITS
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.splits import open_splits
-from ssl4eo_bench.features.problem import BATCH
+from ssl4eo_bench.extraction.problem import BATCH
 from ssl4eo_bench.models.build import build
 from ssl4eo_bench.models.pooled import feature_module
 from ssl4eo_bench.models.runtime import Runner, make_runner

@@ -21,7 +21,7 @@ from ssl4eo_bench.config.inputs import map_inputs
 from ssl4eo_bench.config.protocols import Linear
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.splits import open_splits
-from ssl4eo_bench.features.problem import BATCH
+from ssl4eo_bench.extraction.problem import BATCH
 from ssl4eo_bench.labels import labels_of
 from ssl4eo_bench.methods.linear import fit_probe
 from ssl4eo_bench.models.build import build

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ssl4eo_bench.config.task import SplitName
-from ssl4eo_bench.features.extract import pooled_features
-from ssl4eo_bench.features.problem import Context, Problem
+from ssl4eo_bench.extraction.extract import pooled_features
+from ssl4eo_bench.extraction.problem import Context, Problem
 from ssl4eo_bench.files.places import cache_root, data_root
 from ssl4eo_bench.plan import Request, plan
 from ssl4eo_bench.provenance import device_name, versions

@@ -237,8 +237,8 @@ def features(
 def features_of(request: Request, split: SplitName, device: str) -> tuple[Embeddings, int]:
     """Return the features of a split of the one task and checkpoint of a request, and how many were computed now."""
     (job,) = plan(request).jobs
-    from ssl4eo_bench.features.extract import pooled_features  # these import torch: not for what cannot be done
-    from ssl4eo_bench.features.problem import Context, Problem
+    from ssl4eo_bench.extraction.extract import pooled_features  # these import torch: not for what cannot be done
+    from ssl4eo_bench.extraction.problem import Context, Problem
     from ssl4eo_bench.models.runtime import resolve_device
     from ssl4eo_bench.models.weight_files import obtain
 

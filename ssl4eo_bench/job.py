@@ -14,7 +14,7 @@ from ssl4eo_bench.config.records import NotFinite, Resampled
 from ssl4eo_bench.config.task import Split, SplitName
 from ssl4eo_bench.config.weights import EmbeddingWeights
 from ssl4eo_bench.errors import shortlist
-from ssl4eo_bench.features.problem import Context, Problem
+from ssl4eo_bench.extraction.problem import Context, Problem
 from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.files.places import picture_file, scores_file
 from ssl4eo_bench.labels.base import Predictions

@@ -18,7 +18,7 @@ from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.inputs import InputMapping
 from ssl4eo_bench.config.task import SplitName
 from ssl4eo_bench.data.splits import OpenSplit, open_splits
-from ssl4eo_bench.features.store import FeatureCache
+from ssl4eo_bench.extraction.store import FeatureCache
 from ssl4eo_bench.models.pooled import feature_module
 from tests.conftest import ROOT
 from tests.test_cli import refused
@@ -117,7 +117,7 @@ def test_features_are_those_of_the_probe_and_shared_with_it_through_the_cache(co
 def test_what_is_missing_in_the_cache_is_computed(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssl4eo_bench.features.store.SHARD_ROWS", 8)
+    monkeypatch.setattr("ssl4eo_bench.extraction.store.SHARD_ROWS", 8)
     export(command, "first.npz", checkpoint="bandstats")
     next((tmp_path / "cache" / "features").rglob("shard-00001.npy")).unlink()
     line = export(command, "second.npz", checkpoint="bandstats")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import ssl4eo_bench
 from tests.conftest import ROOT, without
 
 PACKAGE = ROOT / "ssl4eo_bench"
@@ -17,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What each package may import of the others, from the ground up; a package may always import itself.
 BASE = {"errors", "progress", "files", "config"}
-RUN = BASE | {"data", "models", "plan", "metrics", "solver", "training", "features", "labels", "methods"}
+RUN = BASE | {"data", "models", "plan", "metrics", "solver", "training", "extraction", "labels", "methods"}
 ALLOWED = {
     "errors": set(),
     "progress": set(),
@@ -33,14 +34,16 @@ ALLOWED = {
     "solver": set(),
     "plan": BASE | {"data", "models"},
     "training": BASE | {"models"},
-    "features": BASE | {"data", "models", "plan", "metrics"},
-    "labels": BASE | {"data", "models", "plan", "metrics", "solver", "training", "features"},
+    "extraction": BASE | {"data", "models", "plan", "metrics"},
+    "labels": BASE | {"data", "models", "plan", "metrics", "solver", "training", "extraction"},
     "methods": RUN - {"methods"},
     "results": BASE | {"metrics"},
     "job": RUN | {"results", "provenance"},
-    "executors": BASE | {"models", "plan", "features", "methods", "results", "job"},
-    "api": BASE | {"progress_bars", "data", "models", "plan", "features", "results", "executors"},
-    "cli": {"api", "progress_bars"} | BASE | {"data", "models", "plan", "features", "methods", "results", "executors"},
+    "executors": BASE | {"models", "plan", "extraction", "methods", "results", "job"},
+    "api": BASE | {"progress_bars", "data", "models", "plan", "extraction", "results", "executors"},
+    "cli": {"api", "progress_bars"}
+    | BASE
+    | {"data", "models", "plan", "extraction", "methods", "results", "executors"},
     "__main__": {"cli"},
 }
 TASK_MODULES_MAY = {"errors", "config", "data", "tasks"}
@@ -82,6 +85,13 @@ def test_a_package_imports_only_what_it_may(file: Path) -> None:
         return  # its names are imported when they are used; a test below watches what it loads
     foreign = packages_of(imported(file)) - {package_of(file)} - ALLOWED[package_of(file)]
     assert not foreign, f"{file.relative_to(ROOT)} imports {foreign}"
+
+
+def test_no_function_of_the_api_has_the_name_of_a_module() -> None:
+    # Importing a module would put it in the function's place: `ssl4eo_bench.features` was a package once.
+    assert not {package_of(file) for file in FILES if file.name != "__init__.py" or file.parent != PACKAGE} & set(
+        ssl4eo_bench.__all__
+    )
 
 
 def test_no_two_modules_share_a_name() -> None:

@@ -19,7 +19,7 @@ from ssl4eo_bench.data.releases import PublishedFile, make_at_once, make_files, 
 from ssl4eo_bench.data.sample_dataset import write_sample
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.errors import DataError, DownloadError
-from ssl4eo_bench.features.store import FeatureCache
+from ssl4eo_bench.extraction.store import FeatureCache
 from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.files.places import cache_root, data_root, free_bytes
 

@@ -32,7 +32,7 @@ def execute(
     there = [None if force else stored(job, results) for job in jobs]
     if all(there):
         return [Outcome(job, "skipped", result=found) for job, found in zip(jobs, there, strict=True)]
-    from ssl4eo_bench.features.problem import Context, Problem  # these import torch: not for what is there already
+    from ssl4eo_bench.extraction.problem import Context, Problem  # these import torch: not for what is there already
     from ssl4eo_bench.job import run_job
     from ssl4eo_bench.methods import discard_state
     from ssl4eo_bench.models.runtime import resolve_devices

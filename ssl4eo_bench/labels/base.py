@@ -9,8 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from ssl4eo_bench.config.task import SplitName
-from ssl4eo_bench.features.problem import Problem
-from ssl4eo_bench.features.store import Origin
+from ssl4eo_bench.extraction.problem import Problem
+from ssl4eo_bench.extraction.store import Origin
 from ssl4eo_bench.metrics.bootstrap import Bootstrap
 from ssl4eo_bench.metrics.classification import Evaluation, Thresholds
 from ssl4eo_bench.models.runtime import Runner

@@ -11,9 +11,9 @@ from torch import Tensor
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.task import SplitName
 from ssl4eo_bench.data.subsets import nested_subset
-from ssl4eo_bench.features.extract import pooled_features
-from ssl4eo_bench.features.problem import Problem, batch_size
-from ssl4eo_bench.features.store import Features, Origin, require_finite
+from ssl4eo_bench.extraction.extract import pooled_features
+from ssl4eo_bench.extraction.problem import Problem, batch_size
+from ssl4eo_bench.extraction.store import Features, Origin, require_finite
 from ssl4eo_bench.labels.base import Labels, Rows, Scorer
 from ssl4eo_bench.metrics.bootstrap import Bootstrap
 from ssl4eo_bench.metrics.classification import Evaluation, Thresholds

@@ -26,9 +26,9 @@ from ssl4eo_bench.config.records import Cost
 from ssl4eo_bench.config.task import IGNORED, Groups, SplitName
 from ssl4eo_bench.data.subsets import choose_pixels, labels_at, nested_subset
 from ssl4eo_bench.errors import DataError
-from ssl4eo_bench.features.extract import cached
-from ssl4eo_bench.features.problem import LazyBackbone, Problem
-from ssl4eo_bench.features.store import Features, Origin, require_finite
+from ssl4eo_bench.extraction.extract import cached
+from ssl4eo_bench.extraction.problem import LazyBackbone, Problem
+from ssl4eo_bench.extraction.store import Features, Origin, require_finite
 from ssl4eo_bench.labels.base import Labels, Rows, Scorer
 from ssl4eo_bench.labels.example_tiles import ExampleTiles
 from ssl4eo_bench.metrics.bootstrap import Bootstrap

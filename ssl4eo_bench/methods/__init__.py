@@ -5,7 +5,7 @@ A new method is one module here with a function `fit`, its settings in `config/p
 
 from ssl4eo_bench.config.protocols import Finetune, Knn, Linear
 from ssl4eo_bench.config.recipe import Recipe
-from ssl4eo_bench.features.problem import Problem
+from ssl4eo_bench.extraction.problem import Problem
 from ssl4eo_bench.methods.knn import fit_knn
 from ssl4eo_bench.methods.linear import fit_linear
 from ssl4eo_bench.methods.predictor import Predictor

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ssl4eo_bench.config.protocols import Finetune, linear_settings
 from ssl4eo_bench.config.records import Epoch
-from ssl4eo_bench.features.problem import Problem
+from ssl4eo_bench.extraction.problem import Problem
 from ssl4eo_bench.labels import labels_of
 from ssl4eo_bench.labels.base import Labels
 from ssl4eo_bench.methods.linear import probed

@@ -11,8 +11,8 @@ from torch.nn import functional
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.protocols import Knn
 from ssl4eo_bench.config.records import Selection
-from ssl4eo_bench.features.extract import pooled_features
-from ssl4eo_bench.features.problem import Problem
+from ssl4eo_bench.extraction.extract import pooled_features
+from ssl4eo_bench.extraction.problem import Problem
 from ssl4eo_bench.labels import labels_of
 from ssl4eo_bench.labels.image_labels import ImageLabels
 from ssl4eo_bench.methods.predictor import Predictor

@@ -10,7 +10,7 @@ import torch
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.protocols import Linear
 from ssl4eo_bench.config.records import PathPoint, Selection
-from ssl4eo_bench.features.problem import Problem
+from ssl4eo_bench.extraction.problem import Problem
 from ssl4eo_bench.labels import labels_of
 from ssl4eo_bench.labels.base import Labels, Rows
 from ssl4eo_bench.methods import probe_cache

@@ -10,7 +10,7 @@ import torch
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.task import Groups
-from ssl4eo_bench.features.problem import Problem
+from ssl4eo_bench.extraction.problem import Problem
 from ssl4eo_bench.labels import labels_of
 from ssl4eo_bench.models.runtime import Runner, TorchRunner, keep_float32, make_runner
 from ssl4eo_bench.training.distributed import ProcessGroup, launch

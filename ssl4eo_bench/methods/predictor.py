@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ssl4eo_bench.config.records import ReferenceResult, Selection
-from ssl4eo_bench.features.store import Origin
+from ssl4eo_bench.extraction.store import Origin
 from ssl4eo_bench.labels.base import Scorer
 
 

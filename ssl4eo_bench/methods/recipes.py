@@ -14,8 +14,8 @@ import torch
 from ssl4eo_bench.config.recipe import Recipe
 from ssl4eo_bench.config.records import ReferenceResult, Selection
 from ssl4eo_bench.config.task import SplitName
-from ssl4eo_bench.features.problem import Problem
-from ssl4eo_bench.features.store import Features, Origin
+from ssl4eo_bench.extraction.problem import Problem
+from ssl4eo_bench.extraction.store import Features, Origin
 from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.labels import labels_of
 from ssl4eo_bench.labels.base import Rows

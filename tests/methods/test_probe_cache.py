@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ssl4eo_bench.config.protocols import Linear
-from ssl4eo_bench.features.problem import Context, Problem
-from ssl4eo_bench.features.store import Origin
+from ssl4eo_bench.extraction.problem import Context, Problem
+from ssl4eo_bench.extraction.store import Origin
 from ssl4eo_bench.labels.base import Rows
 from ssl4eo_bench.methods import linear, probe_cache
 from ssl4eo_bench.methods.linear import LinearProbe, fit_probe, probed

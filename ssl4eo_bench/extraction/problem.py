@@ -18,7 +18,7 @@ from ssl4eo_bench.config.records import Cost
 from ssl4eo_bench.config.task import Groups, SplitName
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.errors import SpecError
-from ssl4eo_bench.features.store import FeatureKey, Origin, backbone_digest
+from ssl4eo_bench.extraction.store import FeatureKey, Origin, backbone_digest
 from ssl4eo_bench.metrics.bootstrap import Bootstrap
 from ssl4eo_bench.models.weight_files import unpinned_sha256
 from ssl4eo_bench.plan import Job

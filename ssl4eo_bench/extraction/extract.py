@@ -10,8 +10,8 @@ from ssl4eo_bench.config.checkpoint import EMBEDDINGS
 from ssl4eo_bench.config.task import Groups, SplitName
 from ssl4eo_bench.config.weights import EmbeddingWeights
 from ssl4eo_bench.data.embedding_files import read_vectors
-from ssl4eo_bench.features.problem import Problem
-from ssl4eo_bench.features.store import FeatureCache, Features, Origin
+from ssl4eo_bench.extraction.problem import Problem
+from ssl4eo_bench.extraction.store import FeatureCache, Features, Origin
 
 
 def threads(device: str) -> int:

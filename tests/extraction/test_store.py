@@ -15,8 +15,8 @@ import pytest
 from ssl4eo_bench.config.records import Cost
 from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.errors import CacheError, DamagedFileError, WeightsError
-from ssl4eo_bench.features import store as cache_module
-from ssl4eo_bench.features.store import LARGEST_ERROR, FeatureCache, FeatureKey, Features, halved
+from ssl4eo_bench.extraction import store as cache_module
+from ssl4eo_bench.extraction.store import LARGEST_ERROR, FeatureCache, FeatureKey, Features, halved
 from ssl4eo_bench.progress import Silent, shown_on
 
 ROWS, SHARD = 70, 16
