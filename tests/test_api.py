@@ -44,11 +44,10 @@ BANDS = ("B04", "B03", "B02")
 @pytest.fixture
 def options(tmp_path: Path, shared_samples: Path) -> dict[str, Any]:
     """Options of a quick run on the embedded sample."""
-    cache = tmp_path / "cache"
-    if not cache.exists():  # the fixture `command` makes the same
-        cache.mkdir()
-        (cache / "samples").symlink_to(shared_samples)
-    return {"sample": True, "limit": 60, "cache_dir": cache, "results": tmp_path / "results", "quiet": True}
+    cache = tmp_path / "cache of python"
+    cache.mkdir()
+    (cache / "samples").symlink_to(shared_samples)
+    return {"sample": True, "limit": 60, "cache_dir": cache, "results": tmp_path / "results of python", "quiet": True}
 
 
 def entry(size: int = 32) -> dict[str, Any]:
