@@ -191,6 +191,7 @@ def test_listings(command: Command) -> None:
     assert code == 0
     assert all(name in out for name in ("eurosat", "eurosat-spatial", "eurosat-rgb", "eurosat-rgb-spatial"))
     assert "16200/5400/5400" in out
+    assert "12 in reflectance and db" in out
     assert "tolerance=1e-05" in command("list", "protocols")[1]
 
 

@@ -68,7 +68,7 @@ def list_tasks(*, json: options.Json = False) -> int:
             "version": task.version,
             "kind": task.kind,
             "classes": len(task.classes),
-            "bands": f"{len(task.bands)} in {task.bands[0].unit}",
+            "bands": f"{len(task.bands)} in {' and '.join(dict.fromkeys(band.unit for band in task.bands))}",
             "train/val/test": "/".join(str(split.count or "?") for split in task.splits.values()),
             "main metric": task.main_metric,
             "title": task.title,
