@@ -22,6 +22,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
+from datetime import date
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -32,7 +33,7 @@ from ssl4eo_bench.config.bands import Band, Sensor
 from ssl4eo_bench.config.remote_files import RemoteFile
 from ssl4eo_bench.config.task import SPLITS, Clusters, Sample, Source, Split, SplitName, Task
 from ssl4eo_bench.data.combined import combined
-from ssl4eo_bench.data.images import Decode, geotiff_decoder
+from ssl4eo_bench.data.images import Decode, geotiff_decoder, lonlat
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, shortlist
 from ssl4eo_bench.tasks._bigearthnet_lists import GOOGLE_LISTS, read_rows, sentinel_1_names
 from ssl4eo_bench.tasks._bigearthnet_names import (
@@ -240,6 +241,12 @@ class BigEarthNet:
                 if group
             )
 
+    def place_and_date(self, ids: Sequence[str]) -> np.ndarray:
+        """Where the GeoTIFFs lie, and the days that the names of the patches tell."""
+        first = (S1_BANDS if self._radar else S2_BANDS)[0]
+        files = [self._patches.read(self._patch(id_), f"{first}.tif")[0] for id_ in ids]
+        return np.array([(*lonlat(file), _day(self._patch(id_))) for file, id_ in zip(files, ids, strict=True)])
+
     def fingerprint(self, ids: Sequence[str]) -> str:
         """The digest of the stamps of these samples' files."""
         digest = hashlib.sha256()
@@ -277,6 +284,12 @@ class BigEarthNet:
     def _partner(self) -> dict[str, str]:
         assert not isinstance(self._lists, GoogleLists)  # there is no such task
         return self._lists.partners(self._patches)
+
+
+def _day(patch: str) -> float:
+    """Days from 1970-01-01 to the recording of a patch."""
+    (recorded,) = re.findall(r"_(\d{8})T\d", patch)
+    return float((date.fromisoformat(recorded) - date(1970, 1, 1)).days)
 
 
 def _description(patches: Patches, patch: str) -> dict[str, list[str]]:
@@ -384,6 +397,7 @@ def _task(name: str, title: str, *, variant: str, sensors: tuple[Sensor, ...] = 
         ),
         level=" and ".join(LEVEL[sensor] for sensor in sensors),
         image_size=SIZE,
+        tells=("lonlat", "date"),
         splits=SPLIT_DIGESTS[variant],
         open=partial(open_bigearthnet, variant=variant, sensors=sensors),
         sample=Sample(

@@ -7,12 +7,15 @@ import json
 import shutil
 import tarfile
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+from rasterio.crs import CRS
+from rasterio.warp import transform
 
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.task import SPLITS, Split, Task
@@ -180,6 +183,28 @@ def test_real_radar_patches_are_in_decibel_and_keep_their_fractions(real: Path) 
     with rasterio.open(real / f"bigearthnet/BigEarthNet-S1-v1.0/{RADAR_PATCH}/{RADAR_PATCH}_VH.tif") as file:
         np.testing.assert_array_equal(pixels[present.index("S2A_MSIL2A_20170613T101031_87_48"), 1], file.read(1))
     assert source.targets(present).any(axis=1).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("bigearthnet", "BigEarthNet-v1.0"), ("bigearthnet-s1", "BigEarthNet-S1-v1.0")]
+)
+def test_place_and_date_of_real_patches_are_those_of_their_metadata(name: str, folder: str, real: Path) -> None:
+    source = catalogue.task(name).open(real)
+    described_by = {
+        patch: json.loads((patch / f"{patch.name}_labels_metadata.json").read_text()) for patch in patches(real, folder)
+    }
+    placed = {patch: described for patch, described in described_by.items() if "coordinates" in described}
+    assert len(placed) >= 6
+    for patch, described in placed.items():
+        id_ = described.get("corresponding_s2_patch", patch.name)
+        ((longitude, latitude, day),) = source.place_and_date([id_])  # type: ignore[attr-defined]
+        corners = described["coordinates"]
+        xs, ys = [corners["ulx"], corners["lrx"]], [corners["uly"], corners.get("lry", corners.get("lly"))]
+        crs = CRS.from_wkt(described["projection"])
+        (expected_longitude,), (expected_latitude,) = transform(crs, "EPSG:4326", [sum(xs) / 2], [sum(ys) / 2])
+        assert (longitude, latitude) == pytest.approx((expected_longitude, expected_latitude), abs=1e-4)
+        recorded = described.get("acquisition_date") or described["acquisition_time"]
+        assert day == (datetime.fromisoformat(recorded[:10]) - datetime(1970, 1, 1)).days
 
 
 def test_real_pairs_are_read_band_by_band_as_rasterio_reads_the_files(real: Path) -> None:
