@@ -55,8 +55,8 @@ def test_costs_are_in_results_and_wherever_these_are_shown(ran: Command) -> None
         for line in Path("results/leaderboard.sample.md").read_text().splitlines()
         if f"| {RESNET} |" in line and f"| {linear.images_per_second:,.0f} | 1 |" in line
     )
-    assert "| 0.4 M | 0.2 | 96 |" in line
-    text = f"0.4 M parameters · 0.2 GFLOPs · 96 features · {linear.images_per_second:,.0f} images/s"
+    assert "| 0.373 M | 0.205 | 96 |" in line
+    text = f"0.373 M parameters · 0.205 GFLOPs · 96 features · {linear.images_per_second:,.0f} images/s"
     assert text in ran("show", "eurosat-rgb-v1/linear-v2/timm-test_resnet.random/seed0-sample")[1]
     assert ran("report", "--sample")[0] == 0
     assert f"<small>{text}</small>" in Path("report.html").read_text(encoding="utf-8")
@@ -67,7 +67,7 @@ def test_the_list_has_costs_when_they_are_asked_for(command: Command) -> None:
     assert code == 0, err
     lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
     assert "GFLOPs" in lines["checkpoint"]
-    assert "23.5 M       9.0      2,048" in lines["resnet50.random"]
+    assert "23.5 M       8.96     2,048" in lines["resnet50.random"]
     code, out, err = command("list", "checkpoints", "--arch", "resnet18", "--cost", "--json")
     assert code == 0, err
     costs = {row["checkpoint"]: row["cost"] for row in json.loads(out)}

@@ -159,7 +159,11 @@ def test_options_that_do_not_fit_are_refused_in_one_sentence(
     [
         ("eurosat-rgb", "finetune", "checkpoint 'embeddings.mine' has no network to fine-tune; use --protocol linear"),
         ("eurosat", "linear-ssl4eo", "checkpoint 'embeddings.mine' has no network to fine-tune; use --protocol linear"),
-        ("dfc2020-cobench", "linear", "has one vector for each image, and task 'dfc2020-cobench' labels of pixels"),
+        (
+            "dfc2020-cobench",
+            "linear",
+            "gives one vector for each image, and task 'dfc2020-cobench' has labels of pixels",
+        ),
         ("bigearthnet", "linear", "304 of the 304 train samples have no vector in mine.npz, such as "),
     ],
 )

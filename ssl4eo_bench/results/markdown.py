@@ -74,7 +74,7 @@ def points(value: float | None) -> str:
 
 
 def cost_text(cost: Cost | None, images_per_second: float | None) -> str:
-    """What a backbone costs, such as `23.5 M parameters · 8.2 GFLOPs · 2,048 features · 120 images/s`."""
+    """What a backbone costs, such as `23.5 M parameters · 8.17 GFLOPs · 2,048 features · 120 images/s`."""
     cells = cost_cells(cost, images_per_second)
     parts = zip(cells, ("parameters", "GFLOPs", "features", "images/s"), strict=True)
     return " · ".join(f"{cell} {unit}" for cell, unit in parts if cell)
@@ -83,11 +83,16 @@ def cost_text(cost: Cost | None, images_per_second: float | None) -> str:
 def cost_cells(cost: Cost | None, images_per_second: float | None) -> tuple[str, ...]:
     """The cells of the columns `COSTS`; empty where something is not known."""
     return (
-        f"{cost.parameters / 1e6:.1f} M" if cost else "",
-        f"{cost.flops / 1e9:.1f}" if cost and cost.flops is not None else "",
+        f"{_three_digits(cost.parameters / 1e6)} M" if cost else "",
+        _three_digits(cost.flops / 1e9) if cost and cost.flops is not None else "",
         f"{cost.width:,}" if cost else "",
         f"{images_per_second:,.0f}" if images_per_second else "",
     )
+
+
+def _three_digits(value: float) -> str:
+    """A number such as `0.0417`, `8.17` or `1,234`."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _cost_columns(found: Sequence[Row | Entry]) -> dict[str, list[str]]:
