@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from torchgeo.models import copernicusfm_base
 
-from ssl4eo_bench.backbones.transformer import LAST, as_maps, by_unknown, layers_of, outputs_of
 from ssl4eo_bench.models.plugin import Features, Inputs, Meta
+
+from .transformer import LAST, as_maps, by_unknown, layers_of, outputs_of
 
 PATCH = 16
 AREA = (PATCH * 10 / 1000) ** 2

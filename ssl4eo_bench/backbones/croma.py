@@ -5,9 +5,10 @@ from pathlib import Path
 from torch import Tensor, nn
 from torchgeo.models import croma_base, croma_large
 
-from ssl4eo_bench.backbones.transformer import as_maps, layers_of, positions_of
 from ssl4eo_bench.models.plugin import Features, Inputs
 from ssl4eo_bench.models.weight_reader import read_weights
+
+from .transformer import as_maps, layers_of, positions_of
 
 MODELS = {"base": croma_base, "large": croma_large}
 

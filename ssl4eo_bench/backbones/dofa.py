@@ -3,8 +3,9 @@
 from torch import Tensor, nn
 from torchgeo.models import dofa_base_patch16_224, dofa_large_patch16_224
 
-from ssl4eo_bench.backbones.transformer import LAST, as_maps, layers_of, outputs_of
 from ssl4eo_bench.models.plugin import Features, InputChannel, Inputs
+
+from .transformer import LAST, as_maps, layers_of, outputs_of
 
 MODELS = {"base": dofa_base_patch16_224, "large": dofa_large_patch16_224}
 

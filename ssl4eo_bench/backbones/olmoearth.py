@@ -9,9 +9,10 @@ from olmoearth_pretrain_minimal.olmoearth_pretrain_v1.utils.constants import Mod
 from olmoearth_pretrain_minimal.olmoearth_pretrain_v1.utils.datatypes import MaskedOlmoEarthSample
 from torch import Tensor, nn
 
-from ssl4eo_bench.backbones.transformer import EPOCH, dates_of, layers_of, load_part, positions_of
 from ssl4eo_bench.models.plugin import Features, Inputs, Meta
 from ssl4eo_bench.models.weight_reader import read_weights
+
+from .transformer import EPOCH, dates_of, layers_of, load_part, positions_of
 
 MODALITIES = {
     "sentinel2_l2a": tuple(Modality.SENTINEL2_L2A.band_order),

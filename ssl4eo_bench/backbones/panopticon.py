@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from torchgeo.models import panopticon_vitb14
 from torchgeo.models.copernicusfm import resize_abs_pos_embed
 
-from ssl4eo_bench.backbones.transformer import LAST, as_maps, layers_of, outputs_of
 from ssl4eo_bench.models.plugin import Features, Inputs
 from ssl4eo_bench.models.weight_reader import read_weights
+
+from .transformer import LAST, as_maps, layers_of, outputs_of
 
 PATCH = 14
 RELEASED_SIDE = 37

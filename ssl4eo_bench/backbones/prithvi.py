@@ -5,8 +5,9 @@ from terratorch.models.backbones.prithvi_mae import PrithviViT
 from terratorch.models.backbones.prithvi_vit import prithvi_cfgs
 from torch import Tensor, nn
 
-from ssl4eo_bench.backbones.transformer import LAST, as_maps, by_unknown, dates_of, layers_of, positions_of
 from ssl4eo_bench.models.plugin import Features, Inputs, Meta
+
+from .transformer import LAST, as_maps, by_unknown, dates_of, layers_of, positions_of
 
 MODALITIES = {"HLS": ("B02", "B03", "B04", "B8A", "B11", "B12")}
 
@@ -57,6 +58,6 @@ class PrithviTl(Prithvi):
 
 
 def _year_and_day(days: Tensor) -> Tensor:
-    """Year and day of the year, counted from 0, of one date of each image, `[N, 1, 2]`."""
-    dates = [[[float(day.year), day.timetuple().tm_yday - 1.0]] for day in dates_of(days)]
+    """Year and day of the year, counted from 1 as its model card says, of one date of each image, `[N, 1, 2]`."""
+    dates = [[[float(day.year), float(day.timetuple().tm_yday)]] for day in dates_of(days)]
     return torch.tensor(dates, device=days.device)

@@ -6,8 +6,9 @@ Extra: `torchgeo`.
 from torch import Tensor, nn
 from torchgeo.models import swin_v2_b, swin_v2_t
 
-from ssl4eo_bench.backbones.transformer import layers_of, positions_of
 from ssl4eo_bench.models.plugin import Features, Inputs
+
+from .transformer import layers_of, positions_of
 
 MODELS = {"tiny": swin_v2_t, "base": swin_v2_b}
 
@@ -38,6 +39,6 @@ class Satlas(nn.Module):
 
     def layers(self) -> list[list[nn.Parameter]]:
         """The parameters from input to output."""
-        first, *rest = self.network.features
-        blocks = [block for part in rest for block in (part if isinstance(part, nn.Sequential) else [part])]
+        later = self.network.features[1:]
+        blocks = [block for part in later for block in (part if isinstance(part, nn.Sequential) else [part])]
         return layers_of(self.network, blocks, self.network.norm)

@@ -3,8 +3,9 @@
 from torch import Tensor, nn
 from torchgeo.models import scalemae_large_patch16
 
-from ssl4eo_bench.backbones.transformer import LAST, layers_of, positions_of
 from ssl4eo_bench.models.plugin import Features, Inputs
+
+from .transformer import LAST, layers_of, positions_of
 
 MODALITIES = {"RGB": ("B04", "B03", "B02")}
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from terratorch.models.backbones.terramind.model import terramind_register
 from torch import Tensor, nn
 
-from ssl4eo_bench.backbones.transformer import LAST, as_maps, layers_of, load_part, positions_of
 from ssl4eo_bench.models.plugin import Features, Inputs
 from ssl4eo_bench.models.weight_reader import read_weights
+
+from .transformer import LAST, as_maps, layers_of, load_part, positions_of
 
 PATCH = 16
 PRETRAINED_SIZE = 224

@@ -1,4 +1,7 @@
-"""What the adapters of transformers have in common: bands by name, tokens as maps, layers, and what is not known."""
+"""What the adapters of transformers have in common: bands by name, tokens as maps, layers, and what is not known.
+
+They import it by a relative name: so its code is part of the digest of theirs.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,9 +19,7 @@ LAST = 4
 EPOCH = date(1970, 1, 1)
 
 
-def positions_of(
-    modalities: Mapping[str, Sequence[str]], inputs: Inputs, model: str
-) -> dict[str, list[int]]:
+def positions_of(modalities: Mapping[str, Sequence[str]], inputs: Inputs, model: str) -> dict[str, list[int]]:
     """The positions of a model's bands among the input channels, in the model's order, for each modality that is there.
 
     Args:
@@ -50,7 +51,7 @@ def outputs_of(blocks: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
 
 def as_maps(tokens: Iterable[Tensor], side: int) -> list[Tensor]:
     """The last `side²` of the tokens `[N, T, D]` of each block as a map `[N, D, side, side]`."""
-    return [each[:, -side * side :].mT.unflatten(2, (side, side)) for each in tokens]
+    return [each[:, -side * side :].mT.reshape(len(each), -1, side, side) for each in tokens]
 
 
 def layers_of(network: nn.Module, blocks: Iterable[nn.Module], *last: nn.Module) -> list[list[nn.Parameter]]:
@@ -72,8 +73,8 @@ def by_unknown(unknown: Tensor, run: Callable[[Tensor], Features]) -> Features:
         unknown: which facts are not known of each image, `[N, K]`.
         run: gives the features of the images with these positions, of which the same facts are known.
     """
-    _, kind = unknown.unique(dim=0, return_inverse=True)
-    rows = [(kind == number).nonzero()[:, 0] for number in kind.unique()]
+    _, kind = torch.unique(unknown, dim=0, return_inverse=True)
+    rows = [(kind == number).nonzero()[:, 0] for number in torch.unique(kind)]
     parts = [run(each) for each in rows]
     back = torch.cat(rows).argsort()
 
