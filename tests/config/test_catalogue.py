@@ -21,7 +21,6 @@ from ssl4eo_bench.config.weights import (
     UrlWeights,
 )
 from ssl4eo_bench.errors import SpecError, UnknownNameError
-from tests.conftest import ROOT
 
 ENTRY = """
 checkpoints:
@@ -55,9 +54,6 @@ SHIPPED = load_catalogue().checkpoints.values()
 each = pytest.mark.parametrize("entry", SHIPPED, ids=lambda entry: entry.name)
 each_of_timm = pytest.mark.parametrize(
     "entry", [entry for entry in SHIPPED if not entry.is_plugin], ids=lambda entry: entry.name
-)
-each_plugin = pytest.mark.parametrize(
-    "entry", [entry for entry in SHIPPED if entry.is_plugin], ids=lambda entry: entry.name
 )
 
 FAMILY = (
@@ -219,15 +215,6 @@ def test_scalings_are_those_of_the_pretraining(entry: Checkpoint) -> None:
     elif entry.arch != "bandstats" and entry.bands[:2] == ("B01", "B02"):
         original = entry.name.endswith(("-full", "-backbone"))
         assert entry.scaling == (Quantise(uint8=10000) if original else Divide(divide=10000))
-
-
-@each_plugin
-def test_foundation_models_name_a_shipped_class(entry: Checkpoint) -> None:
-    module, _, name = entry.arch.removeprefix("python:").partition(":")
-    source = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
-    assert module.startswith("ssl4eo_bench.backbones.")
-    assert f"\nclass {name}(" in source
-    assert re.search("Extra: `(torchgeo|terratorch|olmoearth)`", source)
 
 
 def test_statistics_are_those_of_ssl4eo_s12() -> None:
