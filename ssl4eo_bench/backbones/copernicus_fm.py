@@ -6,7 +6,7 @@ from torchgeo.models import copernicusfm_base
 
 from ssl4eo_bench.models.plugin import Features, Inputs, Meta
 
-from .transformer import LAST, as_maps, by_unknown, layers_of, outputs_of
+from .transformer import as_maps, by_unknown, layers_of, outputs_of
 
 PATCH = 16
 AREA = (PATCH * 10 / 1000) ** 2
@@ -45,13 +45,13 @@ class CopernicusFm(nn.Module):
         self._side = inputs.image_size // PATCH
 
     def forward(self, images: Tensor, meta: Meta) -> Features:
-        """The features of images, with the patch tokens of the last blocks as maps."""
+        """The features of images, with the patch tokens of each block as maps."""
         area = torch.full_like(meta.date, AREA)
         metadata = torch.cat([meta.lonlat, meta.date[:, None], area[:, None]], dim=1)
         return by_unknown(metadata.isnan(), lambda rows: self._features(images[rows], metadata[rows]))
 
     def _features(self, images: Tensor, metadata: Tensor) -> Features:
-        with outputs_of(self.network.blocks[-LAST:]) as tokens:
+        with outputs_of(self.network.blocks) as tokens:
             pooled = self.network.forward_features(images, metadata, self._wavelengths, self._bandwidths)
         return Features(pooled, maps=as_maps(tokens, self._side))
 

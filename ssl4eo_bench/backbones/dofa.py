@@ -5,7 +5,7 @@ from torchgeo.models import dofa_base_patch16_224, dofa_large_patch16_224
 
 from ssl4eo_bench.models.plugin import Features, InputChannel, Inputs
 
-from .transformer import LAST, as_maps, layers_of, outputs_of
+from .transformer import as_maps, layers_of, outputs_of
 
 MODELS = {"base": dofa_base_patch16_224, "large": dofa_large_patch16_224}
 
@@ -25,8 +25,8 @@ class Dofa(nn.Module):
         self._side = inputs.image_size // self.network.patch_size
 
     def forward(self, images: Tensor) -> Features:
-        """The features of images, with the patch tokens of the last blocks as maps."""
-        with outputs_of(self.network.blocks[-LAST:]) as tokens:
+        """The features of images, with the patch tokens of each block as maps."""
+        with outputs_of(self.network.blocks) as tokens:
             pooled = self.network.forward_features(images, self._wavelengths)
         return Features(pooled, maps=as_maps(tokens, self._side))
 

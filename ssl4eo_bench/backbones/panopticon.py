@@ -10,7 +10,7 @@ from torchgeo.models.copernicusfm import resize_abs_pos_embed
 from ssl4eo_bench.models.plugin import Features, Inputs
 from ssl4eo_bench.models.weight_reader import read_weights
 
-from .transformer import LAST, as_maps, layers_of, outputs_of
+from .transformer import as_maps, layers_of, outputs_of
 
 PATCH = 14
 RELEASED_SIDE = 37
@@ -48,10 +48,10 @@ class Panopticon(nn.Module):
         self.register_buffer("channel_ids", ids, persistent=False)
 
     def forward(self, images: Tensor) -> Features:
-        """The features of images, with the normalised patch tokens of the last blocks as maps."""
+        """The features of images, with the normalised patch tokens of each block as maps."""
         vit = self.network.model
         ids = self.get_buffer("channel_ids").repeat(len(images), 1)  # a copy: the network writes into it
-        with outputs_of(vit.blocks[-LAST:]) as tokens:
+        with outputs_of(vit.blocks) as tokens:
             pooled = self.network({"imgs": images, "chn_ids": ids})
         return Features(pooled, cls=pooled, maps=as_maps(map(vit.norm, tokens), self._side))
 

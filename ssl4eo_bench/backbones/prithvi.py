@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ssl4eo_bench.models.plugin import Features, Inputs, Meta
 
-from .transformer import LAST, as_maps, by_unknown, dates_of, layers_of, positions_of
+from .transformer import as_maps, by_unknown, dates_of, layers_of, positions_of
 
 MODALITIES = {"HLS": ("B02", "B03", "B04", "B8A", "B11", "B12")}
 
@@ -25,13 +25,13 @@ class Prithvi(nn.Module):
         self._side = inputs.image_size // config["patch_size"][-1]
 
     def forward(self, images: Tensor) -> Features:
-        """The features of images, with the patch tokens of the last blocks as maps."""
+        """The features of images, with the patch tokens of each block as maps."""
         return self._features(images)
 
     def _features(self, images: Tensor, **coordinates: Tensor | None) -> Features:
         tokens = self.network.forward_features(images[:, self._order], **coordinates)
         last = tokens[-1]
-        return Features(last[:, 1:].mean(dim=1), cls=last[:, 0], maps=as_maps(tokens[-LAST:], self._side))
+        return Features(last[:, 1:].mean(dim=1), cls=last[:, 0], maps=as_maps(tokens, self._side))
 
     def layers(self) -> list[list[nn.Parameter]]:
         """The parameters from input to output."""
@@ -44,7 +44,7 @@ class PrithviTl(Prithvi):
     reads = ("lonlat", "date")
 
     def forward(self, images: Tensor, meta: Meta) -> Features:  # type: ignore[override]
-        """The features of images, with the patch tokens of the last blocks as maps."""
+        """The features of images, with the patch tokens of each block as maps."""
         unknown = torch.stack([meta.lonlat.isnan().any(dim=1), meta.date.isnan()], dim=1)
 
         def run(rows: Tensor) -> Features:

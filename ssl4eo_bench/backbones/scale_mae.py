@@ -5,7 +5,7 @@ from torchgeo.models import scalemae_large_patch16
 
 from ssl4eo_bench.models.plugin import Features, Inputs
 
-from .transformer import LAST, layers_of, positions_of
+from .transformer import layers_of, positions_of
 
 MODALITIES = {"RGB": ("B04", "B03", "B02")}
 
@@ -23,8 +23,8 @@ class ScaleMae(nn.Module):
         self.network.pos_embed = None  # it computes its positions from the resolution
 
     def forward(self, images: Tensor) -> Features:
-        """The features of images, with the normalised patch tokens of the last blocks as maps."""
-        tokens, maps = self.network.forward_intermediates(images[:, self._order], indices=LAST, norm=True)
+        """The features of images, with the normalised patch tokens of each block as maps."""
+        tokens, maps = self.network.forward_intermediates(images[:, self._order], norm=True)
         pooled = self.network.forward_head(tokens, pre_logits=True)
         return Features(pooled, cls=pooled, maps=maps)
 

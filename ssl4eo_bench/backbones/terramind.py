@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ssl4eo_bench.models.plugin import Features, Inputs
 from ssl4eo_bench.models.weight_reader import read_weights
 
-from .transformer import LAST, as_maps, layers_of, load_part, positions_of
+from .transformer import as_maps, layers_of, load_part, positions_of
 
 PATCH = 16
 PRETRAINED_SIZE = 224
@@ -38,9 +38,9 @@ class TerraMind(nn.Module):
         self._side = inputs.image_size // PATCH
 
     def forward(self, images: Tensor) -> Features:
-        """The features of images, with the patch tokens of the last blocks as maps."""
+        """The features of images, with the patch tokens of each block as maps."""
         tokens = self.network({name: images[:, each] for name, each in self._positions.items()})
-        return Features(tokens[-1].mean(dim=1), maps=as_maps(tokens[-LAST:], self._side))
+        return Features(tokens[-1].mean(dim=1), maps=as_maps(tokens, self._side))
 
     def load_weights(self, file: Path) -> None:
         """Load the released file, which holds all modalities and the decoder."""

@@ -13,9 +13,6 @@ from torch import Tensor, nn
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.models.plugin import Features, Inputs
 
-LAST = 4
-"""How many blocks give a map, counted from the last one."""
-
 EPOCH = date(1970, 1, 1)
 
 

@@ -36,7 +36,7 @@ def keep_float32() -> None:
 
 
 def channels_last(module: Module) -> Module:
-    """A module with its tensors of four dimensions in channels_last order, which those of five (of video) cannot have."""
+    """A module with its tensors of four dimensions in channels_last order, which those of five cannot have."""
     for tensor in (*module.parameters(), *module.buffers()):
         if tensor.ndim == 4:
             tensor.data = tensor.data.to(memory_format=torch.channels_last)

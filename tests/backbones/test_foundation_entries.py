@@ -51,7 +51,5 @@ def test_a_missing_library_is_named_with_its_extra(extra: str, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, LIBRARIES[extra], None)
     with pytest.raises(SpecError) as refusal:
         resolved(entry)
-    assert str(refusal.value) == (
-        f"{entry.arch!r} needs the Python package {LIBRARIES[extra]!r}, which is not installed; run `pip install "
-        f"'ssl4eo-bench[{extra}]'`."
-    )
+    needs = rf"^'{entry.arch}' needs the Python package '{LIBRARIES[extra]}[\w.]*', which is not installed"
+    assert re.search(needs + rf"; run `pip install 'ssl4eo-bench\[{extra}\]'`\.$", str(refusal.value))

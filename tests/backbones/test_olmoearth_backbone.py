@@ -100,14 +100,15 @@ def test_olmoearth_reads_the_date_of_each_image(theirs: Any, tmp_path: Path) -> 
 
 
 def test_olmoearth_joins_both_sensors(theirs: Any, tmp_path: Path) -> None:
-    torch.save(random_state(theirs), tmp_path / "released.pth")
-    ours = OlmoEarth(Inputs.of(("VH", *WITHOUT_CIRRUS, "VV"), 64), "nano", theirs.version).eval()
-    ours.load_weights(tmp_path / "released.pth")
+    name = f"olmoearth_{theirs.version.replace('.', '_')}_base.olmoearth-s1s2"
+    options = {"size": "nano", "version": theirs.version}
+    ours = network_in(checkpoint_of(name, random_state(theirs), tmp_path, options=options))
     images = torch.randn(2, 14, 64, 64)
-    optical = images[:, 1:13][:, [WITHOUT_CIRRUS.index(band) for band in ORDER]]
-    both = {"sentinel2_l2a": optical, "sentinel1": images[:, [13, 0]]}
+    optical = images[:, 2:][:, [WITHOUT_CIRRUS.index(band) for band in ORDER]]
+    both = {"sentinel2_l2a": optical, "sentinel1": images[:, :2]}
     found = ours(images, PLACES_AND_DATES).pooled
     assert_same(found, their_features(theirs, both, [[2, 5, 2018], [1, 0, 2024]]))
+    assert_mapped_by_name(ours, SENTINEL_1 + WITHOUT_CIRRUS, 64, **options)
 
 
 @pytest.mark.parametrize(("kind", "bands"), [("s2l2a", WITHOUT_CIRRUS), ("s1", SENTINEL_1)])

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl4eo_bench.config.bands import SENTINEL_1, SENTINEL_2
+from ssl4eo_bench.config.bands import SENTINEL_1, SENTINEL_2, sensor_of
 from ssl4eo_bench.config.catalogue import load_catalogue
+from ssl4eo_bench.config.scaling import scaling_of
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.models.plugin import Inputs, Meta
 from tests.backbones.foundation import (
@@ -32,6 +33,7 @@ with warnings.catch_warnings():
     from terratorch.models.backbones import prithvi_vit
     from terratorch.models.backbones.terramind.model import terramind_register as terramind
 
+KNOWN = load_catalogue()
 HLS = ("B02", "B03", "B04", "B8A", "B11", "B12")
 WITHOUT_CIRRUS = tuple(band for band in SENTINEL_2 if band != "B10")
 RGB = ("B04", "B03", "B02")
@@ -95,7 +97,7 @@ def test_prithvi_reads_year_and_day_and_latitude_first(tmp_path: Path) -> None:
 
 def test_prithvi_is_scaled_as_terratorch_does() -> None:
     for name in ("300", "300_tl", "600", "600_tl"):
-        entry = load_catalogue().checkpoint(f"prithvi_eo_v2_{name}.hls-mae-s2")
+        entry = KNOWN.checkpoint(f"prithvi_eo_v2_{name}.hls-mae-s2")
         scaling = entry.scaling.model_dump()
         assert entry.bands == HLS
         assert entry.options == {"variant": f"prithvi_eo_v2_{name}"}
@@ -149,27 +151,26 @@ def test_terramind_gives_the_features_of_terratorchs(
 
 
 def test_terramind_joins_both_sensors(released_terramind: dict[str, Tensor], tmp_path: Path) -> None:
-    from ssl4eo_bench.backbones.terramind import TerraMind
-
-    torch.save(released_terramind, tmp_path / "released.pt")
-    ours = TerraMind(Inputs.of(("VH", *WITHOUT_CIRRUS, "VV"), 224), "S2L2A+S1GRD", "tiny").eval()
-    ours.load_weights(tmp_path / "released.pt")
+    ours = network_in(checkpoint_of("terramind_v1_tiny.terramesh-s1s2", released_terramind, tmp_path))
     theirs = their_terramind(released_terramind, "S2L2A", "S1GRD")
     images = torch.randn(2, 14, 224, 224)
-    expected = theirs({"S2L2A": images[:, 1:13], "S1GRD": images[:, [13, 0]]})[-1]
+    expected = theirs({"S2L2A": images[:, 2:], "S1GRD": images[:, :2]})[-1]
     assert_same(ours(images).pooled, expected.mean(dim=1))
+    assert_mapped_by_name(ours, SENTINEL_1 + WITHOUT_CIRRUS, 224, modalities="S2L2A+S1GRD", size="tiny")
 
 
-@pytest.mark.parametrize("name", [name for name in load_catalogue().checkpoints if name.startswith("terramind_v1_")])
+@pytest.mark.parametrize("name", [name for name in KNOWN.checkpoints if name.startswith("terramind_v1_")])
 def test_terramind_is_scaled_as_terratorch_does(name: str) -> None:
-    kind = name.rpartition("-")[2]
-    key, modality, bands = MODALITIES[kind]
-    entry = load_catalogue().checkpoint(name)
-    assert (entry.bands, entry.options) == (bands, {"size": name.split(".")[0].split("_")[2], "modalities": modality})
-    scaling = entry.scaling.model_dump()
-    unit = 255 if kind == "rgb" else 1
-    for listed, theirs in (("mean", terramind.v1_pretraining_mean), ("std", terramind.v1_pretraining_std)):
-        assert [scaling[listed][band] * unit for band in bands] == pytest.approx(theirs[key], abs=1e-3)
+    entry, size = KNOWN.checkpoint(name), name.split(".")[0].split("_")[2]
+    kinds = {"s1s2": ("s2l2a", "s1grd")}.get(name.rpartition("-")[2], (name.rpartition("-")[2],))
+    keys, modalities, bands = zip(*(MODALITIES[kind] for kind in kinds), strict=True)
+    assert entry.options == {"size": size, "modalities": "+".join(modalities)}
+    assert set(entry.bands) == {band for each in bands for band in each}
+    for key, each in zip(keys, bands, strict=True):
+        scaling = scaling_of(entry.scaling, sensor_of(each[0])).model_dump()
+        unit = 255 if key == "untok_sen2rgb@224" else 1
+        for listed, theirs in (("mean", terramind.v1_pretraining_mean), ("std", terramind.v1_pretraining_std)):
+            assert [scaling[listed][band] * unit for band in each] == pytest.approx(theirs[key], abs=1e-3)
 
 
 # Both

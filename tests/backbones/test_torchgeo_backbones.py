@@ -177,12 +177,11 @@ def test_croma_gives_the_features_of_torchgeos(croma: dict[str, State], patches:
 
 @pytest.mark.usefixtures("small")
 def test_croma_joins_both_sensors(croma: dict[str, State], tmp_path: Path) -> None:
-    torch.save(croma, tmp_path / "croma.pt")
-    ours = adapters["croma"].Croma(Inputs.of(("VH", *WITHOUT_CIRRUS, "VV"), 64)).eval()
-    ours.load_weights(tmp_path / "croma.pt")
+    ours = network_in(checkpoint_of("croma_base.ssl4eo_s12-croma-s1s2", croma, tmp_path, image_size=64))
     theirs = their_croma(croma, "sar", "optical")
     images = torch.rand(2, 14, 64, 64)
-    assert_same(ours(images).pooled, theirs(x_sar=images[:, [13, 0]], x_optical=images[:, 1:13])["joint_GAP"])
+    assert_same(ours(images).pooled, theirs(x_sar=images[:, :2], x_optical=images[:, 2:])["joint_GAP"])
+    assert_mapped_by_name(ours, SENTINEL_1 + WITHOUT_CIRRUS, 64)
     assert_layers_are_whole(ours, 4 + 2)
 
 
