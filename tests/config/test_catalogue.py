@@ -265,7 +265,7 @@ def test_weights_of_timm_are_fed_and_licensed_as_timm_says(entry: Checkpoint) ->
     assert entry.scaling.stretch == (0, 2750)
     statistics = [tuple(by_band[band] for band in entry.bands) for by_band in (entry.scaling.mean, entry.scaling.std)]
     assert statistics == [config.mean, config.std]
-    assert entry.licence.lower() == config.license.removesuffix("-license")
+    assert entry.licence.lower() == str(config.license).removesuffix("-license")
     assert bool(entry.resize_pos_embed) == (config.input_size[-1] != entry.image_size)
 
 
