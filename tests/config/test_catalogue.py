@@ -131,7 +131,12 @@ def test_no_unpinned_weights_are_in_a_suite() -> None:
 
 def test_no_file_is_entered_twice_under_one_feature() -> None:
     files = [
-        (entry.weights.source, repr(entry.weights.layout), entry.feature, entry.name in FOUNDATION and entry.bands)
+        (
+            entry.weights.source,
+            repr(entry.weights.layout),
+            entry.feature,
+            entry.name in FOUNDATION and (entry.bands, entry.sensors),
+        )
         for entry in SHIPPED
         if isinstance(entry.weights, UrlWeights | HubFileWeights | DriveWeights)
     ]
