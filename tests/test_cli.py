@@ -293,7 +293,7 @@ def test_an_option_of_another_command_is_refused_with_those_there_are(command: C
 
 def test_suites_are_listed(command: Command) -> None:
     rows = {row["suite"]: row for row in json.loads(command("list", "suites", "--json")[1])}
-    assert set(rows) == {"offline", "ssl4eo-s12", "ssl4eo-s12-s1", "rivals"}
+    assert set(rows) == {"offline", "ssl4eo-s12", "ssl4eo-s12-s1", "rivals", "foundation"}
     assert rows["offline"]["count"] == len(rows["offline"]["members"]) == 4
     assert "vit_small_patch16_224.ssl4eo_s12-mae-s2l1c" in command("list", "suites")[1]
 
@@ -407,8 +407,8 @@ def test_a_suite_leaves_out_what_wants_another_sensor(command: Command) -> None:
     Path("rgb.yaml").write_text("suites: {rgb: [resnet18.random]}\n")
     message = refused(command, *run, "--suite", "rgb", "--checkpoints", "rgb.yaml")
     assert (
-        "no checkpoint of the suite 'rgb' fits task 'so2sat-s1'; choose --suite offline or ssl4eo-s12-s1 or rivals, or "
-        "name one with --checkpoint" in message
+        "no checkpoint of the suite 'rgb' fits task 'so2sat-s1'; choose --suite offline or ssl4eo-s12-s1 or rivals or "
+        "foundation, or name one with --checkpoint" in message
     )
 
 

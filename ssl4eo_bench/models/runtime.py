@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from ssl4eo_bench.config.checkpoint import Precision
 from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.models.preprocess import split_preprocess
+
+Module = TypeVar("Module", bound=nn.Module)
 
 LARGEST_DIFFERENCE = 1e-3
 """The largest accepted difference of a runner's features from PyTorch's, relative to the largest feature.
@@ -31,6 +33,14 @@ def keep_float32() -> None:
     """Make convolutions and matrix products on GPUs take float32 as it is, not rounded to ten bits (TF32)."""
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def channels_last(module: Module) -> Module:
+    """A module with its tensors of four dimensions in channels_last order, which those of five cannot have."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
+    return module
 
 
 class Runner(Protocol):
@@ -56,7 +66,7 @@ class TorchRunner:
         self._device = device
         self._bfloat16 = bfloat16
         keep_float32()
-        self._module = module.to(device).to(memory_format=torch.channels_last)
+        self._module = channels_last(module.to(device))
         self._at_once = sys.maxsize
         self._thread = threading.local()
 

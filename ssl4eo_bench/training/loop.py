@@ -26,6 +26,7 @@ from ssl4eo_bench.config.records import Epoch
 from ssl4eo_bench.config.task import IGNORED, Groups
 from ssl4eo_bench.errors import CacheError, TrainingError
 from ssl4eo_bench.files.atomic import replacing
+from ssl4eo_bench.models.runtime import channels_last
 from ssl4eo_bench.progress import Advance, Silent, shown_on
 from ssl4eo_bench.training.distributed import ProcessGroup
 from ssl4eo_bench.training.trainable import Trainable
@@ -190,7 +191,7 @@ class Training:
 
     def _train(self, rate: float, done: list[Epoch], state: State, advance: Advance) -> None:
         """Train with one learning rate, behind the epochs that are done."""
-        model = deepcopy(self.start).to(self.group.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = channels_last(deepcopy(self.start).to(self.group.device))
         optimiser = self.config.optimiser(model)
         if done:
             model.load_state_dict(state.model)

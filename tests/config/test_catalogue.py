@@ -52,6 +52,11 @@ def test_the_shipped_catalogue_is_valid_and_its_offline_suite_needs_no_download(
 
 SHIPPED = load_catalogue().checkpoints.values()
 each = pytest.mark.parametrize("entry", SHIPPED, ids=lambda entry: entry.name)
+FOUNDATION = {entry.name for entry in SHIPPED if entry.is_plugin and not entry.arch.endswith(":LateFusion")}
+"""Networks of other libraries; tests/backbones is about them."""
+each_of_timm = pytest.mark.parametrize(
+    "entry", [entry for entry in SHIPPED if entry.name not in FOUNDATION], ids=lambda entry: entry.name
+)
 
 FAMILY = (
     "resnet50.ssl4eo_s12-moco_v2-s2l1c",
@@ -87,21 +92,24 @@ def test_the_papers_six_are_there_in_every_form(name: str, layout: str) -> None:
 
 def test_suites_hold_what_they_are_named_after() -> None:
     known = load_catalogue()
-    assert set(known.suites) == {"offline", "ssl4eo-s12", "ssl4eo-s12-s1", "rivals"}
+    assert set(known.suites) == {"offline", "ssl4eo-s12", "ssl4eo-s12-s1", "rivals", "foundation"}
     for name, members in known.suites.items():
         assert len(set(members)) == len(members), name
         assert set(members) <= set(known.checkpoints)
     assert {"resnet50.random", "resnet50.in1k-supervised-rgb"} < set(known.suite("ssl4eo-s12"))
     assert all(known.checkpoint(name).bands == SENTINEL_1 for name in known.suite("ssl4eo-s12-s1"))
     assert not set(known.suite("rivals")) & (set(known.suite("ssl4eo-s12")) | set(known.suite("ssl4eo-s12-s1")))
+    left_out = FOUNDATION - set(known.suite("foundation"))
+    assert all(name.startswith("terramind_v1_large.") for name in left_out)  # no commit of its file is known
 
 
 @each
 def test_every_source_is_pinned(entry: Checkpoint) -> None:
     match entry.weights:
         case HubFileWeights():
-            unpinned = entry.weights.repository == "wangyi111/DeCUR" and entry.weights.revision == "main"
-            assert unpinned or re.fullmatch("[0-9a-f]{40}", entry.weights.revision)
+            unpinned = {"wangyi111/DeCUR", "ibm-esa-geospatial/TerraMind-1.0-large"}
+            is_main = entry.weights.repository in unpinned and entry.weights.revision == "main"
+            assert is_main or re.fullmatch("[0-9a-f]{40}", entry.weights.revision)
             file, sha256 = entry.weights.file, entry.weights.sha256
         case UrlWeights():
             assert entry.weights.sha256 or entry.weights.md5
@@ -109,7 +117,7 @@ def test_every_source_is_pinned(entry: Checkpoint) -> None:
         case _:  # Drive has no checksums; the others are pinned by their kind
             assert isinstance(entry.weights, DriveWeights | PackagedWeights | HubWeights | RandomWeights | None)
             return
-    in_name = re.search(r"-([0-9a-f]{8})\.pth$", file)
+    in_name = re.search(r"-([0-9a-f]{8}|[0-9a-f]{64})\.pth?$", file)
     assert sha256 == (in_name[1] if in_name else None)
 
 
@@ -123,7 +131,12 @@ def test_no_unpinned_weights_are_in_a_suite() -> None:
 
 def test_no_file_is_entered_twice_under_one_feature() -> None:
     files = [
-        (entry.weights.source, str(entry.weights.layout), entry.feature)
+        (
+            entry.weights.source,
+            repr(entry.weights.layout),
+            entry.feature,
+            entry.name in FOUNDATION and (entry.bands, entry.sensors),
+        )
         for entry in SHIPPED
         if isinstance(entry.weights, UrlWeights | HubFileWeights | DriveWeights)
     ]
@@ -134,7 +147,7 @@ JOINT = Layout(keys=("model", ""), leftovers=("projector1.*", "projector2.*", "b
 """Both branches of a training state of DeCUR."""
 
 
-@each
+@each_of_timm
 def test_layouts_are_named_and_belong_to_the_method(entry: Checkpoint) -> None:
     if entry.weights is None or isinstance(entry.weights, RandomWeights | HubWeights):
         return
@@ -163,7 +176,7 @@ def test_layouts_are_named_and_belong_to_the_method(entry: Checkpoint) -> None:
     assert entry.weights.layout == expected
 
 
-@each
+@each_of_timm
 def test_bands_are_those_the_name_says(entry: Checkpoint) -> None:
     if entry.name.endswith(("s1grd", "s1grd-full", "s1grd-backbone", "-s1")):
         assert entry.bands == ("VV", "VH")
@@ -184,7 +197,7 @@ def test_bands_are_those_the_name_says(entry: Checkpoint) -> None:
         assert entry.bands == tuple(band for band in SENTINEL_2 if band != "B10")
 
 
-@each
+@each_of_timm
 def test_architecture_feature_and_size_go_together(entry: Checkpoint) -> None:
     if entry.arch == "bandstats":
         return
@@ -194,10 +207,10 @@ def test_architecture_feature_and_size_go_together(entry: Checkpoint) -> None:
     assert entry.name.split(".")[0] == entry.arch
     assert entry.arch == "beit_small_patch16_224" or timm.is_model(entry.arch)
     expected = "cls4" if entry.name.endswith("-cls4") else "cls" if entry.arch.startswith("vit_") else "pooled"
-    assert (entry.feature, entry.image_size) == (expected, 224)
+    assert (entry.feature, entry.image_size) == (expected, 256 if "dinov3" in entry.arch else 224)
 
 
-@each
+@each_of_timm
 def test_scalings_are_those_of_the_pretraining(entry: Checkpoint) -> None:
     if isinstance(entry.scaling, BySensor):
         return  # as that of the branches, which another test compares
@@ -257,7 +270,7 @@ def test_weights_of_timm_are_fed_and_licensed_as_timm_says(entry: Checkpoint) ->
     assert entry.scaling.stretch == (0, 2750)
     statistics = [tuple(by_band[band] for band in entry.bands) for by_band in (entry.scaling.mean, entry.scaling.std)]
     assert statistics == [config.mean, config.std]
-    assert entry.licence.lower() == config.license
+    assert entry.licence.lower() == str(config.license).removesuffix("-license")
     assert bool(entry.resize_pos_embed) == (config.input_size[-1] != entry.image_size)
 
 
@@ -267,7 +280,8 @@ def test_licence_pretraining_and_citation_are_told(entry: Checkpoint) -> None:
     if entry.name in unlicensed or isinstance(entry.weights, RandomWeights):
         assert entry.licence == ""
     else:
-        assert entry.licence in {"Apache-2.0", "BSD-3-Clause", "CC-BY-4.0", "CC-BY-NC-4.0", "MIT"}
+        own = {"DINOv3", "OlmoEarth"}
+        assert entry.licence in own | {"Apache-2.0", "BSD-3-Clause", "CC-BY-4.0", "CC-BY-NC-4.0", "MIT", "ODC-BY"}
     assert entry.pretraining
     assert entry.citation or entry.arch == "bandstats"
     if "ssl4eo_s12" in entry.name:
@@ -505,7 +519,7 @@ def test_a_scaling_without_finite_numbers_is_refused(tmp_path: Path) -> None:
         map_inputs(catalogue.task("so2sat").bands, checkpoint)
 
 
-@each
+@each_of_timm
 def test_an_entry_says_which_weights_its_pretraining_went_on_from(entry: Checkpoint) -> None:
     resnet = entry.name.startswith("resnet50")
     start = {"DeCUR": None if resnet else "ImageNet", "SoftCon": "DINO" if resnet else "DINOv2"}

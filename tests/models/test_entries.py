@@ -97,7 +97,7 @@ def test_its_network_takes_its_bands_and_size_and_gives_its_feature(name: str) -
     assert isinstance(entry.image_size, int)
     if entry.arch.startswith(("vit_large", "vit_huge")):  # shapes tell as much, and cost nothing
         network = create_empty(entry.arch, len(entry.bands), entry.image_size)
-        backbone: Any = TimmBackbone(network, entry.feature).eval()
+        backbone: Any = TimmBackbone(network, entry.feature).eval().to("meta")
         images = torch.zeros(1, len(entry.bands), entry.image_size, entry.image_size, device="meta")
     else:
         untrained = entry.model_dump() | {"weights": {"random": True}}

@@ -1,22 +1,18 @@
 """The same features as torchgeo's models, from the same weights and real images. Runs where torchgeo is installed."""
 
 import hashlib
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.bands import SENTINEL_2
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.inputs import map_inputs
-from ssl4eo_bench.config.task import Source, Task
-from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module
 from tests.models.references import random_state
+from tests.real_patches import Patches, read_patches
 
 models = pytest.importorskip("torchgeo.models")
 
@@ -30,27 +26,8 @@ FEATURES = {
 
 
 @pytest.fixture(scope="module", params=["eurosat", "bigearthnet"])
-def patches(
-    request: pytest.FixtureRequest, real_data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Task, tuple[Tensor, ...]]:
-    """A task, and the first of its real patches as its reader yields them."""
-    task = catalogue.task(request.param)
-    if task.name == "eurosat":
-        samples = open_splits(task, real_data, partial=True)["train"]
-        source: Source = samples.reader
-        ids = list(samples.ids)
-    else:
-        archives = sorted((real_data / "bigearthnet").glob("BigEarthNet-S2*.tar.gz"))
-        if not archives:
-            pytest.skip(f"no real BigEarthNet in {real_data}")
-        folder = tmp_path_factory.mktemp("real")
-        for archive in archives:
-            with tarfile.open(archive) as opened:
-                opened.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.3 has none
-                opened.extractall(folder)
-        source, ids = task.open(folder), sorted(path.name for path in (folder / "BigEarthNet-v1.0").iterdir())
-    pixels = source.read(ids[:COUNT], [band.name for band in task.bands])
-    return task, tuple(torch.from_numpy(group) for group in pixels)
+def patches(request: pytest.FixtureRequest, real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Patches:
+    return read_patches(request.param, real_data, tmp_path_factory.mktemp("real"), COUNT)
 
 
 def filled(arch: str, folder: Path) -> tuple[Any, dict[str, str]]:
@@ -65,9 +42,7 @@ def filled(arch: str, folder: Path) -> tuple[Any, dict[str, str]]:
 
 @pytest.mark.parametrize("arch", FEATURES)
 @torch.inference_mode()
-def test_features_of_real_patches_are_those_of_torchgeos_model(
-    patches: tuple[Task, tuple[Tensor, ...]], tmp_path: Path, arch: str
-) -> None:
+def test_features_of_real_patches_are_those_of_torchgeos_model(patches: Patches, tmp_path: Path, arch: str) -> None:
     task, groups = patches
     names = task.groups([band.name for band in task.bands])
     sizes = [(group.shape[-2], group.shape[-1]) for group in groups]

@@ -37,6 +37,26 @@ def stored(count: int, dtype: type) -> Groups:
     return (np.random.default_rng(0).integers(1, top, (count, 4, 64, 64)).astype(dtype),)
 
 
+class OfVideo(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames = torch.nn.Conv3d(4, 6, (1, 4, 4), stride=(1, 4, 4))
+        self.image = torch.nn.Conv2d(6, 8, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps: torch.Tensor = self.image(self.frames(images.float()[:, :, None])[:, :, 0])
+        return maps.mean(dim=(2, 3))
+
+
+def test_pytorch_runs_networks_of_video() -> None:
+    network, pixels = OfVideo().eval(), stored(2, np.uint8)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(pixels[0])).numpy()
+    runner = TorchRunner(network, torch.device("cpu"))
+    assert network.image.weight.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_allclose(runner(pixels), expected, rtol=1e-4)
+
+
 @needs_openvino
 @pytest.mark.parametrize(
     ("name", "dtype"),
