@@ -24,7 +24,7 @@ from ssl4eo_bench.config.inputs import DisplayStretch
 from ssl4eo_bench.config.remote_files import RemoteFile
 from ssl4eo_bench.config.task import SPLITS, Sample, Split, SplitName, Task
 from ssl4eo_bench.data.images import decode_geotiff, decode_jpeg, lonlat, require_band_10, write_geotiff, write_jpeg
-from ssl4eo_bench.data.splits import read_list
+from ssl4eo_bench.data.split_lists import read_list
 from ssl4eo_bench.data.synthesis import display_image, land_covers, scene
 from ssl4eo_bench.data.trees import Tree, find_tree
 from ssl4eo_bench.errors import MissingDataError, SplitError, shortlist

@@ -38,7 +38,7 @@ from ssl4eo_bench.config.remote_files import RemoteFile
 from ssl4eo_bench.config.task import SPLITS, Sample, Source, Split, SplitName, Task, UnlistedSplit
 from ssl4eo_bench.data.combined import combined
 from ssl4eo_bench.data.hdf5 import Hdf5File, write_hdf5
-from ssl4eo_bench.data.splits import held_out
+from ssl4eo_bench.data.split_lists import held_out
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
 from ssl4eo_bench.tasks._so2sat_scenes import optical, radar, zone
 from ssl4eo_bench.tasks._ssl4eo_recipes import SO2SAT

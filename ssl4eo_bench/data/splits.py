@@ -1,6 +1,5 @@
 """Opening the splits of a task. The lists on disk are checked against the official ones first."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -145,27 +144,6 @@ def check_list(ids: Sequence[str], expected: Split | UnlistedSplit, where: str) 
             f"{where} has the right number of ids, but not the official ones (digest {found[:12]}…, expected "
             f"{expected.digest[:12]}…): at least one id belongs to another split or dataset; {cure}."
         )
-
-
-def held_out(id_: str) -> bool:
-    """Whether a sample is held out for validation: a random tenth, by the sha256 of the id.
-
-    This is for datasets without a published validation split.
-    """
-    return int(hashlib.sha256(id_.encode()).hexdigest(), 16) % 10 == 0
-
-
-def read_list(file: Path) -> list[str]:
-    """The lines of a list file without surrounding white space and without empty lines.
-
-    Raises:
-        SplitError: if the file is not a text in UTF-8.
-    """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SplitError(f"{file} is not a text in UTF-8; fetch the list again.") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _thin(ids: list[str], limit: int | None) -> list[str]:

@@ -6,7 +6,8 @@ import pytest
 
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.task import Groups, Split, SplitName, Task, UnlistedSplit
-from ssl4eo_bench.data.splits import check_list, open_splits, read_list
+from ssl4eo_bench.data.split_lists import read_list
+from ssl4eo_bench.data.splits import check_list, open_splits
 from ssl4eo_bench.errors import MissingDataError, SplitError
 
 LISTS: dict[SplitName, list[str]] = {"train": ["t2", "t1", "t3", "t4"], "val": ["v1", "v2"], "test": ["x1", "x2"]}

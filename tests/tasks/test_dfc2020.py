@@ -16,7 +16,8 @@ from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.bands import SENTINEL_2
 from ssl4eo_bench.config.task import IGNORED, SPLITS, Source, Split
 from ssl4eo_bench.data.images import decode_geotiff, write_geotiff
-from ssl4eo_bench.data.splits import held_out, open_splits
+from ssl4eo_bench.data.split_lists import held_out
+from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
 from ssl4eo_bench.tasks.dfc2020 import CODES, contest_ids
 from tests.conftest import real_data_dir

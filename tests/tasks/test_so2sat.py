@@ -12,7 +12,8 @@ import pytest
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.task import SPLITS, Split, SplitName, UnlistedSplit
 from ssl4eo_bench.data.reader import Reader
-from ssl4eo_bench.data.splits import OpenSplit, held_out, open_splits
+from ssl4eo_bench.data.split_lists import held_out
+from ssl4eo_bench.data.splits import OpenSplit, open_splits
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
 from ssl4eo_bench.metrics.classification import evaluate_multiclass
 from ssl4eo_bench.tasks.so2sat import CLASSES, CULTURE_10, V2
