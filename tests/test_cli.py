@@ -70,7 +70,7 @@ def refused(command: Command, *arguments: object) -> str:
         ((*OPTIONS, "--results", "x" * 300), "File name too long"),
         (
             (*OPTIONS, "--tasks-dir", "nowhere"),
-            "--tasks-dir nowhere is not a directory; name the one your task modules",
+            "--tasks-dir nowhere is not a directory; name the one your modules",
         ),
         (("show", "nothing"), "results directory results does not exist"),
         (("list", "runs", "--results", "nowhere"), "results directory nowhere does not exist"),

@@ -85,7 +85,7 @@ def test_files_are_fetched_unpacked_and_not_fetched_again(command: Command, offe
 
 
 def test_progress_is_shown_in_bytes(command: Command, offer: Offer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssl4eo_bench.cli.display.PAUSE", 0.0)
+    monkeypatch.setattr("ssl4eo_bench.progress_bars.PAUSE", 0.0)
     offer()
     _, _, err = command(*DOWNLOAD)
     assert f"train.txt: {len(LIST)} bytes of {len(LIST)} bytes" in err

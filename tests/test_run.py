@@ -46,7 +46,7 @@ def numbers(result: RunResult) -> dict[str, Any]:
 def test_one_command_leaves_a_result_a_table_and_a_leaderboard(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssl4eo_bench.cli.display.PAUSE", 0.0)
+    monkeypatch.setattr("ssl4eo_bench.progress_bars.PAUSE", 0.0)
     code, out, err = command(
         "run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample", "--checkpoint", "bandstats"
     )

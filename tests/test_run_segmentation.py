@@ -68,7 +68,7 @@ def test_a_result_holds_the_metrics_of_all_labelled_pixels(command: Command, tmp
 
 
 def test_what_is_shown(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssl4eo_bench.cli.display.PAUSE", 0.0)
+    monkeypatch.setattr("ssl4eo_bench.progress_bars.PAUSE", 0.0)
     arguments = ("--task", TASK, "--protocol", "linear", "--sample", "--checkpoint", "bandstats")
     code, out, err = command("run", *arguments)
     assert code == 0, err
