@@ -341,7 +341,7 @@ def test_a_users_file_adds_entries(tmp_path: Path) -> None:
         (("{random: true}", "{drive: short, file: w.pth}"), "'short' is not the id of a file on Google Drive"),
         (
             ("{random: true}", "{package: p, file: f, sha256: " + 64 * "a" + ", layout: x, install: i}"),
-            "layout must be one of auto, timm-by-order, moco-v2",
+            "layout must be one of auto, timm-by-order, own, moco-v2",
         ),
         (
             ("{random: true}", "{path: w, sha256: " + 64 * "a" + ", layout: {renames: [['(', x]]}}"),
