@@ -300,3 +300,16 @@ def test_an_empty_file_is_not_run(command: Command) -> None:
         code, _, err = command(*arguments)
         assert code == 2
         assert "w.pth is empty, not weights; get it again." in err
+
+
+def test_a_layout_may_be_written_out_on_the_command_line(command: Command) -> None:
+    state = {f"net.{name}": tensor for name, tensor in initialised("resnet18", 13).items()}
+    torch.save(state | {"head.weight": torch.zeros(2, 2)}, "w.pth")
+    layout = "{prefix: net., leftovers: ['head.*', 'net.fc.*']}"
+    code, _, err = command(*RUN, *OWN, "--layout", layout, "--dry-run")
+    assert code == 0, err
+    code, _, err = command(*RUN, *OWN, "--layout", layout)
+    assert code == 0, err
+    code, _, err = command(*RUN, *OWN, "--layout", "{prefix: [}", "--name", "other")
+    assert code == 2
+    assert "--layout '{prefix: [}' is not known" in err

@@ -61,7 +61,7 @@ class AdhocCheckpoint:
     arch_options: Annotated[str, "arguments of that class, like '{depth: 12}'"] = ""
     bands: Bands = ()
     scaling: Annotated[str, "of its input: divide=10000, uint8=10000, or a mapping as in an entry"] = ""
-    layout: Annotated[str, "of the file (default: detected)"] = ""
+    layout: Annotated[str, "of the file: a name, or a mapping as in an entry (default: detected)"] = ""
     feature: Annotated[str, "pooled, cls, avg, cls4, stage:N, block:N or block:N:cls (default: pooled)"] = ""
     name: Annotated[str, "for its results (default: architecture, or `embeddings`, and file name)"] = ""
 
@@ -104,6 +104,11 @@ class AdhocCheckpoint:
     def _options(self) -> object:
         return _mapping("arch-options", self.arch_options, "'{name: value, …}'") if self.arch_options else None
 
+    def _layout(self) -> object:
+        is_written_out = self.layout.lstrip().startswith("{")
+        how = "a name, or a mapping of keys, prefix, leftovers, renames"
+        return _mapping("layout", self.layout, how) if is_written_out else self.layout or "auto"
+
     def _weights(self) -> dict[str, object]:
         """Where the weights come from, as an entry says it."""
         file = self.weights
@@ -113,7 +118,7 @@ class AdhocCheckpoint:
             return {"random": True}
         if not file.is_file():
             raise SpecError(f"--weights {file} is not a file.")
-        return {"path": str(file.resolve()), "sha256": file_hash(file), "layout": self.layout or "auto"}
+        return {"path": str(file.resolve()), "sha256": file_hash(file), "layout": self._layout()}
 
     def _embeddings(self) -> "Checkpoint":
         """The checkpoint of files with embeddings."""

@@ -262,13 +262,14 @@ def create(checkpoint: Checkpoint) -> nn.Module:
     Raises:
         SpecError: if its class cannot be built.
     """
-    if (live := _live(checkpoint)) is not None:
-        return deepcopy(live)  # the user's own network must stay as it is
-    found = find_class(checkpoint.arch)
+    live = _live(checkpoint)
+    found = find_class(checkpoint.arch) if live is None else type(live)
     options: dict[str, Any] = dict(checkpoint.options or {})
-    if "inputs" in inspect.signature(found).parameters:
-        options["inputs"] = Inputs.of(checkpoint.bands, cast(int, checkpoint.image_size))
     try:
+        if live is not None:
+            return deepcopy(live).cpu()  # the user's own network must stay as it is
+        if "inputs" in inspect.signature(found).parameters:
+            options["inputs"] = Inputs.of(checkpoint.bands, cast(int, checkpoint.image_size))
         with torch.random.fork_rng(devices=[]):  # it may seed the generator of the process
             network = found(**options)
     except (Exception, SystemExit) as error:
