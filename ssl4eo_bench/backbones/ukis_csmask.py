@@ -4,7 +4,7 @@ The package ships them in ONNX files, with weights in float16.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import onnx
 import timm
@@ -50,12 +50,13 @@ class CloudMaskEncoder(nn.Module):
             raise SpecError(f"ukis-csmask takes {', '.join(BANDS)}, or the first four; list them in this order.")
         if inputs.image_size % 32:
             raise SpecError(f"{inputs.image_size} pixels cannot be halved five times; take a multiple of 32.")
-        self.network: Any = timm.create_model("tf_efficientnet_b4", features_only=True, in_chans=len(inputs.channels))
-        # The originals pad every image as one of 380 pixels. At multiples of 32, timm does the same but in one layer,
+        channels = len(inputs.channels)
+        self.network = cast(Any, timm.create_model("tf_efficientnet_b4", features_only=True, in_chans=channels))
+        first = self.network.blocks[2][0]
+        # The originals pad every image as one of 380 pixels. At multiples of 32, timm does the same but in this layer,
         # where those 380 pixels have become 95.
-        width = self.network.blocks[2][0].conv_dw.out_channels
-        padded = nn.Conv2d(width, width, 5, stride=2, padding=2, groups=width, bias=False)
-        self.network.blocks[2][0].conv_dw = padded
+        width = first.conv_dw.out_channels
+        first.conv_dw = nn.Conv2d(width, width, 5, stride=2, padding=2, groups=width, bias=False)
 
     def forward(self, images: Tensor) -> Features:
         """The features of images, with the map behind each stage."""
