@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields as dataclass_fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict, Unpack
 
@@ -12,7 +13,7 @@ from ssl4eo_bench.config.checkpoint import DEFAULT_SIZE, PLUGIN, Feature, Precis
 from ssl4eo_bench.config.task import SplitName, Task
 from ssl4eo_bench.config.weights import StoredWeights
 from ssl4eo_bench.data.embeddings import Embeddings
-from ssl4eo_bench.errors import IncompleteError
+from ssl4eo_bench.errors import IncompleteError, SpecError
 from ssl4eo_bench.executors.local import execute
 from ssl4eo_bench.files.places import cache_root, data_root
 from ssl4eo_bench.plan import Request, named_checkpoint, plan
@@ -73,8 +74,8 @@ class RunOptions(SampleOptions, total=False):
         on_result: called with each new result, such as to log it.
     """
 
-    seeds: Sequence[int]
-    fractions: Sequence[float]
+    seeds: int | Sequence[int]
+    fractions: float | Sequence[float]
     results: Path | str
     full_path: bool
     force: bool
@@ -198,9 +199,13 @@ def evaluate(
     Raises:
         BenchError: as from `run`, or if the network does not give features.
     """
+    from torch.nn import Module
+
     from ssl4eo_bench.models.plugin import alive  # imports torch
 
     found = type(network)
+    if not isinstance(network, Module):
+        raise SpecError(f"{network!r} is no torch.nn.Module; give an instance of one, such as {found.__name__}().")
     given = {key: value for key, value in options.items() if key in ENTRY}
     with alive(network) as weights:
         described = {
@@ -263,9 +268,21 @@ def features_of(request: Request, split: SplitName, device: str) -> tuple[Embedd
 
 
 def _request(tasks: Names, protocols: Names, options: Mapping[str, Any], **fields: Any) -> Request:
-    """The request of these options; those of `Request` that are not given have their defaults."""
+    """The request of these options; those of `Request` that are not given have their defaults.
+
+    Raises:
+        TypeError: for an option that there is not; type checkers find it before.
+    """
+    allowed = EvaluateOptions.__required_keys__ | EvaluateOptions.__optional_keys__
+    if unknown := [name for name in options if name not in allowed]:
+        closest = get_close_matches(unknown[0], [*allowed, "checkpoints"], n=1)
+        guess = f"; did you mean {closest[0]!r}?" if closest else f"; known are {', '.join(sorted(allowed))}"
+        raise TypeError(f"there is no option {unknown[0]!r}{guess}")
     known = {field.name for field in dataclass_fields(Request)}
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items() if key in known}
+    several = {key: options[key] for key in ("seeds", "fractions") if key in options}
+    given = {key: value for key, value in options.items() if key in known} | {
+        key: (value,) if isinstance(value, int | float) else tuple(value) for key, value in several.items()
+    }
     given["checkpoint_files"] = tuple(map(Path, options.get("checkpoint_files", ())))
     given["data_dir"] = data_root(_path(options.get("data_dir")))
     given["cache_dir"] = cache_root(_path(options.get("cache_dir")))

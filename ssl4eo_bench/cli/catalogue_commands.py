@@ -352,6 +352,7 @@ def _show_inspection(found: "Inspection", file: Path, sha256: str) -> None:
         "layout": f"{reading.name}{f' under {reading.key!r}' if reading.key else ''}: {reading.layout.about}",
         "architecture": found.arch or "not known from names and shapes; name it with --arch",
         "input": f"{found.channels or '?'} channels, {found.image_size} pixels",
+        "names": "" if found.arch else shortlist(reading.state, at_most=10),
         "attention": found.heads
         and f"{found.heads} heads in {found.arch}; a file does not tell how many it was trained with",
         "would load": found.arch and f"{reading.fitting} tensors",

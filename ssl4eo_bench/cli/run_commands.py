@@ -4,6 +4,7 @@ They import what they need when they are called, so that their help is instant.
 """
 
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -67,7 +68,9 @@ def run(
     if dry_run:
         show_plan(sweep.jobs, results, force=force, json=json)
         return show_left_out(sweep.left_out)
-    outcomes = execute(sweep.jobs, results, cache_dir=cache, device=device, full_path=full_path, force=force)
+    # What a network prints must not get between the results that scripts read.
+    with redirect_stdout(sys.stderr):
+        outcomes = execute(sweep.jobs, results, cache_dir=cache, device=device, full_path=full_path, force=force)
     show_outcomes(outcomes, results, cache, json=json)
     # After the outcomes have been shown: a file of another run may be damaged, and then no table is written.
     if any(outcome.result for outcome in outcomes):

@@ -80,6 +80,8 @@ class AdhocCheckpoint:
         if not given:
             return ()
         is_plugin = self.arch.startswith("python:")
+        if not is_plugin and (":" in self.arch or self.arch.endswith(".py")):
+            raise SpecError(f"--arch {self.arch!r} is not written python:module:Class, as a class of yours is named.")
         if not (self.weights or is_plugin):
             raise SpecError(f"--{given[0]} says something about a weight file; name it with --weights FILE.")
         what = f"--weights {self.weights}" if self.weights else f"--arch {self.arch}"

@@ -102,7 +102,7 @@ def _bands(value: object) -> object:
     try:
         return tuple(canonical_band(str(name)) for name in value)
     except SpecError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(str(error).removesuffix(".")) from None
 
 
 def _arch(value: str) -> str:

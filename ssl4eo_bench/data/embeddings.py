@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,8 +29,8 @@ class Embeddings:
     """
 
     ids: tuple[str, ...]
-    features: np.ndarray
-    targets: np.ndarray | None
+    features: np.ndarray = field(repr=False)
+    targets: np.ndarray | None = field(repr=False)
     classes: tuple[str, ...]
     about: dict[str, Any]
 

@@ -53,7 +53,7 @@ def execute(
         if error := broken.get(job.spec.checkpoint.name):
             outcomes.append(Outcome(job, "failed", error=error))
             continue
-        progress.note(f"[{number}/{len(jobs)}] {job.spec.task.name} · {job.spec.label}")
+        progress.note(f"[{number}/{len(jobs)}] {job.spec.task.name} · {job.spec.protocol.name} · {job.spec.label}")
         try:
             if force:
                 discard_state(Problem(job, context))

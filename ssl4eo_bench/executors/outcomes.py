@@ -35,7 +35,8 @@ def stored(job: Job, results: Path) -> RunResult | None:
     if found.digest != job.spec.digest:
         raise ResultError(
             f"{file} holds the result of another specification under the same name (digest {found.digest[:12]}…, now "
-            f"{job.spec.digest[:12]}…); give the checkpoint another name, or replace the result with --force."
+            f"{job.spec.digest[:12]}…); give the checkpoint another name, or replace the result with --force (from "
+            "Python, force=True)."
         )
     return found
 

@@ -116,6 +116,8 @@ def backbone_digest(checkpoint: Checkpoint, seed: int) -> str:
         from ssl4eo_bench.models.plugin import libraries  # imports torch: not to look into the cache
 
         identity |= {"libraries": libraries(checkpoint)}
+    if checkpoint.reference:  # compared with when features are computed
+        identity |= {"reference": checkpoint.reference.model_dump()}
     return digest(identity)
 
 

@@ -91,6 +91,6 @@ def dense_module(
     if not backbone.strides:
         raise SpecError(
             f"checkpoint {checkpoint.name!r} cannot do segmentation: {checkpoint.arch} gives no maps; choose another "
-            "architecture."
+            "architecture, or let a class of your own return a map [N, D, h, w] or Features(maps=[…])."
         )
     return DenseFeatures(Preprocess(inputs, groups, sizes), backbone).eval()

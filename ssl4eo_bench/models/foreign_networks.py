@@ -9,15 +9,15 @@ from typing import NamedTuple
 HDF5 = b"\x89HDF\r\n\x1a\n"
 
 _CURE = (
-    "write a class around it, such as the one below, into a file backbones/mine.py, and name it with --backbones-dir "
-    "backbones --arch python:mine:Net."
+    "write a class around it, such as the one below, into a new file backbones/wrapped.py, and name it with "
+    "--backbones-dir backbones --arch python:wrapped:Wrapped."
 )
 
 _CLASS = """
 import torch
 from torch import nn
 
-class Net(nn.Module):
+class Wrapped(nn.Module):
     def __init__(self):
         super().__init__()
 {load}

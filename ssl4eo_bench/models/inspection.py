@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
+from ssl4eo_bench.config.checkpoint import PLUGIN
 from ssl4eo_bench.config.layouts import DETECTED, LAYOUTS, WRAPPERS, Layout
 from ssl4eo_bench.errors import SpecError, UnknownNameError, WeightsError
 from ssl4eo_bench.models.foreign_networks import Advice, hint
@@ -77,6 +78,11 @@ def inspect(file: Path, arch: str | None = None, layout: str | None = None) -> l
         WeightsError: if the file cannot be read, or shows nothing of the layout that was named.
         SpecError: if the architecture that is named cannot have such input.
     """
+    if arch and arch.startswith(PLUGIN):
+        raise SpecError(
+            f"{arch!r} is a class of your own: try `ssl4eo-bench checkpoint test --arch {arch} --weights {file}` with "
+            "its --bands and --scaling, or leave --arch away to see what is in the file."
+        )
     if arch:
         require_architecture(arch)
     if layout and layout not in LAYOUTS:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, cast, get_args
 import torch
 from torch import Tensor, nn
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.bands import RESOLUTION, SPECTRUM, Sensor, sensor_of
 from ssl4eo_bench.config.canonical import canonical_json
 from ssl4eo_bench.config.checkpoint import Checkpoint, Reads
@@ -242,6 +243,7 @@ def with_own_weights(checkpoint: Checkpoint, bands: tuple[str, ...]) -> Checkpoi
     built = checkpoint.seeing(bands)
     key = canonical_json(built)
     if key not in _known_weights:
+        progress.note(f"{checkpoint.name}: no weight file is named, so the class brings its weights itself")
         _known_weights[key] = OwnWeights(own=True, sha256=network_sha256(create(built)))
     return checkpoint.model_copy(update={"weights": _known_weights[key]})
 
@@ -332,6 +334,11 @@ def alive(network: nn.Module) -> Iterator[OwnWeights]:
 def libraries(checkpoint: Checkpoint) -> dict[str, str]:
     """The versions of the libraries that the class of a plug-in imports, by name."""
     return library_versions(_class_of(checkpoint))
+
+
+def is_alive(checkpoint: Checkpoint) -> bool:
+    """Whether the network of a plug-in is one of this process, which cannot be built for other channels."""
+    return _live(checkpoint) is not None
 
 
 def _class_of(checkpoint: Checkpoint) -> type:

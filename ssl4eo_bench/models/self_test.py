@@ -14,8 +14,8 @@ from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.weights import StoredWeights
 from ssl4eo_bench.errors import SpecError, shortlist
 from ssl4eo_bench.models.backbone import Backbone, state_sha256
-from ssl4eo_bench.models.build import build
-from ssl4eo_bench.models.plugin import resolved, with_own_weights
+from ssl4eo_bench.models.build import build, require_feature
+from ssl4eo_bench.models.plugin import is_alive, resolved, with_own_weights
 from ssl4eo_bench.models.weight_files import obtain
 
 TOLERANCE = 1e-4
@@ -106,7 +106,8 @@ def _reads_every_channel(trial: Trial) -> str:
 
 
 def _orders_by_wavelength(trial: Trial) -> Finding:
-    if "wavelength" not in (trial.checkpoint.reads or ()) or len(trial.checkpoint.bands) == 1:
+    reads_it = "wavelength" in (trial.checkpoint.reads or ())
+    if not reads_it or len(trial.checkpoint.bands) == 1 or is_alive(trial.checkpoint):
         return None
     reversed_bands = trial.checkpoint.model_copy(update={"bands": trial.checkpoint.bands[::-1]})
     with torch.inference_mode():
@@ -167,6 +168,7 @@ def run_checks(
         return build(other, seed=seed, cache_dir=cache_dir)
 
     backbone = rebuild(known)
+    require_feature(known, backbone)
     with torch.inference_mode():
         features = backbone.pooled(images.clone())
     trial = Trial(known, backbone, images, features, rebuild)

@@ -109,12 +109,22 @@ def load(
     found = _choose([compared(reading, network) for reading in readings], checkpoint)
     if not found.fits:
         how = f"{'the closest layout is' if choice == AUTO else 'read as layout'} {found.name}{found.place}"
+        prefix = _prefix(found)
+        layout = f" (perhaps `layout: {{prefix: {prefix}}}`)" if prefix else ""
         raise WeightsError(
             f"the weights of checkpoint {checkpoint!r} do not fit its architecture, {how} ({found.faults}): correct "
-            "the architecture, the bands, or the layout of the entry; `ssl4eo-bench checkpoint inspect FILE` shows "
-            "what is in the file."
+            f"the architecture, the bands, or the layout of the entry{layout}; `ssl4eo-bench checkpoint inspect FILE` "
+            "shows what is in the file."
         )
     return _completed(found, network, checkpoint)
+
+
+def _prefix(reading: Reading) -> str:
+    """What stands before the names of all missing tensors in the file; empty if nothing does."""
+    first = next(iter(reading.missing), "")
+    found = [name.removesuffix(first) for name in reading.unexpected if first and name.endswith(f".{first}")]
+    there = set(reading.unexpected)
+    return next((prefix for prefix in found if there >= {prefix + name for name in reading.missing}), "")
 
 
 def read_by(content: Mapping[str, State], layouts: Mapping[str, Layout], *, detecting: bool) -> list[Reading]:

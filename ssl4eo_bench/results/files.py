@@ -123,6 +123,12 @@ class RunResult(Frozen):
             raise ValueError("the subset is not what the fraction says")
         return self
 
+    def __repr__(self) -> str:
+        """A line for notebooks: the whole content is long."""
+        spec = self.spec
+        value = f"{self.main_metric} {self.main_value.percent} %"
+        return f"RunResult({spec.task_slug} · {spec.protocol_slug} · {spec.label}: {value})"
+
     @property
     def main_metric(self) -> str:
         """The metric that decides on `val`; replicates are kept of it."""

@@ -60,7 +60,7 @@ def test_the_lines_make_a_network_that_gives_the_same(kind: str, tmp_path: Path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exec("if True:\n" + lines, space)
-        found = space["Net"]().eval()
+        found = space["Wrapped"]().eval()
     images = torch.randn(2, 3, 8, 8)
     with torch.inference_mode():
         assert torch.equal(found(images), network(images))
@@ -102,4 +102,4 @@ def test_the_command_line_shows_the_lines(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "ssl4eo_bench", "checkpoint", "inspect", str(tmp_path / name)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode in (1, 2)
-        assert "class Net(nn.Module):" in done.stdout + done.stderr
+        assert "class Wrapped(nn.Module):" in done.stdout + done.stderr
