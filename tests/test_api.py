@@ -198,3 +198,45 @@ def test_the_notebook_runs(tmp_path: Path, shared_samples: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_what_is_no_option_is_not_ignored(options: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="there is no option 'checkpoint'; did you mean 'checkpoints'?"):
+        bench.run("eurosat-rgb", "knn", checkpoint="bandstats", **options)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="there is no option 'seed'; did you mean 'seeds'?"):
+        bench.evaluate(nn.Identity(), "eurosat-rgb", seed=3, **entry(), **options)  # type: ignore[call-arg]
+    with pytest.raises(SpecError, match="is no torch.nn.Module; give an instance of one, such as"):
+        bench.evaluate(nn.Identity, "eurosat-rgb", **entry(), **options)  # type: ignore[arg-type]
+
+
+def test_a_network_that_reads_wavelengths_is_evaluated(options: dict[str, Any]) -> None:
+    class Weighted(nn.Module):
+        reads = ("wavelength",)
+
+        def __init__(self, inputs: bench.Inputs) -> None:
+            super().__init__()
+            self.register_buffer("nm", torch.tensor([channel.wavelength for channel in inputs.channels]))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.flatten(2)[:, :, ::16].transpose(1, 2) @ self.get_buffer("nm") / 1000
+
+    network = Weighted(bench.Inputs.of(BANDS, 32))
+    (result,) = bench.evaluate(network, "eurosat-rgb", "knn", name="weighted", **entry(), **options)
+    assert "accuracy" in repr(result)
+    assert len(repr(result)) < 200
+
+
+def test_a_wrong_reference_is_noticed_although_features_are_cached(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net_of_reference.py").write_text(NET)
+    monkeypatch.setenv("SSL4EO_BENCH_BACKBONES", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    fields = "arch: 'python:net_of_reference:Net', weights: {own: true}, bands: [B04, B03, B02], image_size: 32"
+    for name, reference in {"good": "", "bad": ", reference: {seed: 0, features: [1.0, 2.0]}"}.items():
+        text = f"checkpoints: {{net: {{{fields}, scaling: {{divide: 3000}}{reference}}}}}"
+        (tmp_path / f"{name}.yaml").write_text(text)
+    bench.run("eurosat-rgb", "knn", "net", checkpoint_files=[tmp_path / "good.yaml"], **options)
+    options["results"] = tmp_path / "others"
+    with pytest.raises(IncompleteError, match="from the features of its original implementation"):
+        bench.run("eurosat-rgb", "knn", "net", checkpoint_files=[tmp_path / "bad.yaml"], **options)

@@ -111,10 +111,10 @@ def test_a_member_of_a_suite_that_takes_no_other_size_is_left_out_and_named(comm
     names = ["tf_efficientnet_lite0.in1k@32", "resnet18.random@32", "resnet50.random@32"]
     assert (code, [name for _, name, *_ in found], err) == (0, names, "")
     _, _, err = command("run", "--sample", "--dry-run", *what)
-    assert err.count("left out on eurosat-rgb: checkpoint 'bandstats' works on pixels") == 1
+    assert err.count("left out on eurosat-rgb: checkpoint 'bandstats' has no input size") == 1
     code, found, err = planned(command, *what, "--checkpoint", "bandstats", "resnet18.random")
     assert (code, len(found)) == (1, 1)
-    assert err.startswith("error: checkpoint 'bandstats' was left out of all runs: checkpoint 'bandstats' works on")
+    assert err.startswith("error: checkpoint 'bandstats' was left out of all runs: checkpoint 'bandstats' has no")
     code, found, err = planned(command, *what, "--image-size", 5000)
     assert (code, found) == (2, [])
     assert err.startswith("error: --image-size 5000 cannot be: ")

@@ -203,7 +203,7 @@ def require_sound(checkpoint: Checkpoint, *, seed: int, cache_dir: Path) -> None
         SpecError: with the first thing that is wrong.
         BenchError: as from `run_checks`.
     """
-    key = f"{checkpoint.identity()} {seed}"
+    key = f"{checkpoint.identity()} {checkpoint.reference} {seed}"
     if not checkpoint.is_plugin or key in _passed:
         return
     for _, fault in run_checks(checkpoint, seed=seed, cache_dir=cache_dir):

@@ -78,7 +78,7 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Task, Path
             pixels["labels"] = rng.integers(0, 2, 19, dtype=np.uint8)
             np.savez(folder / f"{name}.npz", **pixels)  # type: ignore[arg-type]
     splits = {split: Split.of(names) for split, names in NAMES.items()}
-    changes = {"image_size": 12, "splits": splits, "files": (), "class_counts": {}, "open": open_files}
+    changes = {"image_size": 12, "splits": splits, "files": (), "class_counts": {}, "tells": (), "open": open_files}
     return catalogue.task("bigearthnet").model_copy(update=changes), tmp_path / "data"
 
 

@@ -128,6 +128,10 @@ def test_files_load_by_name_and_shape_alone(folder: Path, tmp_path: Path) -> Non
     with pytest.raises(WeightsError, match="do not fit its architecture.*missing: conv.bias"):
         build(entry("net_file", weights=stored["short"]), seed=0)
     assert planned.arch == "python:net_file:Net"
+    torch.save({f"model.{name}": tensor for name, tensor in good.items()}, tmp_path / "prefixed.pt")
+    prefixed = {"path": str(tmp_path / "prefixed.pt"), "sha256": file_hash(tmp_path / "prefixed.pt")}
+    with pytest.raises(WeightsError, match=r"the layout of the entry \(perhaps `layout: \{prefix: model.\}`\)"):
+        build(entry("net_file", weights=prefixed), seed=0)
 
 
 def test_a_class_may_load_its_file_itself(folder: Path, tmp_path: Path) -> None:
@@ -335,6 +339,12 @@ def test_a_port_is_proved_against_its_origin(folder: Path) -> None:
         *_, (name, fault) = run_checks(entry("net_port", reference=reference), seed=0)
         assert name == "features are those of the original"
         assert (fault == "") is passes
+
+
+def test_a_feature_that_is_not_there_is_refused(folder: Path) -> None:
+    write(folder, "net_no_cls", CONV)
+    with pytest.raises(SpecError, match="asks for feature 'cls', but python:net_no_cls:Net has no class token"):
+        list(run_checks(resolved(entry("net_no_cls", feature="cls"))))
 
 
 def test_layers_have_their_own_learning_rates(folder: Path) -> None:
