@@ -42,7 +42,7 @@ from ssl4eo_bench.config.task import IGNORED, SPLITS, Sample, Source, Split, Spl
 from ssl4eo_bench.data.combined import combined
 from ssl4eo_bench.data.images import decode_geotiff, require_band_10, write_geotiff
 from ssl4eo_bench.data.split_lists import held_out
-from ssl4eo_bench.data.synthesis import Cover, blend, mosaic, regions
+from ssl4eo_bench.data.synthesis import Cover, Rng, blend, mosaic, regions
 from ssl4eo_bench.data.trees import Tree, gather_files
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError, shortlist
 
@@ -345,7 +345,7 @@ def _write_tile(base: Path, folder: Callable[[str, str], str], kinds: Sequence[s
     write_geotiff(base / folder(id_, "dfc") / file_name(id_, "dfc"), codes[None].astype(np.int32))
 
 
-def _radar(present: Sequence[int], numbers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _radar(present: Sequence[int], numbers: np.ndarray, rng: Rng) -> np.ndarray:
     """Decibel `[2, 256, 256]` float64, as in the contest's files: backscatter of the classes under speckle."""
     level = np.array(list(BACKSCATTER.values()))[present] + rng.normal(0.0, 1.5, (len(present), 2))
     speckle = 10 * np.log10(rng.gamma(4.0, 1 / 4, (2, SIZE, SIZE)))  # of four looks

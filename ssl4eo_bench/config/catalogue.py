@@ -11,7 +11,6 @@ import ssl4eo_bench.tasks
 from ssl4eo_bench.config.canonical import Frozen
 from ssl4eo_bench.config.checkpoint import Checkpoint, checkpoint_from
 from ssl4eo_bench.config.task import Task
-from ssl4eo_bench.config.yaml_text import parse_yaml
 from ssl4eo_bench.errors import SpecError, UnknownNameError
 
 
@@ -157,6 +156,8 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 @cache
 def _parsed(file: Path, text: str) -> dict[str, Any]:
     """Of a catalogue's text; a file that was changed is read anew."""
+    from ssl4eo_bench.config.yaml_text import parse_yaml  # imports yaml: not for lists of tasks
+
     try:
         raw = parse_yaml(text)
     except ValueError as error:

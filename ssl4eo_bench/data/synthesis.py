@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.resources import files
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from ssl4eo_bench.config.bands import SENTINEL_2
 from ssl4eo_bench.config.inputs import DisplayStretch
 
 Pattern = Literal["smooth", "fields", "rows", "houses", "halls", "road", "river"]
-Rng = np.random.Generator
+Rng: TypeAlias = "np.random.Generator"  # a text, as loading numpy.random takes a twentieth of `list tasks`
 
 MINOR_SHARE = (0.02, 0.3)
 """The smallest and the largest share of a scene that a second or later land cover fills."""
