@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ssl4eo_bench.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from ssl4eo_bench.api import (
         evaluate,
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
     )
     from ssl4eo_bench.models.plugin import Features, Inputs, Meta
     from ssl4eo_bench.results.frame import load_results
-
-__version__ = "0.2.0"
 
 __all__ = [
     "Features",

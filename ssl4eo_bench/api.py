@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict, Unpack
 
-from ssl4eo_bench import __version__, progress
+from ssl4eo_bench import progress
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.checkpoint import DEFAULT_SIZE, PLUGIN, Feature, Precision, checkpoint_from
 from ssl4eo_bench.config.task import SplitName, Task
@@ -20,6 +20,7 @@ from ssl4eo_bench.plan import Request, named_checkpoint, plan
 from ssl4eo_bench.progress_bars import ConsoleProgress
 from ssl4eo_bench.results.files import RunResult
 from ssl4eo_bench.results.views import write_generated_files
+from ssl4eo_bench.version import __version__
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ssl4eo_bench import __version__
+from ssl4eo_bench.version import __version__
 
 LIBRARIES = ("numpy", "openvino", "pillow", "rasterio", "timm", "torch")
 CODE = ("ssl4eo_bench", "tasks", "checkpoints.yaml")

@@ -22,6 +22,7 @@ RUN = BASE | {"data", "models", "plan", "metrics", "solver", "training", "extrac
 ALLOWED = {
     "errors": set(),
     "progress": set(),
+    "version": set(),
     "progress_bars": {"progress"},
     "provenance": set(),
     "tasks": set(),
@@ -72,7 +73,7 @@ def imported(file: Path) -> set[str]:
 
 
 def packages_of(names: set[str]) -> set[str]:
-    return {name.split(".")[1] for name in names if name.startswith("ssl4eo_bench.")} - {"__version__"}
+    return {name.split(".")[1] for name in names if name.startswith("ssl4eo_bench.")} - {"version"}
 
 
 def package_of(file: Path) -> str:

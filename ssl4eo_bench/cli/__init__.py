@@ -14,10 +14,10 @@ from io import TextIOWrapper
 from types import ModuleType
 from typing import Any
 
-from ssl4eo_bench import __version__
 from ssl4eo_bench.cli.options import GeneralOptions, add_options, called
 from ssl4eo_bench.errors import BenchError, SpecError
 from ssl4eo_bench.progress import Silent, shown_on
+from ssl4eo_bench.version import __version__
 
 COMMANDS = {
     "run": ("run_commands", "Evaluate checkpoints on tasks; writes results, tables and a leaderboard."),

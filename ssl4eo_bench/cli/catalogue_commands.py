@@ -59,7 +59,7 @@ def _report_nothing(what: str, rows: Sequence[object], *, chosen: bool) -> None:
 
 
 def list_tasks(*, json: options.Json = False) -> int:
-    """List the tasks."""
+    """List the tasks, with their kind of labels, bands, splits and main metric."""
     for error in catalogue.broken_modules().values():
         print(f"left out: {error}", file=sys.stderr)
     rows = [

@@ -203,7 +203,7 @@ def data_prepare(task: Tasks, *, data_dir: DataDir = None) -> int:
 
 
 def cache_list(*, json: Json = False, cache_dir: CacheDir = None) -> int:
-    """List cached features."""
+    """List cached features, with their size on disk."""
     rows = [
         {
             "checkpoint": entry.key.checkpoint,

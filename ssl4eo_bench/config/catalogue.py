@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import ssl4eo_bench
 import ssl4eo_bench.tasks
 from ssl4eo_bench.config.canonical import Frozen
 from ssl4eo_bench.config.checkpoint import Checkpoint, checkpoint_from
@@ -139,7 +138,7 @@ def _members(name: str, members: Any, checkpoints: dict[str, Checkpoint], file: 
 
 
 def _shipped() -> Path:
-    package = Path(ssl4eo_bench.__file__).parent
+    package = Path(__file__).parents[1]
     beside = package.parent / "checkpoints.yaml"  # in a checkout
     return beside if beside.is_file() else package / "checkpoints.yaml"
 

@@ -51,7 +51,7 @@ class NpzReader:
         self._file = file
 
     def ids(self) -> Sequence[str]:
-        """The array `ids`."""
+        """The ids, from the array `ids`."""
         with self._array("ids") as (member, shape, _, dtype):
             if dtype.kind != "U" or len(shape) != 1:
                 raise WeightsError(f"{self._file}: `ids` is not a list of texts; save `np.array(ids)` of texts.")
@@ -59,7 +59,7 @@ class NpzReader:
         return found
 
     def about(self) -> str:
-        """The array `about`."""
+        """The description, from the array `about`; empty if there is none."""
         with zipfile.ZipFile(self._file) as archive:
             if "about.npy" not in archive.namelist():
                 return ""
@@ -113,11 +113,11 @@ class ParquetReader:
         self._table = parquet.ParquetFile(file, memory_map=True)
 
     def ids(self) -> Sequence[str]:
-        """The column `id`."""
+        """The ids, from the column `id`."""
         return [name for (names,) in self._columns("id") for name in self._texts(names)]
 
     def about(self) -> str:
-        """The metadata `ssl4eo_bench.about`."""
+        """The description, from the metadata `ssl4eo_bench.about`; empty if there is none."""
         metadata = self._table.schema_arrow.metadata or {}
         return str(metadata.get(b"ssl4eo_bench.about", b""), "utf-8")
 

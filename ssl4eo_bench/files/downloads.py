@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from rich.filesize import decimal
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from ssl4eo_bench import __version__, progress
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.canonical import Frozen
 from ssl4eo_bench.config.remote_files import RemoteFile
 from ssl4eo_bench.errors import BenchError, DamagedFileError, DownloadError, MissingDataError, RefusedError
@@ -25,6 +25,7 @@ from ssl4eo_bench.files.atomic import write_text, writing
 from ssl4eo_bench.files.hashing import file_hash
 from ssl4eo_bench.files.locks import LOCK, locked
 from ssl4eo_bench.files.places import free_bytes
+from ssl4eo_bench.version import __version__
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds between two attempts. After this many attempts in a row without a new byte, the next one is the last."""

@@ -319,12 +319,12 @@ class _PixelBackbone:
 
     @property
     def weights_sha256(self) -> str:
-        """Of its parameters and buffers."""
+        """The sha256 of its parameters and buffers."""
         return self._dense.weights_sha256
 
     @property
     def cost(self) -> Cost | None:
-        """Of the backbone."""
+        """The cost of the backbone, known after the first batch."""
         return self._dense.cost
 
     def __call__(self, batch: tuple[Groups, np.ndarray]) -> np.ndarray:

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssl4eo_bench import __version__
 from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.records import PathPoint
 from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.solver.path import Head
 from ssl4eo_bench.solver.standardisation import ROWS, Standardisation
+from ssl4eo_bench.version import __version__
 
 FOLDER = "probes"
 NUMBERS = ("C", "gradient", "iterations", "converged", "explained")

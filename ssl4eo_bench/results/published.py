@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, ValidationError
 
-import ssl4eo_bench
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.canonical import Frozen, first_fault
 from ssl4eo_bench.config.task import SPLITS
@@ -138,6 +137,6 @@ def _refuse_twice(numbers: Sequence[tuple[int, PublishedNumber]], file: Path) ->
 
 
 def _shipped() -> Path:
-    package = Path(ssl4eo_bench.__file__).parent
+    package = Path(__file__).parents[1]
     beside = package.parent / "results" / PUBLISHED  # in a checkout
     return beside if beside.is_file() else package / PUBLISHED

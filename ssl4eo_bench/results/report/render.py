@@ -5,7 +5,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from ssl4eo_bench import __version__, progress
+from ssl4eo_bench import progress
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.results.figure_style import UNDATED, save_figure, svg_element
@@ -17,6 +17,7 @@ from ssl4eo_bench.results.report import groups
 from ssl4eo_bench.results.report.groups import RunGroup
 from ssl4eo_bench.results.report.pages import render, script_of
 from ssl4eo_bench.results.report.report_figures import FigureSection, figure_sections
+from ssl4eo_bench.version import __version__
 
 OPEN_UP_TO = 4
 """Groups up to which their first figures are open from the start."""
