@@ -4,12 +4,14 @@ import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import ssl4eo_bench as bench
 from ssl4eo_bench.config import catalogue
-from ssl4eo_bench.config.task import Source, Task
+from ssl4eo_bench.config.task import SPLITS, Source, Task
 from ssl4eo_bench.data.splits import open_splits
 
 
@@ -38,3 +40,25 @@ def read_patches(name: str, real_data: Path, folder: Path, count: int) -> Patche
         source, ids = task.open(folder), sorted(path.name for path in (folder / "BigEarthNet-v1.0").iterdir())
     pixels = source.read(ids[:count], [band.name for band in task.bands])
     return Patches(task, tuple(torch.from_numpy(group) for group in pixels))
+
+
+def eurosat_features(
+    checkpoint: str, catalogue_file: Path, real_data: Path, cache: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """The features `[238, D]` and labels of all real EuroSAT patches."""
+    parts = [
+        bench.features(
+            "eurosat",
+            checkpoint,
+            split,
+            partial=True,
+            data_dir=real_data,
+            cache_dir=cache,
+            checkpoint_files=[catalogue_file],
+            quiet=True,
+        )
+        for split in SPLITS
+    ]
+    targets = np.concatenate([part.targets for part in parts if part.targets is not None])
+    assert len(targets) == 238
+    return np.concatenate([part.features for part in parts]), targets

@@ -21,6 +21,7 @@ from ssl4eo_bench.config.weights import FileWeights, UrlWeights
 from ssl4eo_bench.models.plugin import Inputs, Meta, resolved
 from ssl4eo_bench.models.self_test import run_checks
 from tests.conftest import ROOT
+from tests.real_patches import eurosat_features
 
 Command = Callable[..., tuple[int, str, str]]
 EXAMPLES = ROOT / "examples" / "backbones"
@@ -51,22 +52,7 @@ def files(tmp_path: Path, real_data: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 def accuracy(checkpoint: str, files: Path, real_data: Path) -> float:
     """The cross-validated accuracy of a logistic probe on all real patches."""
-    parts = [
-        bench.features(
-            "eurosat",
-            checkpoint,
-            split,
-            partial=True,
-            data_dir=real_data,
-            cache_dir=files.parent / "cache",
-            checkpoint_files=[files / "checkpoints.yaml"],
-            quiet=True,
-        )
-        for split in ("train", "val", "test")
-    ]
-    features = np.concatenate([part.features for part in parts])
-    targets = np.concatenate([part.targets for part in parts if part.targets is not None])
-    assert len(targets) == 238
+    features, targets = eurosat_features(checkpoint, files / "checkpoints.yaml", real_data, files.parent / "cache")
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     return float(cross_val_score(probe, features, targets, cv=folds).mean())

@@ -16,7 +16,6 @@ from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import ssl4eo_bench as bench
 from ssl4eo_bench.config.catalogue import load_catalogue
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.scaling import ZScore
@@ -26,6 +25,7 @@ from ssl4eo_bench.files.hashing import file_hash
 from ssl4eo_bench.models.build import build
 from ssl4eo_bench.models.plugin import create, resolved
 from ssl4eo_bench.models.self_test import run_checks
+from tests.real_patches import eurosat_features
 
 onnx = pytest.importorskip("onnx")
 
@@ -148,22 +148,7 @@ def test_the_self_tests_pass(package: Path, tmp_path: Path) -> None:
 
 def accuracy(name: str, folder: Path, real_data: Path) -> float:
     """The cross-validated accuracy of a logistic probe on all real patches, over four draws of the folds."""
-    parts = [
-        bench.features(
-            "eurosat",
-            name,
-            split,
-            partial=True,
-            data_dir=real_data,
-            cache_dir=folder,
-            checkpoint_files=[folder / "random.yaml"],
-            quiet=True,
-        )
-        for split in ("train", "val", "test")
-    ]
-    features = np.concatenate([part.features for part in parts])
-    targets = np.concatenate([part.targets for part in parts if part.targets is not None])
-    assert len(targets) == 238
+    features, targets = eurosat_features(name, folder / "random.yaml", real_data, folder)
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
     folds = RepeatedStratifiedKFold(n_splits=5, n_repeats=4, random_state=0)
     return float(cross_val_score(probe, features, targets, cv=folds).mean())
