@@ -22,7 +22,7 @@ from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.extraction.problem import BATCH
-from ssl4eo_bench.extraction.store import FeatureCache, FeatureKey
+from ssl4eo_bench.extraction.store import Extraction, FeatureCache, FeatureKey
 from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module
 from ssl4eo_bench.models.runtime import Runner, TorchRunner, make_runner
 
@@ -69,7 +69,7 @@ def measure(name: str, images: int, options: Options) -> bool:
             return batches(partial(samples.reader.read, bands=inputs.sources), samples.ids[start:stop], size=BATCH)
 
         shutil.rmtree(cache)
-        found = FeatureCache(cache).get(key, ours, read)
+        found = FeatureCache(cache).get(Extraction(key, [ours], read))
         assert found.origin.computed == images
 
     try:

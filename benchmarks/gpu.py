@@ -27,7 +27,7 @@ from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.extraction.extract import threads
 from ssl4eo_bench.extraction.problem import GPU_BATCH
-from ssl4eo_bench.extraction.store import FeatureCache, FeatureKey
+from ssl4eo_bench.extraction.store import Extraction, FeatureCache, FeatureKey
 from ssl4eo_bench.labels import labels_of
 from ssl4eo_bench.methods.linear import fit_probe
 from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module
@@ -102,7 +102,7 @@ def extraction(name: str, rate: float, images: int) -> bool:
 
         with tempfile.TemporaryDirectory() as folder:
             cache = FeatureCache(Path(folder))
-            cache.get(key, Compiled(run), read, threads=threads("cuda"))
+            cache.get(Extraction(key, [Compiled(run)], read, threads=threads("cuda")))
 
     pipeline()
     ours = images / min(seconds(pipeline) for _ in range(3))

@@ -1,9 +1,8 @@
 """From stored samples to features."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from ssl4eo_bench.config.checkpoint import EMBEDDINGS
@@ -11,7 +10,7 @@ from ssl4eo_bench.config.task import Groups, SplitName
 from ssl4eo_bench.config.weights import EmbeddingWeights
 from ssl4eo_bench.data.embedding_files import read_vectors
 from ssl4eo_bench.extraction.problem import Problem
-from ssl4eo_bench.extraction.store import FeatureCache, Features, Origin
+from ssl4eo_bench.extraction.store import Batch, Extraction, Extractor, FeatureCache, Features, Origin, Read
 
 
 def threads(device: str) -> int:
@@ -25,18 +24,22 @@ def pooled_features(problem: Problem, split: SplitName) -> Features:
     Those of embeddings are looked up in their files.
     """
     checkpoint = problem.job.spec.checkpoint
-    if isinstance(checkpoint.weights, EmbeddingWeights):
-        with problem.stopwatch.stage("features"):
+    with problem.stopwatch.stage("features"):
+        if isinstance(checkpoint.weights, EmbeddingWeights):
             what = f"vectors {checkpoint.name} · {split}"
             vectors = read_vectors(checkpoint.weights.embeddings, problem.job.samples[split].ids, what)
             return Features(vectors, Origin(0, (EMBEDDINGS,), ()))
-    backbone, ids = problem.backbone(_pooled_module), problem.job.samples[split].ids
+        return cache_of(problem).get(pooled_extraction(problem, split))
+
+
+def pooled_extraction(problem: Problem, split: SplitName) -> Extraction[Groups]:
+    """Return what the features of whole images are computed from."""
+    backbones, ids = problem.backbones(_pooled_module), problem.job.samples[split].ids
 
     def read(start: int, stop: int) -> Iterator[Groups]:
-        return problem.batches(split, ids[start:stop], size=backbone.batch)
+        return problem.batches(split, ids[start:stop], size=backbones[0].batch)
 
-    with problem.stopwatch.stage("features"):
-        return cached(problem, split, backbone, read)
+    return extraction(problem, split, backbones, read)
 
 
 def _pooled_module(*arguments: Any, **options: Any) -> nn.Module:
@@ -45,28 +48,33 @@ def _pooled_module(*arguments: Any, **options: Any) -> nn.Module:
     return feature_module(*arguments, **options)
 
 
-def cached(
+def extraction(
     problem: Problem,
     split: SplitName,
-    backbone: Callable[..., np.ndarray],
-    read: Callable[[int, int], Iterator[object]],
+    backbones: Sequence[Extractor[Batch]],
+    read: Read[Batch],
     changes: dict[str, object] | None = None,
-) -> Features:
-    """Return the features of a split from the cache, computed as far as they are not there.
+) -> Extraction[Batch]:
+    """Return what the features of a split are computed from.
 
     Args:
         problem: with the samples.
         split: of the task.
-        backbone: computes the features of a batch.
+        backbones: compute the features of a batch, each on a device.
         read: yields the batches from one sample to another.
         changes: to the key of features of whole images.
     """
     samples = problem.job.samples[split]
-    return FeatureCache(problem.context.cache_dir, problem.context.renewed).get(
+    return Extraction(
         problem.feature_key(split).model_copy(update=changes or {}),
-        backbone,  # type: ignore[arg-type]
+        backbones,
         read,
         threads=threads(problem.context.device),
         ids=samples.ids,
         not_finite=samples.reader.not_finite,
     )
+
+
+def cache_of(problem: Problem) -> FeatureCache:
+    """Return the cache of a problem's features."""
+    return FeatureCache(problem.context.cache_dir, problem.context.renewed)

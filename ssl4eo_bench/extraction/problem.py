@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -48,7 +48,7 @@ class Context:
 
     Attributes:
         cache_dir: for features, scores and training states.
-        devices: networks are trained on all of them; everything else runs on the first.
+        devices: networks are trained and features computed on all of them; everything else runs on the first.
         full_path: solve the penalties behind the stop, too.
         renewed: None where stored features are used. Else all features are computed again, each entry once: the set
             collects the digests of those that were.
@@ -61,7 +61,7 @@ class Context:
 
     @property
     def device(self) -> str:
-        """The device of everything but training on several."""
+        """The device of everything but training and features."""
         return self.devices[0]
 
 
@@ -120,6 +120,8 @@ class LazyBackbone:
         stopwatch: counts building and compiling as a stage.
     """
 
+    _building = threading.Lock()  # of all of them: compilers are not made for several threads
+
     def __init__(
         self, job: Job, context: Context, make: Callable[..., nn.Module], batch: int, stopwatch: Stopwatch
     ) -> None:
@@ -129,7 +131,6 @@ class LazyBackbone:
         self.batch = batch
         self._stopwatch = stopwatch
         self._run: Runner | None = None
-        self._building = threading.Lock()
         self.runner = self.weights_sha256 = ""
         self.cost: Cost | None = None
 
@@ -166,17 +167,23 @@ class Problem:
     job: Job
     context: Context
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
-    _backbones: dict[Callable[..., nn.Module], LazyBackbone] = field(default_factory=dict, repr=False)
+    _backbones: dict[Callable[..., nn.Module], tuple[LazyBackbone, ...]] = field(default_factory=dict, repr=False)
 
     def __reduce__(self) -> tuple[type["Problem"], tuple[Job, Context]]:
         """Leave networks behind: another process builds its own."""
         return Problem, (self.job, self.context)
 
-    def backbone(self, make: Callable[..., nn.Module], *, batch: int | None = None) -> LazyBackbone:
-        """Return the frozen backbone that `make` builds, the same for all splits; by default for the usual batch."""
+    def backbones(self, make: Callable[..., nn.Module], *, batch: int | None = None) -> tuple[LazyBackbone, ...]:
+        """Return the frozen backbone that `make` builds on each device; by default for the usual batch.
+
+        They are the same for all splits.
+        """
         if make not in self._backbones:
             size = batch or batch_size(self.context.device)
-            self._backbones[make] = LazyBackbone(self.job, self.context, make, size, self.stopwatch)
+            self._backbones[make] = tuple(
+                LazyBackbone(self.job, replace(self.context, devices=(device,)), make, size, self.stopwatch)
+                for device in dict.fromkeys(self.context.devices)
+            )
         return self._backbones[make]
 
     def batches(self, split: SplitName, ids: Sequence[str], *, size: int) -> Iterator[Groups]:

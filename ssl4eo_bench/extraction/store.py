@@ -2,13 +2,16 @@
 
 An entry is a store of shards (`files.shards`) in a folder named by the digest of everything that decides its content,
 so it never goes stale. A killed run continues at the next shard; a shard that is damaged or was edited is computed
-again. A lock lets one process at a time work on an entry; the others wait and then find the shards.
+again. A lock lets one process at a time complete an entry; the others wait and then find the shards. Where an executor
+gives each process its own shards, they write them at the same time.
 """
 
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -169,15 +172,26 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Work(Generic[Batch]):
-    """What shards of an entry are computed from, as `FeatureCache.get` describes it."""
+class Extraction(Generic[Batch]):
+    """What the features of a split are computed from.
+
+    Attributes:
+        key: of the entry.
+        backbones: one for each device; each computes a part of the shards.
+        read: gives their inputs.
+        threads: run a backbone, and as many others store shards, while the next inputs are read; with 0 all is done
+            one after another.
+        ids: of the samples.
+        not_finite: the reader's counts of values that are not finite, by id. Those of `ids` are stored with the
+            features, and added again where features come from disk.
+    """
 
     key: FeatureKey
-    backbone: Extractor[Batch]
+    backbones: Sequence[Extractor[Batch]]
     read: Read[Batch]
-    threads: int
-    ids: Sequence[str]
-    not_finite: dict[str, int]
+    threads: int = 0
+    ids: Sequence[str] = ()
+    not_finite: dict[str, int] = field(default_factory=dict)
 
 
 class FeatureCache:
@@ -193,32 +207,48 @@ class FeatureCache:
         self._root = root / "features"
         self._renewed = renewed
 
-    def get(
-        self,
-        key: FeatureKey,
-        backbone: Extractor[Batch],
-        read: Read[Batch],
-        *,
-        threads: int = 0,
-        ids: Sequence[str] = (),
-        not_finite: dict[str, int] | None = None,
-    ) -> Features:
-        """The features of a key: shards that are missing or damaged are computed and stored first.
-
-        Args:
-            key: of the entry.
-            backbone: computes features.
-            read: gives its inputs.
-            threads: run the backbone, and as many others store shards, while the next inputs are read; with 0 all is
-                done one after another.
-            ids: of the samples.
-            not_finite: the reader's counts of values that are not finite, by id. Those of `ids` are stored with the
-                features, and added again where features come from disk.
+    def get(self, extraction: Extraction[Batch]) -> Features:
+        """The features of a split: shards that are missing or damaged are computed and stored first.
 
         Raises:
             CacheError: if the directory cannot be written.
             WeightsError: if features are not finite.
         """
+        key = extraction.key
+        with self._locked(key):
+            found = _completed(self._begun(key), extraction)
+        if self._renewed is not None:
+            self._renewed.add(key.digest)
+        return found
+
+    def compute(self, extraction: Extraction[Batch], numbers: Sequence[int]) -> int:
+        """Compute and store those of these shards that are missing; gives the number of samples in them.
+
+        Other processes may compute other shards of the entry at the same time.
+
+        Raises:
+            CacheError: if the directory cannot be written.
+            WeightsError: if features are not finite.
+        """
+        key = extraction.key
+        with self._locked(key):
+            store = self._begun(key)
+            if ShardStore.open(store.folder) is None or store.about != {"key": key.model_dump(mode="json")}:
+                store.begin()
+        missing = [number for number in numbers if not store.is_sound(number)]
+        rows = sum(stop - start for number, (start, stop) in enumerate(key.shard_bounds) if number in missing)
+        with progress.stage(f"features {key.checkpoint} · {key.split}", total=rows, unit="images") as advance:
+            _compute(store, missing, extraction, advance)
+        return rows
+
+    def missing(self, key: FeatureKey) -> list[int]:
+        """The numbers of the shards of an entry that are not there; none of their content is read."""
+        store = self._begun(key)
+        return [number for number in range(len(key.shard_bounds)) if number not in store.shards]
+
+    @contextmanager
+    def _locked(self, key: FeatureKey) -> Iterator[None]:
+        """Keep other processes from the entry of a key."""
         folder = self._root / key.digest
         note = f"another process computes features {key.checkpoint} · {key.split}; waiting for it"
         with ExitStack() as held:
@@ -230,12 +260,7 @@ class FeatureCache:
                     f"the cache directory {self._root} cannot be written ({error.strerror or error}); name another "
                     "with --cache-dir or SSL4EO_BENCH_CACHE."
                 ) from error
-            store = self._begun(key)
-            work = _Work(key, backbone, read, threads, ids, {} if not_finite is None else not_finite)
-            found = _completed(store, work)
-        if self._renewed is not None:
-            self._renewed.add(key.digest)
-        return found
+            yield
 
     def _begun(self, key: FeatureKey) -> ShardStore:
         """The store to continue with: the stored one, unless it shall be renewed or was copied from another entry."""
@@ -280,7 +305,7 @@ def _entry(folder: Path) -> Entry | None:
         return None
 
 
-def _completed(store: ShardStore, work: _Work[Batch]) -> Features:
+def _completed(store: ShardStore, work: Extraction[Batch]) -> Features:
     """The features of a store; shards that are missing or damaged are computed first."""
     key, bounds = work.key, work.key.shard_bounds
     what = f"{'features' if len(store.shards) < len(bounds) else 'cached features'} {key.checkpoint} · {key.split}"
@@ -294,8 +319,7 @@ def _completed(store: ShardStore, work: _Work[Batch]) -> Features:
                 missing.append(number)
         if missing:
             store.begin()
-        for numbers in _runs(missing):
-            _compute(store, numbers, work, advance)
+        _compute(store, missing, work, advance)
     shards = [store.shards[number].facts for number in range(len(bounds))]
     arrays = [store.array(number, _file(number)) for number in range(len(bounds))]
     origin = Origin(
@@ -307,7 +331,36 @@ def _completed(store: ShardStore, work: _Work[Batch]) -> Features:
     return Features(cast(np.ndarray, ShardedArray([array for array in arrays if array]).flattened()), origin)
 
 
-def _compute(store: ShardStore, numbers: range, work: _Work[Batch], advance: Advance) -> None:
+def _compute(store: ShardStore, numbers: Sequence[int], work: Extraction[Batch], advance: Advance) -> None:
+    """Compute and store shards; each backbone takes a part of them, all at the same time."""
+    stopped = threading.Event()
+
+    def advance_unless_stopped(count: int) -> None:
+        if stopped.is_set():
+            raise CancelledError
+        advance(count)
+
+    def compute(part: Sequence[int], backbone: Extractor[Batch]) -> None:
+        for run in _runs(part):
+            _compute_run(store, run, work, backbone, advance_unless_stopped)
+
+    parts = [part.tolist() for part in np.array_split(np.array(numbers, dtype=int), len(work.backbones)) if len(part)]
+    if len(parts) < 2:
+        for part in parts:
+            compute(part, work.backbones[0])
+        return
+    with ThreadPoolExecutor(len(parts)) as pool:
+        running = [pool.submit(compute, part, backbone) for part, backbone in zip(parts, work.backbones, strict=False)]
+        try:
+            for one in as_completed(running):
+                one.result()
+        finally:  # also when Ctrl-C is pressed: the pool waits for its threads
+            stopped.set()
+
+
+def _compute_run(
+    store: ShardStore, numbers: range, work: Extraction[Batch], backbone: Extractor[Batch], advance: Advance
+) -> None:
     """Compute and store consecutive shards; each is written while the next ones are computed, if there are threads."""
     bounds = work.key.shard_bounds
     start, stop = bounds[numbers[0]][0], bounds[numbers[-1]][1]
@@ -317,25 +370,22 @@ def _compute(store: ShardStore, numbers: range, work: _Work[Batch], advance: Adv
         ids = work.ids[slice(*bounds[number])]
         facts = {
             "rows": len(rows),
-            "runner": work.backbone.runner,
-            "weights_sha256": work.backbone.weights_sha256,
-            "cost": work.backbone.cost and work.backbone.cost.model_dump(),
+            "runner": backbone.runner,
+            "weights_sha256": backbone.weights_sha256,
+            "cost": backbone.cost and backbone.cost.model_dump(),
             "not_finite": {id_: work.not_finite[id_] for id_ in ids if id_ in work.not_finite},
         }
         store.write(number, {_file(number): halved(rows)}, facts)
 
-    features = _features(work, work.read(start, stop), advance)
+    def features() -> Iterator[np.ndarray]:
+        for found in prefetch(backbone, work.read(start, stop), threads=work.threads):
+            require_finite(found, work.key.checkpoint, work.key.task)
+            advance(len(found))
+            yield found
+
     rows = bounds[numbers[0]][1] - start
-    for _ in prefetch(write, zip(numbers, _in_shards(features, rows), strict=True), threads=work.threads):
+    for _ in prefetch(write, zip(numbers, _in_shards(features(), rows), strict=True), threads=work.threads):
         pass
-
-
-def _features(work: _Work[Batch], batches: Iterable[Batch], advance: Advance) -> Iterator[np.ndarray]:
-    """The features of each batch."""
-    for features in prefetch(work.backbone, batches, threads=work.threads):
-        require_finite(features, work.key.checkpoint, work.key.task)
-        advance(len(features))
-        yield features
 
 
 def _in_shards(features: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:

@@ -3,14 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
 from ssl4eo_bench.config.task import SplitName
 from ssl4eo_bench.extraction.problem import Problem
-from ssl4eo_bench.extraction.store import Origin
+from ssl4eo_bench.extraction.store import Extraction, Origin
 from ssl4eo_bench.metrics.bootstrap import Bootstrap
 from ssl4eo_bench.metrics.classification import Evaluation, Thresholds
 from ssl4eo_bench.models.runtime import Runner
@@ -102,6 +102,10 @@ class Labels(ABC):
     @abstractmethod
     def rows(self, problem: Problem, split: SplitName) -> Rows:
         """Return features and targets of a split; of `train` only the fraction that may be used."""
+
+    @abstractmethod
+    def extraction(self, problem: Problem, split: SplitName) -> Extraction[Any]:
+        """Return what the features of a split are computed from, so that any process can compute some of them."""
 
     @abstractmethod
     def head_scorer(self, problem: Problem, head: Head, val: Rows) -> Scorer:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ssl4eo_bench import progress
-from ssl4eo_bench.config.task import SplitName
+from ssl4eo_bench.config.task import Groups, SplitName
 from ssl4eo_bench.data.subsets import nested_subset
-from ssl4eo_bench.extraction.extract import pooled_features
+from ssl4eo_bench.extraction.extract import pooled_extraction, pooled_features
 from ssl4eo_bench.extraction.problem import Problem, batch_size
-from ssl4eo_bench.extraction.store import Features, Origin, require_finite
+from ssl4eo_bench.extraction.store import Extraction, Features, Origin, require_finite
 from ssl4eo_bench.labels.base import Labels, Rows, Scorer
 from ssl4eo_bench.metrics.bootstrap import Bootstrap
 from ssl4eo_bench.metrics.classification import Evaluation, Thresholds
@@ -77,6 +77,10 @@ class ImageLabels(Labels):
         if len(rows) == len(ids):
             return Rows(found.values, targets, ids, found.origin)
         return Rows(found.values[rows], targets, [ids[row] for row in rows], found.origin)
+
+    def extraction(self, problem: Problem, split: SplitName) -> Extraction[Groups]:
+        """Return what the features of a split are computed from."""
+        return pooled_extraction(problem, split)
 
     def scorer(self, problem: Problem, features_of: FeaturesOf, scores: Scores, val: Rows) -> Scorer:
         """Return a scorer of features or logits, with thresholds chosen on `val`."""

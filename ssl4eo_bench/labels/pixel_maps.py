@@ -26,9 +26,9 @@ from ssl4eo_bench.config.records import Cost
 from ssl4eo_bench.config.task import IGNORED, Groups, SplitName
 from ssl4eo_bench.data.subsets import choose_pixels, labels_at, nested_subset
 from ssl4eo_bench.errors import DataError
-from ssl4eo_bench.extraction.extract import cached
+from ssl4eo_bench.extraction.extract import cache_of, extraction
 from ssl4eo_bench.extraction.problem import LazyBackbone, Problem
-from ssl4eo_bench.extraction.store import Features, Origin, require_finite
+from ssl4eo_bench.extraction.store import Extraction, Origin, require_finite
 from ssl4eo_bench.labels.base import Labels, Rows, Scorer
 from ssl4eo_bench.labels.example_tiles import ExampleTiles
 from ssl4eo_bench.metrics.bootstrap import Bootstrap
@@ -90,12 +90,9 @@ class PixelMaps(Labels):
             DataError: if no pixel of it has a label.
         """
         job = problem.job
-        assert not isinstance(job.spec.protocol, Recipe)  # there is none for segmentation
-        count = linear_settings(job.spec.protocol, "segmentation").pixels
-        assert count is not None  # the settings are for segmentation
         with problem.stopwatch.stage("features"):
-            places, labels, side = _chosen_pixels(problem, split, count)
-            found = _pixel_features(problem, split, places, side)
+            places, labels, side = _chosen_pixels(problem, split)
+            found = cache_of(problem).get(_pixel_extraction(problem, split, places, side))
         labelled = labels.ravel() != IGNORED  # false for all pixels of a tile without labels
         if not labelled.any():
             raise DataError(
@@ -106,17 +103,22 @@ class PixelMaps(Labels):
         if split == "train" and job.spec.fraction is not None:
             occurring = np.stack([(labels == number).any(1) for number in range(len(job.task.classes))], axis=1)
             tiles = nested_subset(occurring, job.spec.fraction, job.spec.seed, job.task.classes)
-            labelled &= np.isin(np.arange(len(labels)), tiles).repeat(count)
+            labelled &= np.isin(np.arange(len(labels)), tiles).repeat(places.shape[1])
             ids = [ids[tile] for tile in tiles]
         kept = found.values if labelled.all() else found.values[labelled]
         return Rows(kept, labels.ravel()[labelled].astype(np.int64), ids, found.origin)
+
+    def extraction(self, problem: Problem, split: SplitName) -> Extraction[tuple[Groups, np.ndarray]]:
+        """Return what the features of the chosen pixels of a split are computed from; their labels are read for it."""
+        places, _, side = _chosen_pixels(problem, split)
+        return _pixel_extraction(problem, split, places, side)
 
     def head_scorer(self, problem: Problem, head: Head, val: Rows) -> Scorer:
         """Return the scorer of a linear head on the feature grid, evaluated on the chosen pixels of `val`."""
         tally = SegmentationTally(len(problem.job.task.classes))
         logits = torch.from_numpy(head.logits(val.features))
         tally.add(one_against_rest(logits).numpy().T[None], val.targets[None])
-        backbone, dense = problem.backbone(dense_module, batch=TILES), DenseHead.of(head)
+        backbone, dense = problem.backbones(dense_module, batch=TILES)[0], DenseHead.of(head)
 
         def predict() -> TilePredictions:
             return _predicted(problem, lambda groups, side: dense.scores(backbone(groups), side), backbone.origin)
@@ -271,9 +273,12 @@ def _scored(
         yield ids, labels, scores
 
 
-def _chosen_pixels(problem: Problem, split: SplitName, count: int) -> tuple[np.ndarray, np.ndarray, int]:
+def _chosen_pixels(problem: Problem, split: SplitName) -> tuple[np.ndarray, np.ndarray, int]:
     """Return the chosen pixels of every tile of a split and their labels, both `[N, K]`, and the side of a tile."""
-    samples = problem.job.samples[split]
+    samples, protocol = problem.job.samples[split], problem.job.spec.protocol
+    assert not isinstance(protocol, Recipe)  # there is none for segmentation
+    count = linear_settings(protocol, "segmentation").pixels
+    assert count is not None  # the settings are for segmentation
     places, labels = [], []
     with progress.stage("labels", total=len(samples.ids), unit="samples") as advance:
         for first in range(0, len(samples.ids), TILES):
@@ -285,8 +290,10 @@ def _chosen_pixels(problem: Problem, split: SplitName, count: int) -> tuple[np.n
     return np.concatenate(places), np.concatenate(labels), maps.shape[-1]
 
 
-def _pixel_features(problem: Problem, split: SplitName, places: np.ndarray, side: int) -> Features:
-    """Return the features `[N · K, D]` of chosen pixels `[N, K]` of tiles of a side, from the cache where possible."""
+def _pixel_extraction(
+    problem: Problem, split: SplitName, places: np.ndarray, side: int
+) -> Extraction[tuple[Groups, np.ndarray]]:
+    """Return what the features of chosen pixels `[N, K]` of tiles of a side are computed from."""
     ids, count = problem.job.samples[split].ids, places.shape[1]
 
     def read(start: int, stop: int) -> Iterator[tuple[Groups, np.ndarray]]:
@@ -295,8 +302,8 @@ def _pixel_features(problem: Problem, split: SplitName, places: np.ndarray, side
             yield groups, places[first : min(first + TILES, stop)]
 
     changes = {"pixels": count, "places": hashlib.sha256(places.tobytes()).hexdigest()}
-    backbone = _PixelBackbone(problem.backbone(dense_module, batch=TILES), side)
-    return cached(problem, split, backbone, read, changes)
+    backbones = [_PixelBackbone(one, side) for one in problem.backbones(dense_module, batch=TILES)]
+    return extraction(problem, split, backbones, read, changes)
 
 
 def _label_maps(problem: Problem, ids: Sequence[str], rows: np.ndarray) -> np.ndarray:

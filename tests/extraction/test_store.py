@@ -16,7 +16,7 @@ from ssl4eo_bench.config.records import Cost
 from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.errors import CacheError, DamagedFileError, WeightsError
 from ssl4eo_bench.extraction import store as cache_module
-from ssl4eo_bench.extraction.store import LARGEST_ERROR, FeatureCache, FeatureKey, Features, halved
+from ssl4eo_bench.extraction.store import LARGEST_ERROR, Extraction, FeatureCache, FeatureKey, Features, halved
 from ssl4eo_bench.progress import Silent, shown_on
 
 ROWS, SHARD = 70, 16
@@ -69,7 +69,7 @@ def key(**changes: object) -> FeatureKey:
 
 
 def get(root: Path, backbone: Doubler | None = None, /, **changes: object) -> Features:
-    return FeatureCache(root).get(key(**changes), backbone or Doubler(), read)
+    return FeatureCache(root).get(Extraction(key(**changes), [backbone or Doubler()], read))
 
 
 def bits(found: Features) -> bytes:
@@ -91,14 +91,14 @@ def test_entries_are_computed_anew_once_where_that_is_asked_for(tmp_path: Path) 
     def damaged(start: int, stop: int) -> Iterator[Groups]:
         yield from ((groups[0] + 1,) for groups in read(start, stop))
 
-    FeatureCache(tmp_path).get(key(), Doubler(), damaged)
+    FeatureCache(tmp_path).get(Extraction(key(), [Doubler()], damaged))
     renewed: set[str] = set()
-    found = [FeatureCache(tmp_path, renewed).get(key(), Doubler(), read) for _ in range(2)]
+    found = [FeatureCache(tmp_path, renewed).get(Extraction(key(), [Doubler()], read)) for _ in range(2)]
     found.append(get(tmp_path))
     assert [one.origin.computed for one in found] == [ROWS, 0, 0]
     for one in found:
         np.testing.assert_array_equal(one.values, EXPECTED)
-    assert FeatureCache(tmp_path, renewed).get(key(ids="other"), Doubler(), read).origin.computed == ROWS
+    assert FeatureCache(tmp_path, renewed).get(Extraction(key(ids="other"), [Doubler()], read)).origin.computed == ROWS
 
 
 def test_half_precision_is_taken_where_it_does_no_harm(tmp_path: Path) -> None:
@@ -137,11 +137,11 @@ def test_an_error_keeps_finished_shards_and_leaves_nothing_half_written(tmp_path
             yield groups
 
     with pytest.raises(DamagedFileError):
-        FeatureCache(tmp_path).get(key(), Doubler(), breaks, threads=threads)
+        FeatureCache(tmp_path).get(Extraction(key(), [Doubler()], breaks, threads=threads))
     (entry,) = (tmp_path / "features").iterdir()
     files = {file.name for file in entry.iterdir()} - {"lock", "manifest.lock"}
     assert files == {"manifest.json", "shard-00000.npy", "shard-00001.npy"}
-    resumed = FeatureCache(tmp_path).get(key(), Doubler(), read, threads=threads)
+    resumed = FeatureCache(tmp_path).get(Extraction(key(), [Doubler()], read, threads=threads))
     assert resumed.origin.computed == ROWS - 2 * SHARD
     np.testing.assert_array_equal(resumed.values, EXPECTED)
 
@@ -203,7 +203,7 @@ def _slow_fill(root: Path) -> None:
             (root / "started").touch()
             yield groups
 
-    FeatureCache(root).get(key(), Doubler(), slow)
+    FeatureCache(root).get(Extraction(key(), [Doubler()], slow))
 
 
 def test_a_killed_process_is_resumed_and_its_lock_is_free(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 def test_counts_of_the_reader_are_stored_with_the_features(tmp_path: Path) -> None:
     ids = [f"s{number}" for number in range(ROWS)]
     for counts in ({"s3": 2, "s69": 1, "other": 7}, {}):
-        FeatureCache(tmp_path).get(key(), Doubler(), read, ids=ids, not_finite=counts)
+        FeatureCache(tmp_path).get(Extraction(key(), [Doubler()], read, ids=ids, not_finite=counts))
         assert {id_: counts[id_] for id_ in ids if id_ in counts} == {"s3": 2, "s69": 1}
 
 
