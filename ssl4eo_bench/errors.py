@@ -34,15 +34,18 @@ class BenchError(Exception):
     """An error that the user can cure; `str(error)` is one sentence that says how.
 
     Attributes:
-        traceback: lines to print before the sentence; empty except for a `JobError`.
+        traceback: lines to print before the sentence, unless a log file has them; empty except for a `JobError`.
+        log: the path of that file.
     """
 
     traceback = ""
+    log = ""
 
     def told(self, of: str = "") -> str:
-        """What the command line prints: the traceback, what the error is of, the sentence, and notes."""
+        """What the command line prints: the traceback or its file, what the error is of, the sentence, and notes."""
         notes = "".join(f"\n\n{note}\n" for note in getattr(self, "__notes__", ()))
-        return f"{self.traceback}error: {of}{': ' if of else ''}{self}{notes}"
+        where = f"\ntraceback: {self.log}" if self.log else ""
+        return f"{'' if self.log else self.traceback}error: {of}{': ' if of else ''}{self}{where}{notes}"
 
     def __reduce__(self) -> tuple[object, ...]:
         """The way to restore the error in another process without the arguments of its class."""
@@ -122,7 +125,7 @@ class JobError(BenchError):
         traceback: the traceback of the exception, as Python prints it.
     """
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         what = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
         super().__init__(
             f"{what}; unless that tells you what to cure, this is a fault of ssl4eo-bench or of a plug-in: please "
@@ -166,7 +169,7 @@ class ResultFileError(ResultError):
         self.cure = cure
 
 
-def without_frames(error: Exception) -> BenchError:
+def without_frames(error: BaseException) -> BenchError:
     """The error as a BenchError without the stack frames it went through, which would keep large arrays in memory."""
     kept = error if isinstance(error, BenchError) else JobError(error)
     kept.__traceback__ = kept.__context__ = kept.__cause__ = None

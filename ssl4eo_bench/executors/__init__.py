@@ -1,1 +1,37 @@
 """Where the jobs of a plan run. An executor takes jobs and returns their outcomes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+
+from ssl4eo_bench.errors import SpecError
+from ssl4eo_bench.executors.outcomes import Execution, Outcome, looked_up, tell
+from ssl4eo_bench.plan import Job
+from ssl4eo_bench.results.files import check_writable
+
+
+def execute(jobs: Sequence[Job], how: Execution) -> list[Outcome]:
+    """Do jobs, and return their outcomes in the order of the jobs.
+
+    A result that is there is kept unless forced, and a job that fails does not stop the others.
+
+    Raises:
+        ResultError: if results cannot be written.
+        SpecError: if the executor cannot be used.
+    """
+    check_writable(how.results)
+    outcomes = {number: found for number, job in enumerate(jobs) if (found := looked_up(job, how))}
+    wanted = [number for number in range(len(jobs)) if number not in outcomes]
+    if wanted:
+        if how.executor == "ray":
+            if not find_spec("ray"):
+                raise SpecError("executor 'ray' needs the package ray; run `pip install 'ssl4eo-bench[ray]'`.")
+            from ssl4eo_bench.executors.cluster import run_jobs  # these import torch: not for what is there already
+        else:
+            from ssl4eo_bench.executors.local import run_jobs
+        absolute = {name: getattr(how, name).resolve() for name in ("results", "data_dir", "cache_dir")}
+        for number, outcome in run_jobs([jobs[number] for number in wanted], replace(how, **absolute)):
+            outcomes[wanted[number]] = outcome
+            if outcome.status == "done" and outcome.result:
+                tell(how, outcome.result)
+    return [outcomes[number] for number in range(len(jobs))]

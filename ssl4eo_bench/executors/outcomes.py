@@ -1,20 +1,46 @@
-"""What all executors share: outcomes, results that are there already, and weights that have to be fetched."""
+"""What all executors share: how jobs are done, and their outcomes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from ssl4eo_bench import progress
-from ssl4eo_bench.config.weights import StoredWeights
-from ssl4eo_bench.errors import BenchError, ResultError, without_frames
+from ssl4eo_bench.errors import BenchError, ResultError
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.results.files import RunResult, read_result
 
 
 @dataclass(frozen=True)
+class Execution:
+    """How and where the jobs of a plan are done; nothing here can move a number.
+
+    Attributes:
+        results: the results directory.
+        data_dir: where the datasets are.
+        cache_dir: where features and scores are kept.
+        device: to compute on, as `resolve_devices` takes it.
+        full_path: solve the penalties behind the stop, too.
+        force: run again what is in the results already.
+        on_result: is given each new result, such as to log it.
+        executor: where jobs run: in this process, or on a Ray cluster.
+        address: of the Ray cluster; a cluster of this machine is started if there is none.
+    """
+
+    results: Path
+    data_dir: Path
+    cache_dir: Path
+    device: str = "auto"
+    full_path: bool = False
+    force: bool = False
+    on_result: Callable[[RunResult], object] | None = None
+    executor: Literal["local", "ray"] = "local"
+    address: str | None = None
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """The outcome of a job: a result or an error."""
+    """What became of a job: a result or an error."""
 
     job: Job
     status: Literal["done", "skipped", "failed"]
@@ -41,19 +67,19 @@ def stored(job: Job, results: Path) -> RunResult | None:
     return found
 
 
-def fetch_weights(jobs: Sequence[Job], cache_dir: Path) -> dict[str, BenchError]:
-    """Fetch the weight files that are absent, and return the errors by checkpoint.
+def looked_up(job: Job, how: Execution) -> Outcome | None:
+    """Return the outcome of a job that has a result already or cannot have one; none if it has to be done."""
+    try:
+        found = None if how.force else stored(job, how.results)
+    except BenchError as error:
+        return Outcome(job, "failed", error=error)
+    return Outcome(job, "skipped", result=found) if found else None
 
-    So they are known at once, not after hours of other runs.
-    """
-    from ssl4eo_bench.models.weight_files import obtain  # imports the network's modules
 
-    broken: dict[str, BenchError] = {}
-    for checkpoint in {job.spec.checkpoint.name: job.spec.checkpoint for job in jobs}.values():
-        if isinstance(checkpoint.weights, StoredWeights):
-            try:
-                obtain(checkpoint.weights, checkpoint.name, cache_dir)
-            except Exception as error:
-                broken[checkpoint.name] = without_frames(error)
-                progress.note(f"left out: {broken[checkpoint.name]}")
-    return broken
+def tell(how: Execution, result: RunResult) -> None:
+    """Give a new result to code of the user; what that raises is noted, since the result is stored."""
+    try:
+        if how.on_result:
+            how.on_result(result)
+    except Exception as error:  # a tracker that is offline must not end a sweep
+        progress.note(f"on_result has failed ({type(error).__name__}: {error}); the result itself is stored")

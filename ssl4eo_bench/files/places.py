@@ -30,6 +30,11 @@ def picture_file(cache_dir: Path, digest: str) -> Path:
     return cache_dir / "pictures" / f"{digest}.png"
 
 
+def log_file(cache_dir: Path, digest: str) -> Path:
+    """The file with the traceback of a run that has failed."""
+    return cache_dir / "logs" / f"{digest}.log"
+
+
 def free_bytes(folder: Path) -> int:
     """The free space, in bytes, of the disk that holds `folder` or would hold it."""
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())

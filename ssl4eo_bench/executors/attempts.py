@@ -1,0 +1,88 @@
+"""Doing one job: whatever happens is the outcome of this job alone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ssl4eo_bench.config.weights import StoredWeights
+from ssl4eo_bench.errors import BenchError, JobError, WriteError, without_frames
+from ssl4eo_bench.executors.outcomes import Execution, Outcome, looked_up
+from ssl4eo_bench.extraction.problem import Problem
+from ssl4eo_bench.files.atomic import write_text, writing
+from ssl4eo_bench.files.locks import LOCK, locked
+from ssl4eo_bench.files.places import log_file
+from ssl4eo_bench.job import run_job
+from ssl4eo_bench.methods import discard_state
+from ssl4eo_bench.models.weight_files import obtain
+from ssl4eo_bench.plan import Job
+from ssl4eo_bench.results.files import write_result
+
+LOCKS = ".locks"
+"""The folder, in a results directory, of the locks of jobs that run."""
+
+
+def attempt(problem: Problem, how: Execution, *, wait: bool = True) -> Outcome:
+    """Do a job, store its result and return the outcome.
+
+    Where another process does the same job, its result is taken.
+
+    Args:
+        problem: the job in its context.
+        how: with the place of results.
+        wait: for another process that does the job.
+
+    Raises:
+        LockedError: if another process does the job, and `wait` is not set.
+    """
+    job = problem.job
+    with _job_lock(job, how, wait=wait):
+        if found := looked_up(job, how):
+            return found
+        try:
+            if how.force:
+                discard_state(problem)
+            result = run_job(job, problem.context)
+            write_result(how.results, result)
+            discard_state(problem)
+        except (Exception, SystemExit) as error:  # code of a plug-in may leave, too
+            return Outcome(job, "failed", error=_logged(without_frames(error), job, how.cache_dir))
+    with suppress(OSError):
+        log_file(how.cache_dir, job.spec.digest).unlink(missing_ok=True)  # of an attempt before
+    return Outcome(job, "done", result=result)
+
+
+def fetch_weights(job: Job, cache_dir: Path) -> None:
+    """Fetch the weight file of a job if it is absent.
+
+    Raises:
+        WeightsError: if that cannot be done.
+    """
+    checkpoint = job.spec.checkpoint
+    if isinstance(checkpoint.weights, StoredWeights):
+        obtain(checkpoint.weights, checkpoint.name, cache_dir)
+
+
+@contextmanager
+def _job_lock(job: Job, how: Execution, *, wait: bool) -> Iterator[None]:
+    """Keep other processes from doing the same job."""
+    folder = how.results / LOCKS
+    with writing(folder, cure="name another with --results"):
+        folder.mkdir(exist_ok=True)
+    file = folder / f"{job.spec.digest}{LOCK}"
+    with locked(file, note=f"another process does {job.spec.label}; waiting for it", wait=wait):
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
+    with suppress(OSError):  # other processes may hold locks there
+        folder.rmdir()
+
+
+def _logged(error: BenchError, job: Job, cache_dir: Path) -> BenchError:
+    """Write the traceback of an error to a log file, where it has one; the error then names the file."""
+    if isinstance(error, JobError):
+        with suppress(WriteError):
+            log = log_file(cache_dir, job.spec.digest)
+            write_text(log, error.traceback)
+            error.log = str(log)
+    return error
