@@ -13,6 +13,7 @@
     ├── TrainingError         the training of a network cannot go on
     ├── CacheError            the cache cannot be used
     ├── WriteError            a file cannot be written
+    │   └── LockedError       another process holds a lock
     ├── IncompleteError       some runs of several have failed, and the others have results
     ├── JobError              an exception of another kind has stopped a run or the opening of its task
     └── ResultError           results cannot be used
@@ -116,6 +117,10 @@ class CacheError(BenchError):
 
 class WriteError(BenchError):
     """A file that cannot be written; the file that was there before is unchanged."""
+
+
+class LockedError(WriteError):
+    """A lock that another process holds."""
 
 
 class JobError(BenchError):
