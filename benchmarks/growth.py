@@ -20,7 +20,8 @@ from ssl4eo_bench.config.run_spec import RunSpec, TaskRecord
 from ssl4eo_bench.config.task import SPLITS, Split, SplitName, Task
 from ssl4eo_bench.data.sample_dataset import write_sample
 from ssl4eo_bench.data.splits import open_splits
-from ssl4eo_bench.executors.local import execute
+from ssl4eo_bench.executors import execute
+from ssl4eo_bench.executors.outcomes import Execution
 from ssl4eo_bench.plan import Job
 
 SIZES = (5000, 10000, 20000)
@@ -54,7 +55,8 @@ def run_one(folder: Path) -> None:
     task = catalogue.task("bigearthnet")
     lists = task.open(folder / "data")
     listed = task.model_copy(update={"splits": {split: Split.of(lists.ids(split)) for split in SPLITS}})
-    (outcome,) = execute([_job(listed, folder / "data")], folder / "results", cache_dir=folder / "cache")
+    how = Execution(folder / "results", folder / "data", folder / "cache")
+    (outcome,) = execute([_job(listed, how.data_dir)], how)
     assert outcome.result is not None, outcome.error
     made = outcome.result.provenance
     print(json.dumps({"seconds": made.seconds, "peak": made.peak_memory_bytes, "rows": made.features_computed}))

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import fields as dataclass_fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Required, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict, Unpack
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config import catalogue
@@ -14,7 +14,8 @@ from ssl4eo_bench.config.task import SplitName, Task
 from ssl4eo_bench.config.weights import StoredWeights
 from ssl4eo_bench.data.embeddings import Embeddings
 from ssl4eo_bench.errors import IncompleteError, SpecError
-from ssl4eo_bench.executors.local import execute
+from ssl4eo_bench.executors import execute
+from ssl4eo_bench.executors.outcomes import Execution
 from ssl4eo_bench.files.places import cache_root, data_root
 from ssl4eo_bench.plan import Request, named_checkpoint, plan
 from ssl4eo_bench.progress_bars import ConsoleProgress
@@ -73,6 +74,9 @@ class RunOptions(SampleOptions, total=False):
         full_path: solve the penalties behind the stop, too; changes no number.
         force: run again what is in the results already.
         on_result: called with each new result, such as to log it.
+        executor: `local`, or `ray` for a Ray cluster.
+        address: of the cluster; by default one of this machine is started.
+        strict: refuse everything where a part of it cannot be run.
     """
 
     seeds: int | Sequence[int]
@@ -81,6 +85,9 @@ class RunOptions(SampleOptions, total=False):
     full_path: bool
     force: bool
     on_result: Callable[[RunResult], object]
+    executor: Literal["local", "ray"]
+    address: str
+    strict: bool
 
 
 class EvaluateOptions(RunOptions, total=False):
@@ -207,6 +214,10 @@ def evaluate(
     found = type(network)
     if not isinstance(network, Module):
         raise SpecError(f"{network!r} is no torch.nn.Module; give an instance of one, such as {found.__name__}().")
+    if options.get("executor") == "ray":
+        raise SpecError(
+            "a network of this process cannot be sent to a cluster; name its class with `python:` in `run`."
+        )
     given = {key: value for key, value in options.items() if key in ENTRY}
     with alive(network) as weights:
         described = {
@@ -293,25 +304,23 @@ def _request(tasks: Names, protocols: Names, options: Mapping[str, Any], **field
 
 def _run(request: Request, options: RunOptions) -> list[RunResult]:
     """Do the runs of a request, and write tables and leaderboard."""
-    results = Path(options.get("results", "results"))
+    how = _execution(request, options)
     with _progress(options):
         sweep = plan(request)
-        outcomes = execute(
-            sweep.jobs,
-            results,
-            cache_dir=request.cache_dir,
-            device=options.get("device", "auto"),
-            full_path=options.get("full_path", False),
-            force=options.get("force", False),
-            on_result=options.get("on_result"),
-        )
+        outcomes = execute(sweep.jobs, how)
         done = [outcome.result for outcome in outcomes if outcome.result]
         if done:
-            write_generated_files(results)
+            write_generated_files(how.results)
     failed = {outcome.job.spec.label: outcome.error for outcome in outcomes if outcome.error} | sweep.left_out
     if failed:
         raise IncompleteError(failed, done)
     return done
+
+
+def _execution(request: Request, options: RunOptions) -> Execution:
+    given = {field.name: options[field.name] for field in dataclass_fields(Execution) if field.name in options}  # type: ignore[literal-required]
+    given |= {"results": Path(options.get("results", "results"))}
+    return Execution(**given | {"data_dir": request.data_dir, "cache_dir": request.cache_dir})
 
 
 def _progress(options: SampleOptions) -> AbstractContextManager[object]:

@@ -14,6 +14,7 @@
     ├── CacheError            the cache cannot be used
     ├── WriteError            a file cannot be written
     │   └── LockedError       another process holds a lock
+    ├── WorkerError           a worker of a cluster was lost
     ├── IncompleteError       some runs of several have failed, and the others have results
     ├── JobError              an exception of another kind has stopped a run or the opening of its task
     └── ResultError           results cannot be used
@@ -121,6 +122,10 @@ class WriteError(BenchError):
 
 class LockedError(WriteError):
     """A lock that another process holds."""
+
+
+class WorkerError(BenchError):
+    """A worker of a cluster that was lost with its job, and so were those it was given to again."""
 
 
 class JobError(BenchError):

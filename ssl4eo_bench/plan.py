@@ -11,14 +11,14 @@ from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.catalogue import Catalogue
 from ssl4eo_bench.config.checkpoint import Checkpoint, Precision
 from ssl4eo_bench.config.inputs import InputMapping, map_inputs
-from ssl4eo_bench.config.protocols import ProtocolSettings, require_protocols, settings
+from ssl4eo_bench.config.protocols import Knn, Linear, ProtocolSettings, require_protocols, settings
 from ssl4eo_bench.config.run_spec import RunSpec, TaskRecord
 from ssl4eo_bench.config.task import SplitName, Task
 from ssl4eo_bench.config.weights import EmbeddingWeights
 from ssl4eo_bench.data.embedding_files import require_vectors
 from ssl4eo_bench.data.sample_dataset import ensure_sample
 from ssl4eo_bench.data.splits import OpenSplit, open_splits
-from ssl4eo_bench.errors import BenchError, SpecError, WeightsError, without_frames
+from ssl4eo_bench.errors import BenchError, DataError, SpecError, WeightsError, without_frames
 
 DEFAULT_SUITE = "ssl4eo-s12"
 
@@ -49,6 +49,7 @@ class Request:
         partial: run on those samples that are there.
         limit: at most this many samples of each split.
         drift: BatchNorm statistics of a frozen network follow the batches, as a published recipe has it.
+        strict: refuse the whole request where a part of it cannot be run.
     """
 
     tasks: tuple[str, ...]
@@ -69,6 +70,7 @@ class Request:
     limit: int | None = None
     fractions: tuple[float, ...] = (1.0,)
     drift: bool = False
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,11 @@ class Job:
     spec: RunSpec
     task: Task
     samples: dict[SplitName, OpenSplit]
+
+    @property
+    def name(self) -> str:
+        """What tells it from the other jobs of a sweep, for people."""
+        return f"{self.spec.task.name} · {self.spec.protocol.name} · {self.spec.label}"
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,24 @@ class Sweep:
 
     jobs: tuple[Job, ...]
     left_out: dict[str, BenchError]
+
+    def shard(self, number: int, count: int) -> "Sweep":
+        """Return one of `count` parts of the sweep; together they are the whole, and nothing is in two of them.
+
+        Frozen probes on the same features stay together, so that no features are computed twice.
+        """
+        groups: dict[object, int] = {}
+        for job in self.jobs:
+            groups.setdefault(_shared_work(job), len(groups))
+        return replace(self, jobs=tuple(job for job in self.jobs if groups[_shared_work(job)] % count == number))
+
+
+def _shared_work(job: Job) -> object:
+    """Return what jobs have in common that read the same features; of a job that trains a network, itself."""
+    spec = job.spec
+    if isinstance(spec.protocol, Linear | Knn):
+        return spec.task_slug, spec.checkpoint.name, spec.seed if spec.checkpoint.is_random else None
+    return spec.path
 
 
 @dataclass(frozen=True)
@@ -134,6 +159,8 @@ def plan(request: Request) -> Sweep:
     combinations = [
         each if each.refusal else _with_vectors(each, samples[each.task.name], request) for each in combinations
     ]
+    if request.strict and (refused := [each.refusal for each in combinations if each.refusal]):
+        raise refused[0]
     left_out = _left_out(combinations, request, known)
     possible = [each for each in combinations if not each.refusal]
     specs = [(each.task, spec) for each in possible for spec in _specs(each, samples[each.task.name], request)]
@@ -304,3 +331,17 @@ def named_checkpoint(name: str, known: Catalogue) -> Checkpoint:
 def _samples(task: Task, request: Request) -> dict[SplitName, OpenSplit]:
     folder = ensure_sample(task, request.cache_dir) if request.sample else request.data_dir
     return open_splits(task, folder, sample=request.sample, partial=request.partial, limit=request.limit)
+
+
+def open_job(spec: RunSpec, data_dir: Path, cache_dir: Path) -> Job:
+    """Return the job of a spec with samples that are opened here, such as on another machine than it was planned on.
+
+    Raises:
+        DataError: if they are not the samples of the spec.
+    """
+    task = catalogue.task(spec.task.name)
+    folder = ensure_sample(task, cache_dir) if spec.sample else data_dir
+    samples = open_splits(task, folder, sample=spec.sample, partial=spec.partial, limit=spec.limit)
+    if TaskRecord.of(task, {split: found.record for split, found in samples.items()}) != spec.task:
+        raise DataError(f"{folder} holds other samples of task {task.name!r} than were planned; fetch them again.")
+    return Job(spec, task, samples)

@@ -134,11 +134,21 @@ _fraction = _number(
     float, lambda number: 0 < number <= 1, "no share of the training samples: those are above 0, and 1 at most"
 )
 
+
+def _shard(text: str) -> tuple[int, int]:
+    """Read `0/2`, the first of two parts."""
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and int(number) < int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no part; the parts of two are 0/2 and 1/2")
+    return int(number), int(count)
+
+
 File = Annotated[Path, Value(_path, "FILE")]
 Folder = Annotated[Path, Value(_path, "DIR")]
 Count = Annotated[int, Value(_positive, "N")]
 Seed = Annotated[int, Value(_seed, "N")]
 Fraction = Annotated[float, Value(_fraction, "F")]
+Shard = Annotated[Any, Value(_shard, "I/N")]
 Name = Annotated[str, Value(metavar="NAME")]
 Names = tuple[Name, ...]
 Text = Annotated[str, Value(metavar="TEXT")]

@@ -38,6 +38,12 @@ def run(
     adhoc: Annotated[AdhocCheckpoint, WEIGHT_FILE],
     data: Annotated[DataChoice, DATA],
     device: Annotated[options.Device, HOW] = "auto",
+    executor: Annotated[
+        Literal["local", "ray"], "where jobs run (default: local, which is this process)", HOW
+    ] = "local",
+    address: Annotated[str, "of a Ray cluster, like auto (default: a cluster of this machine is started)", HOW] = "",
+    shard: Annotated[options.Shard | None, "run one of N parts of the jobs, like 0/2 and 1/2", HOW] = None,
+    strict: Annotated[bool, "run nothing where a part of what is asked for cannot be run", HOW] = False,
     full_path: Annotated[bool, "also solve the penalties after the early stop; changes no number", HOW] = False,
     force: Annotated[bool, "run again what is in the results already", HOW] = False,
     dry_run: Annotated[bool, "show what would run, and how bands become inputs", HOW] = False,
@@ -47,7 +53,8 @@ def run(
 ) -> int:
     """Evaluate checkpoints on tasks; writes results, tables and a leaderboard."""
     from ssl4eo_bench.cli.run_display import exit_code, show_left_out, show_outcomes, show_plan
-    from ssl4eo_bench.executors.local import execute
+    from ssl4eo_bench.executors import execute
+    from ssl4eo_bench.executors.outcomes import Execution
     from ssl4eo_bench.plan import Request, plan
 
     request = Request(
@@ -58,20 +65,33 @@ def run(
         seeds=seed,
         fractions=fraction,
         drift=drift,
+        strict=strict,
         adhoc_checkpoints=adhoc.checkpoints(changes),
         checkpoint_files=checkpoints,
         cache_dir=cache_root(cache_dir),
         **vars(changes),
         **data.fields(),
     )
-    sweep, cache = plan(request), request.cache_dir
+    sweep = plan(request)
+    if shard:
+        sweep = sweep.shard(*shard)
     if dry_run:
         show_plan(sweep.jobs, results, force=force, json=json)
         return show_left_out(sweep.left_out)
+    how = Execution(
+        results=results,
+        data_dir=request.data_dir,
+        cache_dir=request.cache_dir,
+        device=device,
+        full_path=full_path,
+        force=force,
+        executor=executor,
+        address=address or None,
+    )
     # What a network prints must not get between the results that scripts read.
     with redirect_stdout(sys.stderr):
-        outcomes = execute(sweep.jobs, results, cache_dir=cache, device=device, full_path=full_path, force=force)
-    show_outcomes(outcomes, results, cache, json=json)
+        outcomes = execute(sweep.jobs, how)
+    show_outcomes(outcomes, results, request.cache_dir, json=json)
     # After the outcomes have been shown: a file of another run may be damaged, and then no table is written.
     if any(outcome.result for outcome in outcomes):
         _write_generated(results, quiet=json)

@@ -8,7 +8,7 @@ from ssl4eo_bench.config.weights import StoredWeights
 from ssl4eo_bench.errors import BenchError, JobError, WriteError, without_frames
 from ssl4eo_bench.executors.outcomes import Execution, Outcome, looked_up
 from ssl4eo_bench.extraction.problem import Problem
-from ssl4eo_bench.files.atomic import write_text, writing
+from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.files.locks import LOCK, locked
 from ssl4eo_bench.files.places import log_file
 from ssl4eo_bench.job import run_job
@@ -65,17 +65,14 @@ def fetch_weights(job: Job, cache_dir: Path) -> None:
 @contextmanager
 def _job_lock(job: Job, how: Execution, *, wait: bool) -> Iterator[None]:
     """Keep other processes from doing the same job."""
-    folder = how.results / LOCKS
-    with writing(folder, cure="name another with --results"):
-        folder.mkdir(exist_ok=True)
-    file = folder / f"{job.spec.digest}{LOCK}"
+    file = how.results / LOCKS / f"{job.spec.digest}{LOCK}"
     with locked(file, note=f"another process does {job.spec.label}; waiting for it", wait=wait):
         try:
             yield
         finally:
             file.unlink(missing_ok=True)
     with suppress(OSError):  # other processes may hold locks there
-        folder.rmdir()
+        file.parent.rmdir()
 
 
 def _logged(error: BenchError, job: Job, cache_dir: Path) -> BenchError:

@@ -23,14 +23,17 @@ def run_jobs(jobs: Sequence[Job], how: Execution) -> Iterator[tuple[int, Outcome
         if error := absent.get(job.spec.checkpoint.name):
             yield number, Outcome(job, "failed", error=error)
             continue
-        progress.note(f"[{number + 1}/{len(jobs)}] {job.spec.task.name} · {job.spec.protocol.name} · {job.spec.label}")
+        progress.note(f"[{number + 1}/{len(jobs)}] {job.name}")
         try:
             yield number, attempt(Problem(job, context), how, wait=False)
         except LockedError:
             progress.note("another process does it; left to the end")
             left.append(number)
     for number in left:
-        yield number, attempt(Problem(jobs[number], context), how)
+        try:
+            yield number, attempt(Problem(jobs[number], context), how)
+        except LockedError as error:  # that process has not ended within a day
+            yield number, Outcome(jobs[number], "failed", error=without_frames(error))
 
 
 def _without_weights(jobs: Sequence[Job], how: Execution) -> dict[str, BenchError]:

@@ -3,9 +3,14 @@
 A new method is one module here with a function `fit`, its settings in `config/protocols.py`, and one case in `fit`.
 """
 
+from typing import Any
+
 from ssl4eo_bench.config.protocols import Finetune, Knn, Linear
 from ssl4eo_bench.config.recipe import Recipe
+from ssl4eo_bench.config.task import SplitName
 from ssl4eo_bench.extraction.problem import Problem
+from ssl4eo_bench.extraction.store import Extraction
+from ssl4eo_bench.labels import labels_of
 from ssl4eo_bench.methods.knn import fit_knn
 from ssl4eo_bench.methods.linear import fit_linear
 from ssl4eo_bench.methods.predictor import Predictor
@@ -15,6 +20,20 @@ def discard_state(problem: Problem) -> None:
     """Delete what a training kept; for when its result is stored, or it is to start again."""
     if isinstance(problem.job.spec.protocol, Finetune | Recipe):
         problem.discard_state()
+
+
+def extractions(problem: Problem) -> "dict[SplitName, Extraction[Any]]":
+    """Return what the features that a method reads are computed from, by split; none of them are computed.
+
+    It is empty for a method without features, and for embeddings, which are read from files.
+    """
+    spec = problem.job.spec
+    if isinstance(spec.protocol, Recipe) or spec.checkpoint.is_embeddings:
+        return {}
+    labels, splits = labels_of(spec.task.kind), list[SplitName](("train", "val"))
+    if not isinstance(spec.protocol, Finetune) and spec.task.kind != "segmentation":
+        splits.append("test")
+    return {split: labels.extraction(problem, split) for split in splits}
 
 
 def fit(problem: Problem) -> Predictor:

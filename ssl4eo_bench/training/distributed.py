@@ -9,9 +9,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,10 @@ from ssl4eo_bench.errors import BenchError, TrainingError
 from ssl4eo_bench.progress import Advance, Silent, shown_on
 
 Batch = TypeVar("Batch", np.ndarray, torch.Tensor)
+
+
+LONGEST_WAIT = timedelta(days=1)
+"""Until a collective gives up: the first process may score a large `val` while the others wait."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,8 @@ def _process(
     else:
         torch.set_num_threads(max(1, torch.get_num_threads() // len(devices)))
     backend = "nccl" if device.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, init_method=f"file://{rendezvous}", rank=rank, world_size=len(devices))
+    where: dict[str, Any] = {"init_method": f"file://{rendezvous}", "rank": rank, "world_size": len(devices)}
+    distributed.init_process_group(backend, timeout=LONGEST_WAIT, **where)
     try:
         work: Work = pickle.loads(packed)
         with shown_on(_Sending(messages.put) if rank == 0 else Silent()):
