@@ -63,7 +63,7 @@ def test_a_network_of_this_process_is_evaluated_and_kept_apart(options: dict[str
     assert [one.digest for one in again] == [one.digest for one in first]
     other = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.GELU())
     other.load_state_dict(network.state_dict())
-    with pytest.raises(ResultError, match="under the same name"):
+    with pytest.raises(IncompleteError, match="under the same name"):
         bench.evaluate(other, "eurosat-rgb", name="mine", **entry(), **options)
     named = bench.evaluate(other, "eurosat-rgb", "knn", name="other", **entry(), **options)
     assert named[0].provenance.features_computed > 0

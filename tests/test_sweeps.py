@@ -2,14 +2,18 @@
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import ssl4eo_bench.job
 from ssl4eo_bench.errors import JobError, ResultFileError, UnknownNameError
+from ssl4eo_bench.executors import attempts
+from ssl4eo_bench.files.locks import locked
+from ssl4eo_bench.job import run_job
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.tasks.eurosat import EuroSAT
 
@@ -155,40 +159,109 @@ def test_drift_is_of_one_protocol(command: Command) -> None:
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of `bandstats` stop at a fault of the package."""
-    run = ssl4eo_bench.job.run_job
+    run = attempts.run_job
 
     def breaks(job: Job, *arguments: Any) -> Any:
         if job.spec.checkpoint.name == "bandstats":
             raise ZeroDivisionError("a fault\nin two lines")
         return run(job, *arguments)
 
-    monkeypatch.setattr(ssl4eo_bench.job, "run_job", breaks)
+    monkeypatch.setattr(attempts, "run_job", breaks)
 
 
 RUN = ("run", "--task", "eurosat-rgb", "--protocol", "knn", "--sample", "--checkpoint")
 
 
 @pytest.mark.usefixtures("broken")
-def test_any_exception_is_the_failure_of_its_own_job(command: Command) -> None:
+def test_any_exception_is_the_failure_of_its_own_job(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = command(*RUN, "bandstats", "timm:test_resnet.random")
     assert code == 1
     assert "leaderboard" in out
-    assert "Traceback (most recent call last)" in err
+    assert "Traceback (most recent call last)" not in err
     sentence = "ZeroDivisionError: a fault in two lines; unless that tells you what to cure, this is a fault of"
-    assert err.strip().splitlines()[-1].startswith(f"error: eurosat-rgb · bandstats · seed 0: {sentence}")
+    *_, told, where = err.strip().splitlines()
+    assert told.startswith(f"error: eurosat-rgb · bandstats · seed 0: {sentence}")
+    log = Path(where.removeprefix("traceback: "))
+    assert log.read_text().endswith("ZeroDivisionError: a fault\nin two lines\n")
     assert "timm:test_resnet.random" in Path("results/leaderboard.sample.csv").read_text()
     code, out, _ = command(*RUN, "bandstats", "--json")
     assert code == 1  # what was asked for can be done
     (outcome,) = json.loads(out)
     assert outcome["error"].startswith(sentence)
     assert outcome["traceback"].endswith("ZeroDivisionError: a fault\nin two lines\n")
+    monkeypatch.setattr(attempts, "run_job", run_job)
+    assert command(*RUN, "bandstats")[0] == 0
+    assert not log.exists()  # it was of an attempt before
+
+
+@pytest.mark.usefixtures("broken")
+def test_where_no_log_can_be_written_the_traceback_is_told(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir(exist_ok=True)
+    (tmp_path / "cache" / "logs").write_text("a file")
+    assert "Traceback (most recent call last)" in command(*RUN, "bandstats", "--cache-dir", tmp_path / "cache")[2]
+
+
+def test_a_plug_in_that_leaves_the_program_fails_alone(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leaves(*_: Any) -> Any:
+        raise SystemExit(0)
+
+    monkeypatch.setattr(attempts, "run_job", leaves)
+    assert command(*RUN, "bandstats")[0] == 1
+
+
+def test_a_strict_sweep_runs_all_or_nothing(command: Command) -> None:
+    what = ("--task", "eurosat-rgb", "dfc2020", "--protocol", "knn", "--checkpoint", "bandstats")
+    assert planned(command, *what)[0] == 1
+    code, found, err = planned(command, *what, "--strict")
+    assert (code, found) == (2, [])
+    assert err.startswith("error: protocol 'knn' is for labels of whole images")
+
+
+def test_the_parts_of_a_sweep_are_the_whole_and_probes_of_one_network_stay_together(command: Command) -> None:
+    what = ("--task", "eurosat-rgb", "so2sat", "--protocol", "linear", "knn", "--fraction", "0.5", "1")
+    what = (*what, "--checkpoint", "bandstats", "resnet18.random", "resnet50.random", "--seed", "0", "1")
+    whole, parts = planned(command, *what)[1], [planned(command, *what, "--shard", f"{i}/3")[1] for i in range(3)]
+    assert sorted(job for part in parts for job in part) == sorted(whole)
+    assert all(parts)
+    work = [{(task, name, seed if "random" in name else 0) for task, name, _, seed in part} for part in parts]
+    assert sum(map(len, work)) == len(set().union(*work))
+    for wrong in ("3/3", "1", "-1/2", "a/b", "1/0"):
+        code, _, err = command("run", *what, f"--shard={wrong}")
+        assert code == 2
+        assert f"{wrong!r} is no part" in err
+
+
+def test_a_job_that_another_process_does_is_left_to_the_end_and_its_result_is_taken(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = command(*RUN, "bandstats", "--json", "--results", "elsewhere")
+    (theirs,) = json.loads(out)
+    digest = theirs["result"]["digest"]
+    lock = Path("results") / attempts.LOCKS / f"{digest}.lock"
+    seen = []
+    run = attempts.run_job
+    with ExitStack() as other:
+        other.enter_context(locked(lock, note=""))
+
+        def ours(job: Job, *arguments: Any) -> Any:
+            seen.append(job.spec.checkpoint.name)
+            shutil.copytree("elsewhere/runs", "results/runs", dirs_exist_ok=True)
+            other.close()  # the other process is done
+            return run(job, *arguments)
+
+        monkeypatch.setattr(attempts, "run_job", ours)
+        code, out, _ = command(*RUN, "bandstats", "timm:test_resnet.random", "--json")
+    assert code == 0
+    assert seen == ["timm:test_resnet.random"]
+    assert [outcome["status"] for outcome in json.loads(out)] == ["skipped", "done"]
+    assert not lock.parent.exists()
 
 
 def test_an_interrupted_sweep_stops(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ssl4eo_bench.job, "run_job", interrupted)
+    monkeypatch.setattr(attempts, "run_job", interrupted)
     assert command(*RUN, "bandstats", "timm:test_resnet.random")[0] == 130
 
 
