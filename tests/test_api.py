@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 import ssl4eo_bench as bench
-from ssl4eo_bench.errors import IncompleteError, ResultError, SpecError, UnknownNameError
+from ssl4eo_bench.errors import IncompleteError, SpecError, UnknownNameError
 from ssl4eo_bench.results.files import RunResult
 from tests.conftest import ROOT
 

@@ -276,3 +276,57 @@ def test_an_interrupted_sweep_stops(command: Command, monkeypatch: pytest.Monkey
 def test_errors_go_to_other_processes_as_they_are(error: Exception) -> None:
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+SWEEP = """
+task: [eurosat-rgb, so2sat]
+protocol: knn
+checkpoint: [bandstats, resnet18.random]
+seed: [0, 1]
+image_size: 64
+sample: true
+partial: false
+"""
+
+
+def test_a_sweep_file_says_the_same_as_options(command: Command) -> None:
+    Path("sweep.yaml").write_text(SWEEP.replace("image_size: 64\n", ""))
+    what = ("--task", "eurosat-rgb", "so2sat", "--protocol", "knn", "--checkpoint", "bandstats", "resnet18.random")
+    _, expected, _ = planned(command, *what, "--seed", 0, 1)
+    code, out, _ = command("run", "sweep.yaml", "--dry-run", "--json")
+    jobs = [
+        (one["task"]["name"], one["checkpoint"]["name"], one["protocol"]["name"], one["seed"])
+        for one in json.loads(out)
+    ]
+    assert (code, jobs) == (0, expected)
+    code, out, _ = command("run", "sweep.yaml", "--dry-run", "--json", "--seed", 7, "--task=so2sat")
+    assert code == 0
+    assert {(one["task"]["name"], one["seed"]) for one in json.loads(out)} == {("so2sat", 7)}
+
+
+WHAT = "task: eurosat\nprotocol: knn\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("- a\n", "is no mapping of options to values"),
+        ("task: {a: b}\n", "task is neither a value nor a list of values"),
+        ("task:\n", "task is neither a value nor a list of values"),
+        ("task: [\n", "cannot be read: "),
+        (WHAT + "tusk: [eurosat]\n", "unrecognized arguments: --tusk eurosat"),
+        (WHAT + "seed: x\n", "'x' is no whole number"),
+        (WHAT + "checkpoint: [--results, elsewhere]\n", "checkpoint has the value '--results'"),
+    ],
+)
+def test_a_wrong_sweep_file_is_refused_with_a_sentence(command: Command, text: str, sentence: str) -> None:
+    Path("sweep.yaml").write_text(text)
+    code, _, err = command("run", "sweep.yaml")
+    assert code == 2
+    assert sentence in err
+
+
+def test_an_absent_sweep_file_is_told(command: Command) -> None:
+    code, _, err = command("run", "sweep.yaml")
+    assert code == 2
+    assert "sweep file sweep.yaml cannot be read: " in err

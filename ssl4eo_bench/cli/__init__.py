@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from ssl4eo_bench.cli.options import GeneralOptions, add_options, called
+from ssl4eo_bench.cli.sweep_files import with_sweep_file
 from ssl4eo_bench.errors import BenchError, SpecError
 from ssl4eo_bench.progress import Silent, shown_on
 from ssl4eo_bench.version import __version__
@@ -47,11 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             # A terminal without Unicode shows question marks; a log has the lines of both streams in their order.
             stream.reconfigure(errors="replace", line_buffering=True)
-    words = sys.argv[1:] if arguments is None else arguments
-    parsed, unknown = _parser(words).parse_known_args(words)
-    if unknown:
-        parsed.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # shows what the command does take
     try:
+        words = with_sweep_file(sys.argv[1:] if arguments is None else arguments)
+        parsed, unknown = _parser(words).parse_known_args(words)
+        if unknown:
+            parsed.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # shows what the command does take
         return _run(vars(parsed))
     except BenchError as error:
         print(error.told(), file=sys.stderr)

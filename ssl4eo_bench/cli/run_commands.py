@@ -51,7 +51,10 @@ def run(
     cache_dir: Annotated[options.CacheDir, HOW] = None,
     json: Annotated[options.Json, "print results as JSON", HOW] = False,
 ) -> int:
-    """Evaluate checkpoints on tasks; writes results, tables and a leaderboard."""
+    """Evaluate checkpoints on tasks; writes results, tables and a leaderboard.
+
+    `run SWEEP.yaml` takes the options from a file, such as `seed: [0, 1]`; those given beside it take their place.
+    """
     from ssl4eo_bench.cli.run_display import exit_code, show_left_out, show_outcomes, show_plan
     from ssl4eo_bench.executors import execute
     from ssl4eo_bench.executors.outcomes import Execution
