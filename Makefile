@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test check bench bench-full clean
+.PHONY: demo test faults check bench bench-full clean
 
 demo: $(VENV)/.demo
 	$(BIN)/ssl4eo-bench run --task bigearthnet --protocol linear --sample --results $(DEMO)/results --cache-dir $(DEMO)/cache
@@ -16,6 +16,10 @@ demo: $(VENV)/.demo
 # Tests run side by side, each on a thread of its own: most of their work is too small for more.
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+
+# Two hundred kills, five hundred flipped bytes, five thousand broken inputs: about an hour.
+faults: $(VENV)/.dev
+	SSL4EO_BENCH_FAULTS=long OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -55,16 +55,20 @@ class Rows:
 
 def _latent(rows: Sequence[int]) -> np.ndarray:
     """The position `[N, 64]` of each sample in the latent structure."""
-    values = np.array(rows, dtype=np.uint64)[:, None] * np.uint64(LATENT) + np.arange(LATENT, dtype=np.uint64)
-    mixed = (values ^ (values >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
+    values: np.ndarray = np.array(rows, dtype=np.uint64)[:, None] * np.uint64(LATENT) + np.arange(
+        LATENT, dtype=np.uint64
+    )
+    mixed: np.ndarray = (values ^ (values >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-    return (mixed >> np.uint64(40)).astype(np.float32) / np.float32(1 << 23) - np.float32(1)
+    uniform: np.ndarray = (mixed >> np.uint64(40)).astype(np.float32) / np.float32(1 << 23) - np.float32(1)
+    return uniform
 
 
 def _labels(latent: np.ndarray) -> np.ndarray:
     directions = np.random.default_rng(1).standard_normal((LATENT, LABELS), dtype=np.float32)
     rarity = np.linspace(0.2, 2.3, LABELS, dtype=np.float32) * np.sqrt(np.float32(LATENT) / 3)
-    return (latent @ directions > rarity).astype(np.uint8)
+    labels: np.ndarray = (latent @ directions > rarity).astype(np.uint8)
+    return labels
 
 
 class Features:

@@ -159,12 +159,11 @@ def test_drift_is_of_one_protocol(command: Command) -> None:
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of `bandstats` stop at a fault of the package."""
-    run = attempts.run_job
 
     def breaks(job: Job, *arguments: Any) -> Any:
         if job.spec.checkpoint.name == "bandstats":
             raise ZeroDivisionError("a fault\nin two lines")
-        return run(job, *arguments)
+        return run_job(job, *arguments)
 
     monkeypatch.setattr(attempts, "run_job", breaks)
 
@@ -218,8 +217,8 @@ def test_a_strict_sweep_runs_all_or_nothing(command: Command) -> None:
 
 
 def test_the_parts_of_a_sweep_are_the_whole_and_probes_of_one_network_stay_together(command: Command) -> None:
-    what = ("--task", "eurosat-rgb", "so2sat", "--protocol", "linear", "knn", "--fraction", "0.5", "1")
-    what = (*what, "--checkpoint", "bandstats", "resnet18.random", "resnet50.random", "--seed", "0", "1")
+    tasks = ("--task", "eurosat-rgb", "so2sat", "--protocol", "linear", "knn", "--fraction", "0.5", "1")
+    what = (*tasks, "--checkpoint", "bandstats", "resnet18.random", "resnet50.random", "--seed", "0", "1")
     whole, parts = planned(command, *what)[1], [planned(command, *what, "--shard", f"{i}/3")[1] for i in range(3)]
     assert sorted(job for part in parts for job in part) == sorted(whole)
     assert all(parts)
@@ -239,7 +238,6 @@ def test_a_job_that_another_process_does_is_left_to_the_end_and_its_result_is_ta
     digest = theirs["result"]["digest"]
     lock = Path("results") / attempts.LOCKS / f"{digest}.lock"
     seen = []
-    run = attempts.run_job
     with ExitStack() as other:
         other.enter_context(locked(lock, note=""))
 
@@ -247,7 +245,7 @@ def test_a_job_that_another_process_does_is_left_to_the_end_and_its_result_is_ta
             seen.append(job.spec.checkpoint.name)
             shutil.copytree("elsewhere/runs", "results/runs", dirs_exist_ok=True)
             other.close()  # the other process is done
-            return run(job, *arguments)
+            return run_job(job, *arguments)
 
         monkeypatch.setattr(attempts, "run_job", ours)
         code, out, _ = command(*RUN, "bandstats", "timm:test_resnet.random", "--json")

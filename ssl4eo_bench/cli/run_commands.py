@@ -46,7 +46,7 @@ def run(
     strict: Annotated[bool, "run nothing where a part of what is asked for cannot be run", HOW] = False,
     full_path: Annotated[bool, "also solve the penalties after the early stop; changes no number", HOW] = False,
     force: Annotated[bool, "run again what is in the results already", HOW] = False,
-    dry_run: Annotated[bool, "show what would run, and how bands become inputs", HOW] = False,
+    dry_run: Annotated[bool, "show what would run, how bands become inputs, and about what it takes", HOW] = False,
     results: Annotated[options.Results, HOW] = RESULTS,
     cache_dir: Annotated[options.CacheDir, HOW] = None,
     json: Annotated[options.Json, "print results as JSON", HOW] = False,
@@ -78,9 +78,6 @@ def run(
     sweep = plan(request)
     if shard:
         sweep = sweep.shard(*shard)
-    if dry_run:
-        show_plan(sweep.jobs, results, force=force, json=json)
-        return show_left_out(sweep.left_out)
     how = Execution(
         results=results,
         data_dir=request.data_dir,
@@ -91,6 +88,9 @@ def run(
         executor=executor,
         address=address or None,
     )
+    if dry_run:
+        show_plan(sweep.jobs, how, json=json)
+        return show_left_out(sweep.left_out)
     # What a network prints must not get between the results that scripts read.
     with redirect_stdout(sys.stderr):
         outcomes = execute(sweep.jobs, how)

@@ -2,8 +2,11 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from rich.filesize import decimal
 
 from ssl4eo_bench.cli.display import print_json, table
 from ssl4eo_bench.config.inputs import Channel
@@ -11,27 +14,62 @@ from ssl4eo_bench.config.run_spec import RunSpec
 from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS
 from ssl4eo_bench.config.weights import EmbeddingWeights
 from ssl4eo_bench.errors import BenchError, JobError
-from ssl4eo_bench.executors.outcomes import Outcome, stored
+from ssl4eo_bench.executors.outcomes import Execution, Outcome, looked_up
 from ssl4eo_bench.files.places import picture_file
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.results.files import RunResult
 from ssl4eo_bench.results.markdown import cost_text
 
+if TYPE_CHECKING:
+    from ssl4eo_bench.executors.forecast import Forecast
+
 SPARKS = "▁▂▃▄▅▆▇█"
 
 
-def show_plan(jobs: Sequence[Job], results: Path, *, force: bool, json: bool) -> None:
-    """Print what would run and what is there already, with the samples and the inputs of each run."""
+def show_plan(jobs: Sequence[Job], how: Execution, *, json: bool) -> None:
+    """Print what would run and what is there already, the inputs of each run, and what all of them will take."""
+    from ssl4eo_bench.executors.forecast import forecasts  # imports torch
+
+    there = [outcome.status if outcome else None for outcome in (looked_up(job, how) for job in jobs)]
+    wanted = [job for job, status in zip(jobs, there, strict=True) if not status]
+    expected = dict(zip((job.spec.path for job in wanted), forecasts(wanted, how), strict=True))
     if json:
-        print_json([job.spec.model_dump(mode="json") | {"digest": job.spec.digest} for job in jobs])
+        print_json(
+            [
+                job.spec.model_dump(mode="json")
+                | {"digest": job.spec.digest, "status": status or "to do"}
+                | ({} if status else {"forecast": asdict(expected[job.spec.path])})
+                for job, status in zip(jobs, there, strict=True)
+            ]
+        )
         return
-    for job in jobs:
+    said = {"skipped": "is there, would be skipped", "failed": "cannot run: its place is taken", None: "would run"}
+    for job, status in zip(jobs, there, strict=True):
         spec = job.spec
         counts = ", ".join(f"{len(samples.ids):,} {split}" for split, samples in job.samples.items())
-        what = "is there, would be skipped" if not force and stored(job, results) else "would run"
         print(f"{spec.task_slug} · {spec.protocol_slug} · {spec.label}")
-        print(f"  {what}: {results / spec.path}\n  digest {spec.digest}\n  samples {counts}")
+        print(f"  {said[status]}: {how.results / spec.path}\n  digest {spec.digest}\n  samples {counts}")
         show_input(spec)
+    _show_forecast(list(expected.values()), len(jobs))
+
+
+def _show_forecast(found: Sequence["Forecast"], jobs: int) -> None:
+    """Print what all jobs that have no result will take."""
+    print(f"{jobs:,} runs, {jobs - len(found):,} of them there already or not possible; {len(found):,} to do")
+    if found:
+        images, disk = sum(one.images for one in found), sum(one.disk for one in found)
+        print(
+            f"  about {_duration(sum(one.seconds for one in found))} on this machine, {decimal(disk)} of disk, and "
+            f"at most {decimal(max(one.memory for one in found))} of memory; {images:,} images go through a backbone"
+        )
+
+
+def _duration(seconds: float) -> str:
+    """A time to one digit that counts, such as `3 min`."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(1, seconds):.0f} s"
 
 
 def show_left_out(left_out: dict[str, BenchError]) -> int:

@@ -6,6 +6,7 @@ computes again what it does not find, and results are sent back. Digests and num
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,10 +23,12 @@ from ssl4eo_bench.config.run_spec import RunSpec
 from ssl4eo_bench.config.task import SplitName
 from ssl4eo_bench.errors import BenchError, SpecError, WorkerError, without_frames
 from ssl4eo_bench.executors.attempts import attempt, fetch_weights
+from ssl4eo_bench.executors.forecast import NO_NETWORK, peak_memory
 from ssl4eo_bench.executors.outcomes import Execution, Outcome
 from ssl4eo_bench.extraction.problem import Context, Problem
 from ssl4eo_bench.extraction.store import Extraction, FeatureCache
 from ssl4eo_bench.methods import extractions
+from ssl4eo_bench.models.cost import entry_costs
 from ssl4eo_bench.models.runtime import resolve_devices
 from ssl4eo_bench.plan import Job, open_job
 from ssl4eo_bench.results.files import RunResult, write_result
@@ -36,6 +39,9 @@ RETRIES = 3
 
 MOST_CPUS = 8
 """The most processor cores of a task: a backbone or a solver gains little from more."""
+
+SHARD_MEMORY = 2_000_000_000
+"""Bytes that a task of a shard asks for: a backbone, its batches, and the libraries."""
 
 VARIABLES = ("SSL4EO_BENCH_TASKS", "SSL4EO_BENCH_BACKBONES")
 """Environment variables that workers need, too."""
@@ -76,8 +82,9 @@ def _connected(address: str | None) -> Iterator[None]:
     where: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
     variables = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     try:
+        _require_answer(address or "")
         ray.init(**where, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise SpecError(
             f"there is no Ray cluster at {address!r} ({' '.join(str(error).split())}); start one with `ray start "
             "--head`, or leave --address away to use this machine."
@@ -86,6 +93,18 @@ def _connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address where nothing answers; Ray would try for many minutes.
+
+    Raises:
+        OSError: if nothing answers.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        with socket.create_connection((host, int(port)), timeout=10):
+            pass
 
 
 @dataclass(frozen=True)
@@ -105,8 +124,9 @@ class _Tasks:
 
 def _submitted(jobs: Sequence[Job], how: Execution) -> _Tasks:
     """Hand all tasks to the cluster: the missing shards of each split once, and jobs that wait for theirs."""
-    cpus, slots = _capacity()
+    cpus, memory, slots = _capacity()
     tasks, cache = _Tasks({}, {}, slots), FeatureCache(how.cache_dir)
+    costs = entry_costs({job.spec.checkpoint.name: job.spec.checkpoint for job in jobs}.values())
     shards_of: dict[str, list[ray.ObjectRef[Any]]] = {}
     context = Context(how.cache_dir, ("cpu",))  # no shard depends on where it is computed
     for number, job in enumerate(jobs):
@@ -114,7 +134,9 @@ def _submitted(jobs: Sequence[Job], how: Execution) -> _Tasks:
         for split, extraction in _extractions(Problem(job, context)).items():
             key = extraction.key
             if key.digest not in shards_of:
-                compute = _compute_shard.options(num_cpus=cpus, num_gpus=_gpus(how, 1))
+                compute = _compute_shard.options(
+                    num_cpus=cpus, num_gpus=_gpus(how, 1), memory=min(memory, SHARD_MEMORY)
+                )
                 missing = range(len(key.shard_bounds)) if how.force else cache.missing(key)
                 refs = {shard: compute.remote(__version__, spec, how, split, shard) for shard in missing}
                 tasks.shards.update(
@@ -123,7 +145,8 @@ def _submitted(jobs: Sequence[Job], how: Execution) -> _Tasks:
                 shards_of[key.digest] = list(refs.values())
             needed += shards_of[key.digest]
         devices = 1 if isinstance(job.spec.protocol, Linear | Knn) else len(how.device.split(","))
-        do = _do_job.options(num_cpus=cpus, num_gpus=_gpus(how, devices))
+        needs = min(memory, peak_memory(job.spec, costs.get(job.spec.checkpoint.name, NO_NETWORK)))
+        do = _do_job.options(num_cpus=cpus, num_gpus=_gpus(how, devices), memory=needs)
         tasks.jobs[do.remote(__version__, spec, how, *needed)] = number
     return tasks
 
@@ -136,11 +159,16 @@ def _extractions(problem: Problem) -> "dict[SplitName, Extraction[Any]]":
         return {}
 
 
-def _capacity() -> tuple[int, int]:
-    """Return the processor cores of a task, and how many such tasks the cluster can run at once."""
-    cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+def _capacity() -> tuple[int, int, int]:
+    """Return the processor cores of a task, the most memory of one in bytes, and how many tasks can run at once.
+
+    No task asks for more than the smallest node has: it would wait for ever.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    cores = [int(node.get("CPU", 0)) for node in nodes]
     cpus = min([MOST_CPUS, *filter(None, cores)])
-    return cpus, max(1, sum(of_node // cpus for of_node in cores))
+    memory = min([int(node["memory"]) for node in nodes if node.get("memory")], default=0)
+    return cpus, memory, max(1, sum(of_node // cpus for of_node in cores))
 
 
 def _gpus(how: Execution, wanted: int) -> int:

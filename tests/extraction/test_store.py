@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -329,3 +330,47 @@ def test_features_that_are_zero_do_no_harm() -> None:
     features = ordinary()
     features[:, 3] = 0.0
     assert halved(features).dtype == np.float16
+
+
+def test_several_devices_share_the_shards_and_give_the_same_features(tmp_path: Path) -> None:
+    backbones = [Doubler(), Doubler(), Doubler()]
+    found = FeatureCache(tmp_path / "many").get(Extraction(key(), backbones, read))
+    assert bits(found) == bits(get(tmp_path / "one"))
+    assert all(backbone.seen for backbone in backbones)
+    assert sorted(number for backbone in backbones for number in backbone.seen) == list(range(ROWS))
+
+
+def test_a_device_that_fails_stops_the_others(tmp_path: Path) -> None:
+    class Fails(Doubler):
+        def __call__(self, groups: Groups) -> np.ndarray:
+            raise ZeroDivisionError
+
+    failed = threading.Event()
+
+    class Waits(Doubler):
+        def __call__(self, groups: Groups) -> np.ndarray:
+            failed.wait(0.2)
+            return super().__call__(groups)
+
+    waits = Waits()
+    with pytest.raises(ZeroDivisionError):
+        FeatureCache(tmp_path).get(Extraction(key(), [Fails(), waits], read))
+    assert len(waits.seen) < ROWS / 2
+
+
+def test_any_process_can_compute_its_own_shards(tmp_path: Path) -> None:
+    parts = [(4, 0), (2,), (3, 1)]
+    backbones = [Doubler() for _ in parts]
+    rows = [
+        FeatureCache(tmp_path).compute(Extraction(key(), [one], read), part)
+        for one, part in zip(backbones, parts, strict=True)
+    ]
+    assert rows == [SHARD + ROWS % SHARD, SHARD, 2 * SHARD]
+    assert FeatureCache(tmp_path).missing(key()) == []
+    assert FeatureCache(tmp_path).compute(Extraction(key(), [Doubler()], read), range(5)) == 0
+    found = get(tmp_path, whole := Doubler())
+    assert whole.seen == []
+    assert bits(found) == bits(get(tmp_path / "one"))
+    again = FeatureCache(tmp_path, renewed=set()).compute(Extraction(key(), [Doubler()], read), [1])
+    assert again == SHARD
+    assert FeatureCache(tmp_path).missing(key()) == []
