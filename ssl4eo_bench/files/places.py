@@ -6,13 +6,25 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from ssl4eo_bench.errors import CacheError
+
 
 def cache_root(chosen: Path | None = None) -> Path:
-    """The cache directory: the chosen one, else `SSL4EO_BENCH_CACHE`, else the platform's."""
+    """The cache directory: the chosen one, else `SSL4EO_BENCH_CACHE`, else the platform's.
+
+    Raises:
+        CacheError: if it is the platform's, and this user has no home directory.
+    """
     if chosen:
         return chosen
-    named = os.environ.get("SSL4EO_BENCH_CACHE")
-    return Path(named) if named else user_cache_path("ssl4eo-bench", appauthor=False)
+    if named := os.environ.get("SSL4EO_BENCH_CACHE"):
+        return Path(named)
+    usual = user_cache_path("ssl4eo-bench", appauthor=False)
+    if not usual.is_absolute():
+        raise CacheError(
+            "this user has no home directory for a cache; name one with --cache-dir or SSL4EO_BENCH_CACHE."
+        )
+    return usual
 
 
 def data_root(chosen: Path | None = None) -> Path:

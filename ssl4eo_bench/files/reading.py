@@ -66,13 +66,11 @@ def require_size(size: int, file: Path) -> None:
 
 
 @contextmanager
-def reading(
-    what: object, *, cure: str = "fetch it again", error: type[BenchError] = DamagedFileError
-) -> Iterator[None]:
+def reading(said: str, *, cure: str = "fetch it again", error: type[BenchError] = DamagedFileError) -> Iterator[None]:
     """Turn every exception of a library that reads damaged or hostile bytes into one sentence.
 
     Args:
-        what: is read, as the sentence names it.
+        said: the beginning of the sentence, such as `a.tif cannot be read`; the exception's words follow in brackets.
         cure: the end of the sentence.
         error: the class of the error that is raised.
     """
@@ -81,7 +79,7 @@ def reading(
     except BenchError:
         raise
     except Exception as cause:  # libraries promise no kinds of errors for what is no file of their format
-        raise error(f"{what} cannot be read ({reason(cause)}); {cure}.") from cause
+        raise error(f"{said} ({reason(cause)}); {cure}.") from cause
 
 
 def reason(error: Exception) -> str:

@@ -26,6 +26,7 @@ from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS, SPLITS, Split,
 from ssl4eo_bench.errors import ResultError, ResultFileError
 from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.files.locks import LOCK, locked
+from ssl4eo_bench.files.reading import read_bytes
 from ssl4eo_bench.results import schema
 from ssl4eo_bench.results.schema import Content
 
@@ -240,7 +241,7 @@ def result_bytes(file: Path) -> bytes:
         ResultFileError: if it cannot be read.
     """
     try:
-        return file.read_bytes()
+        return read_bytes(file)
     except OSError as error:
         raise ResultFileError(file, f"cannot be read ({error.strerror})", CURE) from error
 
