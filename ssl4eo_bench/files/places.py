@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -19,12 +20,11 @@ def cache_root(chosen: Path | None = None) -> Path:
         return chosen
     if named := os.environ.get("SSL4EO_BENCH_CACHE"):
         return Path(named)
-    usual = user_cache_path("ssl4eo-bench", appauthor=False)
-    if not usual.is_absolute():
-        raise CacheError(
-            "this user has no home directory for a cache; name one with --cache-dir or SSL4EO_BENCH_CACHE."
-        )
-    return usual
+    with suppress(RuntimeError):  # without a home, versions of platformdirs raise this, or return a relative path
+        usual = user_cache_path("ssl4eo-bench", appauthor=False)
+        if usual.is_absolute():
+            return usual
+    raise CacheError("there is no home directory for a cache; name another with --cache-dir or SSL4EO_BENCH_CACHE.")
 
 
 def data_root(chosen: Path | None = None) -> Path:

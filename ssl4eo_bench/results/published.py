@@ -17,6 +17,9 @@ from ssl4eo_bench.files.reading import read_bytes, reading
 PUBLISHED: Final = "published.csv"
 NUMBERS: Final = ("value", "fraction")
 
+ADDRESS: Final = r"^https?://[^\s<>\"`|]+$"
+"""A regular expression of addresses that can be linked to; other schemes than http could be programs."""
+
 Text = Annotated[str, Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0, le=1)]
 
@@ -49,7 +52,7 @@ class PublishedNumber(Frozen):
     value: Annotated[float, Field(ge=0, le=1)]
     fraction: Positive | None
     source: Text
-    url: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    url: Annotated[str, Field(pattern=ADDRESS)]
     note: str
 
     @property
