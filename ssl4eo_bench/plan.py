@@ -6,8 +6,11 @@ from itertools import product
 from pathlib import Path
 from types import ModuleType
 
+from pydantic import ValidationError
+
 from ssl4eo_bench import progress
 from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.canonical import first_fault
 from ssl4eo_bench.config.catalogue import Catalogue
 from ssl4eo_bench.config.checkpoint import Checkpoint, Precision
 from ssl4eo_bench.config.inputs import InputMapping, map_inputs
@@ -233,22 +236,31 @@ def _as_asked(checkpoint: Checkpoint, request: Request) -> Checkpoint:
 
 
 def _specs(combination: _Combination, samples: dict[SplitName, OpenSplit], request: Request) -> Iterator[RunSpec]:
-    """Yield the runs of a combination, one for each seed and fraction."""
+    """Yield the runs of a combination, one for each seed and fraction.
+
+    Raises:
+        SpecError: if a result could not be written under the name of the checkpoint.
+    """
     assert combination.inputs is not None
     assert combination.settings is not None
     record = TaskRecord.of(combination.task, {split: found.record for split, found in samples.items()})
     for seed, fraction in product(dict.fromkeys(request.seeds), dict.fromkeys(request.fractions)):
-        yield RunSpec(
-            task=record,
-            checkpoint=combination.checkpoint,
-            inputs=combination.inputs,
-            protocol=combination.settings,
-            seed=seed,
-            fraction=None if fraction == 1 else fraction,
-            sample=request.sample,
-            partial=request.partial,
-            limit=request.limit,
-        )
+        try:
+            yield RunSpec(
+                task=record,
+                checkpoint=combination.checkpoint,
+                inputs=combination.inputs,
+                protocol=combination.settings,
+                seed=seed,
+                fraction=None if fraction == 1 else fraction,
+                sample=request.sample,
+                partial=request.partial,
+                limit=request.limit,
+            )
+        except ValidationError as error:
+            raise SpecError(
+                f"checkpoint {combination.checkpoint.name!r} cannot be run: {first_fault(error)}."
+            ) from None
 
 
 def _left_out(combinations: Sequence[_Combination], request: Request, known: Catalogue) -> dict[str, BenchError]:

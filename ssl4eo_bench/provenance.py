@@ -7,6 +7,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ssl4eo_bench.files.git import run_git
 from ssl4eo_bench.version import __version__
 
 LIBRARIES = ("numpy", "openvino", "pillow", "rasterio", "timm", "torch")
@@ -61,7 +62,7 @@ def _processor() -> str:
 
 def _git(checkout: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=checkout, capture_output=True, text=True, timeout=10, check=True)
+        done = run_git(checkout, *arguments, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return None if done.returncode else done.stdout.decode(errors="replace").strip()

@@ -9,7 +9,6 @@ of the published files.
 
 import bz2
 import csv
-import gzip
 import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,9 @@ from pathlib import Path
 
 from ssl4eo_bench.config.remote_files import MadeOf, RemoteFile
 from ssl4eo_bench.config.task import SplitName
-from ssl4eo_bench.errors import DamagedFileError, MissingDataError
+from ssl4eo_bench.data.split_lists import csv_rows, unpacked
+from ssl4eo_bench.data.trees import read_file
+from ssl4eo_bench.errors import MissingDataError
 from ssl4eo_bench.tasks._bigearthnet_names import EXCLUSION_LISTS, HOW_TO_GET_LISTS, OFFICIAL_LISTS
 
 WITHOUT_ANY_CLASS = {
@@ -64,16 +65,10 @@ def read_rows(root: Path, name: str, *, cure: str = HOW_TO_GET_LISTS) -> list[li
         cure: what to do if it is not there.
     """
     plain, packed = root / name, root / f"{name}.gz"
-    try:
-        content = plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
-    except FileNotFoundError as error:
-        raise MissingDataError(f"the list {plain} (or {packed.name}) is absent; {cure}.") from error
-    except (OSError, EOFError) as error:
-        raise DamagedFileError(f"{packed} is not a readable gzip file; fetch it again.") from error
-    try:
-        return [row for row in csv.reader(content.decode("utf-8-sig").splitlines()) if row]
-    except UnicodeDecodeError as error:
-        raise DamagedFileError(f"{plain} is not a text in UTF-8; {cure}.") from error
+    if not plain.is_file() and not packed.is_file():
+        raise MissingDataError(f"the list {plain} (or {packed.name}) is absent; {cure}.")
+    content = read_file(plain, cure=cure) if plain.is_file() else unpacked(packed)
+    return csv_rows(content, plain, cure=cure)
 
 
 def sentinel_1_names() -> dict[str, str]:

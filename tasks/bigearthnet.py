@@ -34,6 +34,8 @@ from ssl4eo_bench.config.remote_files import RemoteFile
 from ssl4eo_bench.config.task import SPLITS, Clusters, Sample, Source, Split, SplitName, Task
 from ssl4eo_bench.data.combined import combined
 from ssl4eo_bench.data.images import Decode, geotiff_decoder, lonlat
+from ssl4eo_bench.data.split_lists import parquet_columns
+from ssl4eo_bench.data.trees import read_file
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, shortlist
 from ssl4eo_bench.tasks._bigearthnet_lists import GOOGLE_LISTS, read_rows, sentinel_1_names
 from ssl4eo_bench.tasks._bigearthnet_names import (
@@ -117,12 +119,7 @@ class Patches:
             DamagedFileError: if it cannot be read.
         """
         file = self.folder(name) / f"{name}_{ending}"
-        try:
-            return file.read_bytes(), str(file)
-        except FileNotFoundError as error:
-            raise MissingDataError(f"{file} is absent; unpack the archive again.") from error
-        except OSError as error:
-            raise DamagedFileError(f"{file} cannot be read: {error.strerror}.") from error
+        return read_file(file, cure="unpack the archive again"), str(file)
 
 
 class OfficialLists:
@@ -180,17 +177,13 @@ class Metadata:
     @cached_property
     def _table(self) -> dict[str, tuple[str, str, tuple[str, ...]]]:
         """Split, Sentinel-1 name and labels by Sentinel-2 name."""
-        import pandas as pd
-
-        columns = ["patch_id", "split", "s1_name", "labels"]
-        try:
-            table = pd.read_parquet(self._file, columns=columns)
-        except FileNotFoundError as error:
-            raise MissingDataError(f"{self._file} is absent; {HOW_TO_GET['v2']}.") from error
-        except (OSError, ValueError) as error:
-            raise DamagedFileError(f"{self._file} is not the metadata of BigEarthNet v2; fetch it again.") from error
-        rows = zip(*(table[column] for column in columns), strict=True)
-        return {patch: (split, partner, tuple(labels)) for patch, split, partner, labels in rows}
+        if not self._file.is_file():
+            raise MissingDataError(f"{self._file} is absent; {HOW_TO_GET['v2']}.")
+        columns = parquet_columns(self._file, ("patch_id", "split", "s1_name", "labels"))
+        if not all(isinstance(text, str) for column in columns[:3] for text in column):
+            raise DamagedFileError(f"{self._file} is not the metadata of BigEarthNet v2; fetch it again.")
+        rows = zip(*columns, strict=True)
+        return {patch: (split, partner, tuple(labels or ())) for patch, split, partner, labels in rows}
 
     def ids(self, split: SplitName) -> list[str]:
         """The Sentinel-2 names of a split."""
@@ -297,7 +290,7 @@ def _description(patches: Patches, patch: str) -> dict[str, list[str]]:
     try:
         described: dict[str, list[str]] = json.loads(content)
         readable = all(isinstance(name, str) for name in described["labels"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         readable = False
     if not readable:
         raise DamagedFileError(f"{where} does not hold the labels of a patch; unpack the archive again.")

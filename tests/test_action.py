@@ -85,3 +85,12 @@ def test_what_the_action_installs_is_enough(committed: Path, tmp_path: Path) -> 
     path = without(blocked, tmp_path)
     done = run(committed.parent, "Check", RESULTS="results", AGAINST="", PYTHONPATH=path)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_module_beside_the_results_is_not_imported(committed: Path) -> None:
+    for name in ("yaml.py", "ssl4eo_bench.py", "json.py"):
+        (committed.parent / name).write_text("raise SystemExit(0)\n", encoding="utf-8")
+    (committed / RUN).unlink()
+    done = run(committed.parent, "Check", RESULTS="results", AGAINST="")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert all("python -P -m" in line for step in steps().values() for line in step["run"].splitlines() if "-m" in line)

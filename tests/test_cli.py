@@ -113,7 +113,7 @@ SPOILT: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "cut-off image": (
         "Forest_30.jpg",
         lambda file: file.write_bytes(file.read_bytes()[:700]),
-        r"Forest_30\.jpg is no JPEG, or a cut-off one; fetch it again",
+        r"Forest_30\.jpg is no JPEG, or a cut-off one \(.*\); fetch it again",
     ),
     "foreign id": (
         "eurosat-val.txt",

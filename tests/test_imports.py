@@ -24,7 +24,7 @@ ALLOWED = {
     "progress": set(),
     "version": set(),
     "progress_bars": {"progress"},
-    "provenance": set(),
+    "provenance": {"files"},
     "tasks": set(),
     "config": {"errors", "tasks"},
     "files": {"errors", "progress", "config"},

@@ -4,9 +4,9 @@ One function, `map_inputs`, decides everything about the input and returns it as
 the result and part of its digest. What it cannot do it refuses: nothing is guessed by position.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from ssl4eo_bench.config.bands import SENSORS, Band, sensor_of
 from ssl4eo_bench.config.canonical import Frozen
@@ -50,7 +50,7 @@ class Channel(Frozen):
     levels` if levels are given. A filled channel has no `source` and is zero.
     """
 
-    band: str
+    band: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
     source: str | None = None
     valid: tuple[float | None, float | None] = (None, None)
     gain: float = 1.0

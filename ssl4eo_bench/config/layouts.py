@@ -5,6 +5,7 @@ file another one.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Annotated
@@ -21,17 +22,52 @@ AVERAGED = "n_averaged"
 """Counts, in an AveragedModel of PyTorch's, what was averaged; no network has it, and no wrapper stands before it."""
 
 
+LONGEST_NAME = 200
+"""Characters of a name that is renamed; no network has longer ones."""
+
+LONGEST_RENAME = 500
+"""Characters of a regular expression, and of what is put for it."""
+
+REPEATS = 3
+"""Most repeats in a regular expression: the time that it takes grows with a power of the length of a name."""
+
+_TOKEN = re.compile(
+    r"""
+    \\. | \[\^?\]?(?:\\.|[^\]\\])*\] | \(\?(?: : | P<\w+> | <?[=!] | > )
+    | (?P<other> \(\? )                        # flags, comments and conditions, which change what follows them
+    | (?P<loop> \) (?:[*+]|\{\d*,?\d*\}) )      # a group that is repeated
+    | (?P<repeat> (?:[*+?]|\{\d*,?\d*\})[+?]? )
+    | .
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""A part of a regular expression."""
+
+
 def _rename(rename: tuple[str, str]) -> tuple[str, str]:
     pattern, replacement = rename
+    if max(map(len, rename)) > LONGEST_RENAME:
+        raise ValueError(f"a regular expression or its replacement has more than {LONGEST_RENAME} characters")
     try:
         expression = re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(f"{pattern!r} is not a regular expression ({error})") from None
+    _require_fast(pattern)
     try:
         expression.sub(replacement, "")  # reads the replacement, whether there is a match or not
     except (re.error, IndexError) as error:
         raise ValueError(f"{replacement!r} cannot be put for {pattern!r} ({error})") from None
     return rename
+
+
+def _require_fast(pattern: str) -> None:
+    """Refuse expressions that may take for ever, such as those that repeat a group that repeats."""
+    kinds = Counter(token.lastgroup for token in _TOKEN.finditer(pattern))
+    if kinds["other"] or kinds["loop"] or kinds["repeat"] > REPEATS:
+        raise ValueError(
+            f"{pattern!r} repeats a group, has flags, or has more than {REPEATS} repeats, and such regular expressions "
+            "can take for ever; write several simple ones"
+        )
 
 
 Rename = Annotated[tuple[str, str], AfterValidator(_rename)]
@@ -81,7 +117,8 @@ class Layout(Frozen):
             return None
         bare = name.removeprefix(self.prefix)
         for pattern, replacement in self.renames:
-            bare = re.sub(pattern, replacement, bare)
+            if len(bare) <= LONGEST_NAME:  # or else it is none of the network's
+                bare = re.sub(pattern, replacement, bare)
         return bare
 
     def is_marked(self, names: Iterable[str]) -> bool:

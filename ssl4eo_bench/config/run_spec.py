@@ -3,20 +3,24 @@
 from pathlib import PurePosixPath
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ssl4eo_bench.config.canonical import Frozen, digest
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.inputs import InputMapping
 from ssl4eo_bench.config.protocols import Knn, Linear, ProtocolSettings
-from ssl4eo_bench.config.task import Kind, Split, SplitName, Task
+from ssl4eo_bench.config.task import Kind, Split, SplitName, Task, TaskName
+
+LONGEST_NAME = 240
+"""Characters of a file or folder of results: file systems take 255, and files that are being written have longer names.
+All of them are in ASCII."""
 
 
 class TaskRecord(Frozen):
     """What a result keeps of its task. `splits` are the ids that were used, official or not."""
 
-    name: str
-    version: int
+    name: TaskName
+    version: Annotated[int, Field(ge=1, le=9999)]
     kind: Kind
     splits: dict[SplitName, Split]
 
@@ -50,6 +54,13 @@ class RunSpec(Frozen):
     sample: bool = False
     partial: bool = False
     limit: int | None = None
+
+    @model_validator(mode="after")
+    def _has_a_place(self) -> "RunSpec":
+        longest = max(self.path.parts, key=len)
+        if len(longest) > LONGEST_NAME:
+            raise ValueError(f"a file or folder would be called {longest!r}, which is too long; choose a shorter name")
+        return self
 
     @property
     def digest(self) -> str:

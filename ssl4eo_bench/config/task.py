@@ -23,6 +23,9 @@ MAIN_METRIC: dict[Kind, str] = {"multiclass": "accuracy", "multilabel": "micro_m
 SHARED_METRICS = ("micro_map", "macro_f1")
 """In every table and on the leaderboard, beside the task's main metric."""
 
+TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=100)]
+"""A name that can be a part of file names, and means nothing in CSV, Markdown, LaTeX or HTML."""
+
 LESS_IS_BETTER = frozenset({"ece"})
 """Metrics that nothing is ranked by; of all others, more is better."""
 
@@ -155,7 +158,7 @@ class Task(Frozen):
         how_to_get: one sentence on where the files come from and where they go.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
+    name: TaskName
     version: Annotated[int, Field(ge=1)]
     title: str
     kind: Kind

@@ -15,6 +15,7 @@ from ssl4eo_bench.config.canonical import ids_digest
 from ssl4eo_bench.config.task import IGNORED, SPLITS, Source, SplitName, Task
 from ssl4eo_bench.data.packing import damaged_files
 from ssl4eo_bench.data.packs import is_complete, open_source, pack_folder
+from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.data.releases import PublishedFile, published_files
 from ssl4eo_bench.data.splits import check_list
 from ssl4eo_bench.errors import DataError, MissingDataError, WriteError, shortlist
@@ -192,13 +193,13 @@ def _read_samples(
     task: Task, source: Source, ids: Sequence[str], record: Record | None, advance: Advance
 ) -> tuple[list[Fault], np.ndarray | None]:
     """The faults of samples, and the number of samples or pixels of each class; None if a sample cannot be read."""
-    bands = [band.name for band in task.bands]
+    bands, reader = [band.name for band in task.bands], Reader(task, source)
 
     def read(part: Sequence[str]) -> tuple[list[Fault], str, str | None, np.ndarray | None]:
         fingerprint = ""
         try:
             fingerprint = ids_digest([*part, source.fingerprint(part)])
-            targets = source.targets(part)
+            targets = reader.targets(part)
             return [], fingerprint, _digest(*source.read(part, bands), targets), _class_counts(task, targets)
         except DataError as error:
             if len(part) == 1:

@@ -7,7 +7,6 @@ in blocks, so that memory holds the vectors of a split and one block.
 
 import json
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -18,11 +17,16 @@ import numpy as np
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.weights import EmbeddingFile
+from ssl4eo_bench.data.split_lists import MOST_ROWS
 from ssl4eo_bench.errors import WeightsError, shortlist
 from ssl4eo_bench.files.hashing import file_hash
+from ssl4eo_bench.files.reading import LARGEST, reading
 
 ROWS = 8192
 """Vectors in a block."""
+
+INFLATED = 100
+"""How many times its packed size a large array may have; vectors of numbers do not pack well."""
 
 Block = tuple[Sequence[str], np.ndarray]
 """Ids, and their vectors `[N, D]` in the type of the file."""
@@ -91,7 +95,10 @@ class NpzReader:
                 raise WeightsError(
                     f"{self._file} has no array `{name}` (it has {there or 'none'}); save `ids` and `features`."
                 )
-            with archive.open(f"{name}.npy") as member:
+            packed = archive.getinfo(f"{name}.npy")
+            if packed.file_size > max(LARGEST, INFLATED * packed.compress_size):
+                raise ValueError(f"`{name}` unpacks to {packed.file_size:,} bytes")
+            with archive.open(packed) as member:
                 version = np.lib.format.read_magic(member)
                 headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
                 shape, by_column, dtype = headers[version](member)
@@ -111,6 +118,8 @@ class ParquetReader:
 
         self._file = file
         self._table = parquet.ParquetFile(file, memory_map=True)
+        if self._table.metadata.num_rows > MOST_ROWS:
+            raise ValueError(f"it has {self._table.metadata.num_rows:,} rows")
 
     def ids(self) -> Sequence[str]:
         """The ids, from the column `id`."""
@@ -256,27 +265,15 @@ def _opened(file: EmbeddingFile) -> Iterator[Reader]:
     """The reader of a file that has the right content; whatever goes wrong while it reads becomes a sentence."""
     path = Path(file.path)
     require_format(path)
-    try:
+    if not path.exists():
+        raise WeightsError(f"{path} is not there; name a file with embeddings.")
+    with reading(f"{path} cannot be read as {path.suffix}", cure="write it anew", error=WeightsError):
         sha256 = embeddings_sha256(path)
         if sha256 != file.sha256:
             raise WeightsError(
                 f"{path} has sha256 {sha256}, and its entry says {file.sha256}; restore the file, or correct the entry."
             )
         yield READERS[path.suffix](path)
-    except FileNotFoundError:
-        raise WeightsError(f"{path} is not there; name a file with embeddings.") from None
-    except (
-        OSError,
-        EOFError,
-        LookupError,
-        TypeError,
-        ValueError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise WeightsError(f"{path} cannot be read as {path.suffix} ({reason}); write it anew.") from error
 
 
 def require_format(file: Path) -> None:

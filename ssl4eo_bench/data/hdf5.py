@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError
+from ssl4eo_bench.files.reading import open_regular, reading, require_regular
 
 SPARSE = 2
 """Rows that spread over more than this many times their number are read one by one, others in one piece."""
@@ -47,8 +48,15 @@ class Hdf5File:
         return shape
 
     def attribute(self, name: str) -> Any:
-        """An attribute of the file itself; None if it has none of this name."""
-        return self._file.attrs.get(name)
+        """An attribute of the file itself; None if it has none of this name, or one of several values.
+
+        Raises:
+            MissingDataError: if the file is not there.
+            DamagedFileError: if it cannot be read.
+        """
+        with reading(f"{self.path} cannot be read"):
+            value = self._file.attrs.get(name)
+            return value if np.ndim(value) == 0 else None
 
     def rows(self, name: str, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
         """These rows of an array, in this order, as stored.
@@ -65,39 +73,35 @@ class Hdf5File:
         first, stop = int(wanted.min()), int(wanted.max()) + 1
         if first < 0 or stop > len(array):
             raise IndexError(f"rows {first} to {stop - 1} of {len(array)} of {name!r} in {self.path}")
-        try:
+        with reading(f"{self.path} cannot be read at {name!r}"):
             if stop - first > SPARSE * len(wanted):
                 return np.stack([array[row] for row in wanted])
             piece: np.ndarray = array[first:stop]
-        except OSError as error:
-            raise DamagedFileError(f"{self.path} cannot be read at {name!r} ({error}); fetch it again.") from error
         in_order = len(piece) == len(wanted) and bool((wanted == np.arange(first, stop)).all())
         return piece if in_order else piece[wanted - first]
 
     def stamp(self) -> str:
         """Size, time of last change and a digest of both ends: a short text that changes with the file's bytes."""
         status = self.path.stat()
-        with self.path.open("rb") as opened:
+        with open_regular(self.path) as opened:
             ends = hashlib.sha256(opened.read(END_BYTES))
             opened.seek(max(0, status.st_size - END_BYTES))
             ends.update(opened.read(END_BYTES))
         return f"{status.st_size}:{status.st_mtime_ns}:{ends.hexdigest()}"
 
     def _array(self, name: str) -> Any:
-        import h5py
-
-        array = self._file.get(name)
-        if not isinstance(array, h5py.Dataset) or not array.shape:
-            raise DamagedFileError(
-                f"{self.path} holds no array {name!r}, only {', '.join(sorted(self._file)) or 'nothing'}; this is "
-                "another file, or another release of the dataset."
-            )
-        return array
+        """An array that lies in the file itself; looked for once with each handle."""
+        file = self._file
+        if name not in self._local.arrays:
+            with reading(f"{self.path} cannot be read at {name!r}"):
+                self._local.arrays[name] = _own_array(file, name, self.path)
+        return self._local.arrays[name]
 
     @property
     def _file(self) -> Any:
         if getattr(self._local, "process", None) != os.getpid():
             self._local.file = _open(self.path)
+            self._local.arrays = {}
             self._local.process = os.getpid()
         return self._local.file
 
@@ -105,12 +109,34 @@ class Hdf5File:
 def _open(path: Path) -> Any:
     import h5py
 
-    try:
+    if not path.exists():
+        raise MissingDataError(f"{path} is not there.")
+    with reading(f"{path} is no HDF5 file, or a cut-off one"):
+        require_regular(path)
         return h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
-    except FileNotFoundError as error:
-        raise MissingDataError(f"{path} is not there.") from error
-    except OSError as error:
-        raise DamagedFileError(f"{path} is no HDF5 file, or a cut-off one ({error}); fetch it again.") from error
+
+
+def _own_array(file: Any, name: str, path: Path) -> Any:
+    """An array of numbers that lie in the file.
+
+    HDF5 can take values from other files, and reads zeros where those files, or values of its own, are absent.
+
+    Raises:
+        DamagedFileError: if there is no such array.
+    """
+    import h5py
+
+    parts = [name.rsplit("/", depth)[0] for depth in range(name.count("/") + 1)]
+    own = all(isinstance(file.get(part, getlink=True), h5py.HardLink) for part in parts)
+    array = file.get(name) if own else None
+    if not isinstance(array, h5py.Dataset) or not array.shape or array.dtype.kind not in "biuf":
+        raise DamagedFileError(
+            f"{path} holds no array {name!r}, only {', '.join(sorted(file)) or 'nothing'}; this is another "
+            "file, or another release of the dataset."
+        )
+    if array.is_virtual or array.external or (array.size and not array.id.get_storage_size()):
+        raise DamagedFileError(f"{path} has the values of {name!r} in other files, or nowhere; use the official file.")
+    return array
 
 
 def write_hdf5(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:

@@ -5,12 +5,13 @@ import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
 from ssl4eo_bench.errors import DamagedFileError
+from ssl4eo_bench.files.reading import reading
 
 _GDAL = {
     # Every file is opened once and only for its pixels. Without neighbouring files, side-car files and georeferencing
@@ -31,19 +32,17 @@ Decode = Callable[..., np.ndarray]
 def geotiff_decoder() -> Iterator[Decode]:
     """A decoder for many GeoTIFFs; GDAL is set up once for all of them."""
     import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.errors import NotGeoreferencedWarning
     from rasterio.io import MemoryFile
 
     def decode(content: bytes, *, shape: tuple[int, int, int], dtype: str | tuple[str, ...], where: str) -> np.ndarray:
-        try:
+        with reading(f"{where} is no GeoTIFF, or a cut-off one"):
             if not content:  # an empty memory file would be opened for writing
-                raise RasterioError
+                raise EOFError("it is empty")
             with MemoryFile(content) as memory, memory.open(driver="GTiff") as opened:
                 found = (opened.count, opened.height, opened.width)
                 _require(found, opened.dtypes[0], shape, (dtype,) if isinstance(dtype, str) else dtype, where)
                 pixels: np.ndarray = opened.read()
-        except RasterioError as error:
-            raise DamagedFileError(f"{where} is no GeoTIFF, or a cut-off one; fetch it again.") from error
         return pixels
 
     _ignore(NotGeoreferencedWarning)
@@ -78,21 +77,24 @@ def decode_geotiff(
 def lonlat(content: bytes) -> tuple[float, float]:
     """Longitude and latitude of the centre of a GeoTIFF in degrees; NaN where it has no place."""
     import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.errors import NotGeoreferencedWarning
     from rasterio.io import MemoryFile
     from rasterio.warp import transform
 
     _ignore(NotGeoreferencedWarning)
     options = _GDAL | {"GDAL_GEOREF_SOURCES": "INTERNAL"}
-    try:
-        with rasterio.Env(**options), MemoryFile(content) as memory, memory.open(driver="GTiff") as opened:
-            if opened.crs is None or opened.transform.is_identity:
-                return math.nan, math.nan
+    with (
+        suppress(Exception),  # a damaged file is told when its pixels are read
+        rasterio.Env(**options),
+        MemoryFile(content) as memory,
+        memory.open(driver="GTiff") as opened,
+    ):
+        if opened.crs is not None and not opened.transform.is_identity:
             x, y = opened.xy(opened.height / 2, opened.width / 2, offset="ul")
             (longitude,), (latitude,) = transform(opened.crs, "EPSG:4326", [x], [y])
-    except RasterioError:  # a damaged file is told when its pixels are read
-        return math.nan, math.nan
-    return float(longitude), float(latitude)
+            if abs(longitude) <= 180 and abs(latitude) <= 90:
+                return float(longitude), float(latitude)
+    return math.nan, math.nan
 
 
 def decode_jpeg(content: bytes, *, shape: tuple[int, int, int], where: str) -> np.ndarray:
@@ -103,13 +105,13 @@ def decode_jpeg(content: bytes, *, shape: tuple[int, int, int], where: str) -> n
     """
     from PIL import Image
 
-    try:
-        with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
-            found = (len(image.getbands()), image.height, image.width)
-            _require(found, "uint8", shape, ("uint8",), where)
-            pixels = np.frombuffer(image.tobytes(), dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DamagedFileError(f"{where} is no JPEG, or a cut-off one; fetch it again.") from error
+    with (
+        reading(f"{where} is no JPEG, or a cut-off one"),
+        Image.open(io.BytesIO(content), formats=["JPEG"]) as image,
+    ):
+        found = (len(image.getbands()), image.height, image.width)
+        _require(found, "uint8", shape, ("uint8",), where)
+        pixels = np.frombuffer(image.tobytes(), dtype=np.uint8)
     channels, height, width = shape
     return pixels.reshape(height, width, channels).transpose(2, 0, 1)
 

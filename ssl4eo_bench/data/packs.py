@@ -16,10 +16,11 @@ interrupted continues at the next shard. A file is compared with its checksum be
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
-from typing import NamedTuple
+from pathlib import Path, PurePath
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -30,6 +31,7 @@ from ssl4eo_bench.config.inputs import PerImage
 from ssl4eo_bench.config.task import SPLITS, Groups, Source, Split, SplitName, Task
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError
 from ssl4eo_bench.files.hashing import file_hash
+from ssl4eo_bench.files.reading import read_bytes, reading
 from ssl4eo_bench.files.shards import MANIFEST, Shard, ShardStore
 
 PLACE_AND_DATE = "place-and-date"
@@ -54,7 +56,7 @@ class Contents(Frozen):
     tells: tuple[PerImage, ...] = ()
     splits: dict[SplitName, Split]
     lists: dict[SplitName, str] = Field(default_factory=dict)
-    chunk_rows: int
+    chunk_rows: Annotated[int, Field(gt=0)]
 
     @property
     def shards(self) -> int:
@@ -71,7 +73,12 @@ class Pack(NamedTuple):
     @property
     def complete(self) -> bool:
         """Whether all shards are written; False for a pack of an earlier format, without checksums of its lists."""
-        return bool(self.contents.lists) and self.store.shards.keys() >= set(range(self.contents.shards))
+        count = self.contents.shards
+        return (
+            bool(self.contents.lists)
+            and count <= len(self.store.shards)
+            and self.store.shards.keys() >= set(range(count))
+        )
 
     def damaged_lists(self) -> list[Path]:
         """The files with the ids of a split that are absent or not what was written."""
@@ -106,7 +113,9 @@ class PackedSource:
     def _ids(self) -> dict[SplitName, list[str]]:
         if damaged := self._pack.damaged_lists():
             raise self._damaged(damaged[0])
-        return {split: list_file(self._folder, split).read_text("utf-8").splitlines() for split in SPLITS}
+        files = {split: list_file(self._folder, split) for split in SPLITS}
+        with self._reading(self._folder):
+            return {split: read_bytes(file).decode("utf-8").splitlines() for split, file in files.items()}
 
     @cached_property
     def _row(self) -> dict[str, int]:
@@ -150,7 +159,8 @@ class PackedSource:
         """The digest of the checksums of the shards these samples lie in, and of their rows."""
         rows = [self._row[id_] for id_ in ids]
         numbers = sorted({row // self._pack.contents.chunk_rows for row in rows})
-        sums = [_as_json(self._pack.store.shards[number]) for number in numbers]
+        with self._reading(self._folder / MANIFEST):
+            sums = [_as_json(self._pack.store.shards[number]) for number in numbers]
         return hashlib.sha256("\n".join((*sums, *map(str, rows))).encode()).hexdigest()
 
     def _gather(self, ids: Sequence[str], what: str, columns: slice | list[int]) -> np.ndarray:
@@ -165,18 +175,27 @@ class PackedSource:
 
     def _rows(self, number: int, what: str, rows: np.ndarray) -> np.ndarray:
         """A copy of some rows of an array of a shard."""
-        name = array_file(number, what)
-        array = self._pack.store.array(number, name)
-        if array is None:
-            raise self._damaged(self._folder / name)
-        consecutive = (np.diff(rows) == 1).all()
-        return array.read(int(rows[0]), int(rows[-1]) + 1) if consecutive else array.mapped()[rows]
+        file = self._folder / array_file(number, what)
+        with self._reading(file):
+            array = self._pack.store.array(number, file.name)
+            if array is None:
+                raise self._damaged(file)
+            consecutive = (np.diff(rows) == 1).all()
+            found = array.read(int(rows[0]), int(rows[-1]) + 1) if consecutive else array.mapped()[rows]
+            if len(found) != len(rows):
+                raise self._damaged(file)
+            return found
+
+    @property
+    def _cure(self) -> str:
+        return f"run `ssl4eo-bench data prepare {self._pack.contents.task}`, which writes damaged files anew"
+
+    def _reading(self, file: Path) -> AbstractContextManager[None]:
+        """Refuse a file that has its checksum, but cannot be what was packed."""
+        return reading(f"{file} is not what was packed", cure=self._cure)
 
     def _damaged(self, file: Path) -> DamagedFileError:
-        return DamagedFileError(
-            f"{file} is not what was packed; run `ssl4eo-bench data prepare {self._pack.contents.task}`, which writes "
-            "damaged files anew."
-        )
+        return DamagedFileError(f"{file} is not what was packed; {self._cure}.")
 
 
 def _as_json(shard: Shard) -> str:
@@ -249,11 +268,10 @@ def read_pack(folder: Path) -> Pack:
     Raises:
         DamagedFileError: if the manifest cannot be read, or is not what was written.
     """
-    try:
-        if store := ShardStore.open(folder):
+    with suppress(ValidationError):
+        store = ShardStore.open(folder)
+        if store and all(PurePath(name).name == name for shard in store.shards.values() for name in shard.files):
             return Pack(Contents.model_validate_json(json.dumps(store.about)), store)
-    except ValidationError:
-        pass
     raise DamagedFileError(
         f"{folder / MANIFEST} is not what was written; delete the folder {folder} and run "
         f"`ssl4eo-bench data prepare {folder.name.rpartition('-v')[0]}`."

@@ -3,7 +3,6 @@
 import os
 import re
 import zipfile
-import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
@@ -12,6 +11,21 @@ from operator import itemgetter
 from pathlib import Path, PurePosixPath
 
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError
+from ssl4eo_bench.files.reading import read_bytes, reading, require_regular, require_size
+
+
+def read_file(file: Path, *, cure: str = "fetch it again") -> bytes:
+    """The bytes of a file of a dataset.
+
+    Raises:
+        MissingDataError: if it is not there.
+        DamagedFileError: if it cannot be read, or is no regular file.
+    """
+    with reading(f"{file} cannot be read", cure=cure):
+        try:
+            return read_bytes(file)
+        except FileNotFoundError as error:
+            raise MissingDataError(f"{file} is not there; {cure}.") from error
 
 
 class Tree:
@@ -67,12 +81,7 @@ class _File:
         return str(self.path)
 
     def read(self) -> bytes:
-        try:
-            return self.path.read_bytes()
-        except FileNotFoundError as error:
-            raise MissingDataError(f"{self.path} is not there any more.") from error
-        except OSError as error:
-            raise DamagedFileError(f"{self.path} cannot be read: {error.strerror}.") from error
+        return read_file(self.path)
 
     def stamp(self) -> str:
         """Size and time of last change."""
@@ -107,10 +116,9 @@ class _Archive:
         self._idle.append(archive)
 
     def _open(self) -> zipfile.ZipFile:
-        try:
+        with reading(f"{self.path} is not a readable zip archive"):
+            require_regular(self.path)
             return zipfile.ZipFile(self.path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise DamagedFileError(f"{self.path} is not a readable zip archive ({error}); fetch it again.") from error
 
     def names(self) -> list[str]:
         with self.opened() as archive:
@@ -130,11 +138,9 @@ class _Member:
 
     def read(self) -> bytes:
         """The bytes of the file, after a comparison with its checksum."""
-        try:
-            with self.archive.opened() as archive:
-                return archive.read(self.name)
-        except (OSError, EOFError, KeyError, zipfile.BadZipFile, ValueError, RuntimeError, zlib.error) as error:
-            raise DamagedFileError(f"{self.where} cannot be read: {error}; fetch the archive again.") from error
+        with reading(f"{self.where} cannot be read", cure="fetch the archive again"), self.archive.opened() as archive:
+            require_size(archive.getinfo(self.name).file_size, self.archive.path)
+            return archive.read(self.name)
 
     def stamp(self) -> str:
         """Size and checksum in the directory of the archive."""

@@ -11,6 +11,7 @@ import io
 import os
 import shutil
 import stat
+import struct
 import sys
 import tarfile
 import zipfile
@@ -32,10 +33,28 @@ CHUNK = 1 << 20
 
 FORMATS = (".tar", ".tar.gz", ".tgz", ".zip")
 
+HEADS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+"""Types of headers that only say something about the member that follows."""
+
+LONGEST_HEAD = 1 << 17
+"""Bytes that a tar archive may say about a member beside its name; `tarfile` holds all of them in memory."""
+
+LONGEST_NAME = 255
+"""Bytes of the name of a file or folder, which is the limit of file systems."""
+
+DEPTH = 100
+"""Folders in each other; Python's own functions fail at about a thousand."""
+
 ENCRYPTED = 0x1
 """The bit of the flags of a zip member."""
 
-_UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, ValueError)
+_UNREADABLE = (
+    *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, struct.error),
+    *(EOFError, ValueError, LookupError, RecursionError, OverflowError),
+)
 
 
 def unpack(archive: Path, folder: Path, *, limit: int | None) -> None:
@@ -220,6 +239,11 @@ class _Extraction:
                     raise self._refusal(member.filename, sizes)
 
     def _count(self, name: str, size: int) -> None:
+        parts = PurePosixPath(name).parts
+        if len(parts) > DEPTH:
+            raise self._refusal(name[:LONGEST_NAME], f"which lies more than {DEPTH} folders deep")
+        if max((len(os.fsencode(part)) for part in parts), default=0) > LONGEST_NAME:
+            raise self._refusal(name[:LONGEST_NAME], f"and more, a name of more than {LONGEST_NAME} bytes")
         self._written += size
         if self._limit is not None and self._written > self._limit:
             raise self._refusal(name, f"with which it has more than the {self._limit:,} bytes it may unpack to")
@@ -234,6 +258,14 @@ class _Extraction:
 
 class _StrictMember(tarfile.TarInfo):
     """A member that needs a valid header; `tarfile` takes a damaged or missing one for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> "_StrictMember":
+        """Return the member of a header; one that would fill the memory is an error."""
+        member = super().frombuf(buf, encoding, errors)
+        if member.size < 0 or (member.type in HEADS and member.size > LONGEST_HEAD):
+            raise tarfile.ReadError(f"a header of {member.size:,} bytes")
+        return member
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> "_StrictMember":

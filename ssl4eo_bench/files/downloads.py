@@ -39,6 +39,12 @@ TIMEOUTS = (15.0, 60.0)
 CHUNK = 1 << 16
 """Bytes that are read at once; an interruption loses fewer."""
 
+LARGEST = 32_000_000_000
+"""Bytes of a file of unknown size, which may never end; no published weights are as large."""
+
+DIGITS = 18
+"""Of a size in a header; a longer one is no size."""
+
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Status codes of errors that may be gone at the next attempt."""
 
@@ -162,6 +168,7 @@ class _Part:
         file: the published file.
         url: its address.
         target: the place of the whole file.
+        limit: the most bytes that it may have: its size, else twice what is expected, else not the whole disk.
         length: the number of bytes on disk.
         validator: the version of the remote file: a strong ETag or a date.
         complete: whether all bytes are there.
@@ -172,6 +179,8 @@ class _Part:
         self._path = _part_file(target)
         self._record = self._path.with_name(f"{self._path.name}.json")
         self._opened = self._path.open("a+b")
+        twice = 2 * (file.about_bytes or 0)
+        self.limit = file.size or twice or min(LARGEST, free_bytes(target.parent) * 9 // 10)
         self.length = self._path.stat().st_size
         self.validator: str | None = None
         self.complete = False
@@ -209,18 +218,19 @@ class _Part:
         self.length += len(chunk)
 
     def refuse_size(self, size: int) -> None:
-        """Refuse a whole file of another size than the published one.
+        """Refuse a whole file of another size than the published one, or of more bytes than it may have.
 
         Raises:
-            DamagedFileError: if the sizes differ. The part is deleted.
+            DamagedFileError: if so. The part is deleted.
         """
-        if self.file.size not in (None, size):
-            self.discard()
-            raise DamagedFileError(
-                f"{self.url} has {size:,} bytes, but the published file has {self.file.size:,}; what has come is "
-                f"deleted: the publisher has put another file there, so get the published one and put it at "
-                f"{self.target}."
-            )
+        if self.file.size == size or (self.file.size is None and size <= self.limit):
+            return
+        self.discard()
+        expected = f"the published file has {self.limit:,}" if self.file.size else f"may have {self.limit:,} at most"
+        raise DamagedFileError(
+            f"{self.url} has {size:,} bytes, but {expected}; what has come is deleted: the publisher has put another "
+            f"file there, so get the published one and put it at {self.target}."
+        )
 
     def finish(self, inspect: Callable[[Path], object]) -> None:
         """Give the whole file its name.
@@ -310,9 +320,9 @@ def _append(response: requests.Response, part: _Part, total: int | None) -> None
         for chunk in response.raw.stream(CHUNK, decode_content=False):
             part.write(chunk)
             advance(len(chunk))
-            if part.length > (expected or part.length):  # it may never end
+            if part.length > (expected or part.limit):  # it may never end
                 break
-    if expected is not None and part.length > expected:
+    if part.length > (expected or part.limit):
         part.refuse_size(part.length)
         part.restart(None)
         raise _CutError("it sends more than it announces")
@@ -345,7 +355,7 @@ def _start_anew(response: requests.Response, part: _Part) -> int | None:
     """
     part.restart(_validator(response.headers))
     length = response.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() else None
+    return int(length) if length.isdecimal() and len(length) <= DIGITS else None
 
 
 def _continue(response: requests.Response, part: _Part) -> int | None:
@@ -361,7 +371,9 @@ def _continue(response: requests.Response, part: _Part) -> int | None:
 
 def _content_range(headers: Mapping[str, str]) -> tuple[int | None, int | None]:
     """The first byte of the answer and the size of the file, each None if the server does not announce it."""
-    match = re.fullmatch(r"bytes\s+(?:(\d+)-\d+|\*)/(?:(\d+)|\*)", headers.get("Content-Range", "").strip())
+    match = re.fullmatch(
+        rf"bytes\s+(?:(\d{{1,{DIGITS}}})-\d+|\*)/(?:(\d{{1,{DIGITS}}})|\*)", headers.get("Content-Range", "").strip()
+    )
     if match is None:
         return None, None
     return (int(match[1]) if match[1] else None, int(match[2]) if match[2] else None)

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from ssl4eo_bench import progress
+from ssl4eo_bench.files.reading import open_regular
 
 CHUNK = 1 << 22
 """Bytes that are read at once."""
@@ -27,7 +28,7 @@ def file_hash(file: Path, algorithm: str = "sha256", *, what: str | None = None)
     digest, size = hashlib.new(algorithm, usedforsecurity=False), file.stat().st_size
     title = what or f"checksum {file.name}"
     shown = progress.stage(title, total=size, unit="bytes") if size >= LARGE else nullcontext(lambda _: None)
-    with shown as advance, file.open("rb") as opened:
+    with shown as advance, open_regular(file) as opened:
         while chunk := opened.read(CHUNK):
             digest.update(chunk)
             advance(len(chunk))

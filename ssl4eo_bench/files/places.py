@@ -2,17 +2,29 @@
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from ssl4eo_bench.errors import CacheError
+
 
 def cache_root(chosen: Path | None = None) -> Path:
-    """The cache directory: the chosen one, else `SSL4EO_BENCH_CACHE`, else the platform's."""
+    """The cache directory: the chosen one, else `SSL4EO_BENCH_CACHE`, else the platform's.
+
+    Raises:
+        CacheError: if it is the platform's, and this user has no home directory.
+    """
     if chosen:
         return chosen
-    named = os.environ.get("SSL4EO_BENCH_CACHE")
-    return Path(named) if named else user_cache_path("ssl4eo-bench", appauthor=False)
+    if named := os.environ.get("SSL4EO_BENCH_CACHE"):
+        return Path(named)
+    with suppress(RuntimeError):  # without a home, versions of platformdirs raise this, or return a relative path
+        usual = user_cache_path("ssl4eo-bench", appauthor=False)
+        if usual.is_absolute():
+            return usual
+    raise CacheError("there is no home directory for a cache; name another with --cache-dir or SSL4EO_BENCH_CACHE.")
 
 
 def data_root(chosen: Path | None = None) -> Path:

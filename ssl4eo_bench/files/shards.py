@@ -195,7 +195,7 @@ class ShardStore:
             about = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             checksum = about.pop("checksum", None)  # manifests of earlier versions may have none
             return cls(folder, about, _listed(about)) if checksum in (None, digest(about)) else None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
 
     def begin(self) -> None:

@@ -14,9 +14,11 @@ import torch
 from ssl4eo_bench.config.recipe import Recipe
 from ssl4eo_bench.config.records import ReferenceResult, Selection
 from ssl4eo_bench.config.task import SplitName
+from ssl4eo_bench.errors import CacheError
 from ssl4eo_bench.extraction.problem import Problem
 from ssl4eo_bench.extraction.store import Features, Origin
 from ssl4eo_bench.files.atomic import replacing
+from ssl4eo_bench.files.reading import reading, require_regular
 from ssl4eo_bench.labels import labels_of
 from ssl4eo_bench.labels.base import Rows
 from ssl4eo_bench.labels.image_labels import ImageLabels, network_logits
@@ -80,9 +82,20 @@ class KeptLogits:
         return self.labels.main_metric(splits["val"], val)
 
     def read(self, epoch: int, split: SplitName) -> Features:
-        """Return the logits of a split at an epoch."""
-        with np.load(self._file(epoch)) as stored:
-            return Features(stored[split], Origin(len(stored[split]), (str(stored["runner"]),), ()))
+        """Return the logits of a split at an epoch.
+
+        Raises:
+            CacheError: if their file was damaged since they were written.
+        """
+        file = self._file(epoch)
+        cure = f"delete {file.parent / self.problem.state_file().stem}*, and run again to train anew"
+        with reading(f"{file} cannot be read", cure=cure, error=CacheError):
+            require_regular(file)
+            with np.load(file, allow_pickle=False) as stored:
+                logits = stored[split]
+                if logits.shape != (len(self.problem.job.samples[split].ids), len(self.problem.job.task.classes)):
+                    raise ValueError(f"it holds logits of shape {logits.shape}")
+                return Features(logits, Origin(len(logits), (str(stored["runner"]),), ()))
 
     def _file(self, epoch: int) -> Path:
         state = self.problem.state_file()

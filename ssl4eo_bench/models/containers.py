@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from ssl4eo_bench.errors import WeightsError
+from ssl4eo_bench.files.reading import open_regular
 from ssl4eo_bench.models import foreign_networks
 from ssl4eo_bench.models.foreign_networks import Advice
 
@@ -69,7 +70,7 @@ def is_web_page(file: Path) -> bool:
 
 
 def _head(file: Path) -> bytes:
-    with file.open("rb") as opened:
+    with open_regular(file) as opened:
         return opened.read(HEAD)
 
 
@@ -134,7 +135,7 @@ def _forged(what: str) -> _NotWeightsError:
 def _require_whole_safetensors(file: Path, length: int, size: int) -> None:
     if 8 + length > size:
         raise _cut_off(f"a safetensors header of {length:,} bytes in a file of {size:,}")
-    with file.open("rb") as opened:
+    with open_regular(file) as opened:
         opened.seek(8)
         text = opened.read(length)
     try:

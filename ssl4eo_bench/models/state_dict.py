@@ -6,6 +6,7 @@ exceptions: constants that a layout defines, and the step counters of BatchNorm,
 do not have and frozen networks do not read.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,9 @@ from ssl4eo_bench.models.weight_reader import State
 COUNTER = "num_batches_tracked"
 SHOWN = 3
 """Names of each kind that a message lists."""
+
+PATIENCE = 30.0
+"""Seconds for the renames of a layout."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,10 @@ def _read(tensors: State, names: Mapping[str, str], reading: Reading) -> Reading
     state: State = {}
     ignored: list[str] = []
     unexpected: list[str] = []
+    started = time.monotonic()
     for bare, original in names.items():
+        if time.monotonic() - started > PATIENCE:
+            raise WeightsError(f"the renames of layout {reading.name!r} take too long; write simpler ones.")
         name = reading.layout.backbone_name(bare)
         if name is not None and name not in state:  # two of one name cannot both be right
             state[name] = tensors[original]

@@ -137,7 +137,7 @@ def _hub_has(weights: HubWeights) -> bool:
     """Whether timm finds the weights in Hugging Face's own cache."""
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("HF_HOME") or f"{caches}/huggingface"
-    cache = Path(os.environ.get("HF_HUB_CACHE") or f"{home}/hub").expanduser()
+    cache = Path(os.path.expanduser(os.environ.get("HF_HUB_CACHE") or f"{home}/hub"))  # noqa: PTH111 - Path's fails without a home
     snapshots = cache / f"models--timm--{weights.timm}" / "snapshots"
     return any(
         file.is_file() for name in ("model.safetensors", "pytorch_model.bin") for file in snapshots.glob(f"*/{name}")

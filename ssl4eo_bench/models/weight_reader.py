@@ -27,6 +27,10 @@ BOOKKEEPING = frozenset(
 """Packages that training states hold objects of beside the tensors (arguments, dates, scores). Nothing of them is
 imported or called to read a file: inert objects take their places."""
 
+BUILT_IN = ("list", "dict", "tuple", "int", "float", "str")
+"""Types that training states name, as arguments have them. They are not called either: `str` of a list that holds one
+list many times, and that another, fills the memory."""
+
 REFUSED = {(module, "bytearray") for module in ("builtins", "__builtin__")}
 """What PyTorch's restricted unpickler calls, though no tensor needs it: with a number, it fills the memory."""
 
@@ -145,9 +149,10 @@ class _Inert:
 def _inert(names: Iterable[tuple[str, str]]) -> Iterator[None]:
     """Let PyTorch's restricted unpickler put inert objects where these names stand."""
     known = ("OrderedDict", "Counter", "defaultdict")  # the unpickler has these itself
-    stand_ins = [type(name, (_Inert,), {"__module__": module}) for module, name in names if name not in known]
+    named = [*names, *(("builtins", name) for name in BUILT_IN)]
+    stand_ins = [type(name, (_Inert,), {"__module__": module}) for module, name in named if name not in known]
     before = torch.serialization.get_safe_globals()
-    torch.serialization.add_safe_globals([*stand_ins, list, dict, set, tuple, int, float, str])
+    torch.serialization.add_safe_globals(stand_ins)
     try:
         yield
     finally:

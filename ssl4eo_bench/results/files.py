@@ -1,11 +1,12 @@
 """Result files: one JSON for each run, in a place that follows from its content."""
 
 import json
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -26,10 +27,18 @@ from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS, SPLITS, Split,
 from ssl4eo_bench.errors import ResultError, ResultFileError
 from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.files.locks import LOCK, locked
+from ssl4eo_bench.files.reading import read_bytes
 from ssl4eo_bench.results import schema
 from ssl4eo_bench.results.schema import Content
 
 CURE = "restore it, or remove it and run again"
+
+
+CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\\u00[01]")
+"""Characters that would be commands to the terminal that shows a result; JSON writes most of them as numbers."""
+
+MetricName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]
+"""A name that means nothing in CSV, Markdown, LaTeX or HTML."""
 
 
 class Provenance(Frozen):
@@ -90,7 +99,7 @@ class RunResult(Frozen):
     counts: dict[SplitName, int]
     subset: Split | None = None
     not_finite: dict[SplitName, NotFinite] = Field(default_factory=dict)
-    metrics: dict[SplitName, dict[str, MetricValue]]
+    metrics: dict[SplitName, dict[MetricName, MetricValue]]
     resampled: Resampled | None = None
     classes: tuple[ClassResult, ...]
     confusion: tuple[tuple[int, ...], ...] | None = None
@@ -240,7 +249,7 @@ def result_bytes(file: Path) -> bytes:
         ResultFileError: if it cannot be read.
     """
     try:
-        return file.read_bytes()
+        return read_bytes(file)
     except OSError as error:
         raise ResultFileError(file, f"cannot be read ({error.strerror})", CURE) from error
 
@@ -255,6 +264,8 @@ def parse_result(stored: bytes, file: PurePath) -> RunResult:
     Raises:
         ResultFileError: if they come from a newer version, were edited, or belong to another place.
     """
+    if CONTROL.search(stored):
+        raise ResultFileError(file, "cannot be read (it holds control characters)", CURE)
     try:
         raw = json.loads(stored.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:

@@ -16,6 +16,9 @@ ZERO_BANDS: Final = "zero bands"
 COSTS: Final = ("parameters", "GFLOPs", "width", "images/s")
 """Columns of what a backbone costs."""
 
+SPECIAL: Final = str.maketrans({"|": "\\|", "<": "&lt;", "`": "'"})
+"""Characters that mean something in Markdown, and what to put for them."""
+
 OPTIONAL: Final = frozenset({"rank", "mean", "over floor", "published", "over published", ZERO_BANDS, *COSTS})
 """Columns that are left out where all cells are empty."""
 
@@ -125,8 +128,7 @@ def markdown(board: Leaderboard) -> str:
                 parts += [f"{note}\n" for note in (floor_note(entries),) if note]
     if board.unmatched:
         lines = [
-            f"- {one.about}: [{one.number.percent} ({one.number.source})]({one.number.url}): "
-            f"{'; '.join(one.differences)}\n"
+            f"- {one.about}: {_link(one.number, f' ({one.number.source})')}: {_escaped('; '.join(one.differences))}\n"
             for one in board.unmatched
         ]
         parts += [f"## {UNMATCHED}\n", "".join(lines)]
@@ -175,9 +177,14 @@ def _table(columns: Mapping[str, Sequence[str]]) -> str:
     return "\n".join([head, rule, *lines]) + "\n"
 
 
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|")
+def _escaped(text: str) -> str:
+    """Text on one line that ends no cell, and starts no tag and no code."""
+    return " ".join(text.translate(SPECIAL).split())
 
 
-def _link(number: PublishedNumber | None) -> str:
-    return f"[{number.percent}]({number.url})" if number else ""
+def _link(number: PublishedNumber | None, about: str = "") -> str:
+    """A link to the source of a number."""
+    if number is None:
+        return ""
+    inside = _escaped(about).replace("[", "\\[").replace("]", "\\]")
+    return f"[{number.percent}{inside}]({number.url.replace('(', '%28').replace(')', '%29')})"

@@ -4,6 +4,7 @@ Its shape is that of https://github.com/huggingface/hub-docs/blob/main/modelcard
 is for Hugging Face to say.
 """
 
+import re
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, Final
@@ -16,6 +17,7 @@ from ssl4eo_bench.config.task import Kind
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results.files import RunResult
 from ssl4eo_bench.results.frame import frame_of, metric_names, require_one_split
+from ssl4eo_bench.results.published import ADDRESS
 
 TASKS: Final[dict[Kind, tuple[str, str]]] = {
     "multiclass": ("image-classification", "Image Classification"),
@@ -44,8 +46,10 @@ def model_index(results: Sequence[RunResult], url: str | None = None) -> str:
         url: of where the results are published.
 
     Raises:
-        ResultError: if they are of several checkpoints, of several splits of a task, or not official.
+        ResultError: if they are of several checkpoints, of several splits of a task, or not official, or `url` is none.
     """
+    if url and not re.search(ADDRESS, url):
+        raise ResultError(f"--url {url!r} is no address like https://host/page, which a reader could open.")
     _check(results)
     groups = frame_of(results).groupby(["task", "protocol", "fraction"], sort=False)
     entries = [_entry(runs) | ({"source": {"name": "ssl4eo-bench", "url": url}} if url else {}) for _, runs in groups]

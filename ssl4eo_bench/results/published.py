@@ -1,6 +1,7 @@
 """Numbers from the literature with their sources, and how they differ from a run."""
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -11,9 +12,13 @@ from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.canonical import Frozen, first_fault
 from ssl4eo_bench.config.task import SPLITS
 from ssl4eo_bench.errors import ResultError, SpecError
+from ssl4eo_bench.files.reading import read_bytes, reading
 
 PUBLISHED: Final = "published.csv"
 NUMBERS: Final = ("value", "fraction")
+
+ADDRESS: Final = r"^https?://[^\s<>\"`|]+$"
+"""A regular expression of addresses that can be linked to; other schemes than http could be programs."""
 
 Text = Annotated[str, Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0, le=1)]
@@ -47,7 +52,7 @@ class PublishedNumber(Frozen):
     value: Annotated[float, Field(ge=0, le=1)]
     fraction: Positive | None
     source: Text
-    url: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    url: Annotated[str, Field(pattern=ADDRESS)]
     note: str
 
     @property
@@ -75,14 +80,12 @@ def read_published(file: Path) -> list[PublishedNumber]:
     Raises:
         ResultError: if it cannot be read, has other columns, or a row is not valid or there twice.
     """
-    try:
-        with file.open(newline="", encoding="utf-8") as opened:
-            rows = csv.DictReader(opened, strict=True)
-            if tuple(rows.fieldnames or ()) != COLUMNS:
-                raise ResultError(f"{file} must have the columns {', '.join(COLUMNS)}, in this order.")
-            numbers = [(rows.line_num, _number(row, f"{file}, line {rows.line_num}")) for row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ResultError(f"{file} cannot be read ({error}); restore it.") from error
+    with reading(f"{file} cannot be read", cure="restore it", error=ResultError):
+        text = read_bytes(file).decode("utf-8")
+        rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        if tuple(rows.fieldnames or ()) != COLUMNS:
+            raise ResultError(f"{file} must have the columns {', '.join(COLUMNS)}, in this order.")
+        numbers = [(rows.line_num, _number(row, f"{file}, line {rows.line_num}")) for row in rows]
     _refuse_twice(numbers, file)
     return [number for _, number in numbers]
 

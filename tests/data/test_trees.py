@@ -71,7 +71,7 @@ def test_changed_bytes_have_another_stamp_and_deleted_files_are_named(tmp_path: 
     file.write_bytes(b"longer")
     assert tree.stamp("A/A_1.jpg") != before
     file.unlink()
-    with pytest.raises(MissingDataError, match=r"A_1\.jpg is not there any more"):
+    with pytest.raises(MissingDataError, match=r"A_1\.jpg is not there; fetch it again"):
         tree.read("A/A_1.jpg")
 
 

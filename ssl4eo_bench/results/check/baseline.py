@@ -1,22 +1,20 @@
 """What results are compared with: a commit, or another directory."""
 
 import os
-import subprocess
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ssl4eo_bench.errors import ResultError
+from ssl4eo_bench.files.git import run_git
+from ssl4eo_bench.files.reading import read_bytes
 from ssl4eo_bench.results.check.tolerances import TOLERANCES
 from ssl4eo_bench.results.files import require_directory
 
-MARK = "commit "
-"""The word before the name of a commit in a log of file names."""
-
 LOG_OF_ADDITIONS = (
-    *("log", "--reverse", "--full-history", "--diff-filter=A", "--no-renames", "--relative", "--name-only", "-z"),
+    *("log", "--reverse", "--full-history", "--diff-filter=A", "--no-renames", "--relative", "--raw", "--no-abbrev"),
     "-m",  # a merge can add files that neither side has
-    f"--format={MARK}%H",
+    *("-z", "--format="),
 )
 
 
@@ -50,16 +48,14 @@ class Baseline:
         wanted = {_setting(place) for place in places}
         results, commit = self.history
         log = _git(results, *LOG_OF_ADDITIONS, commit, "--", "runs")
-        added: dict[str, str] = {}
-        since = ""
-        for entry in os.fsdecode(log).split("\0"):
-            place = entry.strip("\n")
-            if place.startswith(MARK):
-                since, _, place = place.removeprefix(MARK).partition("\n")
-            if _setting(place) in wanted:
-                added.setdefault(place, since)
-        contents = _blobs(results, [os.fsencode(f"{since}:./{place}") for place, since in added.items()])
-        return dict(zip(added, contents, strict=True))
+        added: dict[str, bytes] = {}
+        entries = iter(log.split(b"\0"))
+        for about in entries:  # such as `:000000 100644 0000… 9bed… A`, before the place
+            if about.strip():
+                place = os.fsdecode(next(entries))
+                if _setting(place) in wanted:
+                    added.setdefault(place, about.split()[3])
+        return dict(zip(added, _blobs(results, list(added.values())), strict=True))
 
 
 def baseline_of(results: Path, against: str | None) -> Baseline | None:
@@ -106,8 +102,8 @@ def _of_folder(folder: Path) -> Baseline:
     tolerances = folder / TOLERANCES
     return Baseline(
         name=str(folder),
-        runs={place: file.read_bytes() for place, file in files.items()},
-        tolerances=tolerances.read_bytes() if tolerances.is_file() else None,
+        runs={place: read_bytes(file) for place, file in files.items()},
+        tolerances=read_bytes(tolerances) if tolerances.is_file() else None,
     )
 
 
@@ -116,7 +112,9 @@ def _of_commit(results: Path, commit: str, name: str) -> Baseline:
     blobs = {}
     for entry in listing.split(b"\0")[:-1]:
         about, _, place = entry.partition(b"\t")
-        blobs[os.fsdecode(place)] = about.split()[2]
+        _, kind, blob = about.split()
+        if kind == b"blob":
+            blobs[os.fsdecode(place)] = blob
     contents = dict(zip(blobs, _blobs(results, list(blobs.values())), strict=True))
     tolerances = contents.pop(TOLERANCES, None)
     return Baseline(
@@ -128,12 +126,21 @@ def _of_commit(results: Path, commit: str, name: str) -> Baseline:
 
 
 def _blobs(results: Path, names: list[bytes]) -> list[bytes]:
-    """The contents of git objects, read by a single git process."""
+    """The contents of git objects, read by a single git process.
+
+    Raises:
+        ResultError: if the repository lacks one, since it was cloned without it or is damaged.
+    """
     answer = _git(results, "cat-file", "--batch", given=b"".join(name + b"\n" for name in names))
     contents, start = [], 0
-    for _ in names:
-        head = answer.index(b"\n", start)  # of "<name> blob <size>"
-        end = head + 1 + int(answer[start:head].split()[2])
+    for name in names:
+        head = answer.find(b"\n", start)  # of "<name> blob <size>"
+        if head < 0 or (found := answer[start:head].split())[1:2] != [b"blob"]:
+            raise ResultError(
+                f"the repository of {results} lacks {name.decode()}, which it must compare with; fetch the whole "
+                "history (`git fetch --refetch --no-filter`)."
+            )
+        end = head + 1 + int(found[2])
         contents.append(answer[head + 1 : end])
         start = end + 1
     return contents
@@ -147,7 +154,7 @@ def _in_repository(folder: Path) -> bool:
     """
     seems_so = any((parent / ".git").exists() for parent in (folder.resolve(), *folder.resolve().parents))
     try:
-        done = _run(folder, "rev-parse", "--is-inside-work-tree")
+        done = run_git(folder, "rev-parse", "--is-inside-work-tree")
     except FileNotFoundError as error:
         if seems_so:
             raise ResultError(f"{folder} is in a git repository, and git is not installed; install it.") from error
@@ -165,26 +172,15 @@ def _commit(folder: Path, name: str) -> str | None:
 
 
 def _git(folder: Path, *arguments: str, given: bytes = b"") -> bytes:
-    done = _run(folder, *arguments, given=given)
+    done = run_git(folder, *arguments, given=given)
     if done.returncode:
         raise ResultError(f"git {arguments[0]} failed in {folder} ({_last_line(done.stderr)}); see to that first.")
     return done.stdout
 
 
 def _try_git(folder: Path, *arguments: str) -> bytes | None:
-    done = _run(folder, *arguments)
+    done = run_git(folder, *arguments)
     return None if done.returncode else done.stdout
-
-
-def _run(folder: Path, *arguments: str, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run(
-        ["git", *arguments],
-        cwd=folder,
-        input=given,
-        capture_output=True,
-        check=False,
-        env=os.environ | {"LC_ALL": "C"},  # git's messages are matched in English
-    )
 
 
 def _last_line(output: bytes) -> str:

@@ -128,3 +128,59 @@ def test_names_beyond_ascii_are_read(committed: Path, git: Git) -> None:
     assert baseline is not None
     assert baseline.runs[place] == b"\x00\xff\n"
     assert only(report_on(committed)).file == place
+
+
+def program(tmp_path: Path) -> tuple[Path, Path]:
+    """A program that a hostile configuration names, and the file that it leaves behind."""
+    trace, script = tmp_path / "trace", tmp_path / "program"
+    script.write_text(f"#!/bin/sh\ntouch {trace}\n", encoding="utf-8")
+    script.chmod(0o755)
+    return script, trace
+
+
+def test_objects_that_are_not_there_are_not_fetched(committed: Path, git: Git, tmp_path: Path) -> None:
+    script, trace = program(tmp_path)
+    blob = git("rev-parse", f"HEAD:results/{RUN}")
+    (tmp_path / "repository" / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    git("config", "extensions.partialClone", "origin")
+    git("config", "remote.origin.url", "ssh://nowhere/repository")
+    git("config", "remote.origin.promisor", "true")
+    git("config", "core.sshCommand", str(script))
+    with pytest.raises(ResultError, match="lacks|failed"):
+        baseline_of(committed, None)
+    assert not trace.exists()
+
+
+def test_no_program_of_a_repository_runs(committed: Path, git: Git, tmp_path: Path) -> None:
+    script, trace = program(tmp_path)
+    signed = git("cat-file", "commit", "HEAD").replace("\n\n", "\ngpgsig -----BEGIN PGP SIGNATURE-----\n =\n\n", 1)
+    (tmp_path / "signed").write_text(f"{signed}\n", encoding="utf-8")
+    git("reset", "--quiet", git("hash-object", "-t", "commit", "-w", str(tmp_path / "signed")))
+    git("config", "log.showSignature", "true")
+    for name in ("gpg.program", "core.fsmonitor", "core.pager", "pager.log", "diff.external"):
+        git("config", name, str(script))
+    git("config", "log.showRoot", "false")
+    baseline = baseline_of(committed, None)
+    assert baseline is not None
+    assert baseline.first([RUN])[RUN] == (committed / RUN).read_bytes()
+    assert not trace.exists()
+
+
+def test_results_cannot_be_the_repository_of_their_own_past(committed: Path, git: Git, tmp_path: Path) -> None:
+    git("clone", "--quiet", "--bare", ".", str(tmp_path / "bare"))
+    shutil.copytree(tmp_path / "bare", committed, dirs_exist_ok=True)
+    with pytest.raises(ResultError, match="cannot use bare repository"):
+        baseline_of(committed, None)
+
+
+def test_a_place_cannot_shift_the_contents_of_others(committed: Path, git: Git) -> None:
+    """Names of objects are read line by line."""
+    strange = committed / RUN.replace("seed0", "seed0\nHEAD")
+    strange.write_text("forged", encoding="utf-8")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "strange")
+    baseline = baseline_of(committed, None)
+    assert baseline is not None
+    place = strange.relative_to(committed).as_posix()
+    found = baseline.first([place, RUN])
+    assert (found[place], found[RUN]) == (b"forged", (committed / RUN).read_bytes())
