@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.canonical import Frozen, digest, first_fault
 from ssl4eo_bench.config.protocols import Knn, Linear
 from ssl4eo_bench.config.recipe import Recipe
@@ -26,8 +27,11 @@ from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS, SPLITS, Split,
 from ssl4eo_bench.errors import ResultError, ResultFileError
 from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.files.locks import LOCK, locked
-from ssl4eo_bench.results import schema
+from ssl4eo_bench.results import index, schema
 from ssl4eo_bench.results.schema import Content
+
+CURRENT, CHECKSUM = f'{{\n "schema_version": {schema.SCHEMA_VERSION},'.encode(), b',\n "checksum":'
+"""How a file of the current schema begins, and what ends its content."""
 
 CURE = "restore it, or remove it and run again"
 
@@ -277,8 +281,8 @@ def parse_result(stored: bytes, file: PurePath) -> RunResult:
     if result.digest != result.spec.digest:
         raise ResultFileError(file, "was edited: its digest is not that of its specification", CURE)
     # An old file is formatted like those of today, but has other keys.
-    whole = _content(result) if version == schema.SCHEMA_VERSION else raw | {"checksum": checksum}
-    if stored != _as_written(whole).encode():
+    whole = result.model_dump(mode="json", exclude_none=True) if version == schema.SCHEMA_VERSION else raw
+    if stored != _as_written(whole | {"checksum": checksum}).encode():
         raise ResultFileError(file, "was formatted anew: its bytes are not those that were written", CURE)
     if version != 1 and result.resampled is None:
         raise ResultFileError(file, "has no replicates (`resampled`), which only files of schema 1 lack", CURE)
@@ -336,7 +340,59 @@ def read_results(results: Path) -> list[RunResult]:
     Raises:
         ResultError: if the directory is absent or one of the files cannot be used.
     """
-    return [read_result(file) for file in result_files(results)]
+    return [result for result, _ in _read(results)]
+
+
+def read_and_keep(results: Path) -> tuple[list[RunResult], list[str]]:
+    """All results like `read_results`, and the fingerprints of their files, which are kept in the index.
+
+    It is for who holds the lock of the directory, that of `generating`.
+
+    Raises:
+        ResultError: if the directory is absent or one of the files cannot be used.
+    """
+    found = list(_read(results))
+    fingerprints = [fingerprint for _, fingerprint in found]
+    index.keep_checked(results, fingerprints)
+    return [result for result, _ in found], fingerprints
+
+
+def fingerprints_of(results: Path) -> list[str]:
+    """The fingerprints of all result files, in the order of the files, unchecked.
+
+    Raises:
+        ResultError: if the directory is absent or one of the files cannot be read.
+    """
+    return [_fingerprint(file, results, result_bytes(file)) for file in result_files(results)]
+
+
+def _fingerprint(file: Path, results: Path, stored: bytes) -> str:
+    return index.fingerprint(file.relative_to(results).as_posix(), stored)
+
+
+def _read(results: Path) -> Iterator[tuple[RunResult, str]]:
+    """All results, each with its fingerprint: values come from the files, also of those that were checked before.
+
+    Raises:
+        ResultError: if the directory is absent or one of the files cannot be used.
+    """
+    files, checked = result_files(results), index.checked_before(results)
+    with progress.stage("result files", total=len(files), unit="files") as advance:
+        for file in files:
+            stored = result_bytes(file)
+            fingerprint = _fingerprint(file, results, stored)
+            known = _known_result(stored) if fingerprint in checked else None
+            yield known or parse_result(stored, file), fingerprint
+            advance(1)
+
+
+def _known_result(stored: bytes) -> RunResult | None:
+    """The result in bytes that were checked before; none if they are of an earlier schema, or no result after all."""
+    content, _, _ = stored.rpartition(CHECKSUM)
+    try:
+        return RunResult.model_validate_json(content + b"}") if content.startswith(CURRENT) else None
+    except ValidationError:
+        return None
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pandas as pd
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.protocols import is_for
 from ssl4eo_bench.config.records import MetricValue
-from ssl4eo_bench.config.task import LESS_IS_BETTER, SHARED_METRICS
+from ssl4eo_bench.config.task import LESS_IS_BETTER, SHARED_METRICS, Kind
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results.files import RunResult
 from ssl4eo_bench.results.frame import distinct, metric_names, require_one_split, unversioned
@@ -40,7 +40,7 @@ def make_leaderboard(
     """
     require_one_split(frame["result"])
     shown = _shown_metrics(frame, metrics)
-    headline = {f"{task.name}-v{task.version}": task.kind for task in catalogue.tasks().values() if task.headline}
+    headline = headline_tasks()
     order = sorted(shown, key=lambda task: (task not in headline, task))
     kinds = dict(zip(frame["task"], frame["kind"], strict=True))
     kinds = headline if counted is None else {task: kinds[task] for task in counted}
@@ -58,6 +58,11 @@ def make_leaderboard(
         rows=tuple(rows),
         unmatched=_unmatched(rows, published),
     )
+
+
+def headline_tasks() -> dict[str, Kind]:
+    """The kinds of labels of the tasks that means are over unless others are named, by task with its version."""
+    return {f"{task.name}-v{task.version}": task.kind for task in catalogue.tasks().values() if task.headline}
 
 
 def _shown_metrics(frame: pd.DataFrame, wanted: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -1,19 +1,20 @@
 """The leaderboard's files, generated from the result files, and its views: CSV, Markdown, HTML and LaTeX."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from ssl4eo_bench.errors import ResultError, shortlist
-from ssl4eo_bench.results.files import RunFilter, RunResult, generating, read_results
+from ssl4eo_bench.results.files import RunFilter, RunResult, fingerprints_of, generating, read_and_keep, read_results
 from ssl4eo_bench.results.frame import frame_of, known_names, publishable, select
 from ssl4eo_bench.results.generated import SUFFIXES, csv_text, write_generated
+from ssl4eo_bench.results.index import generated_before, keep_generated
 from ssl4eo_bench.results.latex import latex
 from ssl4eo_bench.results.leaderboard import FIRST_COLUMNS, Leaderboard
 from ssl4eo_bench.results.markdown import HEADING, markdown
 from ssl4eo_bench.results.published import PublishedNumber, published_numbers
-from ssl4eo_bench.results.ranked_rows import make_leaderboard
-from ssl4eo_bench.results.tables import write_tables
+from ssl4eo_bench.results.ranked_rows import headline_tasks, make_leaderboard
+from ssl4eo_bench.results.tables import table_files, tables_there, write_table_files
 
 STARTS = (f"{','.join(FIRST_COLUMNS)},", HEADING)
 """How the generated files begin, so that no other file is replaced or removed."""
@@ -39,13 +40,30 @@ FORMATS: Final[dict[str, Callable[[Leaderboard], str]]] = {
 def write_leaderboard(results: Path) -> list[Path]:
     """Write `leaderboard.csv` and `.md` of the official results, and those of the sample; none without results."""
     with generating(results):
-        texts = leaderboard_files(read_results(results), published_numbers(results))
-        return write_generated(results, texts, [results / name for name in NAMES], *STARTS)
+        found, _ = read_and_keep(results)
+        return _write_leaderboard(results, leaderboard_files(found, published_numbers(results)))
+
+
+def _write_leaderboard(results: Path, texts: Mapping[str, str]) -> list[Path]:
+    return write_generated(results, texts, [results / name for name in NAMES], *STARTS)
 
 
 def write_generated_files(results: Path) -> dict[str, list[Path]]:
-    """Write all tables and the leaderboard anew, and return the files by what they are."""
-    return {"table": write_tables(results), "leaderboard": write_leaderboard(results)}
+    """Write all tables and the leaderboard anew, if anything changed, and return the files by what they are."""
+    with generating(results):
+        published = published_numbers(results)
+        settings = repr((published, headline_tasks()))
+        there = {file for file in (*tables_there(results), *(results / name for name in NAMES)) if file.is_file()}
+        places = generated_before(results, [*fingerprints_of(results), settings])
+        if places and {results / place for place in places} == there:
+            written = [results / place for place in places]
+        else:
+            found, fingerprints = read_and_keep(results)
+            tables, boards = table_files(found), leaderboard_files(found, published)
+            written = [*write_table_files(results, tables), *_write_leaderboard(results, boards)]
+            keep_generated(results, [*fingerprints, settings], tables | boards)
+    boards_there = [file for file in written if file.name in NAMES]
+    return {"table": [file for file in written if file not in boards_there], "leaderboard": boards_there}
 
 
 def leaderboard_files(results: Sequence[RunResult], published: Sequence[PublishedNumber]) -> dict[str, str]:
