@@ -1,5 +1,6 @@
 """Result files: one JSON for each run, in a place that follows from its content."""
 
+import gc
 import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -164,6 +165,12 @@ class RunResult(Frozen):
     def checksum(self) -> str:
         """The sha256 of the whole content."""
         return digest(self.model_dump(mode="json", exclude_none=True))
+
+    @property
+    def in_short(self) -> "RunResult":
+        """Without classes, confusion matrix and what was chosen from: two thirds of the memory, and in no table."""
+        chosen = self.selection.model_copy(update={"path": (), "history": None})
+        return self.model_copy(update={"classes": (), "confusion": None, "selection": chosen})
 
     @property
     def enters_tables(self) -> bool:
@@ -334,27 +341,41 @@ def result_files(results: Path) -> list[Path]:
     return sorted((results / "runs").rglob("*.json"))
 
 
-def read_results(results: Path) -> list[RunResult]:
-    """All results below a results directory, in the order of their files.
+def read_results(results: Path, *, in_short: bool = False) -> list[RunResult]:
+    """All results below a results directory, in the order of their files; all of each, or as in `RunResult.in_short`.
 
     Raises:
         ResultError: if the directory is absent or one of the files cannot be used.
     """
-    return [result for result, _ in _read(results)]
+    with uncollected():
+        return [result.in_short if in_short else result for result, _ in _read(results)]
 
 
 def read_and_keep(results: Path) -> tuple[list[RunResult], list[str]]:
-    """All results like `read_results`, and the fingerprints of their files, which are kept in the index.
+    """All results in short, and the fingerprints of their files, which are kept in the index.
 
     It is for who holds the lock of the directory, that of `generating`.
 
     Raises:
         ResultError: if the directory is absent or one of the files cannot be used.
     """
-    found = list(_read(results))
+    with uncollected():
+        found = [(result.in_short, fingerprint) for result, fingerprint in _read(results)]
     fingerprints = [fingerprint for _, fingerprint in found]
     index.keep_checked(results, fingerprints)
     return [result for result, _ in found], fingerprints
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Put off Python's search for circles of objects: results have none, and it takes as long as reading them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def fingerprints_of(results: Path) -> list[str]:

@@ -22,6 +22,7 @@ Ranks = tuple[int, int]
 ROWS = 128
 """Scores that are tested against all others at a time: with 10,000 of them, each array takes 10 MB."""
 
+
 @dataclass(frozen=True)
 class Score:
     """What one checkpoint reached on the tasks it is ranked by.
@@ -130,15 +131,17 @@ class _Board:
             deviations=deviations,
             variances=[np.einsum("kb,kb->k", of_task, of_task) for of_task in deviations],
             units=np.array([score.units for score in scores]),
-            spread=np.array([spread.value for spread in spreads]),
-            spread_freedom=np.array([spread.freedom for spread in spreads]),
+            spread=np.array([spread.value for spread in spreads], dtype=float),
+            spread_freedom=np.array([spread.freedom for spread in spreads], dtype=float),
             seeds=np.array([[-1 if seed is None else seed for seed in score.single_seed] for score in scores]),
         )
 
     @property
     def lowest_freedom(self) -> float:
         """The lowest degrees of freedom of any variance; those of a sum are no lower."""
-        return float(min(np.maximum(self.units - 1, 1).min(), self.spread_freedom.min(where=self.spread > 0, initial=np.inf)))
+        return float(
+            min(np.maximum(self.units - 1, 1).min(), self.spread_freedom.min(where=self.spread > 0, initial=np.inf))
+        )
 
     def tests(self, start: int, lowest_t: float) -> tuple[int, _Pairs]:
         """The tests of `ROWS` scores against all that follow: their number, and those of a t that is not below this."""

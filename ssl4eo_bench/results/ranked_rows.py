@@ -164,12 +164,14 @@ def _highest_matching(entry: Entry, published: Sequence[PublishedNumber]) -> Pub
 def _unmatched(rows: Sequence[Row], published: Sequence[PublishedNumber]) -> tuple[UnmatchedNumber, ...]:
     """The published numbers of these checkpoints on these data sets that compare with no entry."""
     found = []
+    entries: dict[str, list[Entry]] = {}
+    for row in rows:
+        entries.setdefault(row.name, []).extend(row.entries.values())
     for number in published:
         near = [
             UnmatchedNumber(number, entry.task, entry.differences_from(number))
-            for row in rows
-            for entry in row.entries.values()
-            if row.name == number.checkpoint and _dataset(entry.task) == _dataset(number.task)
+            for entry in entries.get(number.checkpoint, ())
+            if _dataset(entry.task) == _dataset(number.task)
         ]
         if near and (nearest := min(near, key=lambda one: len(one.differences))).differences:
             found.append(nearest)

@@ -94,7 +94,7 @@ def official_leaderboard(results: Path, wanted: RunFilter, *, metrics: Sequence[
     Raises:
         ResultError: if there are none, or none of one of these names.
     """
-    runs = publishable(frame_of(read_results(results)), sample=False)
+    runs = publishable(frame_of(read_results(results, in_short=True)), sample=False)
     runs = runs[runs["on_leaderboard"]]
     for kind, names in (("task", wanted.tasks), ("protocol", wanted.protocols)):
         known = sorted(known_names(runs, kind))
