@@ -43,16 +43,16 @@ def keep_checked(results: Path, fingerprints: Iterable[str]) -> None:
     _write(results / FOLDER / CHECKED, "\n".join([_code(), *fingerprints]))
 
 
-def generated_before(results: Path, inputs: Iterable[str]) -> list[str] | None:
-    """The places of the files that these inputs gave, if all of them are as they were written; none otherwise."""
+def generated_before(results: Path, inputs: Iterable[str], files: Iterable[Path]) -> bool:
+    """Whether these inputs gave exactly these files, and all of them are as they were written."""
     try:
         kept = json.loads((results / FOLDER / GENERATED).read_bytes())
-        if kept["inputs"] != _digest(inputs):
-            return None
-        there = {place: fingerprint(place, (results / place).read_bytes()) for place in kept["files"]}
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    return list(there) if there == kept["files"] else None
+        there = {file.relative_to(results).as_posix(): file for file in files}
+        if kept["inputs"] != _digest(inputs) or kept["files"].keys() != there.keys():
+            return False
+        return all(kept["files"][place] == fingerprint(place, file.read_bytes()) for place, file in there.items())
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return False
 
 
 def keep_generated(results: Path, inputs: Iterable[str], texts: Mapping[str, str]) -> None:

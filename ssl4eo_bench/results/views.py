@@ -53,17 +53,13 @@ def write_generated_files(results: Path) -> dict[str, list[Path]]:
     with generating(results):
         published = published_numbers(results)
         settings = repr((published, headline_tasks()))
-        there = {file for file in (*tables_there(results), *(results / name for name in NAMES)) if file.is_file()}
-        places = generated_before(results, [*fingerprints_of(results), settings])
-        if places and {results / place for place in places} == there:
-            written = [results / place for place in places]
-        else:
+        tables, boards = tables_there(results), [file for name in NAMES if (file := results / name).is_file()]
+        if not generated_before(results, [*fingerprints_of(results), settings], [*tables, *boards]):
             found, fingerprints = read_and_keep(results)
-            tables, boards = table_files(found), leaderboard_files(found, published)
-            written = [*write_table_files(results, tables), *_write_leaderboard(results, boards)]
-            keep_generated(results, [*fingerprints, settings], tables | boards)
-    boards_there = [file for file in written if file.name in NAMES]
-    return {"table": [file for file in written if file not in boards_there], "leaderboard": boards_there}
+            texts = table_files(found), leaderboard_files(found, published)
+            tables, boards = write_table_files(results, texts[0]), _write_leaderboard(results, texts[1])
+            keep_generated(results, [*fingerprints, settings], texts[0] | texts[1])
+    return {"table": tables, "leaderboard": boards}
 
 
 def leaderboard_files(results: Sequence[RunResult], published: Sequence[PublishedNumber]) -> dict[str, str]:
