@@ -1,8 +1,9 @@
 """How do commands that read a results directory grow with its files? And a plan with its runs?
 
 The files are variants of a committed result: as many checkpoints, each with another name, other weights, another
-confusion matrix, and metrics and replicates that agree with it, so that all of them pass `check`. Each command is a process
-of its own; what counts is the time of the processor, and the largest memory. The board is of all checkpoints on one task.
+confusion matrix, and metrics and replicates that agree with it, so that all of them pass `check`. Each command is a
+process of its own; what counts is the time of the processor, and the largest memory. The board is of all checkpoints
+on one task.
 """
 
 import math
@@ -64,7 +65,8 @@ def variants(count: int) -> Iterator[RunResult]:
 def _variant(original: RunResult, number: int, confusion: np.ndarray, rng: np.random.Generator) -> RunResult:
     """The result of a made-up checkpoint with this confusion matrix."""
     weights = original.spec.checkpoint.weights
-    assert weights and original.resampled
+    assert weights
+    assert original.resampled
     changed = {"name": f"made{number:05}", "weights": weights.model_copy(update={"sha256": f"{number:064x}"})}
     spec = original.spec.model_copy(update={"checkpoint": original.spec.checkpoint.model_copy(update=changed)})
     counts, main = Counts.of_confusion(confusion), original.main_metric
