@@ -237,7 +237,7 @@ def list_runs(
     from ssl4eo_bench.results.files import RunFilter, read_results  # takes a while: not for the other lists
 
     wanted = RunFilter(tasks=task, protocols=protocol, checkpoints=checkpoint, seeds=seed, fractions=fraction)
-    rows = [_run(result) for result in filter(wanted.matches, read_results(results))]
+    rows = [_run(result) for result in filter(wanted.matches, read_results(results, in_short=True))]
     rows.sort(key=lambda row: tuple(row.values())[:6])
     _report_nothing("run", rows, chosen=wanted != RunFilter())
     show_rows(rows, json=json, spare=("digest", "started", "metric", "marks"), prose=["checkpoint"])

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from types import NoneType
 from typing import Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -86,18 +87,19 @@ def ids_digest(ids: Iterable[str]) -> str:
 
 
 def _plain(value: Any) -> Any:
+    kind = type(value)  # the usual types first: a result has a thousand values, and a board ten thousand results
+    if kind in (str, int, bool, NoneType):
+        return value
+    if kind is float:
+        if not math.isfinite(value):
+            raise ValueError("canonical JSON cannot hold NaN or infinity")
+        return value + 0.0  # -0.0 + 0.0 is 0.0
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
     if isinstance(value, BaseModel):
         return _plain(value.model_dump())
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise TypeError("canonical JSON has text keys only")
         return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and type(value) is float:
-        if not math.isfinite(value):
-            raise ValueError("canonical JSON cannot hold NaN or infinity")
-        return value + 0.0  # -0.0 + 0.0 is 0.0
-    if value is None or type(value) in (str, int, bool):
-        return value
-    raise TypeError(f"canonical JSON cannot hold a {type(value).__name__}")
+    raise TypeError(f"canonical JSON cannot hold a {kind.__name__}")

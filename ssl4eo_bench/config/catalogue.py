@@ -50,8 +50,15 @@ def task_modules() -> tuple[str, ...]:
 def _found_modules() -> list[str]:
     """The names of all modules in all directories of tasks; a name is there twice if two modules have it."""
     # Path by path: over all of them at once, `iter_modules` would drop the second of two modules in silence.
-    found = [module.name for path in ssl4eo_bench.tasks.__path__ for module in pkgutil.iter_modules([path])]
-    return [name for name in found if not name.startswith("_")]
+    places = [place for place in map(Path, ssl4eo_bench.tasks.__path__) if place.is_dir()]
+    return [name for place in places for name in _modules_in(place, place.stat().st_mtime_ns)]
+
+
+@cache
+def _modules_in(place: Path, changed: int) -> list[str]:
+    """The names of the modules in a directory, which is not searched again until it changes."""
+    del changed
+    return [module.name for module in pkgutil.iter_modules([str(place)]) if not module.name.startswith("_")]
 
 
 def tasks_of(module: str) -> tuple[Task, ...]:

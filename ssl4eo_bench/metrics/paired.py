@@ -51,11 +51,24 @@ def difference(value: float, parts: Sequence[Variance]) -> Difference:
 
 def p_values(values: np.ndarray | np.float64, parts: Sequence[Variance]) -> np.ndarray:
     """The p value, two-sided, of each difference in an array, by variances of its shape."""
+    return p_of_t(*t_values(values, parts))
+
+
+def t_values(values: np.ndarray | np.float64, parts: Sequence[Variance]) -> tuple[np.ndarray, np.ndarray]:
+    """Each difference without its sign, in standard errors, and its degrees of freedom; 0 where these are rounding."""
     error, freedom = _error(values, parts)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        tested = 2 * stdtr(freedom, -np.abs(values) / error)
-    p: np.ndarray = np.where(error > ROUNDING, np.minimum(tested, 1.0), 1.0)
+    return np.divide(np.abs(values), error, out=np.zeros(np.shape(error)), where=error > ROUNDING), freedom
+
+
+def p_of_t(t: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """The p value, two-sided, of each of Student's t."""
+    p: np.ndarray = np.minimum(2 * stdtr(freedom, -t), 1.0)
     return p
+
+
+def t_of_p(p: float, freedom: float = 1e9) -> float:
+    """Student's t of a p value, two-sided; by default nearly that of the normal distribution."""
+    return -float(stdtrit(freedom, p / 2))
 
 
 def _error(values: np.ndarray | np.float64, parts: Sequence[Variance]) -> tuple[np.ndarray, np.ndarray]:
@@ -112,3 +125,16 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     corrected = np.empty(len(values))
     corrected[order] = np.maximum.accumulate(np.minimum(values[order] * np.arange(len(values), 0, -1), 1.0))
     return corrected
+
+
+def rejected(p: np.ndarray, level: float, tests: int) -> np.ndarray:
+    """Whether each p value corrected by Holm is at most a level.
+
+    Args:
+        p: the p values.
+        level: of significance.
+        tests: how many there are: these, and others with larger p values.
+    """
+    ordered = np.sort(p)
+    failed = ordered * np.arange(tests, tests - len(p), -1) > level
+    return p < (ordered[failed.argmax()] if failed.any() else np.inf)  # of equal ones, all are, or none

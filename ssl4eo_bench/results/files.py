@@ -1,5 +1,6 @@
 """Result files: one JSON for each run, in a place that follows from its content."""
 
+import gc
 import json
 import re
 from collections.abc import Collection, Iterator
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from ssl4eo_bench import progress
 from ssl4eo_bench.config.canonical import Frozen, digest, first_fault
 from ssl4eo_bench.config.protocols import Knn, Linear
 from ssl4eo_bench.config.recipe import Recipe
@@ -28,8 +30,11 @@ from ssl4eo_bench.errors import ResultError, ResultFileError
 from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.files.locks import LOCK, locked
 from ssl4eo_bench.files.reading import read_bytes
-from ssl4eo_bench.results import schema
+from ssl4eo_bench.results import index, schema
 from ssl4eo_bench.results.schema import Content
+
+CURRENT, CHECKSUM = f'{{\n "schema_version": {schema.SCHEMA_VERSION},'.encode(), b',\n "checksum":'
+"""How a file of the current schema begins, and what ends its content."""
 
 CURE = "restore it, or remove it and run again"
 
@@ -171,6 +176,12 @@ class RunResult(Frozen):
         return digest(self.model_dump(mode="json", exclude_none=True))
 
     @property
+    def in_short(self) -> "RunResult":
+        """Without classes, confusion matrix and what was chosen from: two thirds of the memory, and in no table."""
+        chosen = self.selection.model_copy(update={"path": (), "history": None})
+        return self.model_copy(update={"classes": (), "confusion": None, "selection": chosen})
+
+    @property
     def enters_tables(self) -> bool:
         """Whether it is official: on the whole official splits, by code as committed."""
         return self.spec.is_official and not self.provenance.dirty
@@ -288,8 +299,8 @@ def parse_result(stored: bytes, file: PurePath) -> RunResult:
     if result.digest != result.spec.digest:
         raise ResultFileError(file, "was edited: its digest is not that of its specification", CURE)
     # An old file is formatted like those of today, but has other keys.
-    whole = _content(result) if version == schema.SCHEMA_VERSION else raw | {"checksum": checksum}
-    if stored != _as_written(whole).encode():
+    whole = result.model_dump(mode="json", exclude_none=True) if version == schema.SCHEMA_VERSION else raw
+    if stored != _as_written(whole | {"checksum": checksum}).encode():
         raise ResultFileError(file, "was formatted anew: its bytes are not those that were written", CURE)
     if version != 1 and result.resampled is None:
         raise ResultFileError(file, "has no replicates (`resampled`), which only files of schema 1 lack", CURE)
@@ -341,13 +352,79 @@ def result_files(results: Path) -> list[Path]:
     return sorted((results / "runs").rglob("*.json"))
 
 
-def read_results(results: Path) -> list[RunResult]:
-    """All results below a results directory, in the order of their files.
+def read_results(results: Path, *, in_short: bool = False) -> list[RunResult]:
+    """All results below a results directory, in the order of their files; all of each, or as in `RunResult.in_short`.
 
     Raises:
         ResultError: if the directory is absent or one of the files cannot be used.
     """
-    return [read_result(file) for file in result_files(results)]
+    with uncollected():
+        return [result.in_short if in_short else result for result, _ in _read(results)]
+
+
+def read_and_keep(results: Path) -> tuple[list[RunResult], list[str]]:
+    """All results in short, and the fingerprints of their files, which are kept in the index.
+
+    It is for who holds the lock of the directory, that of `generating`.
+
+    Raises:
+        ResultError: if the directory is absent or one of the files cannot be used.
+    """
+    with uncollected():
+        found = [(result.in_short, fingerprint) for result, fingerprint in _read(results)]
+    fingerprints = [fingerprint for _, fingerprint in found]
+    index.keep_checked(results, fingerprints)
+    return [result for result, _ in found], fingerprints
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Put off Python's search for circles of objects: results have none, and it takes as long as reading them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def fingerprints_of(results: Path) -> list[str]:
+    """The fingerprints of all result files, in the order of the files, unchecked.
+
+    Raises:
+        ResultError: if the directory is absent or one of the files cannot be read.
+    """
+    return [_fingerprint(file, results, result_bytes(file)) for file in result_files(results)]
+
+
+def _fingerprint(file: Path, results: Path, stored: bytes) -> str:
+    return index.fingerprint(file.relative_to(results).as_posix(), stored)
+
+
+def _read(results: Path) -> Iterator[tuple[RunResult, str]]:
+    """All results, each with its fingerprint: values come from the files, also of those that were checked before.
+
+    Raises:
+        ResultError: if the directory is absent or one of the files cannot be used.
+    """
+    files, checked = result_files(results), index.checked_before(results)
+    with progress.stage("result files", total=len(files), unit="files") as advance:
+        for file in files:
+            stored = result_bytes(file)
+            fingerprint = _fingerprint(file, results, stored)
+            known = _known_result(stored) if fingerprint in checked else None
+            yield known or parse_result(stored, file), fingerprint
+            advance(1)
+
+
+def _known_result(stored: bytes) -> RunResult | None:
+    """The result in bytes that were checked before; none if they are of an earlier schema, or no result after all."""
+    content, _, _ = stored.rpartition(CHECKSUM)
+    try:
+        return RunResult.model_validate_json(content + b"}") if content.startswith(CURRENT) else None
+    except ValidationError:
+        return None
 
 
 @contextmanager

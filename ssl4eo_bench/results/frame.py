@@ -23,7 +23,7 @@ def load_results(directory: Path | str) -> pd.DataFrame:
     Raises:
         ResultError: if the directory is absent or one of the files cannot be used.
     """
-    return frame_of(read_results(Path(directory))).drop(columns="result")
+    return frame_of(read_results(Path(directory), in_short=True)).drop(columns="result")
 
 
 def frame_of(results: Iterable[RunResult]) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pandas as pd
 
@@ -192,7 +193,7 @@ class Leaderboard:
         names = dict.fromkeys(row.protocol for row in self.rows)
         return {name: [row for row in self.rows if row.protocol == name] for name in names}
 
-    @property
+    @cached_property
     def entries(self) -> list[Entry]:
         """The entries of all rows."""
         return [entry for row in self.rows for entry in row.entries.values()]
@@ -207,10 +208,15 @@ class Leaderboard:
         """Whether a row has all tasks that count."""
         return any(row.mean is not None for row in self.rows)
 
-    @property
+    @cached_property
     def has_costs(self) -> bool:
         """Whether the cost of a backbone is known."""
         return any(row.cost for row in self.rows)
+
+    @cached_property
+    def _published(self) -> set[str]:
+        """The tasks with published numbers that compare with an entry."""
+        return {entry.task for entry in self.entries if entry.published}
 
     @property
     def columns(self) -> list[Column]:
@@ -236,9 +242,8 @@ class Leaderboard:
         if self.has_costs:
             cost = row.cost.model_dump() if row.cost else dict.fromkeys(Cost.model_fields)
             record |= cost | {"images_per_second": row.images_per_second}
-        published = {entry.task for entry in self.entries if entry.published}
         for task, metrics in self.metrics.items():
-            values = _entry_record(row.entries.get(task), metrics, with_published=task in published)
+            values = _entry_record(row.entries.get(task), metrics, with_published=task in self._published)
             record |= {f"{task}.{name}": value for name, value in values.items()}
         return record
 

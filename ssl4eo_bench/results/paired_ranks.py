@@ -7,15 +7,20 @@ apart share their ranks: `1–3` and `1–3`, not a false order.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 
-from ssl4eo_bench.metrics.paired import Variance, holm, of_seeds, p_values
+from ssl4eo_bench.metrics.paired import Variance, of_seeds, p_of_t, rejected, t_of_p, t_values
 from ssl4eo_bench.results.compare import LEVEL
 from ssl4eo_bench.results.files import RunResult
 
 Ranks = tuple[int, int]
 """The best and the worst place that cannot be ruled out."""
+
+
+ROWS = 128
+"""Scores that are tested against all others at a time: with 10,000 of them, each array takes 10 MB."""
 
 
 @dataclass(frozen=True)
@@ -67,53 +72,137 @@ def mean_score(scores: Sequence[Score]) -> Score:
 
 
 def rank_ranges(scores: Sequence[Score]) -> list[Ranks]:
-    """The ranks of scores on the same tasks, in the order of the scores."""
-    if not scores:
-        return []
-    count = len(scores)
-    above = np.zeros((count, count), dtype=bool)
-    paired = np.array([[_are_paired(one, other) for other in scores] for one in scores])
-    first, second = np.nonzero(np.triu(paired, k=1))
-    if len(first):
-        values = np.array([score.value for score in scores])
-        differences = values[first] - values[second]
-        parts = [Variance(value[first, second], freedom[first, second]) for value, freedom in _variances(scores)]
-        p = holm(p_values(differences, parts))
-        better = p <= LEVEL
-        above[first, second] = better & (differences > 0)
-        above[second, first] = better & (differences < 0)
-    return [(1 + int(above[:, one].sum()), count - int(above[one].sum())) for one in range(count)]
+    """The ranks of scores on the same tasks, in the order of the scores.
 
-
-def _are_paired(one: Score, other: Score) -> bool:
-    """Whether a test can tell two scores apart.
-
-    It cannot where a score has no replicates or has those of other units, nor where both checkpoints were trained once
-    with different seeds: their difference may be that of the seeds.
+    Each is tested against each other, so time grows with the square of their number, by some 0.1 µs a pair.
     """
-    resampled = all(found is not None for score in (one, other) for found in score.replicates)
-    seeds = zip(one.single_seed, other.single_seed, strict=True)
-    confounded = any(a is not None and b is not None and a != b for a, b in seeds)
-    return resampled and one.units == other.units and not confounded
+    above, below = np.zeros((2, len(scores)), dtype=int)
+    places = [place for place, score in enumerate(scores) if all(one is not None for one in score.replicates)]
+    if places:
+        above[places], below[places] = _above_and_below(_Board.of([scores[place] for place in places]))
+    return list(zip((1 + above).tolist(), (len(scores) - below).tolist(), strict=True))
 
 
-def _variances(scores: Sequence[Score]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The independent variances of all differences `[K, K]`, each with its degrees of freedom `[K, K]`.
+class _Pairs(NamedTuple):
+    """Pairs of scores: the places of the better and of the worse one `[P]`, their t, and its degrees of freedom."""
 
-    They are those by the test samples of each task, and those by the seeds of either score.
+    better: np.ndarray
+    worse: np.ndarray
+    t: np.ndarray
+    freedom: np.ndarray
+
+    def where(self, chosen: np.ndarray) -> "_Pairs":
+        """Some of the pairs."""
+        return _Pairs(*(of_pairs[chosen] for of_pairs in self))
+
+
+@dataclass(frozen=True, eq=False)
+class _Board:
+    """Scores with replicates as arrays: of K scores on T tasks, in B resamples.
+
+    Attributes:
+        values: `[K]`.
+        deviations: of the replicates from their mean, by task `[K, B]`, scaled so that their products are covariances.
+        variances: by task `[K]`.
+        units: `[K, T]`.
+        spread: variances over seeds `[K]`, 0 for a single one.
+        spread_freedom: their degrees of freedom `[K]`.
+        seeds: `[K, T]`; -1 where there are several, or none that matters.
     """
-    count, tasks = len(scores), len(scores[0].units)
-    parts = []
-    for task in range(tasks):
-        known = [replicates for score in scores if (replicates := score.replicates[task]) is not None]
-        missing = np.zeros(max(map(len, known)))  # of scores that are in no pair
-        rows = np.stack([missing if (of := score.replicates[task]) is None else of for score in scores])
-        covariance = np.atleast_2d(np.cov(rows)) / tasks**2
-        variance = np.diag(covariance)
-        between = np.maximum(variance[:, None] + variance[None] - 2 * covariance, 0.0)
-        freedom = np.array([max(score.units[task] - 1, 1) for score in scores])  # the same for both of a tested pair
-        parts.append((between, np.tile(freedom, (count, 1))))
-    variance = np.array([0.0 if score.spread is None else score.spread.value for score in scores])
-    freedom = np.array([1.0 if score.spread is None else score.spread.freedom for score in scores])
-    by_row = np.tile(variance[:, None], count), np.tile(freedom[:, None], count)
-    return [*parts, by_row, (by_row[0].T, by_row[1].T)]
+
+    values: np.ndarray
+    deviations: list[np.ndarray]
+    variances: list[np.ndarray]
+    units: np.ndarray
+    spread: np.ndarray
+    spread_freedom: np.ndarray
+    seeds: np.ndarray
+
+    @classmethod
+    def of(cls, scores: Sequence[Score]) -> "_Board":
+        """The arrays of scores that all have replicates."""
+        tasks = len(scores[0].units)
+        replicates = [np.stack([score.replicates[task] for score in scores]) for task in range(tasks)]
+        scale = tasks * np.sqrt(replicates[0].shape[1] - 1)
+        deviations = [(of_task - of_task.mean(axis=1, keepdims=True)) / scale for of_task in replicates]
+        spreads = [score.spread or Variance(0.0, 1.0) for score in scores]
+        return cls(
+            values=np.array([score.value for score in scores]),
+            deviations=deviations,
+            variances=[np.einsum("kb,kb->k", of_task, of_task) for of_task in deviations],
+            units=np.array([score.units for score in scores]),
+            spread=np.array([spread.value for spread in spreads], dtype=float),
+            spread_freedom=np.array([spread.freedom for spread in spreads], dtype=float),
+            seeds=np.array([[-1 if seed is None else seed for seed in score.single_seed] for score in scores]),
+        )
+
+    @property
+    def lowest_freedom(self) -> float:
+        """The lowest degrees of freedom of any variance; those of a sum are no lower."""
+        return float(
+            min(np.maximum(self.units - 1, 1).min(), self.spread_freedom.min(where=self.spread > 0, initial=np.inf))
+        )
+
+    def tests(self, start: int, lowest_t: float) -> tuple[int, _Pairs]:
+        """The tests of `ROWS` scores against all that follow: their number, and those of a t that is not below this."""
+        rows, others = slice(start, start + ROWS), slice(start, None)
+        paired = np.triu(self._are_paired(rows, others), k=1)
+        differences = self.values[rows, None] - self.values[None, others]
+        t, freedom = t_values(differences, self._variances(rows, others))
+        first, second = np.nonzero(paired & (t >= lowest_t))
+        is_better = differences[first, second] > 0
+        better, worse = np.where(is_better, (first, second), (second, first)) + start
+        return np.count_nonzero(paired), _Pairs(better, worse, t[first, second], freedom[first, second])
+
+    def _are_paired(self, rows: slice, others: slice) -> np.ndarray:
+        """Whether a test can tell two scores apart.
+
+        It cannot where they have replicates of other units, nor where both checkpoints were trained once with
+        different seeds: their difference may be that of the seeds.
+        """
+        paired = np.ones(1, dtype=bool)
+        for units, seeds in zip(self.units.T, self.seeds.T, strict=True):
+            one, other = seeds[rows, None], seeds[None, others]
+            paired = paired & (units[rows, None] == units[None, others]) & ((one == other) | (one < 0) | (other < 0))
+        return paired
+
+    def _variances(self, rows: slice, others: slice) -> list[Variance]:
+        """The independent variances of differences: by the test samples of each task, and by the seeds of either."""
+        parts = []
+        for deviations, variance, units in zip(self.deviations, self.variances, self.units.T, strict=True):
+            covariance = deviations[rows] @ deviations[others].T
+            between = np.maximum(variance[rows, None] + variance[None, others] - 2 * covariance, 0.0)
+            parts.append(Variance(between, np.maximum(units - 1, 1)[None, others]))
+        if self.spread.any():
+            parts.append(Variance(self.spread[rows, None], self.spread_freedom[rows, None]))
+            parts.append(Variance(self.spread[None, others], self.spread_freedom[None, others]))
+        return parts
+
+
+def _above_and_below(board: _Board) -> tuple[np.ndarray, np.ndarray]:
+    """How many scores are better and worse than each `[K]`, by tests with Holm's correction over all pairs.
+
+    Holm multiplies a p value by the number of those that are not smaller. That is no more than all pairs, and no less
+    than the pairs that are known to be not significant: so most pairs are decided by their t, and need no place in the
+    order of p values.
+    """
+    count = len(board.values)
+    certain_t = t_of_p(LEVEL / count**2, board.lowest_freedom)
+    decided, undecided, pairs, not_significant = np.zeros((2, count), dtype=int), [], 0, 0
+    for start in range(0, count, ROWS):
+        lowest_t = t_of_p(1.01 * LEVEL / (1 + not_significant))  # 1.01: of few degrees of freedom t would be larger
+        tests, found = board.tests(start, lowest_t)
+        pairs += tests
+        not_significant += tests - len(found.t)
+        is_certain = found.t > certain_t
+        decided += _counts(found.where(is_certain), count)
+        undecided.append(found.where(~is_certain))
+    left = _Pairs(*map(np.concatenate, zip(*undecided, strict=True)))
+    is_better = rejected(p_of_t(left.t, left.freedom), LEVEL, pairs - decided[0].sum())
+    above, below = decided + _counts(left.where(is_better), count)
+    return above, below
+
+
+def _counts(pairs: _Pairs, count: int) -> np.ndarray:
+    """How often each score is the worse and the better one of a pair `[2, K]`."""
+    return np.stack([np.bincount(places, minlength=count) for places in (pairs.worse, pairs.better)])

@@ -9,7 +9,7 @@ import pandas as pd
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.protocols import is_for
 from ssl4eo_bench.config.records import MetricValue
-from ssl4eo_bench.config.task import LESS_IS_BETTER, SHARED_METRICS
+from ssl4eo_bench.config.task import LESS_IS_BETTER, SHARED_METRICS, Kind
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results.files import RunResult
 from ssl4eo_bench.results.frame import distinct, metric_names, require_one_split, unversioned
@@ -40,7 +40,7 @@ def make_leaderboard(
     """
     require_one_split(frame["result"])
     shown = _shown_metrics(frame, metrics)
-    headline = {f"{task.name}-v{task.version}": task.kind for task in catalogue.tasks().values() if task.headline}
+    headline = headline_tasks()
     order = sorted(shown, key=lambda task: (task not in headline, task))
     kinds = dict(zip(frame["task"], frame["kind"], strict=True))
     kinds = headline if counted is None else {task: kinds[task] for task in counted}
@@ -58,6 +58,11 @@ def make_leaderboard(
         rows=tuple(rows),
         unmatched=_unmatched(rows, published),
     )
+
+
+def headline_tasks() -> dict[str, Kind]:
+    """The kinds of labels of the tasks that means are over unless others are named, by task with its version."""
+    return {f"{task.name}-v{task.version}": task.kind for task in catalogue.tasks().values() if task.headline}
 
 
 def _shown_metrics(frame: pd.DataFrame, wanted: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -103,7 +108,10 @@ def _rows(
 
 def _entries(runs: pd.DataFrame, metrics: Sequence[str], published: Sequence[PublishedNumber]) -> dict[str, Entry]:
     """The entries of one task and protocol, by checkpoint."""
-    entries = {str(name): _entry(of, metrics) for name, of in distinct(runs).groupby("checkpoint", sort=False)}
+    grouped: dict[str, list[RunResult]] = {}
+    for result in distinct(runs)["result"]:
+        grouped.setdefault(result.spec.checkpoint.name, []).append(result)
+    entries = {name: _entry(results, metrics) for name, results in grouped.items()}
     ranks: list[Ranks | None] = [None] * len(entries)
     if metrics[0] == runs["main_metric"].iloc[0]:
         ranks = list(rank_ranges([entry.score for entry in entries.values()]))
@@ -120,30 +128,30 @@ def _entries(runs: pd.DataFrame, metrics: Sequence[str], published: Sequence[Pub
     }
 
 
-def _entry(runs: pd.DataFrame, metrics: Sequence[str]) -> Entry:
+def _entry(runs: Sequence[RunResult], metrics: Sequence[str]) -> Entry:
     """Means over the runs of one checkpoint, which differ by their seeds."""
-    results: list[RunResult] = list(runs["result"])
-    spec, values = results[0].spec, runs[metrics[0]].tolist()
+    spec, values = runs[0].spec, [run.metrics["test"][metrics[0]].value for run in runs]
     return Entry(
         task=spec.task_slug,
         protocol=spec.protocol_slug,
         checkpoint=spec.checkpoint.name,
         is_floor=spec.checkpoint.is_floor,
-        metrics={name: _mean(runs, name) for name in metrics},
+        metrics={name: _mean([run.metrics["test"][name] for run in runs]) for name in metrics},
         seeds=len(runs),
         seed_matters=spec.seed_matters,
         deviation=stdev(values) if len(values) > 1 else None,
         filled=spec.inputs.filled,
-        cost=next((run.provenance.cost for run in results if run.provenance.cost), None),
-        images_per_second=max(results, key=lambda run: run.provenance.features_computed).images_per_second,
-        score=score_of(results, metrics[0]),
+        cost=next((run.provenance.cost for run in runs if run.provenance.cost), None),
+        images_per_second=max(runs, key=lambda run: run.provenance.features_computed).images_per_second,
+        score=score_of(runs, metrics[0]),
     )
 
 
-def _mean(runs: pd.DataFrame, metric: str) -> MetricValue:
+def _mean(found: Sequence[MetricValue]) -> MetricValue:
     """The mean of a metric and of the bounds of its intervals; without bounds if a run has none."""
-    parts = {"value": metric, "low": f"{metric}_low", "high": f"{metric}_high"}
-    return MetricValue(**{part: fmean(runs[name]) for part, name in parts.items() if runs[name].notna().all()})
+    bounds = [(one.low, one.high) for one in found if one.low is not None and one.high is not None]
+    low, high = map(fmean, zip(*bounds, strict=True)) if len(bounds) == len(found) else (None, None)
+    return MetricValue(value=fmean(one.value for one in found), low=low, high=high)
 
 
 def _highest_matching(entry: Entry, published: Sequence[PublishedNumber]) -> PublishedNumber | None:
@@ -156,12 +164,14 @@ def _highest_matching(entry: Entry, published: Sequence[PublishedNumber]) -> Pub
 def _unmatched(rows: Sequence[Row], published: Sequence[PublishedNumber]) -> tuple[UnmatchedNumber, ...]:
     """The published numbers of these checkpoints on these data sets that compare with no entry."""
     found = []
+    entries: dict[str, list[Entry]] = {}
+    for row in rows:
+        entries.setdefault(row.name, []).extend(row.entries.values())
     for number in published:
         near = [
             UnmatchedNumber(number, entry.task, entry.differences_from(number))
-            for row in rows
-            for entry in row.entries.values()
-            if row.name == number.checkpoint and _dataset(entry.task) == _dataset(number.task)
+            for entry in entries.get(number.checkpoint, ())
+            if _dataset(entry.task) == _dataset(number.task)
         ]
         if near and (nearest := min(near, key=lambda one: len(one.differences))).differences:
             found.append(nearest)

@@ -1,19 +1,20 @@
 """The leaderboard's files, generated from the result files, and its views: CSV, Markdown, HTML and LaTeX."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from ssl4eo_bench.errors import ResultError, shortlist
-from ssl4eo_bench.results.files import RunFilter, RunResult, generating, read_results
+from ssl4eo_bench.results.files import RunFilter, RunResult, fingerprints_of, generating, read_and_keep, read_results
 from ssl4eo_bench.results.frame import frame_of, known_names, publishable, select
 from ssl4eo_bench.results.generated import SUFFIXES, csv_text, write_generated
+from ssl4eo_bench.results.index import generated_before, keep_generated
 from ssl4eo_bench.results.latex import latex
 from ssl4eo_bench.results.leaderboard import FIRST_COLUMNS, Leaderboard
 from ssl4eo_bench.results.markdown import HEADING, markdown
 from ssl4eo_bench.results.published import PublishedNumber, published_numbers
-from ssl4eo_bench.results.ranked_rows import make_leaderboard
-from ssl4eo_bench.results.tables import write_tables
+from ssl4eo_bench.results.ranked_rows import headline_tasks, make_leaderboard
+from ssl4eo_bench.results.tables import table_files, tables_there, write_table_files
 
 STARTS = (f"{','.join(FIRST_COLUMNS)},", HEADING)
 """How the generated files begin, so that no other file is replaced or removed."""
@@ -39,13 +40,26 @@ FORMATS: Final[dict[str, Callable[[Leaderboard], str]]] = {
 def write_leaderboard(results: Path) -> list[Path]:
     """Write `leaderboard.csv` and `.md` of the official results, and those of the sample; none without results."""
     with generating(results):
-        texts = leaderboard_files(read_results(results), published_numbers(results))
-        return write_generated(results, texts, [results / name for name in NAMES], *STARTS)
+        found, _ = read_and_keep(results)
+        return _write_leaderboard(results, leaderboard_files(found, published_numbers(results)))
+
+
+def _write_leaderboard(results: Path, texts: Mapping[str, str]) -> list[Path]:
+    return write_generated(results, texts, [results / name for name in NAMES], *STARTS)
 
 
 def write_generated_files(results: Path) -> dict[str, list[Path]]:
-    """Write all tables and the leaderboard anew, and return the files by what they are."""
-    return {"table": write_tables(results), "leaderboard": write_leaderboard(results)}
+    """Write all tables and the leaderboard anew, if anything changed, and return the files by what they are."""
+    with generating(results):
+        published = published_numbers(results)
+        settings = repr((published, headline_tasks()))
+        tables, boards = tables_there(results), [file for name in NAMES if (file := results / name).is_file()]
+        if not generated_before(results, [*fingerprints_of(results), settings], [*tables, *boards]):
+            found, fingerprints = read_and_keep(results)
+            texts = table_files(found), leaderboard_files(found, published)
+            tables, boards = write_table_files(results, texts[0]), _write_leaderboard(results, texts[1])
+            keep_generated(results, [*fingerprints, settings], texts[0] | texts[1])
+    return {"table": tables, "leaderboard": boards}
 
 
 def leaderboard_files(results: Sequence[RunResult], published: Sequence[PublishedNumber]) -> dict[str, str]:
@@ -76,7 +90,7 @@ def official_leaderboard(results: Path, wanted: RunFilter, *, metrics: Sequence[
     Raises:
         ResultError: if there are none, or none of one of these names.
     """
-    runs = publishable(frame_of(read_results(results)), sample=False)
+    runs = publishable(frame_of(read_results(results, in_short=True)), sample=False)
     runs = runs[runs["on_leaderboard"]]
     for kind, names in (("task", wanted.tasks), ("protocol", wanted.protocols)):
         known = sorted(known_names(runs, kind))

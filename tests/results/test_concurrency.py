@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from ssl4eo_bench.results import tables, views
-from ssl4eo_bench.results.files import RunResult, check_writable, read_result, read_results, write_result
+from ssl4eo_bench.results.files import (
+    RunResult,
+    check_writable,
+    read_and_keep,
+    read_result,
+    read_results,
+    write_result,
+)
+from ssl4eo_bench.results.index import FOLDER
 from ssl4eo_bench.results.tables import write_tables
 from ssl4eo_bench.results.views import write_leaderboard
 from tests.results.forging import regenerate
@@ -55,8 +63,8 @@ def test_ten_processes_lose_nothing(tmp_path: Path, make_result: Make) -> None:
     regenerate(alone)
     for file in (path for path in alone.rglob("*") if path.is_file() and path.name != ".lock"):
         assert file.read_bytes() == (results / file.relative_to(alone)).read_bytes(), file.name
-    left = [path for path in results.rglob(".*") if path.name != ".lock"]
-    assert not left  # no temporary files
+    left = {path.name for path in results.rglob(".*")}
+    assert left == {".lock", FOLDER, ".gitignore"}  # no temporary files
 
 
 @pytest.mark.parametrize("write", [write_tables, write_leaderboard])
@@ -67,8 +75,8 @@ def test_who_read_the_results_before_does_not_write_after(
     write(tmp_path)
     overtaking: list[threading.Thread] = []
 
-    def overtaken(results: Path) -> list[RunResult]:
-        found = read_results(results)
+    def overtaken(results: Path) -> tuple[list[RunResult], list[str]]:
+        found = read_and_keep(results)
         if not overtaking:  # between reading and writing, another one has a new result, and generates
             write_result(results, make_result(accuracy=0.9, seed=1))
             overtaking.append(threading.Thread(target=write, args=(results,)))
@@ -77,7 +85,7 @@ def test_who_read_the_results_before_does_not_write_after(
         return found
 
     for module in (tables, views):
-        monkeypatch.setattr(module, "read_results", overtaken)
+        monkeypatch.setattr(module, "read_and_keep", overtaken)
     write(tmp_path)
     overtaking[0].join()
     left = {file: file.read_bytes() for file in tmp_path.rglob("*.csv")}

@@ -17,6 +17,7 @@ from ssl4eo_bench.results import scores as scores_module
 from ssl4eo_bench.results.files import RunFilter, RunResult, read_results, write_result
 from ssl4eo_bench.results.frame import frame_of
 from ssl4eo_bench.results.ranked_rows import make_leaderboard
+from ssl4eo_bench.results.report import render
 from ssl4eo_bench.results.report.groups import groups_of
 from ssl4eo_bench.results.report.render import write_report
 from ssl4eo_bench.results.report.report_figures import figure_sections
@@ -70,6 +71,17 @@ def test_the_page_says_what_is_in_it(results: Path) -> None:
     ):
         assert words in page.text
     assert "Sample." not in page.text
+
+
+def test_long_tables_are_cut_and_say_so(results: Path, make_result: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_result(results, make_result(checkpoint="bandstats", accuracy=0.3, by="knn"))
+    monkeypatch.setattr(render, "MOST_ROWS", 2)
+    page = report(results)
+    assert "2 of 3 rows; all of them are in the leaderboard's CSV; here are the best of each protocol." in page.text
+    assert "2 of 4 rows; all of them are in the tables' CSV." in page.text
+    assert "of 2 rows" not in page.text  # both checkpoints
+    monkeypatch.setattr(render, "MOST_ROWS", 8)
+    assert "rows; all of them" not in report(results).text
 
 
 def test_the_page_is_whole_and_can_be_read_aloud(results: Path) -> None:

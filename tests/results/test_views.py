@@ -240,7 +240,7 @@ def test_the_command_writes_files_and_views_write_none(results: Path, command: C
     code, out, err = command("leaderboard", *here)
     assert code == 0, err
     assert out.startswith(f"{results / 'leaderboard.csv'}\n{results / 'leaderboard.md'}\n# Leaderboard\n")
-    before = {file: file.read_bytes() for file in results.glob("*.*")}
+    before = {file: file.read_bytes() for file in results.glob("[!.]*.*")}
     assert command("leaderboard", *here, "--task", "eurosat-rgb")[1].count("\n| ") == 3
     assert command("leaderboard", *here, "--format", "latex")[1].startswith("% needs \\usepackage{booktabs}\n")
     for name, start in (
@@ -253,6 +253,6 @@ def test_the_command_writes_files_and_views_write_none(results: Path, command: C
         assert Path(name).read_text().startswith(start)
     code, _, err = command("leaderboard", *here, "--format", "csv", "--out", results / "leaderboard.csv")
     assert (code, err.count("\n")) == (2, 1)
-    assert {file: file.read_bytes() for file in results.glob("*.*")} == before
+    assert {file: file.read_bytes() for file in results.glob("[!.]*.*")} == before
     (results / "published.csv").write_text("nonsense\n")
     assert "published.csv must have the columns task" in command("leaderboard", *here)[2]

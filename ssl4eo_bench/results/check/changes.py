@@ -5,6 +5,7 @@ steps within the tolerance do not add up. A run under a new name (equal digests)
 """
 
 from collections.abc import Iterator, Mapping, Set
+from operator import itemgetter
 from pathlib import PurePosixPath
 
 from ssl4eo_bench.config.records import MetricValue
@@ -32,17 +33,25 @@ def changes(
         tolerances: how far metrics may move.
     """
     by_digest = {result.digest: result for result in found.values() if result.enters_tables}
-    first = [_official(stored, place) for place, stored in baseline.first(changed).items()]
+    origins: dict[str, tuple[int, RunResult]] = {}  # by digest and by place, the first of each, with its number
+    for number, (place, content) in enumerate(baseline.first(changed).items()):
+        if (one := _official(content, place)) is not None:
+            for key in (one.digest, str(one.spec.path)):
+                origins.setdefault(key, (number, one))
+    versions: dict[tuple[object, ...], list[RunResult]] = {}
+    for result in found.values():
+        versions.setdefault(_run(result), []).append(result)
     for place in sorted(changed):
         was = _official(baseline.runs[place], place)
         if was is None or (place in stored and place not in found):
             continue  # an invalid file has its finding already
         now = found.get(place) or by_digest.get(was.digest)
         if now is None:
-            if not any(_is_higher_version(result, was) for result in found.values()):
+            if not any(_is_higher_version(result, was) for result in versions.get(_run(was), ())):
                 yield Finding(place, f"was removed; {baseline.name} has it", BUMP)
             continue
-        origin = next((one for one in first if one and (one.digest == now.digest or str(one.spec.path) == place)), was)
+        known = [origins[key] for key in (now.digest, place) if key in origins]
+        _, origin = min(known, key=itemgetter(0), default=(0, was))
         there = str(now.spec.path)
         renamed = "" if there == place else f" (it was {place})"
         if fault := _change(was, now, tolerances):

@@ -65,13 +65,15 @@ def as_junit(report: Report) -> str:
     """The report as JUnit XML: one test case for each file."""
     places = {**dict.fromkeys(report.results, "results"), **dict.fromkeys(report.generated, "generated")}
     places |= {one.file: "other" for one in report.findings if one.file not in places}
-    failed = {one.file for one in report.findings}
+    failed: dict[str, list[Finding]] = {}
+    for one in report.findings:
+        failed.setdefault(one.file, []).append(one)
     counts = {"tests": str(len(places)), "failures": str(len(failed))}
     suite = ET.Element("testsuite", {"name": "ssl4eo-bench check", **counts})
     for place, kind in places.items():
         case = ET.SubElement(suite, "testcase", {"classname": kind, "name": _plain(place)})
-        if found := [one for one in report.findings if one.file == place]:
-            _add_failure(case, found)
+        if place in failed:
+            _add_failure(case, failed[place])
     ET.indent(suite)
     return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 

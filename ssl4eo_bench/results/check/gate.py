@@ -12,7 +12,7 @@ from ssl4eo_bench.results.check.changes import changes, moved_metrics
 from ssl4eo_bench.results.check.content import RUN_AGAIN, content_faults, known_task
 from ssl4eo_bench.results.check.findings import Finding, Report
 from ssl4eo_bench.results.check.tolerances import TOLERANCES, Tolerances, parse_tolerances
-from ssl4eo_bench.results.files import RunResult, parse_result, result_bytes, result_files
+from ssl4eo_bench.results.files import RunResult, parse_result, result_bytes, result_files, uncollected
 from ssl4eo_bench.results.published import PUBLISHED, published_numbers
 from ssl4eo_bench.results.tables import table_files
 from ssl4eo_bench.results.views import leaderboard_files
@@ -29,8 +29,8 @@ class _Stored:
 
     Attributes:
         contents: their bytes, by place below the results directory; empty for a file that cannot be read.
-        found: the valid results by place.
-        findings: faults of the others.
+        found: the valid results by place, in short.
+        findings: faults of the others, and of the contents of those.
     """
 
     contents: dict[str, bytes]
@@ -53,8 +53,6 @@ def check(results: Path, baseline: Baseline | None) -> Report:
         raise ResultError(f"{results} holds no result files (runs/**/*.json); name yours with --results.")
     tolerances, findings = _tolerances(results, baseline)
     findings += stored.findings
-    for place, result in stored.found.items():
-        findings += [Finding(place, what, cure) for what, cure in content_faults(result)]
     findings += [*_misplaced(results, stored.found), *_duplicates(stored.found), *_unofficial(stored.found)]
     findings += [*_differing_seeds(stored.found, tolerances), *_differing_units(stored.found)]
     if baseline:
@@ -75,12 +73,14 @@ def check(results: Path, baseline: Baseline | None) -> Report:
 def _read(results: Path) -> _Stored:
     files = result_files(results)
     stored = _Stored({}, {}, [])
-    with progress.stage("result files", total=len(files), unit="files") as advance:
+    with uncollected(), progress.stage("result files", total=len(files), unit="files") as advance:
         for file in files:
             place = file.relative_to(results).as_posix()
             try:
                 stored.contents[place] = result_bytes(file)
-                stored.found[place] = parse_result(stored.contents[place], file)
+                result = parse_result(stored.contents[place], file)
+                stored.findings.extend(Finding(place, what, cure) for what, cure in content_faults(result))
+                stored.found[place] = result.in_short
             except ResultFileError as error:
                 stored.contents.setdefault(place, b"")
                 stored.findings.append(Finding(place, error.what, error.cure))

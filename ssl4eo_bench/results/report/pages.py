@@ -3,12 +3,14 @@
 import base64
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ssl4eo_bench.errors import shortlist
 from ssl4eo_bench.results.leaderboard import Column, Leaderboard, Row
 from ssl4eo_bench.results.markdown import UNMATCHED, cost_text, explanation, floor_note, percent, points, rank_range
 
@@ -30,6 +32,7 @@ def render(template: str, **values: Any) -> str:
         "style": _asset("page.css"),
         "unmatched_title": UNMATCHED,
         "floor_note": floor_note,
+        "shortlist": partial(shortlist, at_most=20),
         "cost_text": cost_text,
     }
     return templates.get_template(template).render(**values)

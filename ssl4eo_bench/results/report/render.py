@@ -11,6 +11,7 @@ from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.results.figure_style import UNDATED, save_figure, svg_element
 from ssl4eo_bench.results.files import ALL, RunFilter, read_results
 from ssl4eo_bench.results.frame import frame_of
+from ssl4eo_bench.results.leaderboard import Leaderboard, Row
 from ssl4eo_bench.results.published import published_numbers
 from ssl4eo_bench.results.ranked_rows import make_leaderboard
 from ssl4eo_bench.results.report import groups
@@ -18,6 +19,9 @@ from ssl4eo_bench.results.report.groups import RunGroup
 from ssl4eo_bench.results.report.pages import render, script_of
 from ssl4eo_bench.results.report.report_figures import FigureSection, figure_sections
 from ssl4eo_bench.version import __version__
+
+MOST_ROWS = 1000
+"""Of a table of the page, at most: with more, browsers are slow, and nobody reads on."""
 
 OPEN_UP_TO = 4
 """Groups up to which their first figures are open from the start."""
@@ -61,12 +65,15 @@ def write_report(
     environments = groups.environments_of(runs)
     published = () if sample else published_numbers(results)  # nothing was published on the sample
     counted = sorted(set(frame["task"])) if wanted.tasks else None
+    board = None if whole.empty else make_leaderboard(whole, published, counted=counted)
     page = render(
         "report.html.j2",
-        board=None if whole.empty else make_leaderboard(whole, published, counted=counted),
+        board=board,
+        best=_best_rows(board) if board else [],
         checkpoints=groups.checkpoints_of(runs),
         drawn=drawn,
         environments=[made[0].provenance for made in environments],
+        most_rows=MOST_ROWS,
         left_out=groups.left_out(everything["result"], sample=sample),
         number_of={run.digest: number for number, made in enumerate(environments, 1) for run in made},
         open=len(shown) <= OPEN_UP_TO,
@@ -79,6 +86,12 @@ def write_report(
     )
     write_text(file, page)
     return [file, *written]
+
+
+def _best_rows(board: Leaderboard) -> list[Row]:
+    """The rows of the leaderboard that the page shows: the best of each protocol."""
+    most = MOST_ROWS // len(board.protocols)
+    return [row for rows in board.protocols.values() for row in rows[:most]]
 
 
 def _figures_of(found: Sequence[RunGroup], cache_dir: Path) -> Shown:
