@@ -22,7 +22,7 @@ def program() -> NoReturn:
 
 def _terminate(number: int, frame: object) -> NoReturn:
     del frame
-    signal.signal(number, signal.SIG_IGN)  # job schedulers send several, and another one would interrupt the cleaning up
+    signal.signal(number, signal.SIG_IGN)  # job schedulers send several: not to interrupt the cleaning up
     raise Terminated
 
 

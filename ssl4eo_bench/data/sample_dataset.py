@@ -1,13 +1,11 @@
 """The embedded sample of a task as a dataset on disk."""
 
-import shutil
-import tempfile
 from pathlib import Path
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.task import Task
 from ssl4eo_bench.errors import CacheError
-from ssl4eo_bench.files.atomic import writing
+from ssl4eo_bench.files.atomic import making, writing
 from ssl4eo_bench.files.locks import locked
 
 
@@ -20,7 +18,6 @@ def ensure_sample(task: Task, cache: Path) -> Path:
     folder = cache / "samples" / f"{task.name}-v{task.version}"
     cure = "name another cache directory with --cache-dir or SSL4EO_BENCH_CACHE"
     with writing(folder, cure=cure, error=CacheError):
-        folder.parent.mkdir(parents=True, exist_ok=True)
         note = f"another process writes the sample of {task.name}; waiting for it"
         with locked(folder.with_suffix(".lock"), note=note):
             if not folder.is_dir():
@@ -30,13 +27,6 @@ def ensure_sample(task: Task, cache: Path) -> Path:
 
 def write_sample(task: Task, folder: Path) -> None:
     """Write a task's embedded sample as the new folder `folder`, whole or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        with progress.stage(f"sample of {task.name}", total=1, unit="datasets") as advance:
-            task.sample.make(temporary)
-            advance(1)
-        temporary.chmod(0o755)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with making(folder) as temporary, progress.stage(f"sample of {task.name}", total=1, unit="datasets") as advance:
+        task.sample.make(temporary)
+        advance(1)
