@@ -17,6 +17,7 @@ from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.errors import CacheError, DamagedFileError, WeightsError
 from ssl4eo_bench.extraction import store as cache_module
 from ssl4eo_bench.extraction.store import LARGEST_ERROR, Extraction, FeatureCache, FeatureKey, Features, halved
+from ssl4eo_bench.files.cached_items import prune
 from ssl4eo_bench.progress import Silent, shown_on
 
 ROWS, SHARD = 70, 16
@@ -139,7 +140,7 @@ def test_an_error_keeps_finished_shards_and_leaves_nothing_half_written(tmp_path
     with pytest.raises(DamagedFileError):
         FeatureCache(tmp_path).get(Extraction(key(), [Doubler()], breaks, threads=threads))
     (entry,) = (tmp_path / "features").iterdir()
-    files = {file.name for file in entry.iterdir()} - {"lock", "manifest.lock"}
+    files = {file.name for file in entry.iterdir()} - {"lock", "manifest.lock", "in-use"}
     assert files == {"manifest.json", "shard-00000.npy", "shard-00001.npy"}
     resumed = FeatureCache(tmp_path).get(Extraction(key(), [Doubler()], read, threads=threads))
     assert resumed.origin.computed == ROWS - 2 * SHARD
@@ -276,11 +277,11 @@ def test_pruning_deletes_useless_or_chosen_entries_and_nothing_else(tmp_path: Pa
     get(tmp_path)
     get(tmp_path, extraction=0)
     get(tmp_path, data="other", checkpoint="second")
-    assert cache.prune() > 0
+    assert prune(tmp_path, useless=cache.is_useless)[0] > 0
     assert sorted(entry.key.checkpoint for entry in cache.entries()) == ["c", "second"]
-    cache.prune(checkpoint="second")
+    prune(tmp_path, useless=lambda item: cache.is_of(item, "second"))
     assert [entry.key.checkpoint for entry in cache.entries()] == ["c"]
-    cache.prune(everything=True)
+    prune(tmp_path, useless=lambda item: item.kind == "features")
     assert cache.entries() == []
     assert (mine / "x.npy").is_file()
 
