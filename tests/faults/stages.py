@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,18 +22,20 @@ from ssl4eo_bench.config.protocols import Finetune
 from ssl4eo_bench.data.packing import damaged_files, pack
 from ssl4eo_bench.data.packs import pack_folder
 from ssl4eo_bench.data.splits import open_splits
+from ssl4eo_bench.errors import BenchError
 from ssl4eo_bench.files.atomic import TEMPORARY
 from ssl4eo_bench.results.files import read_results
 from tests.conftest import ROOT
 
 TASK, NETWORK = "eurosat-rgb", "timm:test_resnet.random"
-RUN = ("run", "--task", TASK, "--sample", "--limit", "40", "--results", "results", "--cache-dir", "cache", "--quiet")
+RUN = ("run", "--task", TASK, "--sample", "--results", "results", "--cache-dir", "cache", "--quiet")
+FEW = ("--limit", "40")
 
 COMMANDS = {
-    "sample": (*RUN, "--protocol", "knn", "--checkpoint", "bandstats"),
-    "features": (*RUN, "--protocol", "linear", "--checkpoint", NETWORK, "--image-size", "48"),
+    "sample": (*RUN, *FEW, "--protocol", "knn", "--checkpoint", "bandstats"),
+    "features": (*RUN, *FEW, "--protocol", "linear", "--checkpoint", NETWORK, "--image-size", "48"),
     "fit": (*RUN, "--protocol", "linear", "--checkpoint", "bandstats"),
-    "finetune": (*RUN, "--protocol", "finetune", "--checkpoint", NETWORK, "--image-size", "32"),
+    "finetune": (*RUN, *FEW, "--protocol", "finetune", "--checkpoint", NETWORK, "--image-size", "32"),
     "pack": (),
     "tables": ("tables", "--results", "results", "--quiet"),
     "leaderboard": ("leaderboard", "--results", "results", "--quiet"),
@@ -66,10 +69,10 @@ def preloaded() -> Iterator[None]:
 
 
 def work(root: Path, words: tuple[str, ...], prepare: Callable[[], object] | None = None) -> None:
-    """Run a command in a folder, as the program does; its output goes to the file `output` beside the folder."""
+    """Run a command in a folder, as the program does; its output goes to a file."""
     protocols.PROTOCOLS["finetune"] = Finetune(rates=(1e-3,), epochs=3, warmup=0, batch=16)
     os.chdir(root)
-    output = os.open(f"{root}.output", os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
+    output = os.open(_output(root), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
     os.dup2(output, 1)
     os.dup2(output, 2)
     sys.argv = ["ssl4eo-bench", *words]
@@ -80,7 +83,10 @@ def work(root: Path, words: tuple[str, ...], prepare: Callable[[], object] | Non
 
 def _pack() -> None:
     task = catalogue.task(TASK)
-    pack(task, open_splits(task, Path("data"), packed=False, sample=True), pack_folder(task, Path("data")))
+    try:
+        pack(task, open_splits(task, Path("data"), packed=False, sample=True), pack_folder(task, Path("data")))
+    except BenchError as error:
+        sys.exit(error.told())
 
 
 def started(root: Path, stage: str, prepare: Callable[[], object] | None = None) -> ForkServerProcess:
@@ -95,7 +101,7 @@ def run(root: Path, stage: str, prepare: Callable[[], object] | None = None) -> 
     process = started(root, stage, prepare)
     process.join()
     assert process.exitcode is not None
-    return process.exitcode, Path(f"{root}.output").read_text(encoding="utf-8", errors="replace")
+    return process.exitcode, _output(root).read_text(encoding="utf-8", errors="replace")
 
 
 class Begun:
@@ -146,3 +152,8 @@ def litter(root: Path) -> list[Path]:
 
 def _hash(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+
+
+def _output(root: Path) -> Path:
+    """Where the output of the process in a folder goes: to another disk."""
+    return Path(tempfile.gettempdir()) / f"{hashlib.sha256(str(root).encode()).hexdigest()}.output"
