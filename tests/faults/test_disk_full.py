@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import LONG, counted
+from tests.faults.counting import counted
 from tests.faults.stages import COMMANDS, Begun, litter, outcome, run
+from tests.faults.tally import LONG
 
 TRIES = 8 if LONG else 1
 STAGES = list(COMMANDS)
@@ -42,7 +43,7 @@ def test_a_full_disk_is_one_sentence(begun: Begun, disk: tuple[Path, Resize], st
     place, resize = disk
     drawn = random.Random(f"{stage} full")
     _, expected = begun.undisturbed(stage)
-    with counted(f"full disk in {stage}") as count:
+    with counted(f"full disk in {stage}") as tally:
         for _ in range(TRIES):
             root = begun.at(stage, place / "root")
             before = shutil.disk_usage(place).used
@@ -53,8 +54,8 @@ def test_a_full_disk_is_one_sentence(begun: Begun, disk: tuple[Path, Resize], st
             begun.at(stage, root)
             resize(before + max(PAGE, int(written * drawn.uniform(0, 0.95))))
             code, output = run(root, stage)
-            count["tried"] += 1
-            count["tracebacks"] += "Traceback" in output
+            tally.tried += 1
+            tally.tracebacks += "Traceback" in output
             assert "Traceback" not in output
             if code:
                 assert re.search("No space left on device|free some", output), output
@@ -63,6 +64,7 @@ def test_a_full_disk_is_one_sentence(begun: Begun, disk: tuple[Path, Resize], st
             again, output = run(root, stage)
             assert again == 0, output
             found = outcome(root, stage)
-            count["silent" if found != expected else "survived"] += 1
+            tally.silent += found != expected
+            tally.survived += found == expected
             assert found == expected
             shutil.rmtree(root)

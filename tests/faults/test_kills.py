@@ -1,6 +1,5 @@
 """SIGKILL at random moments of every stage: the same command then gives the undisturbed result, and nothing stays."""
 
-import os
 import random
 import shutil
 import time
@@ -8,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import LONG, counted
+from tests.faults.counting import counted
 from tests.faults.stages import COMMANDS, Begun, litter, outcome, run, started
+from tests.faults.tally import LONG
 
-KILLS = int(os.environ.get("KILLS", 25 if LONG else 1))
+KILLS = 25 if LONG else 1
 """Of each stage."""
 
 STAGES = list(COMMANDS) if LONG else ["features", "finetune", "pack", "tables"]
@@ -21,19 +21,20 @@ STAGES = list(COMMANDS) if LONG else ["features", "finetune", "pack", "tables"]
 def test_a_killed_stage_is_done_by_the_same_command(begun: Begun, tmp_path: Path, stage: str) -> None:
     drawn = random.Random(f"{stage} 2026")
     seconds, expected = begun.undisturbed(stage)
-    with counted(f"SIGKILL in {stage}") as count:
+    with counted(f"SIGKILL in {stage}") as tally:
         for number in range(KILLS):
             root = begun.at(stage, tmp_path / str(number))
             process = started(root, stage)
             time.sleep(drawn.uniform(0.02, 1.0) * seconds)
             process.kill()
             process.join()
-            count["tried"] += 1
+            tally.tried += 1
             code, output = run(root, stage)
-            count["tracebacks"] += "Traceback" in output
+            tally.tracebacks += "Traceback" in output
             assert code == 0, output
             found = outcome(root, stage)
-            count["silent" if found != expected else "survived"] += 1
+            tally.silent += found != expected
+            tally.survived += found == expected
             assert found == expected
             assert litter(root) == []
             shutil.rmtree(root)
