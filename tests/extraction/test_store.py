@@ -17,6 +17,7 @@ from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.errors import CacheError, DamagedFileError, WeightsError
 from ssl4eo_bench.extraction import store as cache_module
 from ssl4eo_bench.extraction.store import LARGEST_ERROR, Extraction, FeatureCache, FeatureKey, Features, halved
+from ssl4eo_bench.files import atomic
 from ssl4eo_bench.files.cached_items import prune
 from ssl4eo_bench.progress import Silent, shown_on
 
@@ -217,7 +218,8 @@ def test_a_killed_process_is_resumed_and_its_lock_is_free(tmp_path: Path) -> Non
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    (entry / ".shard-00002.npy.x1y2").write_bytes(b"half")  # what a kill in the middle of a write leaves
+    left = f".shard-00002.npy.{process.pid}-{atomic._host()}.x1y2"
+    (entry / left).write_bytes(b"half")  # what a kill in the middle of a write leaves
     backbone = Doubler()
     np.testing.assert_array_equal(get(tmp_path, backbone).values, EXPECTED)
     assert 0 < len(backbone.seen) <= ROWS - 2 * SHARD
