@@ -9,20 +9,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ssl4eo_bench import provenance
+from ssl4eo_bench import progress, provenance
 from ssl4eo_bench.config.records import NotFinite, Resampled
 from ssl4eo_bench.config.task import Split, SplitName
 from ssl4eo_bench.config.weights import EmbeddingWeights
 from ssl4eo_bench.errors import shortlist
 from ssl4eo_bench.extraction.problem import Context, Problem
 from ssl4eo_bench.files.atomic import replacing
-from ssl4eo_bench.files.places import picture_file, scores_file
+from ssl4eo_bench.files.places import is_read_only, picture_file, scores_file
 from ssl4eo_bench.labels.base import Predictions
 from ssl4eo_bench.methods import fit
 from ssl4eo_bench.methods.predictor import Predictor
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.results.files import Provenance, RunResult
 from ssl4eo_bench.results.schema import SCHEMA_VERSION
+from ssl4eo_bench.results.scores import store_arrays
 
 NAMED = 5
 """The most samples with values that are not finite that a result names."""
@@ -65,8 +66,10 @@ def run_job(job: Job, context: Context) -> RunResult:
 def _store(problem: Problem, arrays: dict[str, np.ndarray]) -> None:
     """Keep what paired comparisons need of each test sample in the cache: it is too large for git."""
     job, cache_dir = problem.job, problem.context.cache_dir
-    with replacing(scores_file(cache_dir, job.spec.digest)) as temporary, temporary.open("wb") as opened:
-        np.savez(opened, ids=np.array(job.samples["test"].ids), **arrays)  # type: ignore[arg-type]
+    if is_read_only(cache_dir):
+        progress.note(f"{cache_dir} is read-only, so the scores of single samples are not kept")
+        return
+    store_arrays(scores_file(cache_dir, job.spec.digest), job.samples["test"].ids, arrays)
     if "examples" in arrays:
         from ssl4eo_bench.results.figures import label_maps  # imports matplotlib
 

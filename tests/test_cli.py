@@ -317,7 +317,9 @@ def test_results_are_listed_shown_and_tabulated(command: Command) -> None:
 def test_the_cache_is_listed_verified_and_pruned(command: Command, tmp_path: Path) -> None:
     assert command(*RUN, "--task", "eurosat-rgb", "--sample", "--quiet")[0] == 0
     rows = json.loads(command("cache", "list", "--json")[1])
-    assert sorted(row["split"] for row in rows) == ["test", "train", "val"]
+    assert sorted(row["split"] for row in rows) == ["", "", "", "test", "train", "val"]
+    assert [row["kind"] for row in rows] == ["features"] * 3 + ["probes", "scores", "samples"]
+    assert all(row["MB"] >= 0 for row in rows)
     assert rows[0]["checkpoint"] == "bandstats"
     assert command("cache", "verify")[:2] == (
         0,
@@ -330,7 +332,10 @@ def test_the_cache_is_listed_verified_and_pruned(command: Command, tmp_path: Pat
     assert f"damaged: {shard}" in out
     assert command("cache", "prune")[1] == "freed 0.0 MB\n"
     assert "freed" in command("cache", "prune", "--all")[1]
-    assert command("cache", "list")[1] == ""
+    assert "features" not in command("cache", "list")[1]
+    assert "scores" in command("cache", "list")[1]
+    assert command("cache", "prune", "--older-than", "30d")[1] == "freed 0.0 MB\n"
+    assert "'20' is none like 20G, in M, G, T" in command("cache", "prune", "--max-size", "20")[2]
 
 
 def test_a_sample_can_be_written_for_looking_at(command: Command) -> None:

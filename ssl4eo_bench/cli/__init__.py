@@ -1,7 +1,8 @@
 """The command line: parse, call, exit code.
 
 Exit codes: 0 all went well, 1 some runs failed or were left out, a download is not complete or a check found something
-wrong, 2 what was asked for cannot be done (one sentence on stderr says why). What only reports exits with 0.
+wrong, 2 what was asked for cannot be done (one sentence on stderr says why), 130 interrupted, 143 terminated. What only
+reports exits with 0.
 """
 
 import os
@@ -42,6 +43,10 @@ is imported only when its command is called.
 """
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM, as job schedulers do."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     for stream in (sys.stdout, sys.stderr):
@@ -57,9 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BenchError as error:
         print(error.told(), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted; what a run has finished is kept, and the same command goes on from there", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        how, code = ("terminated", 143) if isinstance(stop, Terminated) else ("interrupted", 130)
+        print(f"{how}; what a run has finished is kept, and the same command goes on from there", file=sys.stderr)
+        return code
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

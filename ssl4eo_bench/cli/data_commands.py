@@ -1,6 +1,7 @@
 """Commands on datasets on disk, and on cached features."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 from rich.filesize import decimal
 
 from ssl4eo_bench.cli.display import print_json, show_rows, table
-from ssl4eo_bench.cli.options import CacheDir, DataDir, File, Folder, Json, Name, Task, Tasks
+from ssl4eo_bench.cli.options import Age, CacheDir, DataDir, File, Folder, Json, Name, Size, Task, Tasks
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.task import SPLITS
 from ssl4eo_bench.data.checks import Status, survey, verify
@@ -21,10 +22,14 @@ from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.errors import DataError, DownloadError
 from ssl4eo_bench.extraction.store import FeatureCache
 from ssl4eo_bench.files.atomic import write_text
+from ssl4eo_bench.files.cached_items import KINDS, CachedItem, items, prune
 from ssl4eo_bench.files.places import cache_root, data_root, free_bytes
 
 ASK_ABOVE = 1_000_000_000
 """More bytes than these are fetched only after a question."""
+
+ENTRY = ("kind", "checkpoint", "task", "split", "images", "MB", "entry")
+"""What is listed of cached features."""
 
 SHOWN_FAULTS = 20
 """At most so many faults of a task are printed; a report holds all of them."""
@@ -203,18 +208,25 @@ def data_prepare(task: Tasks, *, data_dir: DataDir = None) -> int:
 
 
 def cache_list(*, json: Json = False, cache_dir: CacheDir = None) -> int:
-    """List cached features, with their size on disk."""
+    """List cached features, and how much there is of everything else, with sizes on disk."""
+    root = cache_root(cache_dir)
+    sizes = {item.name: item.bytes for item in items(root, "features")}
     rows = [
         {
+            "kind": "features",
             "checkpoint": entry.key.checkpoint,
             "task": entry.key.task,
             "split": entry.key.split,
             "images": f"{entry.rows}/{entry.key.rows}",
-            "MB": round(sum(file.stat().st_size for file in entry.store.folder.iterdir()) / 1e6, 1),
+            "MB": round(sizes[entry.store.folder.name] / 1e6, 1),
             "entry": entry.store.folder.name[:12],
         }
-        for entry in FeatureCache(cache_root(cache_dir)).entries()
+        for entry in FeatureCache(root).entries()
     ]
+    for kind in KINDS[1:]:
+        if found := items(root, kind):
+            size = round(sum(item.bytes for item in found) / 1e6, 1)
+            rows.append(dict.fromkeys(ENTRY, "") | {"kind": kind, "MB": size, "entry": f"{len(found):,} in all"})
     show_rows(rows, json=json, right=["images", "MB"])
     return 0
 
@@ -233,16 +245,28 @@ def cache_verify(*, cache_dir: CacheDir = None) -> int:
 
 def cache_prune(
     *,
-    checkpoint: Annotated[Name | None, "those of this checkpoint instead"] = None,
-    all_: Annotated[bool, "all of them instead, and the probes that were fitted on them"] = False,
+    checkpoint: Annotated[Name | None, "features of this checkpoint instead"] = None,
+    all_: Annotated[bool, "all features instead, and the probes that were fitted on them"] = False,
+    max_size: Annotated[Size | None, "and what was not used for longest, until so much is left: 20G"] = None,
+    older_than: Annotated[Age | None, "and what was not used for so long: 30d"] = None,
     cache_dir: CacheDir = None,
 ) -> int:
-    """Delete cached features that are of no use any more."""
-    root = cache_root(cache_dir)
-    freed = FeatureCache(root).prune(checkpoint=checkpoint, everything=all_)
-    if all_:
-        from ssl4eo_bench.methods.probe_cache import clear  # imports torch
+    """Delete cached features that are of no use any more, and what killed runs have left.
 
-        freed += clear(root)
+    Sizes and ages are of features, probes, scores, pictures, samples and states of fine-tuning; weights stay. So does
+    what is in use.
+    """
+    root = cache_root(cache_dir)
+    cache = FeatureCache(root)
+
+    def useless(item: CachedItem) -> bool:
+        if checkpoint:
+            return cache.is_of(item, checkpoint)
+        return item.kind in ("features", "probes") if all_ else cache.is_useless(item)
+
+    freed, in_use = prune(root, useless=useless, max_bytes=max_size, older_than=older_than)
+    if in_use:
+        kinds = ", ".join(f"{count} of {kind}" for kind, count in Counter(item.kind for item in in_use).items())
+        print(f"left alone, since they are in use: {kinds}")
     print(f"freed {freed / 1e6:.1f} MB")
     return 0

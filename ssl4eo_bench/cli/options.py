@@ -143,12 +143,26 @@ def _shard(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
+def _scaled(units: Mapping[str, float], example: str) -> Callable[[str], float]:
+    """A function that reads a number with a unit."""
+
+    def parse(text: str) -> float:
+        try:
+            return float(text[:-1]) * units[text[-1:]]
+        except (ValueError, KeyError):
+            raise argparse.ArgumentTypeError(f"{text!r} is none like {example}, in {', '.join(units)}") from None
+
+    return parse
+
+
 File = Annotated[Path, Value(_path, "FILE")]
 Folder = Annotated[Path, Value(_path, "DIR")]
 Count = Annotated[int, Value(_positive, "N")]
 Seed = Annotated[int, Value(_seed, "N")]
 Fraction = Annotated[float, Value(_fraction, "F")]
 Shard = Annotated[Any, Value(_shard, "I/N")]
+Size = Annotated[float, Value(_scaled({"M": 1e6, "G": 1e9, "T": 1e12}, "20G"), "SIZE")]
+Age = Annotated[float, Value(_scaled({"h": 3600, "d": 86_400, "w": 604_800}, "30d"), "AGE")]
 Name = Annotated[str, Value(metavar="NAME")]
 Names = tuple[Name, ...]
 Text = Annotated[str, Value(metavar="TEXT")]

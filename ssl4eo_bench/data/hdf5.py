@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError
+from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.files.reading import open_regular, reading, require_regular
 
 SPARSE = 2
@@ -143,10 +144,14 @@ def write_hdf5(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mapping
     """Write arrays as an HDF5 file in compressed chunks of one row."""
     import h5py
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(path, "w") as opened:
+    # In memory first: on a full disk the library ends the process.
+    with h5py.File(path, "w", driver="core", backing_store=False) as opened:
         opened.attrs.update(attributes)
         for name, array in arrays.items():
             opened.create_dataset(
                 name, data=array, chunks=(1, *array.shape[1:]), compression="gzip", compression_opts=1
             )
+        opened.flush()
+        image = opened.id.get_file_image()
+    with replacing(path) as temporary:
+        temporary.write_bytes(image)

@@ -6,7 +6,6 @@ again. A lock lets one process at a time complete an entry; the others wait and 
 gives each process its own shards, they write them at the same time.
 """
 
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
@@ -26,6 +25,7 @@ from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.records import Cost
 from ssl4eo_bench.data.batches import prefetch
 from ssl4eo_bench.errors import CacheError, WeightsError
+from ssl4eo_bench.files.cached_items import LOCK, CachedItem, Use
 from ssl4eo_bench.files.locks import locked
 from ssl4eo_bench.files.shards import MANIFEST, ShardedArray, ShardStore
 from ssl4eo_bench.progress import Advance
@@ -215,8 +215,10 @@ class FeatureCache:
             WeightsError: if features are not finite.
         """
         key = extraction.key
-        with self._locked(key):
-            found = _completed(self._begun(key), extraction)
+        found = _stored(self._begun(key), extraction)  # without a lock, which a read-only cache cannot have
+        if found is None:
+            with self._locked(key):
+                found = _completed(self._begun(key), extraction)
         if self._renewed is not None:
             self._renewed.add(key.digest)
         return found
@@ -233,12 +235,14 @@ class FeatureCache:
         key = extraction.key
         with self._locked(key):
             store = self._begun(key)
+            use = Use(store.folder)
             if ShardStore.open(store.folder) is None or store.about != {"key": key.model_dump(mode="json")}:
                 store.begin()
         missing = [number for number in numbers if not store.is_sound(number)]
         rows = sum(stop - start for number, (start, stop) in enumerate(key.shard_bounds) if number in missing)
         with progress.stage(f"features {key.checkpoint} · {key.split}", total=rows, unit="images") as advance:
             _compute(store, missing, extraction, advance)
+        del use  # nobody could delete the entry meanwhile
         return rows
 
     def missing(self, key: FeatureKey) -> list[int]:
@@ -253,8 +257,7 @@ class FeatureCache:
         note = f"another process computes features {key.checkpoint} · {key.split}; waiting for it"
         with ExitStack() as held:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locked(folder / "lock", note=note))
+                held.enter_context(locked(folder / LOCK, note=note))
             except OSError as error:
                 raise CacheError(
                     f"the cache directory {self._root} cannot be written ({error.strerror or error}); name another "
@@ -277,23 +280,15 @@ class FeatureCache:
         files = sorted(self._root.glob(f"*/{MANIFEST}"), key=lambda file: -file.stat().st_mtime)
         return [entry for file in files if (entry := _entry(file.parent))]
 
-    def prune(self, *, checkpoint: str | None = None, everything: bool = False) -> int:
-        """Delete entries and return the bytes freed.
+    def is_useless(self, item: CachedItem) -> bool:
+        """Whether an item is an entry without a readable manifest, or of an earlier code: nothing will ask for it."""
+        entry = _entry(self._root / item.name) if item.kind == "features" else None
+        return item.kind == "features" and (entry is None or entry.key.extraction != EXTRACTION_VERSION)
 
-        Without a choice, entries are deleted that have no readable manifest or were made by an earlier extraction code:
-        nothing will ask for them again.
-        """
-        freed = 0
-        for folder in [folder for folder in self._root.glob("[0-9a-f]" * 64) if not folder.is_symlink()]:
-            entry = _entry(folder)
-            if checkpoint:
-                useless = entry is not None and entry.key.checkpoint == checkpoint
-            else:
-                useless = everything or entry is None or entry.key.extraction != EXTRACTION_VERSION
-            if useless:
-                freed += sum(file.stat().st_size for file in folder.iterdir())
-                shutil.rmtree(folder)
-        return freed
+    def is_of(self, item: CachedItem, checkpoint: str) -> bool:
+        """Whether an item is an entry of a checkpoint."""
+        entry = _entry(self._root / item.name) if item.kind == "features" else None
+        return entry is not None and entry.key.checkpoint == checkpoint
 
 
 def _entry(folder: Path) -> Entry | None:
@@ -305,30 +300,54 @@ def _entry(folder: Path) -> Entry | None:
         return None
 
 
+def _stored(store: ShardStore, work: Extraction[Batch]) -> Features | None:
+    """The features of a store; None if shards are missing or damaged."""
+    use, count = Use(store.folder), len(work.key.shard_bounds)
+    if len(store.shards) < count:
+        return None
+    what = f"cached features {work.key.checkpoint} · {work.key.split}"
+    with progress.stage(what, total=work.key.rows, unit="images") as advance:
+        return None if _missing(store, work, advance) else _joined(store, work.key, use, computed=0)
+
+
 def _completed(store: ShardStore, work: Extraction[Batch]) -> Features:
     """The features of a store; shards that are missing or damaged are computed first."""
-    key, bounds = work.key, work.key.shard_bounds
-    what = f"{'features' if len(store.shards) < len(bounds) else 'cached features'} {key.checkpoint} · {key.split}"
-    with progress.stage(what, total=key.rows, unit="images") as advance:
-        missing = []
-        for number, (start, stop) in enumerate(bounds):
-            if store.is_sound(number):
-                work.not_finite.update(store.shards[number].facts["not_finite"])
-                advance(stop - start)
-            else:
-                missing.append(number)
+    use, bounds = Use(store.folder), work.key.shard_bounds
+    what = f"features {work.key.checkpoint} · {work.key.split}"
+    with progress.stage(what, total=work.key.rows, unit="images") as advance:
+        missing = _missing(store, work, advance)
         if missing:
             store.begin()
         _compute(store, missing, work, advance)
-    shards = [store.shards[number].facts for number in range(len(bounds))]
-    arrays = [store.array(number, _file(number)) for number in range(len(bounds))]
+    return _joined(store, work.key, use, computed=sum(bounds[number][1] - bounds[number][0] for number in missing))
+
+
+def _missing(store: ShardStore, work: Extraction[Batch], advance: Advance) -> list[int]:
+    """The numbers of the shards that are missing or damaged; what the others say of their samples is noted."""
+    missing = []
+    for number, (start, stop) in enumerate(work.key.shard_bounds):
+        if store.is_sound(number):
+            work.not_finite.update(store.shards[number].facts["not_finite"])
+            advance(stop - start)
+        else:
+            missing.append(number)
+    return missing
+
+
+def _joined(store: ShardStore, key: FeatureKey, use: Use, *, computed: int) -> Features:
+    """The features in all shards of a store, which nobody deletes while they are there."""
+    numbers = range(len(key.shard_bounds))
+    shards = [store.shards[number].facts for number in numbers]
+    arrays = [store.array(number, _file(number)) for number in numbers]
     origin = Origin(
-        computed=sum(bounds[number][1] - bounds[number][0] for number in missing),
+        computed=computed,
         runners=tuple(sorted({facts["runner"] for facts in shards})),
         weights_sha256=tuple(sorted({facts["weights_sha256"] for facts in shards})),
         cost=next((Cost.model_validate(facts["cost"]) for facts in shards if facts.get("cost")), None),
     )
-    return Features(cast(np.ndarray, ShardedArray([array for array in arrays if array]).flattened()), origin)
+    values = ShardedArray([array for array in arrays if array]).flattened()
+    values.use = use
+    return Features(cast(np.ndarray, values), origin)
 
 
 def _compute(store: ShardStore, numbers: Sequence[int], work: Extraction[Batch], advance: Advance) -> None:

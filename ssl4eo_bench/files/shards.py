@@ -110,9 +110,11 @@ class ShardedArray:
     Attributes:
         shape: `[rows, …]`.
         dtype: of the widest shard; rows of the others are converted when they are read.
+        use: something that lives as long as this array, to keep its files where they are.
     """
 
     def __init__(self, shards: Sequence[StoredArray]) -> None:
+        self.use: object = None
         self._shards = tuple(shards)
         self._ends = np.cumsum([shard.shape[0] for shard in self._shards])
         self._mapped = lru_cache(OPEN_MAPS)(lambda number: shards[number].mapped())
@@ -199,12 +201,7 @@ class ShardStore:
             return None
 
     def begin(self) -> None:
-        """Write the manifest, with no other shards than this store has, and remove what killed processes left.
-
-        Call it while no other process writes to the folder.
-        """
-        for half_written in (*self.folder.glob(".*.npy.*"), *self.folder.glob(f".{MANIFEST}.*")):
-            half_written.unlink()
+        """Write the manifest, with no other shards than this store has."""
         self._write_manifest()
 
     def damaged(self, number: int) -> list[Path]:

@@ -11,6 +11,7 @@ from ssl4eo_bench import progress
 from ssl4eo_bench.config.protocols import Linear
 from ssl4eo_bench.config.records import PathPoint, Selection
 from ssl4eo_bench.extraction.problem import Problem
+from ssl4eo_bench.files.places import is_read_only
 from ssl4eo_bench.labels import labels_of
 from ssl4eo_bench.labels.base import Labels, Rows
 from ssl4eo_bench.methods import probe_cache
@@ -70,7 +71,8 @@ def probed(problem: Problem, protocol: Linear, train: Rows, val: Rows) -> Linear
     fitted = fit_probe(
         protocol, labels_of(kind), data, (val.features, val.targets), device=context.device, full_path=context.full_path
     )
-    probe_cache.write(file, **vars(fitted))
+    if not is_read_only(context.cache_dir):
+        probe_cache.write(file, **vars(fitted))
     return fitted
 
 

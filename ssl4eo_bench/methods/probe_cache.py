@@ -6,7 +6,6 @@ was given. A file that cannot be read is written again.
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ import torch
 
 from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.records import PathPoint
-from ssl4eo_bench.files.atomic import replacing
+from ssl4eo_bench.files.cached_items import mark_used
+from ssl4eo_bench.files.npz_files import read_arrays, write_arrays
 from ssl4eo_bench.solver.path import Head
 from ssl4eo_bench.solver.standardisation import ROWS, Standardisation
 from ssl4eo_bench.version import __version__
@@ -42,8 +42,7 @@ def write(file: Path, head: Head, path: Sequence[PathPoint], error: float, warni
     }
     tensors = {"weights": head.weights, "mean": head.standardisation.mean, "scale": head.standardisation.scale}
     arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-    with replacing(file) as temporary, temporary.open("wb") as opened:
-        np.savez(opened, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
+    write_arrays(file, {"about": np.array(json.dumps(about)), **arrays})
 
 
 def read(file: Path, device: str) -> dict[str, Any] | None:
@@ -51,27 +50,18 @@ def read(file: Path, device: str) -> dict[str, Any] | None:
 
     The archive has a checksum for each array.
     """
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            about = json.loads(str(stored["about"]))
-            weights, mean, scale = (torch.from_numpy(stored[name]).to(device) for name in ("weights", "mean", "scale"))
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+    stored = read_arrays(file)
+    if stored is None:
         return None
+    mark_used(file)
+    about = json.loads(str(stored["about"]))
+    weights, mean, scale = (torch.from_numpy(stored[name]).to(device) for name in ("weights", "mean", "scale"))
     return {
         "head": Head(Standardisation(mean, scale), weights=weights, **about["head"]),
         "path": tuple(PathPoint(**point) for point in about["path"]),
         "error": about["error"],
         "warnings": tuple(about["warnings"]),
     }
-
-
-def clear(cache_dir: Path) -> int:
-    """Delete all kept probes and return the bytes freed."""
-    files = list((cache_dir / FOLDER).glob("*.npz"))
-    freed = sum(file.stat().st_size for file in files)
-    for file in files:
-        file.unlink()
-    return freed
 
 
 def _identity(array: np.ndarray) -> list[str]:

@@ -17,8 +17,7 @@ from ssl4eo_bench.config.task import SplitName
 from ssl4eo_bench.errors import CacheError
 from ssl4eo_bench.extraction.problem import Problem
 from ssl4eo_bench.extraction.store import Features, Origin
-from ssl4eo_bench.files.atomic import replacing
-from ssl4eo_bench.files.reading import reading, require_regular
+from ssl4eo_bench.files.npz_files import read_arrays, write_arrays
 from ssl4eo_bench.labels import labels_of
 from ssl4eo_bench.labels.base import Rows
 from ssl4eo_bench.labels.image_labels import ImageLabels, network_logits
@@ -77,25 +76,19 @@ class KeptLogits:
     def keep(self, val: np.ndarray, run: Runner, epoch: int) -> float:
         """Compute and keep the logits of an epoch; return its main metric on `val`, which holds the targets."""
         splits = {split: network_logits(self.problem, split, run) for split in ("val", "test")}
-        with replacing(self._file(epoch)) as temporary, temporary.open("wb") as opened:
-            np.savez(opened, runner=np.array(run.name), **splits)  # type: ignore[arg-type]
+        write_arrays(self._file(epoch), {"runner": np.array(run.name), **splits})
         return self.labels.main_metric(splits["val"], val)
 
     def read(self, epoch: int, split: SplitName) -> Features:
         """Return the logits of a split at an epoch.
 
         Raises:
-            CacheError: if their file was damaged since they were written.
+            CacheError: if they are not what was written.
         """
-        file = self._file(epoch)
-        cure = f"delete {file.parent / self.problem.state_file().stem}*, and run again to train anew"
-        with reading(f"{file} cannot be read", cure=cure, error=CacheError):
-            require_regular(file)
-            with np.load(file, allow_pickle=False) as stored:
-                logits = stored[split]
-                if logits.shape != (len(self.problem.job.samples[split].ids), len(self.problem.job.task.classes)):
-                    raise ValueError(f"it holds logits of shape {logits.shape}")
-                return Features(logits, Origin(len(logits), (str(stored["runner"]),), ()))
+        stored = read_arrays(self._file(epoch))
+        if stored is None:
+            raise CacheError(f"{self._file(epoch)} is damaged or gone; train anew with --force.")
+        return Features(stored[split], Origin(len(stored[split]), (str(stored["runner"]),), ()))
 
     def _file(self, epoch: int) -> Path:
         state = self.problem.state_file()

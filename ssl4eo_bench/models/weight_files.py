@@ -23,6 +23,7 @@ from ssl4eo_bench.errors import WeightsError
 from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.files.hashing import file_hash
 from ssl4eo_bench.files.locks import LOCK, locked
+from ssl4eo_bench.files.places import is_read_only
 from ssl4eo_bench.models.containers import examine
 from ssl4eo_bench.models.fetching import address, fetch_weights
 
@@ -165,7 +166,8 @@ def _require_first(file: Path, checkpoint: str, found: str) -> None:
     """Refuse a file with another sha256 than the one noted beside it; without a note, write one."""
     note = file.with_name(f"{file.name}.sha256")
     if not note.is_file():
-        write_text(note, f"{found}  {file.name}\n")
+        if not is_read_only(file.parent):
+            write_text(note, f"{found}  {file.name}\n")
         return
     first = note.read_text(encoding="utf-8", errors="replace").partition(" ")[0].strip()
     if first != found:

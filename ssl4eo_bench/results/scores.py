@@ -1,23 +1,27 @@
 """The scores of every test sample, as runs leave them in the cache."""
 
 import shlex
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.special import expit, logit
 
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.canonical import ids_digest
 from ssl4eo_bench.config.task import MAIN_METRIC
 from ssl4eo_bench.config.weights import FileWeights
 from ssl4eo_bench.errors import ResultError
+from ssl4eo_bench.files.npz_files import read_arrays, write_arrays
 from ssl4eo_bench.files.places import scores_file
 from ssl4eo_bench.metrics.bootstrap import Metric
 from ssl4eo_bench.metrics.classification import Thresholds, multiclass_metrics, multilabel_metrics
 from ssl4eo_bench.metrics.segmentation import confusion_metrics
 from ssl4eo_bench.results.files import RunResult
+
+EXACT = 1e-12
+"""Largest error of kept probabilities."""
 
 OTHER_MACHINE = 0.02
 """How far the metric of scores from another machine or run may differ from that of the result."""
@@ -70,17 +74,50 @@ def read_scores(result: RunResult, results: Path, cache_dir: Path) -> StoredScor
         ) from error
 
 
+def store_arrays(file: Path, ids: Sequence[str], arrays: Mapping[str, np.ndarray]) -> None:
+    """Keep what a run knows of each test sample, in a quarter of the bytes where its scores come from float32 logits.
+
+    Raises:
+        WriteError: if the disk is full or the folder cannot be written.
+    """
+    kept = {name: _narrow(array) for name, array in arrays.items()} | {"ids": np.array([id_.encode() for id_ in ids])}
+    if "scores" in arrays:
+        with np.errstate(divide="ignore"):
+            log_odds = logit(arrays["scores"]).astype(np.float32)
+        # Unlike probabilities in float32, log-odds tell those near 1 apart. Shares of votes are on thresholds: exact.
+        if np.abs(expit(log_odds.astype(np.float64)) - arrays["scores"]).max(initial=0) <= EXACT:
+            del kept["scores"]
+            kept["log_odds"] = log_odds
+    write_arrays(file, kept)
+
+
+def _narrow(array: np.ndarray) -> np.ndarray:
+    """Counts and class numbers in the smallest type that holds them; everything else as it is."""
+    counts = array.dtype.kind in "iu" and array.size > 0 and int(array.min()) >= 0
+    return array.astype(np.min_scalar_type(array.max())) if counts else array
+
+
+def _widen(arrays: dict[str, np.ndarray]) -> None:
+    """Turn stored arrays into those that a run knew; files of earlier versions hold these."""
+    if "log_odds" in arrays:
+        arrays["scores"] = expit(arrays.pop("log_odds").astype(np.float64))
+    if "ids" in arrays and arrays["ids"].dtype.kind == "S":
+        arrays["ids"] = np.char.decode(arrays["ids"], "utf-8")
+    for name in {"targets", "confusions"} & set(arrays):
+        if arrays[name].dtype.kind == "u":
+            arrays[name] = arrays[name].astype(np.int64)
+
+
 def kept_arrays(result: RunResult, cache_dir: Path) -> dict[str, np.ndarray]:
     """The arrays that the run of a result kept of its test samples.
 
     Raises:
         ValueError: if the file is absent or damaged, or holds something else; saying what of it.
     """
-    try:
-        with scores_file(cache_dir, result.digest).open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError("cannot be read") from error
+    arrays = read_arrays(scores_file(cache_dir, result.digest))
+    if arrays is None:
+        raise ValueError("cannot be read")
+    _widen(arrays)
     test, classes, kind = result.spec.task.splits["test"], len(result.classes), result.spec.task.kind
     shapes: dict[str, tuple[int, ...]] = {"confusions": (test.count, classes, classes)}
     if kind != "segmentation":

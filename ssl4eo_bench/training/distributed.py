@@ -4,12 +4,15 @@ They need three collectives of torch.distributed: gradients and losses are all-r
 what it found on val.
 """
 
+import os
 import pickle
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +25,9 @@ from torch.multiprocessing.spawn import ProcessException, spawn
 from ssl4eo_bench import progress
 from ssl4eo_bench.errors import BenchError, TrainingError
 from ssl4eo_bench.progress import Advance, Silent, shown_on
+
+GRACE = 2.0
+"""Seconds in which an interrupted process may clean up."""
 
 Batch = TypeVar("Batch", np.ndarray, torch.Tensor)
 
@@ -95,15 +101,28 @@ def launch(devices: Sequence[str], work: Work) -> None:
         progress.stage(f"training on {len(devices)} devices", total=0, unit="batches") as advance,
     ):
         arguments = (tuple(devices), str(Path(folder) / "rendezvous"), packed, messages)
-        context = spawn(_process, arguments, nprocs=len(devices), join=False)  # type: ignore[no-untyped-call]
+        context = spawn(_process, arguments, nprocs=len(devices), join=False, daemon=True)  # type: ignore[no-untyped-call]
         try:
             while not context.join(timeout=0.2):
                 _forward(messages, advance)
         except ProcessException as error:
             failed = error
+        finally:
+            _end(context.processes)
         sentence = _forward(messages, advance)
     if sentence or failed:
         raise TrainingError(sentence or f"a process of the training has failed: {failed}") from failed
+
+
+def _end(processes: Sequence[BaseProcess]) -> None:
+    """End those processes that still run: they may remove what they have half written."""
+    for process in processes:
+        if process.is_alive() and process.pid:
+            os.kill(process.pid, signal.SIGINT)
+    for process in processes:
+        process.join(GRACE)
+        process.kill()
+        process.join()
 
 
 def _forward(messages: "SimpleQueue[int | str]", advance: Advance) -> str:

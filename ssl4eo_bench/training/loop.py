@@ -64,7 +64,7 @@ class State:
     def write(self, file: Path) -> None:
         """Write the state with its sha256 behind it, whole, or leave the file as it was."""
         content = vars(self) | {"history": [epoch.model_dump() for epoch in self.history]}
-        # Into an opened file: for one that PyTorch opens, a full disk would be a RuntimeError.
+        # Into an opened file: PyTorch then raises errors of the operating system, or what stands behind its own.
         with replacing(file) as temporary, temporary.open("w+b") as opened:
             torch.save(content, opened)
             opened.seek(0)

@@ -18,6 +18,8 @@ from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.errors import CacheError, DamagedFileError, WeightsError
 from ssl4eo_bench.extraction import store as cache_module
 from ssl4eo_bench.extraction.store import LARGEST_ERROR, Extraction, FeatureCache, FeatureKey, Features, halved
+from ssl4eo_bench.files import atomic
+from ssl4eo_bench.files.cached_items import prune
 from ssl4eo_bench.progress import Silent, shown_on
 
 ROWS, SHARD = 70, 16
@@ -140,7 +142,7 @@ def test_an_error_keeps_finished_shards_and_leaves_nothing_half_written(tmp_path
     with pytest.raises(DamagedFileError):
         FeatureCache(tmp_path).get(Extraction(key(), [Doubler()], breaks, threads=threads))
     (entry,) = (tmp_path / "features").iterdir()
-    files = {file.name for file in entry.iterdir()} - {"lock", "manifest.lock"}
+    files = {file.name for file in entry.iterdir()} - {"lock", "manifest.lock", "in-use"}
     assert files == {"manifest.json", "shard-00000.npy", "shard-00001.npy"}
     resumed = FeatureCache(tmp_path).get(Extraction(key(), [Doubler()], read, threads=threads))
     assert resumed.origin.computed == ROWS - 2 * SHARD
@@ -217,7 +219,8 @@ def test_a_killed_process_is_resumed_and_its_lock_is_free(tmp_path: Path) -> Non
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    (entry / ".shard-00002.npy.x1y2").write_bytes(b"half")  # what a kill in the middle of a write leaves
+    left = f".shard-00002.npy.{process.pid}-{atomic._host()}.x1y2"
+    (entry / left).write_bytes(b"half")  # what a kill in the middle of a write leaves
     backbone = Doubler()
     np.testing.assert_array_equal(get(tmp_path, backbone).values, EXPECTED)
     assert 0 < len(backbone.seen) <= ROWS - 2 * SHARD
@@ -277,11 +280,11 @@ def test_pruning_deletes_useless_or_chosen_entries_and_nothing_else(tmp_path: Pa
     get(tmp_path)
     get(tmp_path, extraction=0)
     get(tmp_path, data="other", checkpoint="second")
-    assert cache.prune() > 0
+    assert prune(tmp_path, useless=cache.is_useless)[0] > 0
     assert sorted(entry.key.checkpoint for entry in cache.entries()) == ["c", "second"]
-    cache.prune(checkpoint="second")
+    prune(tmp_path, useless=lambda item: cache.is_of(item, "second"))
     assert [entry.key.checkpoint for entry in cache.entries()] == ["c"]
-    cache.prune(everything=True)
+    prune(tmp_path, useless=lambda item: item.kind == "features")
     assert cache.entries() == []
     assert (mine / "x.npy").is_file()
 

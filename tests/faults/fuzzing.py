@@ -23,7 +23,18 @@ Parse = Callable[[bytes], object]
 """Reads an input; a valid one, or one sentence, is right."""
 
 WORDS = [b"\x00" * 8, b"\xff" * 8, b"\x80\x00\x00\x00", b"\x7f\xff\xff\xff\xff\xff\xff\xff", b"-1", b"1e999", b"NaN"]
-TOKENS = [*'{}[]",:&*!|>%@#<\n\t', "null", "true", "&a", "*a", "<<: *a", "!!python/name:os.system ''", "\x00", "é", "9" * 400]
+TOKENS = [
+    *'{}[]",:&*!|>%@#<\n\t',
+    "null",
+    "true",
+    "&a",
+    "*a",
+    "<<: *a",
+    "!!python/name:os.system ''",
+    "\x00",
+    "é",
+    "9" * 400,
+]
 
 
 def mutated(valid: bytes, seed: int) -> bytes:

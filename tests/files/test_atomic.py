@@ -1,14 +1,15 @@
 import errno
 import hashlib
 import os
+import re
 import stat
 from pathlib import Path
 
 import pytest
 
 from ssl4eo_bench.errors import WriteError
-from ssl4eo_bench.files import hashing
-from ssl4eo_bench.files.atomic import replacing, write_text
+from ssl4eo_bench.files import atomic, hashing
+from ssl4eo_bench.files.atomic import making, replacing, write_text
 from ssl4eo_bench.files.hashing import file_hash
 from ssl4eo_bench.files.places import cache_root, data_root
 from tests.conftest import Recorder
@@ -29,6 +30,30 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     write_text(file, "second\n")
     assert file.read_text() == "second\n"
     assert [path.name for path in file.parent.iterdir()] == ["file.txt"]
+
+
+def test_what_a_dead_writer_left_is_removed_and_what_others_write_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if (child := os.fork()) == 0:
+        with replacing(tmp_path / "a.npz") as temporary, making(tmp_path / "sample") as folder:
+            temporary.write_bytes(b"half")
+            (folder / "file").write_bytes(b"half")
+            os._exit(9)
+    os.waitpid(child, 0)
+    left = {file.name for file in tmp_path.iterdir()}
+    assert len(left) == 2
+    foreign = {name: tmp_path / name for name in (re.sub("-[0-9a-f]{8}", "-0badcafe", name) for name in left)}
+    for file in foreign.values():
+        file.write_bytes(b"of a living writer on another host")
+    with replacing(tmp_path / "b.npz") as temporary:  # another file of the folder
+        assert {file.name for file in tmp_path.iterdir()} == {*foreign, temporary.name}
+        temporary.write_bytes(b"whole")
+    old = min(foreign.values())
+    os.utime(old, (0, 0))
+    monkeypatch.setattr(atomic, "_swept", set())
+    write_text(tmp_path / "c.txt", "whole")
+    assert {file.name for file in tmp_path.iterdir()} == {*foreign, "b.npz", "c.txt"} - {old.name}
 
 
 def test_files_have_the_permissions_of_the_users_mask(tmp_path: Path) -> None:

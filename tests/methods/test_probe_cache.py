@@ -76,12 +76,3 @@ def test_a_damaged_file_is_fitted_and_written_again(
     fit(tmp_path, train, val)
     assert len(fitted) == 2
     assert file.read_bytes() == whole
-
-
-def test_probes_can_be_cleared(pairs: tuple[list[Any], Pair, Pair], tmp_path: Path) -> None:
-    fitted, train, val = pairs
-    assert probe_cache.clear(tmp_path) == 0
-    fit(tmp_path, train, val)
-    assert probe_cache.clear(tmp_path) > 100
-    fit(tmp_path, train, val)
-    assert len(fitted) == 2
