@@ -72,6 +72,11 @@ def test_a_network_of_this_process_is_evaluated_and_kept_apart(options: dict[str
     assert pd.api.types.is_float_dtype(frame["accuracy"])
 
 
+def test_a_network_of_this_process_is_not_sent_to_a_cluster(options: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match="cannot be sent to a cluster"):
+        bench.evaluate(nn.Identity(), "eurosat-rgb", executor="ray", **entry(), **options)
+
+
 def test_the_same_class_by_file_is_the_same_checkpoint(
     options: dict[str, Any], tmp_path: Path, command: Command
 ) -> None:

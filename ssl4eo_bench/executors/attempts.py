@@ -45,7 +45,7 @@ def attempt(problem: Problem, how: Execution, *, wait: bool = True) -> Outcome:
             write_result(how.results, result)
             discard_state(problem)
         except (Exception, SystemExit) as error:  # code of a plug-in may leave, too
-            return Outcome(job, "failed", error=_logged(without_frames(error), job, how.cache_dir))
+            return Outcome(job, "failed", error=logged(without_frames(error), job.spec.digest, how.cache_dir))
     with suppress(OSError):
         log_file(how.cache_dir, job.spec.digest).unlink(missing_ok=True)  # of an attempt before
     return Outcome(job, "done", result=result)
@@ -75,11 +75,11 @@ def _job_lock(job: Job, how: Execution, *, wait: bool) -> Iterator[None]:
         file.parent.rmdir()
 
 
-def _logged(error: BenchError, job: Job, cache_dir: Path) -> BenchError:
-    """Write the traceback of an error to a log file, where it has one; the error then names the file."""
+def logged(error: BenchError, digest: str, cache_dir: Path) -> BenchError:
+    """Write the traceback of an error to the log file of a run, where it has one; the error then names the file."""
     if isinstance(error, JobError):
         with suppress(WriteError):
-            log = log_file(cache_dir, job.spec.digest)
+            log = log_file(cache_dir, digest)
             write_text(log, error.traceback)
             error.log = str(log)
     return error

@@ -22,7 +22,7 @@ from ssl4eo_bench.config.protocols import Knn, Linear
 from ssl4eo_bench.config.run_spec import RunSpec
 from ssl4eo_bench.config.task import SplitName
 from ssl4eo_bench.errors import BenchError, SpecError, WorkerError, without_frames
-from ssl4eo_bench.executors.attempts import attempt, fetch_weights
+from ssl4eo_bench.executors.attempts import attempt, fetch_weights, logged
 from ssl4eo_bench.executors.forecast import NO_NETWORK, peak_memory
 from ssl4eo_bench.executors.outcomes import Execution, Outcome
 from ssl4eo_bench.extraction.problem import Context, Problem
@@ -233,7 +233,8 @@ def _do_job(version: str, spec: str, how: Execution, *shards: BenchError | None)
             problem = Problem(problem.job, replace(problem.context, renewed=set()))
         outcome = attempt(problem, how)
     except (Exception, SystemExit) as error:
-        return "failed", None, without_frames(error)
+        digest = RunSpec.model_validate_json(spec).digest
+        return "failed", None, logged(without_frames(error), digest, how.cache_dir)
     return outcome.status, outcome.result, outcome.error
 
 

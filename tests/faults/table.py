@@ -1,6 +1,6 @@
 """Writes the table of faults into docs/reliability.md from the file that `SSL4EO_BENCH_FAULTS_LOG` named.
 
-    python -m tests.faults.table faults.jsonl
+python -m tests.faults.table faults.jsonl
 """
 
 import sys
