@@ -149,7 +149,10 @@ def measure(
             assert found["computed"] == 0  # the features are those that were stored
             what = f"{rows['train']:,} rows, {protocol}{f', {fraction:g} of train' if fraction else ''}"
             stages = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in found["seconds"].items())
-            print(f"        {what}: {stages}; micro mAP {found['micro_map']:.4f}", flush=True)
+            print(
+                f"        {what}: {stages}; {found['peak'] / 1e9:.2f} GB; micro mAP {found['micro_map']:.4f}",
+                flush=True,
+            )
             yield found | {"what": what}
 
 
