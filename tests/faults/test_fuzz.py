@@ -36,8 +36,7 @@ from ssl4eo_bench.data.packs import PackedSource
 from ssl4eo_bench.data.split_lists import csv_rows, parquet_columns, read_list, unpacked
 from ssl4eo_bench.data.trees import gather_files
 from ssl4eo_bench.files.archives import unpack
-from ssl4eo_bench.files.hashing import file_hash
-from ssl4eo_bench.files.shards import MANIFEST, ShardStore
+from ssl4eo_bench.files.shards import MANIFEST
 from ssl4eo_bench.models.weight_reader import read_weights
 from ssl4eo_bench.results.files import RunResult, parse_result
 from ssl4eo_bench.results.published import read_published
@@ -46,12 +45,12 @@ from ssl4eo_bench.tasks.bigearthnet import Patches, _description
 from tests.conftest import ROOT
 from tests.faults.fuzzing import Parse, fuzz
 from tests.faults.tally import LONG, keep
+from tests.faults.test_hostile_data import IDS, small_pack, with_labels
 from tests.results.conftest import make_result as make_result_fixture
 
-COUNT = 400 if LONG else 10
+COUNT = 2000 if LONG else 10
 PIXELS = np.random.default_rng(0).integers(0, 255, (3, 16, 16)).astype(np.uint8)
 VECTORS = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
-IDS = [f"id{number}" for number in range(8)]
 FOUND: dict[str, Callable[[Path], tuple[Parse, list[bytes]]]] = {}
 """Makes a parser and valid inputs of each kind in a folder."""
 
@@ -232,25 +231,15 @@ def _(folder: Path) -> tuple[Parse, list[bytes]]:
 @kind("pack")
 def _(folder: Path) -> tuple[Parse, list[bytes]]:
     """Manifests that somebody has written anew, and arrays with the checksum of what was put there."""
-    about = {"task": "eurosat", "version": 1, "bands": ["B04"], "splits": {}, "lists": {}, "chunk_rows": 8}
-    for split in ("train", "val", "test"):
-        ids = IDS if split == "train" else []
-        (folder / f"{split}.txt").write_text("".join(f"{id_}\n" for id_ in ids), encoding="utf-8")
-        about["splits"][split] = {"count": len(ids), "digest": "0"}  # type: ignore[index]
-        about["lists"][split] = file_hash(folder / f"{split}.txt")  # type: ignore[index]
-    store = ShardStore(folder, about)
-    store.begin()
-    store.write(0, {"00000-10m.npy": VECTORS, "00000-labels.npy": np.arange(8)}, {"samples": "a"})
+    small_pack(folder)
     manifest, labels = (folder / MANIFEST).read_bytes(), (folder / "00000-labels.npy").read_bytes()
 
     def parse(content: bytes) -> object:
         (folder / MANIFEST).write_bytes(manifest)
         if content.startswith(b"\x93NUMPY"):
-            (folder / "00000-labels.npy").write_bytes(content)
-            described = json.loads(manifest)
-            described["shards"]["0"]["files"]["00000-labels.npy"] = hashlib.sha256(content).hexdigest()
-        else:
-            described = loose_json(content)
+            with_labels(folder, content)
+            return PackedSource(folder, {"B04": "10m"}).targets(IDS)
+        described = loose_json(content)
         if isinstance(described, dict):
             described.pop("checksum", None)
             (folder / MANIFEST).write_text(json.dumps(described), encoding="utf-8")
