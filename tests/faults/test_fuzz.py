@@ -179,14 +179,14 @@ def _(folder: Path) -> tuple[Parse, list[bytes]]:
         zipped.writestr("b/d.txt", VECTORS.tobytes())
     valid.append((folder / "a.zip").read_bytes())
 
-    def parse(content: bytes) -> object:
+    def parse(content: bytes) -> None:
         ending = {b"PK": ".zip", b"\x1f\x8b": ".tar.gz"}.get(content[:2], ".tar")
         shutil.rmtree(folder / "unpacked", ignore_errors=True)
         archive = folder / f"given{ending}"
         archive.write_bytes(content)
         before = set(folder.iterdir())
         try:
-            return unpack(archive, folder / "unpacked", limit=10_000_000)
+            unpack(archive, folder / "unpacked", limit=10_000_000)
         finally:
             assert set(folder.iterdir()) - before <= {folder / "unpacked"}, "written outside of the folder"
 

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -73,7 +74,7 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
         os.mkfifo(tmp_path / name)
     (tmp_path / "images").mkdir()
     os.mkfifo(tmp_path / "images" / "b.jpg")
-    calls = {
+    calls: dict[str, Callable[[Path], object]] = {
         "a.h5": lambda file: Hdf5File(file).shape("x"),
         "a.zip": lambda file: gather_files(file.parent, re.compile(r".*\.jpg")),
         "a.txt": read_list,

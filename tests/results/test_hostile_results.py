@@ -115,6 +115,10 @@ def test_a_name_that_is_no_file_name_is_refused_before_the_run(command: Command,
 def test_without_a_home_a_cache_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SSL4EO_BENCH_CACHE", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
+
+    def nobody(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
     with pytest.raises(CacheError, match="name another with --cache-dir or SSL4EO_BENCH_CACHE"):
         cache_root()
