@@ -21,7 +21,8 @@ Count = Annotated[int, Field(ge=0)]
 
 
 def _unpacked(replicates: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(replicates, validate=True), dtype="<f4").astype(np.float64)
+    with np.errstate(invalid="ignore"):  # of numbers that are none, which are refused
+        return np.frombuffer(base64.b64decode(replicates, validate=True), dtype="<f4").astype(np.float64)
 
 
 def _readable(replicates: str) -> str:
@@ -113,6 +114,14 @@ class Selection(Frozen):
     history: tuple[Epoch, ...] | None = None
     thresholds: tuple[float, ...] | None = None
     threshold: float | None = None
+
+    @model_validator(mode="after")
+    def _has_chosen(self) -> "Selection":
+        if self.path and self.C is None:
+            raise ValueError("nothing was chosen from the path")
+        if self.history and (self.rate is None or self.epoch is None):
+            raise ValueError("nothing was chosen from the history")
+        return self
 
 
 class Resampled(Frozen):

@@ -122,7 +122,7 @@ class _Archive:
 
     def names(self) -> list[str]:
         with self.opened() as archive:
-            return [member.filename for member in archive.infolist() if not member.is_dir()]
+            return [member.filename for member in archive.infolist() if not member.filename.endswith("/")]
 
 
 @dataclass(frozen=True)

@@ -260,7 +260,7 @@ class _StrictMember(tarfile.TarInfo):
     """A member that needs a valid header; `tarfile` takes a damaged or missing one for the end of the archive."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> "_StrictMember":
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_StrictMember":
         """Return the member of a header; one that would fill the memory is an error."""
         member = super().frombuf(buf, encoding, errors)
         if member.size < 0 or (member.type in HEADS and member.size > LONGEST_HEAD):

@@ -149,8 +149,8 @@ class _Inert:
 def _inert(names: Iterable[tuple[str, str]]) -> Iterator[None]:
     """Let PyTorch's restricted unpickler put inert objects where these names stand."""
     known = ("OrderedDict", "Counter", "defaultdict")  # the unpickler has these itself
-    named = [*names, *(("builtins", name) for name in BUILT_IN)]
-    stand_ins = [type(name, (_Inert,), {"__module__": module}) for module, name in named if name not in known]
+    named = [name for name in names if name[1] not in known] + [("builtins", name) for name in BUILT_IN]
+    stand_ins: list[Any] = [type(name, (_Inert,), {"__module__": module}) for module, name in named]
     before = torch.serialization.get_safe_globals()
     torch.serialization.add_safe_globals(stand_ins)
     try:

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from ssl4eo_bench.errors import BenchError
 from tests.faults.tally import Tally
@@ -115,14 +116,14 @@ def _limit() -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
-def _try(parse: Parse, content: bytes, seed: int, said: "object") -> None:
+def _try(parse: Parse, content: bytes, seed: int, said: TextIO) -> None:
     signal.alarm(SECONDS)
     try:
         parse(content)
     except BenchError as error:
         if "\n" in str(error) or not str(error).endswith("."):
             _say(said, wrong=f"seed {seed}: no sentence: {str(error)[:300]!r}")
-    except BaseException as error:  # noqa: BLE001 - this is what is looked for
+    except BaseException as error:
         frames = traceback.extract_tb(error.__traceback__)[-6:]
         where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
         _say(said, wrong=f"seed {seed}: {type(error).__name__}: {str(error)[:200]} ({where})")
@@ -130,6 +131,6 @@ def _try(parse: Parse, content: bytes, seed: int, said: "object") -> None:
     _say(said, done=seed)
 
 
-def _say(said: "object", **line: object) -> None:
+def _say(said: TextIO, **line: object) -> None:
     said.write(json.dumps(line) + "\n")
     said.flush()

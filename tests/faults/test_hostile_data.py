@@ -1,20 +1,30 @@
 """Files of datasets that point elsewhere, never end, or are of another kind than their names say."""
 
+import hashlib
+import io
+import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.data.hdf5 import Hdf5File
+from ssl4eo_bench.data.packs import PackedSource, read_pack
+from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.data.split_lists import csv_rows, parquet_columns, read_list, unpacked
 from ssl4eo_bench.data.trees import gather_files
-from ssl4eo_bench.errors import BenchError, DamagedFileError
+from ssl4eo_bench.errors import BenchError, DamagedFileError, DataError
 from ssl4eo_bench.files.hashing import file_hash
+from ssl4eo_bench.files.shards import MANIFEST, ShardStore
 from ssl4eo_bench.models.containers import examine
 
+IDS = [f"id{number}" for number in range(8)]
 VALUES = np.arange(24.0).reshape(6, 4)
 
 
@@ -64,7 +74,7 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
         os.mkfifo(tmp_path / name)
     (tmp_path / "images").mkdir()
     os.mkfifo(tmp_path / "images" / "b.jpg")
-    calls = {
+    calls: dict[str, Callable[[Path], object]] = {
         "a.h5": lambda file: Hdf5File(file).shape("x"),
         "a.zip": lambda file: gather_files(file.parent, re.compile(r".*\.jpg")),
         "a.txt": read_list,
@@ -93,3 +103,57 @@ def test_a_long_field_of_a_csv_file_is_one_sentence(tmp_path: Path) -> None:
     for content in (b"a" * 200_000, b"\xff", b'"' + b"a" * 200_000):
         with pytest.raises(DamagedFileError, match=r"a\.csv is not CSV in UTF-8 \(.*\); fetch it again"):
             csv_rows(content, tmp_path / "a.csv", cure="fetch it again")
+
+
+def small_pack(folder: Path) -> None:
+    """Write a pack of eight samples of one pixel."""
+    about = {"task": "eurosat", "version": 1, "bands": ["B04"], "splits": {}, "lists": {}, "chunk_rows": 8}
+    for split in ("train", "val", "test"):
+        ids = IDS if split == "train" else []
+        (folder / f"{split}.txt").write_text("".join(f"{id_}\n" for id_ in ids), encoding="utf-8")
+        about["splits"][split] = {"count": len(ids), "digest": "0"}  # type: ignore[index]
+        about["lists"][split] = file_hash(folder / f"{split}.txt")  # type: ignore[index]
+    store = ShardStore(folder, about)
+    store.begin()
+    store.write(0, {"00000-10m.npy": np.zeros((8, 1, 1, 1)), "00000-labels.npy": np.arange(8)}, {"samples": "a"})
+
+
+def with_labels(folder: Path, content: bytes) -> None:
+    """Put other labels into a pack, with their checksum."""
+    (folder / "00000-labels.npy").write_bytes(content)
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    del manifest["checksum"]
+    manifest["shards"]["0"]["files"]["00000-labels.npy"] = hashlib.sha256(content).hexdigest()
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"checksum": digest(manifest)}), encoding="utf-8")
+
+
+def array_bytes(array: np.ndarray) -> bytes:
+    written = io.BytesIO()
+    np.save(written, array)
+    return written.getvalue()
+
+
+def test_labels_of_a_pack_that_cannot_be_are_one_sentence(tmp_path: Path) -> None:
+    small_pack(tmp_path)
+    whole = array_bytes(np.arange(8))
+    for content in (b"", whole[:90], whole[:-8], array_bytes(np.arange(4)), array_bytes(np.array(1))):
+        with_labels(tmp_path, content)
+        with pytest.raises(DamagedFileError, match=r"00000-labels\.npy is not what was packed.*data prepare eurosat"):
+            PackedSource(tmp_path, {"B04": "10m"}).targets(IDS)
+    for labels in (np.arange(8) + 5, np.arange(8) - 1):
+        with_labels(tmp_path, array_bytes(labels))
+        with pytest.raises(DataError, match="which are no multiclass labels of 10 classes"):
+            Reader(catalogue.task("eurosat"), PackedSource(tmp_path, {"B04": "10m"})).targets(IDS)
+
+
+def test_a_pack_names_no_files_elsewhere_and_no_billions_of_shards(tmp_path: Path) -> None:
+    small_pack(tmp_path)
+    manifest = json.loads((tmp_path / MANIFEST).read_text(encoding="utf-8"))
+    del manifest["checksum"]
+    manifest["splits"]["train"]["count"] = 10**15
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    assert not read_pack(tmp_path).complete
+    manifest["shards"]["0"]["files"]["../../secret"] = "0"
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(DamagedFileError, match="is not what was written"):
+        read_pack(tmp_path)

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,13 +15,14 @@ from ssl4eo_bench.files.places import cache_root
 from ssl4eo_bench.results.files import RunResult, parse_result
 from ssl4eo_bench.results.published import COLUMNS, read_published
 from ssl4eo_bench.results.views import leaderboard_files
+from tests.conftest import ROOT
 
 Command = Callable[..., tuple[int, str, str]]
 
 NAMES = ["=1+1", "+1", "-1", "@a", "../../up", "a\n# heading", "<b>", "a|b", "[x](javascript:y)", "a" * 300]
 
 
-def with_content(result: RunResult, change: Callable[[dict[str, object]], None]) -> bytes:
+def with_content(result: RunResult, change: Callable[[dict[str, Any]], object]) -> bytes:
     """The bytes of a result file that somebody has written anew, with a right checksum."""
     content = json.loads(result.model_dump_json(exclude_none=True))
     change(content)
@@ -30,11 +32,10 @@ def with_content(result: RunResult, change: Callable[[dict[str, object]], None])
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("what", ["task", "checkpoint", "metric", "band"])
 def test_names_are_words(make_result: Callable[..., RunResult], name: str, what: str) -> None:
-    def change(content: dict[str, object]) -> None:
+    def change(content: dict[str, Any]) -> None:
         spec = content["spec"]
-        assert isinstance(spec, dict)
         if what == "metric":
-            content["metrics"]["test"][name] = {"value": 0.5}  # type: ignore[index]
+            content["metrics"]["test"][name] = {"value": 0.5}
         elif what == "band":
             spec["inputs"]["channels"][0]["band"] = name
         else:
@@ -45,11 +46,24 @@ def test_names_are_words(make_result: Callable[..., RunResult], name: str, what:
 
 
 def test_a_terminal_gets_no_commands(make_result: Callable[..., RunResult]) -> None:
-    def change(content: dict[str, object]) -> None:
+    def change(content: dict[str, Any]) -> None:
         content["warnings"] = ["\x1b]0;owned\x07"]
 
     with pytest.raises(ResultFileError, match="control characters"):
         parse_result(with_content(make_result("eurosat", "resnet18.random"), change), Path("a.json"))
+
+
+def test_a_result_without_what_is_shown_of_it_is_refused(make_result: Callable[..., RunResult]) -> None:
+    changes: dict[str, Callable[[dict[str, Any]], object]] = {
+        "metrics are of test, not of val, test": lambda content: content["metrics"].pop("val"),
+        "nothing was chosen from the path": lambda content: content["selection"].pop("C"),
+        "nothing was chosen from the history": lambda content: content["selection"].update(
+            history=[{"rate": 0.1, "epoch": 1, "loss": 1.0, "val": 0.5}]
+        ),
+    }
+    for message, change in changes.items():
+        with pytest.raises(ResultFileError, match=message):
+            parse_result(with_content(make_result("eurosat", "resnet18.random"), change), Path("a.json"))
 
 
 def test_published_texts_are_texts(make_result: Callable[..., RunResult], tmp_path: Path) -> None:
@@ -80,8 +94,6 @@ def test_a_long_field_of_the_published_numbers_is_one_sentence(tmp_path: Path) -
 
 
 def test_a_model_card_links_to_pages_only(command: Command, tmp_path: Path) -> None:
-    from tests.conftest import ROOT
-
     run = next((ROOT / "results" / "runs").rglob("seed0.json"))
     code, _, err = command("export", run, "--url", "javascript:alert(1)", "--out", tmp_path / "card.yaml")
     assert (code, err.count("\n")) == (2, 1)
@@ -103,6 +115,10 @@ def test_a_name_that_is_no_file_name_is_refused_before_the_run(command: Command,
 def test_without_a_home_a_cache_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SSL4EO_BENCH_CACHE", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
+
+    def nobody(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
     with pytest.raises(CacheError, match="name another with --cache-dir or SSL4EO_BENCH_CACHE"):
         cache_root()
