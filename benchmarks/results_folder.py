@@ -104,7 +104,12 @@ def of_size(size: int) -> dict[str, tuple[float, float]]:
         folder = Path(name)
         for result in variants(size):
             write_result(folder / "results", result)
-        return {what: measured(["ssl4eo_bench", *command], folder) for what, command in COMMANDS.items()}
+        print(f"{size:,} files: seconds of the processor, GiB", flush=True)
+        found = {}
+        for what, command in COMMANDS.items():
+            found[what] = measured(["ssl4eo_bench", *command], folder)
+            print("  {:24}{:8.1f}{:8.2f}".format(what, *found[what]), flush=True)
+        return found
 
 
 def plan_many(folder: Path) -> None:
@@ -136,9 +141,6 @@ def main() -> int:
     describe_machine()
     sizes = SIZES if options.full else SIZES[:-1]
     found = {size: of_size(size) for size in sizes}
-    print(f"{'seconds of the processor, GiB':30}", *(f"{size:>8,} files" for size in sizes))
-    for what in COMMANDS:
-        print(f"{what:30}", *("{:7.1f} {:6.2f}".format(*found[size][what]) for size in sizes))
     with tempfile.TemporaryDirectory() as name:
         seconds, memory = measured(["benchmarks.results_folder", "--plan", name], Path(name))
     last, before = found[sizes[-1]], found[sizes[-2]]
