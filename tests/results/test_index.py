@@ -131,6 +131,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "cut": lambda content: content[: len(content) // 2],
     "noise": lambda content: bytes(255 - byte for byte in content),
     "other values": lambda content: content.replace(b"0", b"1"),
+    "deep json": lambda _: b"[" * 100_000,
     "json of another kind": lambda _: b'{"inputs": 3, "files": ["leaderboard.md"]}',
 }
 
