@@ -16,6 +16,7 @@ EACH = (
     "growth",
     "scaling",
     "whole_run",
+    "results_folder",
 )
 
 

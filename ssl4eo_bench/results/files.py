@@ -177,7 +177,7 @@ class RunResult(Frozen):
 
     @property
     def in_short(self) -> "RunResult":
-        """Without classes, confusion matrix and what was chosen from: two thirds of the memory, and in no table."""
+        """Without classes, confusion matrix and what was chosen from: more than half of the memory, and in no table."""
         chosen = self.selection.model_copy(update={"path": (), "history": None})
         return self.model_copy(update={"classes": (), "confusion": None, "selection": chosen})
 
@@ -411,11 +411,25 @@ def _read(results: Path) -> Iterator[tuple[RunResult, str]]:
     files, checked = result_files(results), index.checked_before(results)
     with progress.stage("result files", total=len(files), unit="files") as advance:
         for file in files:
-            stored = result_bytes(file)
-            fingerprint = _fingerprint(file, results, stored)
-            known = _known_result(stored) if fingerprint in checked else None
-            yield known or parse_result(stored, file), fingerprint
+            yield read_checked(file, results, checked)
             advance(1)
+
+
+def read_checked(file: Path, results: Path, checked: Collection[str]) -> tuple[RunResult, str]:
+    """The result in a file and its fingerprint; of what was checked before, only the values are read.
+
+    Args:
+        file: below `results`.
+        results: a results directory.
+        checked: the fingerprints that its index has, `index.checked_before`.
+
+    Raises:
+        ResultFileError: as `read_result`.
+    """
+    stored = result_bytes(file)
+    fingerprint = _fingerprint(file, results, stored)
+    known = _known_result(stored) if fingerprint in checked else None
+    return known or parse_result(stored, file), fingerprint
 
 
 def _known_result(stored: bytes) -> RunResult | None:

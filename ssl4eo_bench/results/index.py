@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ssl4eo_bench.errors import WriteError
 from ssl4eo_bench.files.atomic import write_text
+from ssl4eo_bench.files.reading import read_bytes
 
 FOLDER = ".index"
 CHECKED = "checked"
@@ -32,7 +33,7 @@ def fingerprint(place: str, stored: bytes) -> str:
 def checked_before(results: Path) -> frozenset[str]:
     """The fingerprints of result files that this very code has found valid; none where there is no such index."""
     try:
-        code, *found = (results / FOLDER / CHECKED).read_text(encoding="ascii").split()
+        code, *found = read_bytes(results / FOLDER / CHECKED).decode("ascii").split()
     except (OSError, ValueError):
         return frozenset()
     return frozenset(found) if code == _code() else frozenset()
@@ -46,12 +47,12 @@ def keep_checked(results: Path, fingerprints: Iterable[str]) -> None:
 def generated_before(results: Path, inputs: Iterable[str], files: Iterable[Path]) -> bool:
     """Whether these inputs gave exactly these files, and all of them are as they were written."""
     try:
-        kept = json.loads((results / FOLDER / GENERATED).read_bytes())
+        kept = json.loads(read_bytes(results / FOLDER / GENERATED))
         there = {file.relative_to(results).as_posix(): file for file in files}
         if kept["inputs"] != _digest(inputs) or kept["files"].keys() != there.keys():
             return False
-        return all(kept["files"][place] == fingerprint(place, file.read_bytes()) for place, file in there.items())
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return all(kept["files"][place] == fingerprint(place, read_bytes(file)) for place, file in there.items())
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
 
 

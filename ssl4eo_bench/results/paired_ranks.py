@@ -122,7 +122,7 @@ class _Board:
     def of(cls, scores: Sequence[Score]) -> "_Board":
         """The arrays of scores that all have replicates."""
         tasks = len(scores[0].units)
-        replicates = [np.stack([score.replicates[task] for score in scores]) for task in range(tasks)]
+        replicates = [np.array([score.replicates[task] for score in scores], dtype=float) for task in range(tasks)]
         scale = tasks * np.sqrt(replicates[0].shape[1] - 1)
         deviations = [(of_task - of_task.mean(axis=1, keepdims=True)) / scale for of_task in replicates]
         spreads = [score.spread or Variance(0.0, 1.0) for score in scores]
@@ -152,7 +152,7 @@ class _Board:
         first, second = np.nonzero(paired & (t >= lowest_t))
         is_better = differences[first, second] > 0
         better, worse = np.where(is_better, (first, second), (second, first)) + start
-        return np.count_nonzero(paired), _Pairs(better, worse, t[first, second], freedom[first, second])
+        return int(np.count_nonzero(paired)), _Pairs(better, worse, t[first, second], freedom[first, second])
 
     def _are_paired(self, rows: slice, others: slice) -> np.ndarray:
         """Whether a test can tell two scores apart.

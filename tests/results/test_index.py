@@ -2,8 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePath
 
 import pytest
 
@@ -12,6 +12,7 @@ from ssl4eo_bench.results import files, index, views
 from ssl4eo_bench.results.check.gate import check
 from ssl4eo_bench.results.files import RunResult, read_results, result_files, write_result
 from ssl4eo_bench.results.index import CHECKED, FOLDER, GENERATED, fingerprint
+from ssl4eo_bench.results.published import PublishedNumber
 from ssl4eo_bench.results.views import write_generated_files
 
 Make = Callable[..., RunResult]
@@ -32,7 +33,12 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of files that are checked in full."""
     names: list[str] = []
     plain = files.parse_result
-    monkeypatch.setattr(files, "parse_result", lambda stored, file: names.append(file.name) or plain(stored, file))
+
+    def noted(stored: bytes, file: PurePath) -> RunResult:
+        names.append(file.name)
+        return plain(stored, file)
+
+    monkeypatch.setattr(files, "parse_result", noted)
     return names
 
 
@@ -41,9 +47,12 @@ def boards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of results in each leaderboard that is made."""
     sizes: list[int] = []
     plain = views.leaderboard_files
-    monkeypatch.setattr(
-        views, "leaderboard_files", lambda found, *more: sizes.append(len(found)) or plain(found, *more)
-    )
+
+    def noted(found: Sequence[RunResult], published: Sequence[PublishedNumber]) -> dict[str, str]:
+        sizes.append(len(found))
+        return plain(found, published)
+
+    monkeypatch.setattr(views, "leaderboard_files", noted)
     return sizes
 
 
@@ -122,6 +131,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "cut": lambda content: content[: len(content) // 2],
     "noise": lambda content: bytes(255 - byte for byte in content),
     "other values": lambda content: content.replace(b"0", b"1"),
+    "deep json": lambda _: b"[" * 100_000,
     "json of another kind": lambda _: b'{"inputs": 3, "files": ["leaderboard.md"]}',
 }
 

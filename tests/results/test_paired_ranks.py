@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from ssl4eo_bench.metrics.paired import Variance, holm, p_values
+from ssl4eo_bench.metrics.paired import Variance, holm, p_values, rejected
 from ssl4eo_bench.results import paired_ranks
 from ssl4eo_bench.results.compare import LEVEL
 from ssl4eo_bench.results.paired_ranks import Ranks, Score, rank_ranges
@@ -80,14 +80,18 @@ def test_ranks_are_those_of_every_p_value(rows: int, monkeypatch: pytest.MonkeyP
 
 
 def test_bounds_leave_few_pairs_to_be_put_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng, given = np.random.default_rng(0), []
+    rng, ordered = np.random.default_rng(0), []
     shared = rng.normal(size=RESAMPLES)
     scores = [
         Score(value, (value + 0.01 * shared + 0.004 * rng.normal(size=RESAMPLES),), (5400,), None, (None,))
         for value in rng.uniform(0.4, 0.6, size=300)
     ]
+
+    def noted(p: np.ndarray, level: float, tests: int) -> np.ndarray:
+        ordered.append(len(p))
+        return rejected(p, level, tests)
+
     monkeypatch.setattr(paired_ranks, "ROWS", 16)
-    plain = paired_ranks.rejected
-    monkeypatch.setattr(paired_ranks, "rejected", lambda p, *others: given.append(len(p)) or plain(p, *others))
+    monkeypatch.setattr(paired_ranks, "rejected", noted)
     rank_ranges(scores)
-    assert 0 < given[0] < 0.1 * 300 * 299 / 2
+    assert 0 < ordered[0] < 0.1 * 300 * 299 / 2
