@@ -42,7 +42,7 @@ def interrupt() -> None:
         if next(count):
             raise KeyboardInterrupt
 
-    State.write = write_and_stop  # type: ignore[method-assign]
+    State.write = write_and_stop  # type: ignore[method-assign,assignment]
 
 
 @pytest.fixture

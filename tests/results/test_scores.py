@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ ROWS, CLASSES = 2000, 19
 
 
 def of_network(draw: np.random.Generator) -> np.ndarray:
-    return expit(draw.normal(scale=12.0, size=(ROWS, CLASSES)).astype(np.float32).astype(np.float64))
+    return np.asarray(expit(draw.normal(scale=12.0, size=(ROWS, CLASSES)).astype(np.float32).astype(np.float64)))
 
 
 def of_votes(draw: np.random.Generator) -> np.ndarray:
@@ -19,8 +20,9 @@ def of_votes(draw: np.random.Generator) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("make", "share"), [(of_network, 0.45), (of_votes, 0.7)])
-def test_scores_take_fewer_bytes_and_stay_what_they_were(tmp_path: Path, make: object, share: float) -> None:
-    assert callable(make)
+def test_scores_take_fewer_bytes_and_stay_what_they_were(
+    tmp_path: Path, make: Callable[[np.random.Generator], np.ndarray], share: float
+) -> None:
     draw = np.random.default_rng(0)
     ids = [f"S2A_MSIL2A_20170613T101031_{number}_ü" for number in range(ROWS)]
     arrays = {"scores": make(draw), "targets": draw.integers(0, 2, (ROWS, CLASSES)), "embedding": np.ones((ROWS, 2))}
