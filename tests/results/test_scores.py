@@ -28,7 +28,7 @@ def test_scores_take_fewer_bytes_and_stay_what_they_were(
     arrays = {"scores": make(draw), "targets": draw.integers(0, 2, (ROWS, CLASSES)), "embedding": np.ones((ROWS, 2))}
     arrays["scores"][0, :2] = 0, 1
     store_arrays(tmp_path / "new.npz", ids, arrays)
-    np.savez(tmp_path / "old.npz", ids=np.array(ids), **arrays)
+    np.savez(tmp_path / "old.npz", ids=np.array(ids), **arrays)  # type: ignore[arg-type]
     assert (tmp_path / "new.npz").stat().st_size < share * (tmp_path / "old.npz").stat().st_size
     new, old = read_arrays(tmp_path / "new.npz"), read_arrays(tmp_path / "old.npz")
     assert new is not None
