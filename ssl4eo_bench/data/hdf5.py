@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError
-from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.files.reading import open_regular, reading, require_regular
 
 SPARSE = 2
@@ -144,6 +143,7 @@ def write_hdf5(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mapping
     """Write arrays as an HDF5 file in compressed chunks of one row."""
     import h5py
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     # In memory first: on a full disk the library ends the process.
     with h5py.File(path, "w", driver="core", backing_store=False) as opened:
         opened.attrs.update(attributes)
@@ -153,5 +153,4 @@ def write_hdf5(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mapping
             )
         opened.flush()
         image = opened.id.get_file_image()
-    with replacing(path) as temporary:
-        temporary.write_bytes(image)
+    path.write_bytes(image)

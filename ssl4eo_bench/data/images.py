@@ -155,15 +155,17 @@ def require_band_10(pixels: np.ndarray, position: int, where: str, *, order: str
 
 def write_geotiff(file: Path, pixels: np.ndarray, *, resolution: float = 10.0) -> None:
     """Write pixels `[C, H, W]` as a pixel-interleaved GeoTIFF in UTM zone 32 north; the resolution is in metres."""
-    import rasterio
+    from rasterio.io import MemoryFile
     from rasterio.transform import Affine
 
     file.parent.mkdir(parents=True, exist_ok=True)
     count, height, width = pixels.shape
     profile = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": pixels.dtype}
     place = {"crs": "EPSG:32632", "transform": Affine(resolution, 0.0, 500000.0, 0.0, -resolution, 5400000.0)}
-    with rasterio.open(file, "w", interleave="pixel", **profile, **place) as opened:
-        opened.write(pixels)
+    with MemoryFile() as memory:  # on a full disk the library would print its own messages and lose the reason
+        with memory.open(interleave="pixel", **profile, **place) as opened:
+            opened.write(pixels)
+        file.write_bytes(memory.getbuffer())
 
 
 def write_jpeg(file: Path, pixels: np.ndarray) -> None:

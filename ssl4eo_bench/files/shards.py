@@ -282,8 +282,8 @@ def _known(file: Path, sha256: str) -> StoredArray | None:
 
 
 def _compared(file: Path, sha256: str) -> StoredArray | None:
-    """An array file, or None if it is absent or does not have this checksum."""
-    with suppress(FileNotFoundError):
+    """An array file, or None if it is absent, does not have this checksum or holds no array."""
+    with suppress(FileNotFoundError, EOFError, ValueError):
         state = _state(file.stat())  # before the comparison, so that a later change is noticed
         if file_hash(file) == sha256:
             _COMPARED[file, sha256] = replace(_layout(file), state=state)

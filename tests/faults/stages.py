@@ -105,10 +105,10 @@ def run(root: Path, stage: str, prepare: Callable[[], object] | None = None) -> 
 
 
 class Begun:
-    """Folders in which a stage can begin, made once, and what each stage makes in it undisturbed."""
+    """Folders in which a stage can begin, made once, and what each stage makes in it undisturbed: below `folder`."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._undisturbed: dict[str, tuple[float, Any]] = {}
 
     def at(self, stage: str, place: Path) -> Path:
@@ -116,7 +116,7 @@ class Begun:
         before = STARTS_WITH.get(stage)
         if before:
             self.undisturbed(before)
-            shutil.copytree(self._folder / before, place)
+            shutil.copytree(self.folder / before, place)
         else:
             (place / "data").mkdir(parents=True)
             if stage == "pack":
@@ -126,7 +126,7 @@ class Begun:
     def undisturbed(self, stage: str) -> tuple[float, Any]:
         """Seconds and outcome of a stage that nothing disturbs."""
         if stage not in self._undisturbed:
-            root = self.at(stage, self._folder / stage)
+            root = self.at(stage, self.folder / stage)
             before = time.monotonic()
             code, output = run(root, stage)
             assert code == 0, output

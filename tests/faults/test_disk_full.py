@@ -14,7 +14,7 @@ from tests.faults.stages import COMMANDS, Begun, litter, outcome, run
 from tests.faults.tally import LONG
 
 TRIES = 8 if LONG else 1
-STAGES = list(COMMANDS)
+STAGES = list(COMMANDS) if LONG else ["sample", "finetune"]
 PAGE = 4096
 
 Resize = Callable[[int], None]

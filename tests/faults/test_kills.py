@@ -14,7 +14,7 @@ from tests.faults.tally import LONG
 KILLS = 25 if LONG else 1
 """Of each stage."""
 
-STAGES = list(COMMANDS) if LONG else ["features", "finetune", "pack", "tables"]
+STAGES = list(COMMANDS) if LONG else ["features", "finetune"]
 
 
 @pytest.mark.parametrize("stage", STAGES)

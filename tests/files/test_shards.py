@@ -199,3 +199,10 @@ def test_values_of_several_pixels_become_rows(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         ShardedArray([array, array]).flattened(), np.concatenate([values, values]).reshape(-1, 4)
     )
+
+
+def test_a_file_without_an_array_is_damaged_even_if_its_checksum_is_right(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    (tmp_path / "1.npy").write_bytes(b"")
+    store.shards[1] = Shard({"1.npy": file_hash(tmp_path / "1.npy")}, {"made": "x"})
+    assert store.missing(len(ROWS)) == [1]
