@@ -8,6 +8,7 @@ from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.executors.outcomes import Execution, Outcome, looked_up, tell
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.results.files import check_writable
+from ssl4eo_bench.results.index import checked_before
 
 
 def execute(jobs: Sequence[Job], how: Execution) -> list[Outcome]:
@@ -20,7 +21,8 @@ def execute(jobs: Sequence[Job], how: Execution) -> list[Outcome]:
         SpecError: if the executor cannot be used.
     """
     check_writable(how.results)
-    outcomes = {number: found for number, job in enumerate(jobs) if (found := looked_up(job, how))}
+    checked = checked_before(how.results)
+    outcomes = {number: found for number, job in enumerate(jobs) if (found := looked_up(job, how, checked))}
     wanted = [number for number in range(len(jobs)) if number not in outcomes]
     if wanted:
         if how.executor == "ray":

@@ -1,6 +1,6 @@
 """What all executors share: how jobs are done, and their outcomes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,7 +8,7 @@ from typing import Literal
 from ssl4eo_bench import progress
 from ssl4eo_bench.errors import BenchError, ResultError
 from ssl4eo_bench.plan import Job
-from ssl4eo_bench.results.files import RunResult, read_result
+from ssl4eo_bench.results.files import RunResult, read_checked
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,13 @@ class Outcome:
     error: BenchError | None = None
 
 
-def stored(job: Job, results: Path) -> RunResult | None:
+def stored(job: Job, results: Path, checked: Collection[str] = ()) -> RunResult | None:
     """Return the stored result of a job; none if there is none.
+
+    Args:
+        job: of a plan.
+        results: the results directory.
+        checked: fingerprints of files that were checked before, as `results.index` has them.
 
     Raises:
         ResultError: if the place is taken by the result of another spec.
@@ -57,7 +62,7 @@ def stored(job: Job, results: Path) -> RunResult | None:
     file = results / job.spec.path
     if not file.is_file():
         return None
-    found = read_result(file)
+    found, _ = read_checked(file, results, checked)
     if found.digest != job.spec.digest:
         raise ResultError(
             f"{file} holds the result of another specification under the same name (digest {found.digest[:12]}…, now "
@@ -67,10 +72,10 @@ def stored(job: Job, results: Path) -> RunResult | None:
     return found
 
 
-def looked_up(job: Job, how: Execution) -> Outcome | None:
+def looked_up(job: Job, how: Execution, checked: Collection[str] = ()) -> Outcome | None:
     """Return the outcome of a job that has a result already or cannot have one; none if it has to be done."""
     try:
-        found = None if how.force else stored(job, how.results)
+        found = None if how.force else stored(job, how.results, checked)
     except BenchError as error:
         return Outcome(job, "failed", error=error)
     return Outcome(job, "skipped", result=found) if found else None
