@@ -4,6 +4,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,26 @@ RUN = ("run", "--sample", "--limit", 60, "--task", "eurosat-rgb", "--protocol", 
 WHAT = ("--checkpoint", "bandstats", "timm:test_resnet.random", "--seed", 0, 1, "--fraction", 0.5, 1)
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+@contextmanager
+def two_nodes() -> Iterator[tuple[Any, Any]]:
+    """A cluster of two nodes on this machine, and the second of them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from ray.cluster_utils import Cluster
 
         found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-        found.add_node(num_cpus=1)
+        node = found.add_node(num_cpus=1)
         found.wait_for_nodes()
-    yield found
-    found.shutdown()  # type: ignore[no-untyped-call]
+    try:
+        yield found, node
+    finally:
+        found.shutdown()  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with two_nodes() as (found, _):
+        yield found
 
 
 def outcomes_of(command: Command, *options: object) -> dict[str, Any]:

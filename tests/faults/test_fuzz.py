@@ -26,6 +26,7 @@ from pyarrow import parquet
 from safetensors.torch import save as safetensors_bytes
 
 from ssl4eo_bench.cli.run_display import show_result
+from ssl4eo_bench.cli.sweep_files import with_sweep_file
 from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.catalogue import load_catalogue
 from ssl4eo_bench.config.weights import EmbeddingFile
@@ -48,7 +49,7 @@ from tests.faults.tally import LONG, keep
 from tests.faults.test_hostile_data import IDS, small_pack, with_labels
 from tests.results.conftest import make_result as make_result_fixture
 
-COUNT = 2000 if LONG else 10
+COUNT = 400 if LONG else 10
 PIXELS = np.random.default_rng(0).integers(0, 255, (3, 16, 16)).astype(np.uint8)
 VECTORS = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
 FOUND: dict[str, Callable[[Path], tuple[Parse, list[bytes]]]] = {}
@@ -88,6 +89,12 @@ checkpoints:
 suites: {both: [mine.random, other]}
 """ % ("a" * 64)
     return on_file(folder / "a.yaml", load_catalogue), [text.encode()]
+
+
+@kind("sweep file")
+def _(folder: Path) -> tuple[Parse, list[bytes]]:
+    text = "task: [eurosat-rgb, so2sat]\nprotocol: linear\nseed: [0, 1]\nfraction: 0.5\nsample: true\nlimit: 60\n"
+    return on_file(folder / "a.yaml", lambda file: with_sweep_file(["run", str(file), "--seed", "2"])), [text.encode()]
 
 
 @kind("split list")
