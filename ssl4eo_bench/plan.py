@@ -109,12 +109,12 @@ class Sweep:
         """
         groups: dict[object, int] = {}
         for job in self.jobs:
-            groups.setdefault(_shared_work(job), len(groups))
-        return replace(self, jobs=tuple(job for job in self.jobs if groups[_shared_work(job)] % count == number))
+            groups.setdefault(shared_features(job), len(groups))
+        return replace(self, jobs=tuple(job for job in self.jobs if groups[shared_features(job)] % count == number))
 
 
-def _shared_work(job: Job) -> object:
-    """Return what jobs have in common that read the same features; of a job that trains a network, itself."""
+def shared_features(job: Job) -> object:
+    """Return a key that jobs have in common which read the same features; of a job that trains a network, its own."""
     spec = job.spec
     if isinstance(spec.protocol, Linear | Knn):
         return spec.task_slug, spec.checkpoint.name, spec.seed if spec.checkpoint.is_random else None

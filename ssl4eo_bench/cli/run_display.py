@@ -27,7 +27,7 @@ SPARKS = "▁▂▃▄▅▆▇█"
 
 
 def show_plan(jobs: Sequence[Job], how: Execution, *, json: bool) -> None:
-    """Print what would run and what is there already, the inputs of each run, and what all of them will take."""
+    """Print what would run and what is there already, the inputs of each checkpoint, and what all of them will take."""
     from ssl4eo_bench.executors.forecast import forecasts  # imports torch
 
     there = [outcome.status if outcome else None for outcome in (looked_up(job, how) for job in jobs)]
@@ -43,13 +43,15 @@ def show_plan(jobs: Sequence[Job], how: Execution, *, json: bool) -> None:
             ]
         )
         return
+    shown = None
     said = {"skipped": "is there, would be skipped", "failed": "cannot run: its place is taken", None: "would run"}
     for job, status in zip(jobs, there, strict=True):
         spec = job.spec
         counts = ", ".join(f"{len(samples.ids):,} {split}" for split, samples in job.samples.items())
         print(f"{spec.task_slug} · {spec.protocol_slug} · {spec.label}")
         print(f"  {said[status]}: {how.results / spec.path}\n  digest {spec.digest}\n  samples {counts}")
-        show_input(spec)
+        if shown != (shown := (spec.task_slug, spec.checkpoint.name)):  # other runs of it have the same input
+            show_input(spec)
     _show_forecast(list(expected.values()), len(jobs))
 
 

@@ -30,7 +30,7 @@ from ssl4eo_bench.extraction.store import Extraction, FeatureCache
 from ssl4eo_bench.methods import extractions
 from ssl4eo_bench.models.cost import entry_costs
 from ssl4eo_bench.models.runtime import resolve_devices
-from ssl4eo_bench.plan import Job, open_job
+from ssl4eo_bench.plan import Job, open_job, shared_features
 from ssl4eo_bench.results.files import RunResult, write_result
 from ssl4eo_bench.version import __version__
 
@@ -128,26 +128,25 @@ def _submitted(jobs: Sequence[Job], how: Execution) -> _Tasks:
     tasks, cache = _Tasks({}, {}, slots), FeatureCache(how.cache_dir)
     costs = entry_costs({job.spec.checkpoint.name: job.spec.checkpoint for job in jobs}.values())
     shards_of: dict[str, list[ray.ObjectRef[Any]]] = {}
+    needed_by: dict[object, list[ray.ObjectRef[Any]]] = {}
     context = Context(how.cache_dir, ("cpu",))  # no shard depends on where it is computed
+    compute = _compute_shard.options(num_cpus=cpus, num_gpus=_gpus(how, 1), memory=min(memory, SHARD_MEMORY))
     for number, job in enumerate(jobs):
-        spec, needed = job.spec.model_dump_json(), []
-        for split, extraction in _extractions(Problem(job, context)).items():
-            key = extraction.key
-            if key.digest not in shards_of:
-                compute = _compute_shard.options(
-                    num_cpus=cpus, num_gpus=_gpus(how, 1), memory=min(memory, SHARD_MEMORY)
-                )
-                missing = range(len(key.shard_bounds)) if how.force else cache.missing(key)
-                refs = {shard: compute.remote(__version__, spec, how, split, shard) for shard in missing}
-                tasks.shards.update(
-                    (ref, key.shard_bounds[shard][1] - key.shard_bounds[shard][0]) for shard, ref in refs.items()
-                )
-                shards_of[key.digest] = list(refs.values())
-            needed += shards_of[key.digest]
+        spec = job.spec.model_dump_json()
+        if (shared := shared_features(job)) not in needed_by:
+            needed_by[shared] = []
+            for split, extraction in _extractions(Problem(job, context)).items():
+                key = extraction.key
+                if key.digest not in shards_of:
+                    missing = range(len(key.shard_bounds)) if how.force else cache.missing(key)
+                    shards_of[key.digest] = [compute.remote(__version__, spec, how, split, shard) for shard in missing]
+                    rows = [key.shard_bounds[shard][1] - key.shard_bounds[shard][0] for shard in missing]
+                    tasks.shards.update(zip(shards_of[key.digest], rows, strict=True))
+                needed_by[shared] += shards_of[key.digest]
         devices = 1 if isinstance(job.spec.protocol, Linear | Knn) else len(how.device.split(","))
         needs = min(memory, peak_memory(job.spec, costs.get(job.spec.checkpoint.name, NO_NETWORK)))
         do = _do_job.options(num_cpus=cpus, num_gpus=_gpus(how, devices), memory=needs)
-        tasks.jobs[do.remote(__version__, spec, how, *needed)] = number
+        tasks.jobs[do.remote(__version__, spec, how, *needed_by[shared])] = number
     return tasks
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -110,9 +111,12 @@ class FeatureKey(Frozen):
         return list(pairwise([*range(0, self.rows, max(1, SHARD_ROWS // (self.pixels or 1))), self.rows]))
 
 
+_installed = cache(version)  # reading the metadata of a package takes milliseconds
+
+
 def backbone_digest(checkpoint: Checkpoint, seed: int) -> str:
     """The digest of a backbone for a key, with the versions of the libraries that build and compute it."""
-    identity = checkpoint.identity() | {"torch": version("torch"), "timm": version("timm")}
+    identity = checkpoint.identity() | {name: _installed(name) for name in ("torch", "timm")}
     if checkpoint.is_random:
         identity |= {"seed": seed}
     if checkpoint.is_plugin:
