@@ -1,7 +1,7 @@
 """What a cache holds, how large it is and when it was last used, and deleting what nobody has used for longest.
 
     features/<digest>/          probes/<digest>.npz      finetuning/<digest>.pt, <digest>-<epoch>.npz
-    scores/<digest>.npz         pictures/<digest>.png    samples/<task>-v<version>/
+    scores/<digest>.npz         pictures/<digest>.png    samples/<task>-v<version>/    logs/<digest>.log
 
 Weights do not count: some were put there by hand. An item was last used when its youngest file was changed; readers
 change the time of one. A process that goes on to read files of an item holds a shared lock on its file `in-use`.
@@ -21,7 +21,7 @@ from ssl4eo_bench.errors import LockedError
 from ssl4eo_bench.files.atomic import remove_abandoned
 from ssl4eo_bench.files.locks import locked
 
-KINDS = ("features", "probes", "scores", "pictures", "finetuning", "samples")
+KINDS = ("features", "probes", "scores", "pictures", "finetuning", "samples", "logs")
 
 LOCK = "lock"
 """The lock file of an item that is a folder: in it, or beside it as its ending."""
