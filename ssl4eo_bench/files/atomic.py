@@ -58,7 +58,8 @@ def writing(path: Path, *, cure: str = "name another place", error: type[BenchEr
 def _of_the_system(error: BaseException) -> OSError | None:
     """An error of the operating system, or that of a full disk behind an error that a library made of it."""
     if isinstance(error, OSError):
-        return error
+        short = error.errno is None and "requested and" in str(error)  # NumPy says only how much it has written
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if short else error
     behind = error.__cause__ or error.__context__
     found = _of_the_system(behind) if behind else None
     return found if found and found.errno in DISK_FULL else None

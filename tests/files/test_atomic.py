@@ -98,6 +98,22 @@ def test_what_cannot_be_written_is_one_sentence_and_changes_nothing(
     assert file.read_text(encoding="utf-8") == "before"
 
 
+@pytest.mark.parametrize("told", ["by NumPy", "behind an error of PyTorch"])
+def test_a_full_disk_is_told_whatever_library_meets_it(tmp_path: Path, told: str) -> None:
+    def write() -> None:
+        with replacing(tmp_path / "x"):
+            if told == "by NumPy":
+                raise OSError("3840 requested and 1984 written")
+            try:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            finally:
+                raise RuntimeError("unexpected pos 1728 vs 1622")
+
+    with pytest.raises(WriteError, match=r"x cannot be written \(No space left on device\); free some space"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("large", [True, False])
 def test_a_file_has_one_hash_and_a_large_one_shows_its_progress(
     progress: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool
