@@ -33,7 +33,7 @@ from ssl4eo_bench.plan import Job
 ROWS = {"train": 269_695, "val": 123_723, "test": 125_866}
 WIDTH, LABELS, LATENT, TILES, BATCH = 2048, 19, 64, 46, 1024
 PEAK_GB = 4.0
-RUNS = (("linear", None), ("linear", 0.5), ("linear", 0.1), ("knn", None))
+RUNS = (("linear", None), ("linear", 0.1), ("linear", 0.05), ("knn", None))
 LARGEST_GROWTH = 1.1
 SMALL = 20
 """A quick run has one sample in so many."""

@@ -30,8 +30,8 @@ from ssl4eo_bench.files.locks import locked
 
 MANIFEST = "manifest.json"
 
-OPEN_MAPS = 128
-"""Shards of an array that stay mapped: each holds a file handle, and a process may have no more than about 1,000."""
+OPEN_MAPS = 16
+"""Shards of an array that stay mapped: each holds a file handle, and what was read of it counts as memory."""
 
 
 _COMPARED: "dict[tuple[Path, str], StoredArray]" = {}
