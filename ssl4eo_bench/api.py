@@ -311,7 +311,7 @@ def _run(request: Request, options: RunOptions) -> list[RunResult]:
         done = [outcome.result for outcome in outcomes if outcome.result]
         if done:
             write_generated_files(how.results)
-    failed = {outcome.job.spec.label: outcome.error for outcome in outcomes if outcome.error} | sweep.left_out
+    failed = {outcome.job.name: outcome.error for outcome in outcomes if outcome.error} | sweep.left_out
     if failed:
         raise IncompleteError(failed, done)
     return done

@@ -333,7 +333,7 @@ def test_a_failing_checkpoint_does_not_stop_the_others(command: Command, tmp_pat
     assert (
         err.strip()
         .splitlines()[-1]
-        .startswith("error: eurosat-rgb · gone.tag · seed 0: the weights of checkpoint 'gone.tag'")
+        .startswith("error: eurosat-rgb · linear · gone.tag · seed 0: the weights of checkpoint 'gone.tag'")
     )
     assert Path("results/runs/eurosat-rgb-v1/linear-v2/bandstats/seed0-sample.json").is_file()
     assert not Path("results/runs/eurosat-rgb-v1/linear-v2/gone.tag").exists()

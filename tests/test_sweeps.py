@@ -179,7 +179,7 @@ def test_any_exception_is_the_failure_of_its_own_job(command: Command, monkeypat
     assert "Traceback (most recent call last)" not in err
     sentence = "ZeroDivisionError: a fault in two lines; unless that tells you what to cure, this is a fault of"
     *_, told, where = err.strip().splitlines()
-    assert told.startswith(f"error: eurosat-rgb · bandstats · seed 0: {sentence}")
+    assert told.startswith(f"error: eurosat-rgb · knn · bandstats · seed 0: {sentence}")
     log = Path(where.removeprefix("traceback: "))
     assert log.read_text().endswith("ZeroDivisionError: a fault\nin two lines\n")
     assert "timm:test_resnet.random" in Path("results/leaderboard.sample.csv").read_text()
@@ -309,10 +309,13 @@ WHAT = "task: eurosat\nprotocol: knn\n"
     ("text", "sentence"),
     [
         ("- a\n", "is no mapping of options to values"),
-        ("task: {a: b}\n", "task is neither a value nor a list of values"),
-        ("task:\n", "task is neither a value nor a list of values"),
-        ("task: [\n", "cannot be read: "),
-        (WHAT + "tusk: [eurosat]\n", "unrecognized arguments: --tusk eurosat"),
+        ("task: {a: b}\n", "task has to be a value or a list of values"),
+        ("task:\n", "the following arguments are required: --task, --protocol"),
+        ("task: [\n", "cannot be read ("),
+        (WHAT + "tasks: [eurosat]\n", "option 'tasks' not found; did you mean 'task'?"),
+        (WHAT + "sample: yes please\n", "sample has to be true or false"),
+        (WHAT + "seed: true\n", "seed has to be a value or a list of values"),
+        (WHAT + "seed: [-1]\n", "-1 is not between 0 and 2^32 - 1"),
         (WHAT + "seed: x\n", "'x' is no whole number"),
         (WHAT + "checkpoint: [--results, elsewhere]\n", "checkpoint has the value '--results'"),
     ],
@@ -327,4 +330,4 @@ def test_a_wrong_sweep_file_is_refused_with_a_sentence(command: Command, text: s
 def test_an_absent_sweep_file_is_told(command: Command) -> None:
     code, _, err = command("run", "sweep.yaml")
     assert code == 2
-    assert "sweep file sweep.yaml cannot be read: " in err
+    assert "sweep file sweep.yaml cannot be read (No such file or directory)" in err

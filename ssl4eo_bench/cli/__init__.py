@@ -44,7 +44,12 @@ is imported only when its command is called.
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM, as job schedulers do."""
+    """SIGTERM has come. `raised` says so, too: libraries may turn it into a plain KeyboardInterrupt."""
+
+    raised = False
+
+    def __init__(self) -> None:
+        Terminated.raised = True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,8 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BenchError as error:
         print(error.told(), file=sys.stderr)
         return 2
-    except KeyboardInterrupt as stop:
-        how, code = ("terminated", 143) if isinstance(stop, Terminated) else ("interrupted", 130)
+    except KeyboardInterrupt:
+        how, code = ("terminated", 143) if Terminated.raised else ("interrupted", 130)
         print(f"{how}; what a run has finished is kept, and the same command goes on from there", file=sys.stderr)
         return code
     except BrokenPipeError:  # the reader of a pipe has seen enough

@@ -72,6 +72,11 @@ def add_options(parser: argparse.ArgumentParser, function: Callable[..., object]
         groups[group].add_argument(flag, **settings)
 
 
+def options_of(function: Callable[..., object]) -> dict[str, Any]:
+    """The kind of one value of each option of a function, by name; also of those that all commands have."""
+    return {option.name: option.kind for each in (function, GeneralOptions) for option in _flattened(each)}
+
+
 def called(function: Callable[..., T], given: Mapping[str, Any]) -> T:
     """Call a function with the options that were given, by name; those that were not have their defaults."""
     values: dict[str, Any] = {}

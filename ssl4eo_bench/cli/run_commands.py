@@ -60,6 +60,8 @@ def run(
     from ssl4eo_bench.executors.outcomes import Execution
     from ssl4eo_bench.plan import Request, plan
 
+    if address and executor != "ray":
+        raise SpecError("--address is of a Ray cluster; add --executor ray.")
     request = Request(
         tasks=task,
         protocols=protocol,

@@ -97,8 +97,7 @@ def show_outcomes(outcomes: Sequence[Outcome], results: Path, cache_dir: Path, *
             print(f"picture      {picture}")
     for outcome in outcomes:
         if error := outcome.error:
-            spec = outcome.job.spec
-            print(error.told(f"{spec.task.name} · {spec.label}"), file=sys.stderr)
+            print(error.told(outcome.job.name), file=sys.stderr)
 
 
 def _outcome_json(outcome: Outcome, results: Path) -> dict[str, Any]:

@@ -6,16 +6,16 @@
     seed: [0, 1, 2]
     sample: true
 
-Keys are the names of options; a list gives several values, `true` a switch. An option on the command line takes the
-place of the one in the file.
+Keys are the names of options; a list gives several values, `true` sets a switch. An option on the command line takes
+the place of the one in the file.
 """
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ssl4eo_bench.errors import SpecError
-
-SUFFIXES = (".yaml", ".yml")
+from ssl4eo_bench.cli.options import options_of
+from ssl4eo_bench.errors import SpecError, UnknownNameError
+from ssl4eo_bench.files.reading import read_bytes, reason
 
 
 def with_sweep_file(words: Sequence[str]) -> list[str]:
@@ -24,34 +24,41 @@ def with_sweep_file(words: Sequence[str]) -> list[str]:
     Raises:
         SpecError: if the file cannot be read or does not say options and values.
     """
-    if len(words) < 2 or words[0] != "run" or not words[1].endswith(SUFFIXES):
+    if len(words) < 2 or words[0] != "run" or words[1].startswith("-"):
         return list(words)
     given = {word.partition("=")[0] for word in words[2:] if word.startswith("--")}
-    return ["run", *_options(Path(words[1]), given), *words[2:]]
+    return ["run", *_words(Path(words[1]), given), *words[2:]]
 
 
-def _options(file: Path, given: set[str]) -> Iterator[str]:
-    """Yield the options of a file that are not given on the command line."""
+def _words(file: Path, given: set[str]) -> Iterator[str]:
+    """Yield the options and values of a file, but of the options that are not given on the command line."""
+    from ssl4eo_bench.cli.run_commands import run  # not for other commands
+
+    known = options_of(run)
     for key, value in _content(file).items():
-        option = f"--{str(key).replace('_', '-')}"
-        values = value if isinstance(value, list) else [value]
-        if any(isinstance(one, dict | list) or one is None for one in values):
-            raise SpecError(f"{file}: {key} is neither a value nor a list of values; write it like `seed: [0, 1]`.")
-        if options := [one for one in values if str(one).startswith("-")]:
+        name = str(key).replace("-", "_")
+        if name not in known:
+            raise UnknownNameError(f"{file}: option", str(key), known)
+        values = [one for one in (value if isinstance(value, list) else [value]) if one is not None]
+        switch = [isinstance(one, bool) for one in values]
+        if any(isinstance(one, dict | list) for one in values) or any(one != (known[name] is bool) for one in switch):
+            form = "true or false" if known[name] is bool else "a value or a list of values, such as [0, 1]"
+            raise SpecError(f"{file}: {key} has to be {form}.")
+        if options := [one for one in values if isinstance(one, str) and one.startswith("-")]:
             raise SpecError(f"{file}: {key} has the value {options[0]!r}, which begins like an option; correct it.")
-        if option in given or value is False:
-            continue
-        yield option
-        yield from (str(one) for one in values if one is not True)
+        option = f"--{name.replace('_', '-')}"
+        if option not in given and values and values != [False]:
+            yield option
+            yield from (str(one) for one in values if one is not True)
 
 
 def _content(file: Path) -> dict[str, object]:
     from ssl4eo_bench.config.yaml_text import parse_yaml  # takes a while: not for other commands
 
     try:
-        found = parse_yaml(file.read_text(encoding="utf-8"))
+        found = parse_yaml(read_bytes(file).decode("utf-8"))
     except (OSError, ValueError) as error:
-        raise SpecError(f"sweep file {file} cannot be read: {error}.") from error
+        raise SpecError(f"sweep file {file} cannot be read ({reason(error)}); correct it.") from error
     if not isinstance(found, dict):
         raise SpecError(f"sweep file {file} is no mapping of options to values, such as `task: [eurosat, so2sat]`.")
     return found

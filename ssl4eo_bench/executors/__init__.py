@@ -1,8 +1,10 @@
 """Where the jobs of a plan run. An executor takes jobs and returns their outcomes."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.executors.outcomes import Execution, Outcome, looked_up, tell
@@ -28,6 +30,9 @@ def execute(jobs: Sequence[Job], how: Execution) -> list[Outcome]:
         if how.executor == "ray":
             if not find_spec("ray"):
                 raise SpecError("executor 'ray' needs the package ray; run `pip install 'ssl4eo-bench[ray]'`.")
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing phones home
+            if how.address and Path("~/.ray/auth_token").expanduser().is_file():  # made by `ray start`
+                os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
             from ssl4eo_bench.executors.cluster import run_jobs  # these import torch: not for what is there already
         else:
             from ssl4eo_bench.executors.local import run_jobs

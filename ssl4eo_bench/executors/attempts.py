@@ -1,11 +1,12 @@
 """Doing one job: whatever happens is the outcome of this job alone."""
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ssl4eo_bench.config.weights import StoredWeights
-from ssl4eo_bench.errors import BenchError, JobError, WriteError, without_frames
+from ssl4eo_bench.errors import BenchError, WriteError, without_frames
 from ssl4eo_bench.executors.outcomes import Execution, Outcome, looked_up
 from ssl4eo_bench.extraction.problem import Problem
 from ssl4eo_bench.files.atomic import write_text
@@ -45,7 +46,7 @@ def attempt(problem: Problem, how: Execution, *, wait: bool = True) -> Outcome:
             write_result(how.results, result)
             discard_state(problem)
         except (Exception, SystemExit) as error:  # code of a plug-in may leave, too
-            return Outcome(job, "failed", error=logged(without_frames(error), job.spec.digest, how.cache_dir))
+            return Outcome(job, "failed", error=logged(error, job.spec.digest, how.cache_dir))
     with suppress(OSError):
         log_file(how.cache_dir, job.spec.digest).unlink(missing_ok=True)  # of an attempt before
     return Outcome(job, "done", result=result)
@@ -75,11 +76,14 @@ def _job_lock(job: Job, how: Execution, *, wait: bool) -> Iterator[None]:
         file.parent.rmdir()
 
 
-def logged(error: BenchError, digest: str, cache_dir: Path) -> BenchError:
-    """Write the traceback of an error to the log file of a run, where it has one; the error then names the file."""
-    if isinstance(error, JobError):
+def logged(error: BaseException, digest: str, cache_dir: Path) -> BenchError:
+    """Return the error of a run, without its frames; the traceback of a fault goes to a log file, which it names."""
+    frames = "".join(traceback.format_exception(error))
+    is_fault = not isinstance(error, BenchError) or error.__cause__ is not None
+    kept = without_frames(error)
+    if is_fault:
         with suppress(WriteError):
             log = log_file(cache_dir, digest)
-            write_text(log, error.traceback)
-            error.log = str(log)
-    return error
+            write_text(log, frames)
+            kept.log = str(log)
+    return kept

@@ -6,7 +6,9 @@ computes again what it does not find, and results are sent back. Digests and num
 
 import logging
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +23,7 @@ from ssl4eo_bench import progress
 from ssl4eo_bench.config.protocols import Knn, Linear
 from ssl4eo_bench.config.run_spec import RunSpec
 from ssl4eo_bench.config.task import SplitName
-from ssl4eo_bench.errors import BenchError, SpecError, WorkerError, without_frames
+from ssl4eo_bench.errors import BenchError, SpecError, WorkerError
 from ssl4eo_bench.executors.attempts import attempt, fetch_weights, logged
 from ssl4eo_bench.executors.forecast import NO_NETWORK, peak_memory
 from ssl4eo_bench.executors.outcomes import Execution, Outcome
@@ -78,12 +80,12 @@ def _connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():  # by the program that called us
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing phones home
     where: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
     variables = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     try:
         _require_answer(address or "")
-        ray.init(**where, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level=logging.ERROR)
+        with _own_signals():
+            ray.init(**where, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         raise SpecError(
             f"there is no Ray cluster at {address!r} ({' '.join(str(error).split())}); start one with `ray start "
@@ -93,6 +95,15 @@ def _connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep the handler of SIGTERM, which Ray replaces by one that aborts the program."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _require_answer(address: str) -> None:
@@ -217,23 +228,23 @@ def _compute_shard(version: str, spec: str, how: Execution, split: SplitName, sh
         cache = FeatureCache(how.cache_dir, renewed=set() if how.force else None)
         cache.compute(_extraction(version, spec, how, split), [shard])
     except (Exception, SystemExit) as error:
-        return without_frames(error)
+        return logged(error, RunSpec.model_validate_json(spec).digest, how.cache_dir)
     return None
 
 
 @ray.remote(max_retries=RETRIES)
 def _do_job(version: str, spec: str, how: Execution, *shards: BenchError | None) -> _Fields:
     """Do a job after its shards of features were computed; return the fields of its outcome."""
+    for failed in filter(None, shards):
+        return "failed", None, failed
     try:
-        for error in filter(None, shards):
-            raise error
         problem = _problem(version, spec, how)
         if how.force and not shards:
             problem = Problem(problem.job, replace(problem.context, renewed=set()))
         outcome = attempt(problem, how)
     except (Exception, SystemExit) as error:
         digest = RunSpec.model_validate_json(spec).digest
-        return "failed", None, logged(without_frames(error), digest, how.cache_dir)
+        return "failed", None, logged(error, digest, how.cache_dir)
     return outcome.status, outcome.result, outcome.error
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -70,6 +71,7 @@ def test_digests_and_numbers_are_those_of_the_local_executor(command: Command, c
 PLUGINS = """
 import os
 import signal
+import signal
 from pathlib import Path
 
 import torch
@@ -124,3 +126,12 @@ def test_no_cluster_at_an_address_is_one_sentence(command: Command) -> None:
     code, _, err = command(*RUN, "--checkpoint", "bandstats", "--executor", "ray", "--address", "127.0.0.1:1")
     assert code == 2
     assert "error: there is no Ray cluster at '127.0.0.1:1'" in err
+
+
+def test_the_handler_of_sigterm_stays_ours() -> None:
+    from ssl4eo_bench.executors import cluster
+
+    before = signal.getsignal(signal.SIGTERM)
+    with cluster._own_signals():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as Ray puts its own in its place
+    assert signal.getsignal(signal.SIGTERM) is before
