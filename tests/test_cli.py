@@ -332,11 +332,11 @@ def test_the_cache_is_listed_verified_and_pruned(command: Command, tmp_path: Pat
     code, out, _ = command("cache", "verify")
     assert code == 1
     assert f"damaged: {shard}" in out
-    assert command("cache", "prune")[1] == "freed 0.0 MB\n"
+    assert command("cache", "prune")[1] == "freed 0 bytes\n"
     assert "freed" in command("cache", "prune", "--all")[1]
     assert "features" not in command("cache", "list")[1]
     assert "scores" in command("cache", "list")[1]
-    assert command("cache", "prune", "--older-than", "30d")[1] == "freed 0.0 MB\n"
+    assert command("cache", "prune", "--older-than", "30d")[1] == "freed 0 bytes\n"
     assert "'20' is none like 20G, in M, G, T" in command("cache", "prune", "--max-size", "20")[2]
 
 

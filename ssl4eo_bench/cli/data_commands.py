@@ -268,5 +268,5 @@ def cache_prune(
     if in_use:
         kinds = ", ".join(f"{count} of {kind}" for kind, count in Counter(item.kind for item in in_use).items())
         print(f"left alone, since they are in use: {kinds}")
-    print(f"freed {freed / 1e6:.1f} MB")
+    print(f"freed {decimal(freed)}")
     return 0

@@ -36,7 +36,7 @@ def find_class(arch: str) -> type:
     for attribute in attributes.split("."):
         if not hasattr(found, attribute):
             classes = [key for key, value in vars(found).items() if isinstance(value, type)]
-            raise UnknownNameError(f"class of {arch!r}", attribute, classes)
+            raise UnknownNameError(f"{arch.rpartition(':')[0]}: class", attribute, classes)
         found = getattr(found, attribute)
     if not isinstance(found, type):
         raise SpecError(f"{arch!r} is a {type(found).__name__}, not a class; name the class of the backbone.")

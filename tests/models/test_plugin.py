@@ -303,7 +303,7 @@ def test_modules_and_classes_that_are_not_there_are_named(folder: Path) -> None:
     for module, sentence in sentences.items():
         with pytest.raises(SpecError, match=sentence):
             resolved(entry(module))
-    with pytest.raises(SpecError, match="class of 'python:net_here:Other' 'Other' not found"):
+    with pytest.raises(SpecError, match="python:net_here: class 'Other' not found"):
         resolved(entry("net_here", arch="python:net_here:Other"))
 
 
