@@ -62,11 +62,13 @@ class Directions:
     @classmethod
     def of(cls, features: np.ndarray, device: torch.device) -> "Directions":
         """Return the directions of training features `[N, D]`."""
-        blocks = [features[start : start + ROWS] for start in range(0, len(features), ROWS)]
-        mean = sum(_unit(block, device).sum(0) for block in blocks) / len(features)
+        starts = range(0, len(features), ROWS)  # read again in each pass, so that they are never all in memory
+        mean = sum(_unit(features[at : at + ROWS], device).sum(0) for at in starts) / len(features)
         assert isinstance(mean, Tensor)  # there are training samples
-        along = torch.cat([_unit(block, device) @ mean for block in blocks])
-        relative = torch.cat([(_unit(block, device) - mean).float() for block in blocks])
+        along = torch.cat([_unit(features[at : at + ROWS], device) @ mean for at in starts])
+        relative = torch.empty(features.shape, device=device)
+        for at in starts:
+            relative[at : at + ROWS] = _unit(features[at : at + ROWS], device) - mean
         return cls(features, mean, relative, (along - along.mean()).float(), relative.norm(dim=1))
 
     def similarities(self, queries: Tensor) -> Tensor:
