@@ -184,7 +184,7 @@ def test_position_embeddings_follow_the_input_size_when_asked(command: Command) 
         ([*OWN[:-1], "{divide: 1, divide: 2}"], "is not known (key 'divide' is given twice"),
         ([*OWN[:-1], "[" * 4000], "is not known (it is nested too deeply); write divide=10000"),
         ([*OWN[:-1], f"{{divide: {'1:' * 400}1.0}}"], "is not known (int too large to convert to float); write divide"),
-        ([*OWN[:-1], "{divide: " + "9" * 400 + "}"], "--weights w.pth has a number that is too large."),
+        ([*OWN[:-1], "{divide: " + "9" * 400 + "}"], "is not known (a number has 400 digits); write divide"),
         ([*OWN[:-1], "multiply=2"], "one of the keys divide, stretch"),
         ([*OWN, "--layout", "none"], "layout must be one of auto, timm-by-order, own, moco-v2"),
         ([*OWN, "--feature", "last"], "feature"),

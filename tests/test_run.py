@@ -136,7 +136,7 @@ def test_two_runs_with_one_seed_give_the_same_bits(command: Command, tmp_path: P
     assert numbers(results[0]) == numbers(results[1])
     assert results[0].provenance.weights_sha256 == results[1].provenance.weights_sha256
     scores = [np.load(next((tmp_path / f"cache{number}" / "scores").iterdir())) for number in (1, 2)]
-    for array in ("ids", "log_odds", "targets", "embedding"):
+    for array in ("ids", "scores", "targets", "embedding"):
         assert scores[0][array].tobytes() == scores[1][array].tobytes()
 
 
@@ -151,9 +151,9 @@ def test_the_scores_of_each_test_sample_are_kept(command: Command, tmp_path: Pat
     _, (outcome,) = run(command, "--checkpoint", "bandstats")
     result = result_of(outcome)
     stored = np.load(tmp_path / "cache" / "scores" / f"{result.digest}.npz")
-    assert stored["log_odds"].shape == (240, 10)
+    assert stored["scores"].shape == (240, 10)
     assert list(stored["ids"]) == sorted(stored["ids"])
-    assert (stored["log_odds"].argmax(1) == stored["targets"]).mean() == result.metrics["test"]["accuracy"].value
+    assert (stored["scores"].argmax(1) == stored["targets"]).mean() == result.metrics["test"]["accuracy"].value
     assert (stored["embedding"].shape, stored["embedding"].dtype) == ((240, 2), np.float32)
 
 

@@ -221,7 +221,7 @@ def test_label_maps_are_tuned_from_the_linear_solution(command: Command, tmp_pat
     assert stored["examples_rgb"].max() == 255
     with Image.open(tmp_path / "cache" / "pictures" / f"{tuned.digest}.png") as picture:
         assert picture.width > 500
-    place = list(stored["ids"]).index(stored["examples"][1])
+    place = list(stored["ids"]).index(stored["examples"][1].encode())
     truth, predicted = stored["examples_truth"][1], stored["examples_predicted"][1]
     labelled = truth != IGNORED
     expected = confusion_matrix(truth[labelled].astype(int), predicted[labelled], 8)

@@ -137,7 +137,8 @@ def _submitted(jobs: Sequence[Job], how: Execution) -> _Tasks:
     """Hand all tasks to the cluster: the missing shards of each split once, and jobs that wait for theirs."""
     cpus, memory, slots = _capacity()
     tasks, cache = _Tasks({}, {}, slots), FeatureCache(how.cache_dir)
-    costs = entry_costs({job.spec.checkpoint.name: job.spec.checkpoint for job in jobs}.values())
+    checkpoints = {job.spec.checkpoint.name: job.spec.checkpoint for job in jobs}
+    costs = entry_costs(one for one in checkpoints.values() if not one.is_plugin)  # no code of others runs here
     shards_of: dict[str, list[ray.ObjectRef[Any]]] = {}
     needed_by: dict[object, list[ray.ObjectRef[Any]]] = {}
     context = Context(how.cache_dir, ("cpu",))  # no shard depends on where it is computed

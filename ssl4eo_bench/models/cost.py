@@ -13,7 +13,7 @@ from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.records import Cost
 from ssl4eo_bench.config.task import Groups
-from ssl4eo_bench.errors import BenchError
+from ssl4eo_bench.errors import without_frames
 from ssl4eo_bench.models.backbone import Backbone
 from ssl4eo_bench.models.build import build_empty, require_feature
 from ssl4eo_bench.models.dense import DenseFeatures
@@ -62,14 +62,14 @@ def _entry_cost(checkpoint: Checkpoint) -> Cost | None:
         known = (resolved(checkpoint) if checkpoint.is_plugin else checkpoint).seeing(SENTINEL_2)
         backbone = build_empty(known)
         require_feature(known, backbone)
-    except BenchError as error:
-        progress.note(f"cost of {checkpoint.name} is not known: {error}")
+        side = known.image_size
+        assert side != "native"  # there is a network
+        device = next((parameter.device for parameter in backbone.parameters()), None)
+        images = torch.zeros(1, len(known.bands), side, side, device=device)
+        return _cost(backbone, *_counted(lambda: backbone(images)))
+    except Exception as error:  # classes of others may raise anything
+        progress.note(f"cost of {checkpoint.name} is not known: {without_frames(error)}")
         return None
-    side = known.image_size
-    assert side != "native"  # there is a network
-    device = next((parameter.device for parameter in backbone.parameters()), None)
-    images = torch.zeros(1, len(known.bands), side, side, device=device)
-    return _cost(backbone, *_counted(lambda: backbone(images)))
 
 
 def _cost(backbone: Backbone, features: Tensor, flops: int | None) -> Cost:

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_worker_niceness"] = "0"  # else other tests leave workers no time
 ray = pytest.importorskip("ray", reason="needs the package ray")
 
 Command = Callable[..., tuple[int, str, str]]
 
 RUN = ("run", "--sample", "--limit", 60, "--task", "eurosat-rgb", "--protocol", "linear", "knn", "--json")
-WHAT = ("--checkpoint", "bandstats", "timm:test_resnet.random", "--seed", 0, 1, "--fraction", 0.5, 1)
+WHAT = ("--checkpoint", "bandstats", "timm:test_resnet.random", "--fraction", 0.5, 1)
 
 
 @contextmanager
@@ -60,7 +61,7 @@ def test_digests_and_numbers_are_those_of_the_local_executor(command: Command, c
         command,
         *("--results", "there", "--cache-dir", "there-cache", "--executor", "ray", "--address", cluster.address),
     )
-    assert len(here) == 14
+    assert len(here) == 8
     assert there == here
     assert not list(tmp_path.rglob("*.lock.soft"))
     code, out, _ = command(*RUN, *WHAT, "--results", "there", "--executor", "ray", "--address", "nowhere:1")
