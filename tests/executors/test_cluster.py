@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ["RAY_worker_niceness"] = "0"  # else other tests leave workers no time
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - so Ray calls it; other tests would leave workers no time
 ray = pytest.importorskip("ray", reason="needs the package ray")
 
 Command = Callable[..., tuple[int, str, str]]
