@@ -17,7 +17,7 @@ class Tally:
         fault: what was done, such as `fuzzed input: GeoTIFF`.
         tried: how often.
         survived: how often the outcome was right: a valid value, or one sentence.
-        lost: how often work that had been done was gone.
+        lost: finished files that were made again; none where that was not counted.
         silent: how often a wrong value was taken for a right one.
         tracebacks: how often there was another exception, a hang, a killed process or too much memory.
         seconds: that all of it took.
@@ -26,7 +26,7 @@ class Tally:
     fault: str
     tried: int = 0
     survived: int = 0
-    lost: int = 0
+    lost: int | None = None
     silent: int = 0
     tracebacks: int = 0
     seconds: float = 0.0
