@@ -184,7 +184,7 @@ def _combination(task: Task, checkpoint: Checkpoint, protocol: str, request: Req
         inputs = map_inputs(task.bands, checkpoint, task.display, tells=task.tells, fill_bands=request.fill_bands)
         checkpoint = _as_asked(checkpoint, request)
         inputs = inputs.model_copy(update={"image_size": checkpoint.image_size})
-        found = settings(protocol, task, checkpoint, drift=request.drift)
+        found = settings(protocol, task, checkpoint, sample=request.sample, drift=request.drift)
         _require_pixels_only(protocol, checkpoint, inputs)
         if checkpoint.is_plugin:
             checkpoint = _plugin().with_own_weights(checkpoint, inputs.bands)
@@ -254,6 +254,7 @@ def _specs(combination: _Combination, samples: dict[SplitName, OpenSplit], reque
                 seed=seed,
                 fraction=None if fraction == 1 else fraction,
                 sample=request.sample,
+                sample_version=combination.task.sample.version if request.sample else None,
                 partial=request.partial,
                 limit=request.limit,
             )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from ssl4eo_bench.config.bands import SENTINEL_2, Sensor
 from ssl4eo_bench.config.task import SPLITS, SplitName
 from ssl4eo_bench.data.images import write_geotiff
-from ssl4eo_bench.data.synthesis import Rng, blend, mosaic, regions
+from ssl4eo_bench.data.synthesis import Cover, Rng, blend, mosaic, regions
 from ssl4eo_bench.tasks._bigearthnet_names import BANDS, CLASSES, RESOLUTION, SIZE
 
 COVERS: dict[str, dict[str, Any]] = {
@@ -19,23 +20,31 @@ COVERS: dict[str, dict[str, Any]] = {
     "Arable land": {"parts": {"AnnualCrop": 1}},
     "Permanent crops": {"parts": {"PermanentCrop": 1}},
     "Pastures": {"parts": {"Pasture": 1}},
-    "Complex cultivation patterns": {"parts": {"AnnualCrop": 2, "PermanentCrop": 2, "Pasture": 1}, "pattern": "fields"},
+    "Complex cultivation patterns": {"parts": {"AnnualCrop": 2, "PermanentCrop": 2, "Pasture": 1}, "pattern": "plots"},
     "Land principally occupied by agriculture, with significant areas of natural vegetation": {
         "parts": {"AnnualCrop": 2, "HerbaceousVegetation": 1, "Forest": 1},
-        "pattern": "fields",
+        "pattern": "patches",
     },
-    "Agro-forestry areas": {"parts": {"HerbaceousVegetation": 2, "PermanentCrop": 1, "Forest": 1}, "pattern": "rows"},
-    "Broad-leaved forest": {"parts": {"Forest": 1}, "infrared": 1.5},
-    "Coniferous forest": {"parts": {"Forest": 1}, "visible": 0.95, "infrared": 0.85},
-    "Mixed forest": {"parts": {"Forest": 1}, "infrared": 1.15},
-    "Natural grassland and sparsely vegetated areas": {"parts": {"HerbaceousVegetation": 1}, "visible": 1.2},
+    "Agro-forestry areas": {"parts": {"HerbaceousVegetation": 2, "PermanentCrop": 1, "Forest": 1}, "pattern": "grid"},
+    "Broad-leaved forest": {"parts": {"Forest": 1}, "infrared": 1.5, "pattern": "crowns"},
+    "Coniferous forest": {"parts": {"Forest": 1}, "visible": 0.95, "infrared": 0.85, "pattern": "thicket"},
+    "Mixed forest": {"parts": {"Forest": 1}, "infrared": 1.15, "pattern": "clearings"},
+    "Natural grassland and sparsely vegetated areas": {
+        "parts": {"HerbaceousVegetation": 1},
+        "visible": 1.2,
+        "pattern": "smooth",
+    },
     "Moors, heathland and sclerophyllous vegetation": {"parts": {"HerbaceousVegetation": 1}, "infrared": 0.75},
-    "Transitional woodland, shrub": {"parts": {"Forest": 2, "HerbaceousVegetation": 1}, "shortwave": 1.2},
-    "Beaches, dunes, sands": {"parts": {"Highway": 1, "AnnualCrop": 1}, "visible": 1.8, "pattern": "smooth"},
-    "Inland wetlands": {"parts": {"SeaLake": 1, "HerbaceousVegetation": 2}, "shortwave": 0.8, "pattern": "smooth"},
-    "Coastal wetlands": {"parts": {"SeaLake": 2, "AnnualCrop": 1}, "visible": 1.2, "pattern": "fields"},
+    "Transitional woodland, shrub": {
+        "parts": {"Forest": 2, "HerbaceousVegetation": 1},
+        "shortwave": 1.2,
+        "pattern": "saplings",
+    },
+    "Beaches, dunes, sands": {"parts": {"Highway": 1, "AnnualCrop": 1}, "visible": 1.8, "pattern": "waves"},
+    "Inland wetlands": {"parts": {"SeaLake": 1, "HerbaceousVegetation": 2}, "shortwave": 0.8, "pattern": "creeks"},
+    "Coastal wetlands": {"parts": {"SeaLake": 2, "AnnualCrop": 1}, "visible": 1.2, "pattern": "flats"},
     "Inland waters": {"parts": {"River": 1}},
-    "Marine waters": {"parts": {"SeaLake": 1}},
+    "Marine waters": {"parts": {"SeaLake": 1}, "pattern": "swell"},
 }
 """How to blend each class from measured land covers."""
 
@@ -66,7 +75,7 @@ HAZE = {"B01": 950, "B02": 650, "B03": 400, "B04": 250, "B05": 200}
 """What the atmosphere adds in digital numbers: the spectra were measured above it, BigEarthNet is below it."""
 
 
-SAMPLE_SIZES: dict[SplitName, int] = {"train": 304, "val": 95, "test": 190}
+SAMPLE_SIZES: dict[SplitName, int] = {"train": 190, "val": 57, "test": 114}
 SAMPLE_PRODUCTS = {
     "official": "S2A_MSIL2A_20170613T101031",
     "google": "S2A_MSIL2A_20170613T101031",
@@ -142,14 +151,20 @@ def _draw_labels(classes: Sequence[str], number: int, rng: Rng) -> list[str]:
     return [classes[first], *(str(name) for name in rng.choice(others, rng.integers(0, 3), replace=False))]
 
 
+@cache
+def _cover(name: str) -> Cover:
+    return blend(**COVERS[name])
+
+
 def _patch(labels: Sequence[str], size: int, rng: Rng) -> dict[str, np.ndarray]:
     """All bands of a patch with these classes: `[size, size]` for each, in 10 m pixels."""
     numbers = regions([1.0, *rng.uniform(0.15, 0.35, len(labels) - 1)], size=size, rng=rng)
-    scene = mosaic([blend(**COVERS[name]) for name in labels], numbers, rng=rng)
+    scene = mosaic([_cover(name) for name in labels], numbers, rng=rng).astype(int)
     levels = np.array([RADAR[name] for name in labels])[numbers].transpose(2, 0, 1)
     speckle = 10 * np.log10(rng.gamma(5.0, 1 / 5.0, levels.shape))
     radar = levels + rng.normal(0.0, 1.5, (2, 1, 1)) + speckle
-    bands = {band: np.clip(scene[c].astype(int) - HAZE.get(band, 0), 1, None) for c, band in enumerate(SENTINEL_2)}
+    # In dark scenes the haze is thinner than on average.
+    bands = {band: np.maximum(scene[c] - HAZE.get(band, 0), scene[c] // 4) for c, band in enumerate(SENTINEL_2)}
     return bands | dict(zip(("VV", "VH"), radar.astype(np.float32), strict=True))
 
 

@@ -16,19 +16,19 @@ def _covers() -> dict[str, Cover]:
         "towers": blend(
             {"Industrial": 1, "Residential": 1}, visible=0.8, infrared=0.75, shortwave=0.8, pattern="halls"
         ),
-        "blocks": blend({"Residential": 2, "Industrial": 1}, visible=0.95, infrared=0.85),
+        "blocks": blend({"Residential": 2, "Industrial": 1}, visible=0.95, infrared=0.85, pattern="blocks"),
         "houses": land_covers()["Residential"],
-        "shacks": blend({"Residential": 1, "AnnualCrop": 1}, visible=1.1, shortwave=1.15, pattern="houses"),
+        "shacks": blend({"Residential": 1, "AnnualCrop": 1}, visible=1.1, shortwave=1.15, pattern="thicket"),
         "halls": land_covers()["Industrial"],
-        "plant": blend({"Industrial": 2, "Highway": 1}, visible=0.7, infrared=0.75, pattern="halls"),
+        "plant": blend({"Industrial": 2, "Highway": 1}, visible=0.7, infrared=0.75, pattern="tanks"),
         "paved": blend({"Highway": 1, "Industrial": 1}, infrared=0.85, pattern="road"),
         "trees": land_covers()["Forest"],
         "grass": blend({"Pasture": 1, "HerbaceousVegetation": 1}, pattern="smooth"),
-        "scrub": blend({"HerbaceousVegetation": 2, "Forest": 1}, infrared=0.85),
+        "scrub": blend({"HerbaceousVegetation": 2, "Forest": 1}, infrared=0.85, pattern="saplings"),
         "crops": blend({"Pasture": 1, "AnnualCrop": 1}, pattern="rows"),
-        "rock": blend({"Highway": 1, "Industrial": 1}, visible=1.15, infrared=0.95, pattern="smooth"),
+        "rock": blend({"Highway": 1, "Industrial": 1}, visible=1.15, infrared=0.95, pattern="patches"),
         "soil": blend({"AnnualCrop": 1, "HerbaceousVegetation": 1}, visible=1.3, infrared=0.85, shortwave=1.2),
-        "water": land_covers()["SeaLake"],
+        "water": blend({"SeaLake": 1}, pattern="swell"),
     }
 
 
@@ -70,9 +70,6 @@ BACKSCATTER: dict[str, tuple[float, float]] = {
     "soil": (-14.0, -22.5),
     "water": (-21.0, -28.0),
 }
-GAIN_SPREAD = 0.25
-"""Standard deviation, between scenes, of the logarithm of visible, infrared and shortwave brightness: cities on all
-continents differ in haze, season and building material."""
 SCENE_SPREAD, LOOKS = 2.0, 6  # standard deviation between scenes in decibel; of the filtered intensities
 
 
@@ -85,9 +82,7 @@ def zone(name: str, size: int, rng: Rng) -> tuple[list[str], np.ndarray]:
 def optical(covers: list[str], numbers: np.ndarray, bands: Sequence[str], rng: Rng) -> np.ndarray:
     """Reflectance `[S, S, 10]` of the ten bands of the dataset."""
     pixels = mosaic([_covers()[cover] for cover in covers], numbers, rng=rng)
-    gains = np.exp(rng.normal(0.0, GAIN_SPREAD, 3))[[0, 0, 0, 1, 1, 1, 1, 1, 2, 2]]
-    values = np.rint(gains[:, None, None] * pixels[[SENTINEL_2.index(band) for band in bands]])
-    reflectance: np.ndarray = values.transpose(1, 2, 0) / 10000.0
+    reflectance: np.ndarray = pixels[[SENTINEL_2.index(band) for band in bands]].transpose(1, 2, 0) / 10000.0
     return reflectance
 
 

@@ -396,6 +396,7 @@ def _task(name: str, title: str, *, variant: str, sensors: tuple[Sensor, ...] = 
         sample=Sample(
             make=partial(make_sample, variant=variant, sensors=sensors),
             splits={split: Split.of(sample_ids(split, variant)) for split in SPLITS},
+            version=2,
         ),
         clusters=CLUSTERS[variant],
         headline=headline,

@@ -286,14 +286,14 @@ def _covers() -> tuple[Cover, ...]:
     Pairs of them share a spectrum and differ in their pattern: what a look at single pixels cannot tell apart.
     """
     return (
-        blend({"Forest": 1}, pattern="smooth"),
-        blend({"Forest": 2, "HerbaceousVegetation": 1}, pattern="halls"),
+        blend({"Forest": 1}, pattern="crowns"),
+        blend({"Forest": 2, "HerbaceousVegetation": 1}, pattern="saplings"),
         blend({"Pasture": 1, "AnnualCrop": 1}, pattern="smooth"),
-        blend({"River": 1, "SeaLake": 1}, pattern="fields"),
+        blend({"River": 1, "SeaLake": 1}, pattern="creeks"),
         blend({"Pasture": 1, "AnnualCrop": 1}, pattern="rows"),
         blend({"Industrial": 1, "Residential": 1}, pattern="houses"),
         blend({"Industrial": 1, "Residential": 1}, visible=1.1, pattern="smooth"),
-        blend({"SeaLake": 1}, pattern="smooth"),
+        blend({"SeaLake": 1}, pattern="swell"),
     )
 
 
@@ -379,6 +379,7 @@ def _task(name: str, title: str, *, kinds: Sequence[str], cobench: bool = False,
         sample=Sample(
             make=partial(make_sample, kinds=kinds, cobench=cobench),
             splits={split: Split.of(sample_ids(split, cobench=cobench)) for split in SPLITS},
+            version=2,
         ),
         headline=headline,
         folder="dfc2020",

@@ -256,6 +256,7 @@ def _task(name: str, title: str, *, rgb: bool, headline: bool = False) -> Task:
         sample=Sample(
             make=partial(make_sample, prefix=prefix, rgb=rgb),
             splits={split: Split.of(sample_ids(split)) for split in SPLITS},
+            version=2,
         ),
         headline=headline,
         folder="eurosat",

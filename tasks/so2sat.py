@@ -438,6 +438,7 @@ def _task(
         sample=Sample(
             make=partial(make_sample, release=release),
             splits={split: Split.of(sample_ids(release, split)) for split in SPLITS},
+            version=2,
         ),
         headline=headline,
         folder="so2sat",

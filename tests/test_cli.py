@@ -98,8 +98,8 @@ def data(command: Command, sample_of: SampleOf, tmp_path: Path) -> Callable[[str
     samples.unlink()
 
     def copy(task: str) -> Path:
-        shutil.copytree(sample_of(task), samples / f"{task}-v1")
-        return samples / f"{task}-v1"
+        shutil.copytree(sample_of(task), samples / sample_of(task).name)
+        return samples / sample_of(task).name
 
     return copy
 

@@ -164,7 +164,7 @@ def test_options_that_do_not_fit_are_refused_in_one_sentence(
             "linear",
             "gives one vector for each image, and task 'dfc2020-cobench' has labels of pixels",
         ),
-        ("bigearthnet", "linear", "304 of the 304 train samples have no vector in mine.npz, such as "),
+        ("bigearthnet", "linear", "190 of the 190 train samples have no vector in mine.npz, such as "),
     ],
 )
 @pytest.mark.usefixtures("mine")

@@ -17,6 +17,7 @@ from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.inputs import InputMapping
 from ssl4eo_bench.config.task import SplitName
+from ssl4eo_bench.data.sample_dataset import ensure_sample
 from ssl4eo_bench.data.splits import OpenSplit, open_splits
 from ssl4eo_bench.extraction.store import FeatureCache
 from ssl4eo_bench.models.pooled import feature_module
@@ -53,7 +54,7 @@ def samples(tmp_path: Path) -> Callable[[str, SplitName], OpenSplit]:
 
     def get(name: str, split: SplitName) -> OpenSplit:
         task = catalogue.task(name)
-        folder = tmp_path / "cache" / "samples" / f"{name}-v{task.version}"
+        folder = ensure_sample(task, tmp_path / "cache")
         return open_splits(task, folder, sample=True, limit=LIMIT)[split]
 
     return get

@@ -145,6 +145,10 @@ class Finetune(Frozen):
         rates = tuple(rate / 3 for rate in self.rates)
         return self.model_copy(update={"batch": TILES_BATCH, "rates": rates}) if kind == "segmentation" else self
 
+    def shortened(self) -> "Finetune":
+        """Return the settings for embedded samples: the middle rate, for three epochs. They show that it works."""
+        return self.model_copy(update={"rates": self.rates[1:2], "epochs": 3, "warmup": 1})
+
 
 ProtocolSettings = Annotated[Linear | Knn | Finetune | Recipe, Field(discriminator="name")]
 PROTOCOLS: dict[str, Linear | Knn | Finetune] = {"linear": Linear(), "knn": Knn(), "finetune": Finetune()}
@@ -175,7 +179,19 @@ def is_for(name: str, kind: Kind) -> bool:
     return True
 
 
-def settings(name: str, task: Task, checkpoint: Checkpoint, *, drift: bool = False) -> ProtocolSettings:
+def current_settings(name: str, kind: Kind, *, sample: bool) -> Linear | Knn | Finetune:
+    """Return the settings of the current version of a protocol, on official data or on embedded samples.
+
+    Raises:
+        SpecError: if the protocol is not for tasks of this kind.
+    """
+    protocol = PROTOCOLS[name].for_kind(kind)
+    return protocol.shortened() if sample and isinstance(protocol, Finetune) else protocol
+
+
+def settings(
+    name: str, task: Task, checkpoint: Checkpoint, *, sample: bool = False, drift: bool = False
+) -> ProtocolSettings:
     """Return the current settings of a protocol for a task and a checkpoint; `drift` is an option of `linear-ssl4eo`.
 
     Raises:
@@ -189,7 +205,7 @@ def settings(name: str, task: Task, checkpoint: Checkpoint, *, drift: bool = Fal
             "pixels; choose a checkpoint or a feature with maps."
         )
     if name in PROTOCOLS:
-        return PROTOCOLS[name].for_kind(task.kind)
+        return current_settings(name, task.kind, sample=sample)
     method = checkpoint.pretraining.method if checkpoint.pretraining else "none"
     of_name = [recipe for recipe in task.recipes if recipe.name == name and recipe.suits(checkpoint.arch)]
     known = {recipe.method: recipe for recipe in sorted(of_name, key=lambda recipe: len(recipe.arch or ""))}

@@ -41,6 +41,7 @@ class RunSpec(Frozen):
         seed: of everything random: random weights, subsets, and the order and augmentation of training.
         fraction: of the training samples that may be used; none for all of them.
         sample: run on the embedded sample.
+        sample_version: the version of that sample; none in results before there were versions.
         partial: run on those official samples that were there.
         limit: run on at most this many samples of each split.
     """
@@ -52,6 +53,7 @@ class RunSpec(Frozen):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     fraction: float | None = None
     sample: bool = False
+    sample_version: int | None = None
     partial: bool = False
     limit: int | None = None
 
@@ -77,6 +79,7 @@ class RunSpec(Frozen):
                 "limit": self.limit,
             }
             | ({} if self.fraction is None else {"fraction": self.fraction})
+            | ({} if self.sample_version is None else {"sample_version": self.sample_version})
         )
 
     @property

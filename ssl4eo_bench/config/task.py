@@ -109,10 +109,12 @@ class Sample(Frozen):
     Attributes:
         make: writes the dataset below an existing, empty folder.
         splits: of the sample.
+        version: raised whenever its files change, so that no cached files or results of other ones are taken for it.
     """
 
     make: Callable[[Path], None]
     splits: dict[SplitName, Split]
+    version: int = 1
 
 
 class Clusters(Frozen):

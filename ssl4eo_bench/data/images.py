@@ -6,7 +6,9 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -155,17 +157,24 @@ def require_band_10(pixels: np.ndarray, position: int, where: str, *, order: str
 
 def write_geotiff(file: Path, pixels: np.ndarray, *, resolution: float = 10.0) -> None:
     """Write pixels `[C, H, W]` as a pixel-interleaved GeoTIFF in UTM zone 32 north; the resolution is in metres."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    header = _geotiff_header(pixels.shape, pixels.dtype, resolution)
+    file.write_bytes(header + np.ascontiguousarray(np.moveaxis(pixels, 0, -1)).tobytes())
+
+
+@cache
+def _geotiff_header(shape: tuple[int, ...], dtype: np.dtype[Any], resolution: float) -> bytes:
+    """All of an uncompressed GeoTIFF but its pixels, which come last: it is the same in thousands of files."""
     from rasterio.io import MemoryFile
     from rasterio.transform import Affine
 
-    file.parent.mkdir(parents=True, exist_ok=True)
-    count, height, width = pixels.shape
-    profile = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": pixels.dtype}
+    count, height, width = shape
+    profile = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": dtype}
     place = {"crs": "EPSG:32632", "transform": Affine(resolution, 0.0, 500000.0, 0.0, -resolution, 5400000.0)}
-    with MemoryFile() as memory:  # on a full disk the library would print its own messages and lose the reason
+    with MemoryFile() as memory:
         with memory.open(interleave="pixel", **profile, **place) as opened:
-            opened.write(pixels)
-        file.write_bytes(memory.getbuffer())
+            opened.write(np.ones(shape, dtype))  # of zeros, nothing would be written
+        return bytes(memory.getbuffer())[: -int(np.prod(shape)) * dtype.itemsize]
 
 
 def write_jpeg(file: Path, pixels: np.ndarray) -> None:

@@ -21,7 +21,7 @@ def ensure_sample(task: Task, cache: Path) -> Path:
     Raises:
         CacheError: if it cannot be written.
     """
-    folder = cache / "samples" / f"{task.name}-v{task.version}"
+    folder = cache / "samples" / f"{task.name}-v{task.version}-sample{task.sample.version}"
     checked = folder in _used
     _used[folder] = Use(folder)
     if folder.is_dir() and (checked or _is_whole(folder)):

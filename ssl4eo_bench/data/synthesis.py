@@ -9,7 +9,7 @@ texture of most land covers follows a spatial pattern such as fields, rows or ro
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from importlib.resources import files
 from typing import Literal, TypeAlias
 
@@ -18,7 +18,29 @@ import numpy as np
 from ssl4eo_bench.config.bands import SENTINEL_2
 from ssl4eo_bench.config.inputs import DisplayStretch
 
-Pattern = Literal["smooth", "fields", "rows", "houses", "halls", "road", "river"]
+Pattern = Literal[
+    "blocks",
+    "clearings",
+    "creeks",
+    "crowns",
+    "fields",
+    "flats",
+    "grid",
+    "halls",
+    "hedges",
+    "houses",
+    "patches",
+    "plots",
+    "river",
+    "road",
+    "rows",
+    "saplings",
+    "smooth",
+    "swell",
+    "tanks",
+    "thicket",
+    "waves",
+]
 Rng: TypeAlias = "np.random.Generator"  # a text, as loading numpy.random takes a twentieth of `list tasks`
 
 MINOR_SHARE = (0.02, 0.3)
@@ -27,16 +49,26 @@ MINOR_SHARE = (0.02, 0.3)
 LIGHT_SPREAD = 0.3
 """Standard deviation of the logarithm of a scene's brightness: sun, haze and season, independent of the class."""
 
+GAIN_SPREAD = 0.35
+"""Standard deviation, between scenes, of the logarithm of visible, infrared and shortwave brightness: continents and
+seasons differ in haze, moisture, soil and building material."""
+
+CONTRAST_SPREAD = 0.5
+"""Standard deviation, between scenes, of the logarithm of the contrast of a texture."""
+
+PARTS = (4, 6, 3)
+"""How many bands are visible, infrared and shortwave."""
+
 COMPONENTS = 5
 """The number of principal components of pixels that are drawn; they hold nearly all of the variance."""
 
 PATTERNS: dict[str, Pattern] = {
     "AnnualCrop": "fields",
-    "Forest": "smooth",
-    "HerbaceousVegetation": "smooth",
+    "Forest": "crowns",
+    "HerbaceousVegetation": "patches",
     "Highway": "road",
     "Industrial": "halls",
-    "Pasture": "fields",
+    "Pasture": "hedges",
     "PermanentCrop": "rows",
     "Residential": "houses",
     "River": "river",
@@ -53,6 +85,26 @@ class Cover:
     within_covariance: np.ndarray
     correlation_length: float
     pattern: Pattern
+
+    @cached_property
+    def between(self) -> np.ndarray:
+        """The principal components of mean spectra, each times its standard deviation, `[13, 13]`."""
+        return _components(self.between_covariance)
+
+    @cached_property
+    def within(self) -> np.ndarray:
+        """The first principal components of the pixels of a scene, each times its standard deviation, `[13, 5]`."""
+        return _components(self.within_covariance)[:, -COMPONENTS:]
+
+    @cached_property
+    def contrast(self) -> np.ndarray:
+        """The standard deviations of the pixels of a scene, `[13]`."""
+        return np.sqrt(np.diag(self.within_covariance))
+
+
+def _components(covariance: np.ndarray) -> np.ndarray:
+    variances, directions = np.linalg.eigh(covariance)
+    return directions * np.sqrt(np.clip(variances, 0.0, None))
 
 
 @cache
@@ -92,7 +144,7 @@ def blend(
     names = list(parts)
     weights = np.array([parts[name] for name in names]) / sum(parts.values())
     measured = [land_covers()[name] for name in names]
-    gain = np.repeat((visible, infrared, shortwave), (4, 6, 3))
+    gain = np.repeat((visible, infrared, shortwave), PARTS)
     return Cover(
         mean=gain * _weighted(weights, [cover.mean for cover in measured]),
         between_covariance=np.outer(gain, gain) * _weighted(weights, [cover.between_covariance for cover in measured]),
@@ -127,12 +179,12 @@ def mosaic(covers: Sequence[Cover], numbers: np.ndarray, *, rng: Rng) -> np.ndar
         numbers: the index of the land cover of each pixel, `[size, size]`.
         rng: draws spectra, textures and brightness.
     """
-    size = len(numbers)
-    pixels = np.empty((len(SENTINEL_2), size, size))
+    pixels = np.empty((len(SENTINEL_2), *numbers.shape))
     for number, cover in enumerate(covers):
         there = numbers == number
-        pixels[:, there] = _texture(cover, size, rng)[:, there]
-    light = np.exp(rng.normal(0.0, LIGHT_SPREAD))
+        pixels[:, there] = _texture(cover, there, rng)
+    gains = np.exp(rng.normal(0.0, LIGHT_SPREAD) + rng.normal(0.0, GAIN_SPREAD, len(PARTS)))
+    light = np.repeat(gains, PARTS)[:, None, None]
     digital: np.ndarray = np.clip(np.rint(light * pixels), 1, 65535).astype(np.uint16)
     return digital
 
@@ -143,17 +195,15 @@ def scene(covers: Sequence[Cover], *, size: int, rng: Rng) -> np.ndarray:
     return mosaic(covers, regions(shares, size=size, rng=rng), rng=rng)
 
 
-def _texture(cover: Cover, size: int, rng: Rng) -> np.ndarray:
-    """Pixels `[13, size, size]` of a land cover in digital numbers."""
-    mean = rng.multivariate_normal(cover.mean, cover.between_covariance, check_valid="ignore")
-    variances, directions = (array[..., -COMPONENTS:] for array in np.linalg.eigh(cover.within_covariance))
-    fields = _noise(size, cover.correlation_length, rng, count=COMPONENTS)
-    components = np.sqrt(np.clip(variances, 0.0, None))[:, None, None] * fields
-    texture: np.ndarray = np.tensordot(directions, components, axes=1)
+def _texture(cover: Cover, there: np.ndarray, rng: Rng) -> np.ndarray:
+    """The pixels `[13, N]` of a land cover in digital numbers where `there`, `[size, size]`, is true."""
+    size = len(there)
+    mean = cover.mean + cover.between @ rng.standard_normal(len(cover.mean))
+    texture = cover.within @ _noise(size, cover.correlation_length, rng, count=COMPONENTS)[:, there]
     if cover.pattern != "smooth":  # a pattern is brighter or darker in all bands
-        std = np.sqrt(np.diag(cover.within_covariance))[:, None, None]
-        texture = 0.8 * std * _standardised(_PATTERNS[cover.pattern](size, rng)) + 0.6 * texture
-    pixels: np.ndarray = mean[:, None, None] + texture
+        pattern = _standardised(_PATTERNS[cover.pattern](size, rng))[there]
+        texture = 0.9 * np.outer(cover.contrast, pattern) + 0.44 * texture
+    pixels: np.ndarray = mean[:, None] + np.exp(rng.normal(0.0, CONTRAST_SPREAD)) * texture
     return pixels
 
 
@@ -183,31 +233,108 @@ def _standardised(field: np.ndarray) -> np.ndarray:
     return standardised
 
 
-def _fields(size: int, rng: Rng) -> np.ndarray:
-    """Fields: each pixel has the brightness of the nearest of a few random centres."""
-    centres = rng.uniform(0, size, (rng.integers(4, 10), 2))
-    y, x = np.mgrid[:size, :size]
-    distance = (y[..., None] - centres[:, 0]) ** 2 + (x[..., None] - centres[:, 1]) ** 2
-    brightness: np.ndarray = rng.standard_normal(len(centres))[distance.argmin(-1)]
+def _nearest(size: int, rng: Rng, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of each pixel the distances to the two nearest of some random centres, and the number of the nearest."""
+    from scipy.spatial import cKDTree  # would take a fifth of `list tasks`
+
+    centres = rng.uniform(0, size, (count, 2))
+    places = np.stack(np.mgrid[:size, :size], axis=-1)
+    distances, numbers = cKDTree(centres).query(places, k=2)
+    return np.moveaxis(distances, -1, 0), numbers[..., 0]
+
+
+def _fields(size: int, rng: Rng, *, side: float = 26.0, hedges: bool = False) -> np.ndarray:
+    """Fields: each pixel has the brightness of the nearest of random centres, with dark hedges between them."""
+    count = max(3, round((size / side) ** 2 * rng.uniform(0.7, 1.4)))
+    (near, far), number = _nearest(size, rng, count)
+    if hedges:
+        return np.where(far - near < rng.uniform(2.0, 3.5), -2.0, 0.3 * rng.standard_normal(count)[number])
+    brightness: np.ndarray = rng.standard_normal(count)[number]
     return brightness
 
 
+def _crowns(size: int, rng: Rng, *, side: float) -> np.ndarray:
+    """Crowns of trees: bright in their middle, dark between them."""
+    (near, far), _ = _nearest(size, rng, max(4, round((size / side) ** 2)))
+    crowns: np.ndarray = far - near
+    return np.minimum(crowns, side / 2)
+
+
+def _clearings(size: int, rng: Rng) -> np.ndarray:
+    """Trees with bright clearings of straight outline."""
+    return np.where(_fields(size, rng, side=14.0) > 1.0, 4.0, 0.5 * _crowns(size, rng, side=5.0))
+
+
+def _turned(size: int, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
+    """The coordinates of each pixel in axes that are turned and shifted at random."""
+    angle = rng.uniform(0, np.pi)
+    y, x = np.mgrid[:size, :size] + rng.uniform(0, size, 2)[:, None, None]
+    return np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+
+
 def _rows(size: int, rng: Rng) -> np.ndarray:
-    """Fields with rows of trees or vines."""
-    angle, period = rng.uniform(0, np.pi), rng.uniform(4, 7)
-    y, x = np.mgrid[:size, :size]
-    waves: np.ndarray = np.sin(2 * np.pi * (np.cos(angle) * x + np.sin(angle) * y) / period)
-    return waves + 0.7 * _fields(size, rng)
+    """Rows of trees or vines."""
+    along, _ = _turned(size, rng)
+    rows: np.ndarray = np.sin(2 * np.pi * along / rng.uniform(4, 7))
+    return rows
 
 
-def _roofs(size: int, rng: Rng, *, sides: tuple[int, int]) -> np.ndarray:
+def _grid(size: int, rng: Rng) -> np.ndarray:
+    """Single trees on a square grid."""
+    period = rng.uniform(6, 9)
+    along, across = (np.cos(2 * np.pi * axis / period) for axis in _turned(size, rng))
+    grid: np.ndarray = np.maximum(along + across - 0.5, 0.0)
+    return -grid
+
+
+def _saplings(size: int, rng: Rng) -> np.ndarray:
+    """Single trees that stand anywhere."""
+    (near, _), _ = _nearest(size, rng, round((size / rng.uniform(9, 13)) ** 2))
+    return -np.maximum(3.0 - near, 0.0)
+
+
+def _tanks(size: int, rng: Rng) -> np.ndarray:
+    """Round tanks and silos, and pipes between them."""
+    (near, far), _ = _nearest(size, rng, max(4, round((size / rng.uniform(9, 13)) ** 2)))
+    return np.where(near < 3.5, 2.0, np.where(far - near < 1.0, -1.0, 0.0))
+
+
+def _waves(size: int, rng: Rng, *, period: tuple[float, float]) -> np.ndarray:
+    """Dunes or swell: long crests that bend."""
+    along, _ = _turned(size, rng)
+    waves: np.ndarray = np.sin(2 * np.pi * along / rng.uniform(*period) + 1.5 * _blurred(size, rng, size / 8))
+    return waves
+
+
+def _creeks(size: int, rng: Rng) -> np.ndarray:
+    """Creeks that wind through marshes."""
+    height = _blurred(size, rng, 5.0)
+    return -(np.abs(height) < rng.uniform(0.12, 0.25)).astype(float)
+
+
+def _patches(size: int, rng: Rng, *, side: float) -> np.ndarray:
+    """Patches of two kinds with round outlines."""
+    height = _blurred(size, rng, side)
+    return np.sign(height - rng.uniform(-0.5, 0.5))
+
+
+def _blurred(size: int, rng: Rng, side: float) -> np.ndarray:
+    """A random field `[size, size]` without detail below `side` pixels; mean 0, standard deviation 1."""
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :])
+    white = np.fft.rfft2(rng.standard_normal((size, size)))
+    return _standardised(np.fft.irfft2(np.exp(-2 * (np.pi * side * frequency) ** 2) * white, s=(size, size)))
+
+
+def _roofs(size: int, rng: Rng, *, sides: tuple[int, int], streets: tuple[int, int]) -> np.ndarray:
     """Bright and dark rectangles between streets."""
-    image = np.zeros((size, size))
+    image = np.full((size, size), -0.3)
     for _ in range(size * size // (2 * sides[0] * sides[1])):
         top, left = rng.integers(0, size, 2)
         height, width = rng.integers(*sides, 2)
         image[top : top + height, left : left + width] = rng.standard_normal() + 0.5
-    image[:: rng.integers(9, 15)] = -1.5
+    step = rng.integers(*streets)
+    image[rng.integers(step) :: step] = -1.5
+    image[:, rng.integers(step) :: 2 * step] = -1.5
     return image
 
 
@@ -221,10 +348,24 @@ def _line(size: int, rng: Rng, *, half_width: tuple[float, float], brightness: f
 
 
 _PATTERNS: dict[str, Callable[[int, Rng], np.ndarray]] = {
+    "blocks": partial(_roofs, sides=(4, 8), streets=(14, 20)),
+    "clearings": _clearings,
+    "creeks": _creeks,
+    "crowns": partial(_crowns, side=7.0),
     "fields": _fields,
-    "rows": _rows,
-    "houses": partial(_roofs, sides=(2, 5)),
-    "halls": partial(_roofs, sides=(6, 14)),
-    "road": partial(_line, half_width=(0.8, 2.0), brightness=1.0),
+    "flats": partial(_patches, side=8.0),
+    "grid": _grid,
+    "halls": partial(_roofs, sides=(7, 16), streets=(24, 34)),
+    "hedges": partial(_fields, hedges=True),
+    "houses": partial(_roofs, sides=(2, 4), streets=(8, 12)),
+    "patches": partial(_patches, side=4.0),
+    "plots": partial(_fields, side=10.0),
     "river": partial(_line, half_width=(4.0, 9.0), brightness=-1.0),
+    "road": partial(_line, half_width=(0.8, 2.0), brightness=1.0),
+    "rows": _rows,
+    "saplings": _saplings,
+    "swell": partial(_waves, period=(3.0, 6.0)),
+    "tanks": _tanks,
+    "thicket": partial(_crowns, side=3.5),
+    "waves": partial(_waves, period=(10.0, 16.0)),
 }

@@ -1,7 +1,8 @@
 """What a cache holds, how large it is and when it was last used, and deleting what nobody has used for longest.
 
     features/<digest>/          probes/<digest>.npz      finetuning/<digest>.pt, <digest>-<epoch>.npz
-    scores/<digest>.npz         pictures/<digest>.png    samples/<task>-v<version>/    logs/<digest>.log
+    scores/<digest>.npz         pictures/<digest>.png    logs/<digest>.log
+    samples/<task>-v<version>-sample<version>/
 
 Weights do not count: some were put there by hand. An item was last used when its youngest file was changed; readers
 change the time of one. A process that goes on to read files of an item holds a shared lock on its file `in-use`.

@@ -45,7 +45,6 @@ def test_the_shipped_catalogue_is_valid_and_its_offline_suite_needs_no_download(
     assert known.suite("offline") == (
         "tf_efficientnet_lite0.in1k",
         "resnet18.random",
-        "resnet50.random",
         "bandstats",
     )
     assert set(known.suite("all")) == set(known.checkpoints)

@@ -2,7 +2,7 @@
 
 The fixture holds what EfficientNet-Lite0, pretrained on ImageNet, sees in the embedded sample of one task: features and
 targets of all three splits. The golden metrics are those of `linear` and `knn` on them, with their intervals. Both are
-made anew only by a change that is meant to move them, which raises the version of the task or the protocol.
+made anew only by a change that is meant to move them, which raises the version of the sample, the task or the protocol.
 """
 
 import json

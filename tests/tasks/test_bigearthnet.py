@@ -548,7 +548,7 @@ def test_both_releases_may_lie_in_one_folder(sample_of: SampleOf, tmp_path: Path
         shutil.copytree(sample_of(name), tmp_path, dirs_exist_ok=True)
     for name in names:
         opened = open_splits(catalogue.task(name), tmp_path, sample=True)
-        assert len(opened["val"].ids) == 95, name
+        assert len(opened["val"].ids) == 57, name
     for name in ("bigearthnet-s1", "bigearthnet-v2-s1"):
         gone = "BigEarthNet-S1-v1.0" if name == "bigearthnet-s1" else "BigEarthNet-S1"
         (tmp_path / "bigearthnet" / gone).rename(tmp_path / "away")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from ssl4eo_bench.config import catalogue
-from ssl4eo_bench.config.protocols import PROTOCOLS, is_for
+from ssl4eo_bench.config.protocols import PROTOCOLS, current_settings, is_for
 from ssl4eo_bench.config.run_spec import RunSpec
 from ssl4eo_bench.config.task import SPLITS, Split, Task
 from ssl4eo_bench.config.weights import RandomWeights
@@ -75,7 +75,7 @@ def _protocol_faults(spec: RunSpec) -> Iterator[Fault]:
     name, kind, current = spec.protocol.name, spec.task.kind, PROTOCOLS.get(spec.protocol.name)
     if current is None or current.version != spec.protocol.version:
         return
-    if not is_for(name, kind) or spec.protocol != current.for_kind(kind):
+    if not is_for(name, kind) or spec.protocol != current_settings(name, kind, sample=spec.sample):
         yield f"has other settings than version {current.version} of protocol {name!r} on {kind} tasks", RUN_AGAIN
 
 
