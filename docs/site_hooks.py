@@ -1,4 +1,4 @@
-"""Hooks of the documentation site: pages from elsewhere in the repository, tables made of the catalogue, and formulas."""
+"""Hooks of the documentation site: pages from outside docs/, tables made of the catalogue, and formulas."""
 
 import re
 import tomllib
@@ -68,7 +68,7 @@ def _link(found: re.Match[str], folder: Path, repository: str) -> str:
 
 
 def input_table() -> str:
-    """How many bands each checkpoint finds on each task, as a Markdown table; tasks with the same bands share a column."""
+    """How many bands each checkpoint finds on each task, in Markdown; tasks with the same bands share a column."""
     columns: dict[object, list[Task]] = {}
     for task in catalogue.tasks().values():
         columns.setdefault(tuple((band.name, band.unit) for band in task.bands), []).append(task)
