@@ -8,11 +8,12 @@ from pathlib import Path
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.inputs import map_inputs
-from ssl4eo_bench.config.task import Task
+from ssl4eo_bench.config.task import Split, Task, UnlistedSplit
 from ssl4eo_bench.errors import SpecError
 
 ROOT = Path(__file__).parents[1]
@@ -41,14 +42,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, *, page: object, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Fill in tables and formulas, and lead links out of docs/ to the site or to the repository."""
     del files
     for marker, made in (("input-table", input_table), ("task-cards", task_cards)):
         if f"<!-- {marker} -->" in markdown:
             markdown = markdown.replace(f"<!-- {marker} -->", made())
     markdown = re.sub(r"\$\$(.+?)\$\$", _formula, markdown, flags=re.S)
-    folder = Path(page.file.abs_src_path).parent  # type: ignore[attr-defined]
+    folder = Path(page.file.abs_src_path).parent
     return re.sub(r"\]\(([^)#:]+)(#[^)]*)?\)", lambda found: _link(found, folder, config.extra["repository"]), markdown)
 
 
@@ -127,8 +128,6 @@ def _card(task: Task) -> str:
     return f"## {task.name}\n\n{task.title}. Version {task.version}.\n\n{table(said[0], said[1:])}"
 
 
-def _split(split: object) -> str:
-    count, digest = getattr(split, "count", None), getattr(split, "digest", None)
-    return f"{f'{count:,}' if count else 'unpublished number of'} samples" + (
-        f", digest `{digest[:12]}`" if digest else ""
-    )
+def _split(split: Split | UnlistedSplit) -> str:
+    count = f"{split.count:,}" if split.count else "unpublished number of"
+    return f"{count} samples" + (f", digest `{split.digest[:12]}`" if isinstance(split, Split) else "")
