@@ -101,7 +101,7 @@ def test_other_blocks_can_be_read(page: Path) -> None:
 
 def test_the_network_of_the_readme_runs(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     (block,) = blocks(ROOT / "README.md", "python")
-    small = block.replace("resnet18", "test_resnet").replace("sample=True", "sample=True, image_size=32, limit=40")
+    small = block.replace("resnet18", "test_resnet").replace("sample=True", 'sample=True, protocol="knn", image_size=32, limit=40')
     exec(small, {})
     assert re.search(r"ResNet\s+knn", capsys.readouterr().out)
 
@@ -118,42 +118,37 @@ def test_features_are_loaded_as_shown(command: Command) -> None:
         assert found["about"]["task"] == "eurosat-rgb-v1"
 
 
-def test_the_classes_of_backbones_run(tmp_path: Path) -> None:
+def python(*arguments: str, **environment: str) -> None:
+    """Run Python in the working directory, with this checkout."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=os.environ | {"PYTHONPATH": path} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_classes_of_backbones_run(command: Command) -> None:
     evaluated, any_bands = blocks(ROOT / "docs" / "backbones.md", "python")
-    (tmp_path / "any_bands.py").write_text(f"import torch\nfrom torch import nn\n{any_bands}", encoding="utf-8")
+    Path("any_bands.py").write_text(f"import torch\nfrom torch import nn\n{any_bands}", encoding="utf-8")
     own = """
-    found = bench.run("eurosat", "knn", "mine", checkpoint_files=["mine.yaml"], sample=True, limit=30, cache_dir="cache")
+    found = bench.run("eurosat", "knn", "mine", checkpoint_files=["mine.yaml"], sample=True, limit=30)
     assert found[0].spec.inputs.metadata == ("lonlat",)
     """
     entry = "{arch: 'python:any_bands:AnyBands', options: {width: 8}, weights: {random: true}, bands: [B02, B11], "
-    (tmp_path / "mine.yaml").write_text(f"checkpoints: {{mine: {entry} image_size: 32, scaling: {{divide: 10000}}}}}}")
-    quick = evaluated.replace("sample=True,", "sample=True, limit=30, cache_dir='cache',")
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    done = subprocess.run(
-        [sys.executable, "-c", quick + dedent(own)],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": path, "SSL4EO_BENCH_BACKBONES": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    Path("mine.yaml").write_text(f"checkpoints: {{mine: {entry} image_size: 32, scaling: {{divide: 10000}}}}}}")
+    quick = evaluated.replace("sample=True,", "sample=True, limit=30,")
+    python("-c", quick + dedent(own), SSL4EO_BENCH_BACKBONES=".")
 
 
-def test_the_example_of_a_task_runs(tmp_path: Path) -> None:
+def test_the_example_of_a_task_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = blocks(ROOT / "docs" / "tasks.md", "python")
-    (tmp_path / "tasks").mkdir()
-    (tmp_path / "tasks" / "mine.py").write_text(code, encoding="utf-8")
-    command = [sys.executable, "-m", "ssl4eo_bench", "run", "--task", "mine", "--protocol", "linear", "--sample"]
-    options = ["--checkpoint", "bandstats", "--tasks-dir", "tasks", "--cache-dir", "cache"]
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    done = subprocess.run(
-        [*command, *options],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "results" / "tables" / "mine-v1.linear-v2.sample.csv").is_file()
+    monkeypatch.chdir(tmp_path)
+    Path("tasks").mkdir()
+    Path("tasks/mine.py").write_text(code, encoding="utf-8")
+    run = ("run", "--task", "mine", "--protocol", "linear", "--sample", "--checkpoint", "bandstats")
+    python("-m", "ssl4eo_bench", *run, "--tasks-dir", "tasks", "--cache-dir", "cache")
+    assert Path("results/tables/mine-v1.linear-v2.sample.csv").is_file()
