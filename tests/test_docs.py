@@ -48,7 +48,7 @@ NOT_RUN = {
     r"--executor ray": "needs a cluster",
     r"\b(TASK|NAME|RUN)\b|\[": "a pattern for commands",
     r"--figures": "takes long, and has tests of its own",
-    r"\bmine\b|mine[.-]": "needs files of the reader",
+    r"\bmine\b|mine[.-]|folder:|csv:": "needs files of the reader",
 }
 """What is in commands that are parsed alone, and why they are not run."""
 
