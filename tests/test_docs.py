@@ -101,7 +101,9 @@ def test_other_blocks_can_be_read(page: Path) -> None:
 
 def test_the_network_of_the_readme_runs(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     (block,) = blocks(ROOT / "README.md", "python")
-    small = block.replace("resnet18", "test_resnet").replace("sample=True", 'sample=True, protocol="knn", image_size=32, limit=40')
+    small = block.replace("resnet18", "test_resnet").replace(
+        "sample=True", 'sample=True, protocol="knn", image_size=32, limit=40'
+    )
     exec(small, {})
     assert re.search(r"ResNet\s+knn", capsys.readouterr().out)
 
