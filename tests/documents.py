@@ -11,7 +11,7 @@ PAGES = sorted(
 )
 
 BLOCK = re.compile(r"^[ ]*```(\w*)\n(.*?)^[ ]*```", re.DOTALL | re.MULTILINE)
-INLINE = re.compile(r"`(ssl4eo-bench [^`\n]+)`")
+INLINE = re.compile(r"`(ssl4eo-bench [a-z-][^`\n]+)`")
 
 
 def blocks(page: Path, *languages: str) -> list[str]:
