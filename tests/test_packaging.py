@@ -1,14 +1,18 @@
 """The wheel carries tasks and checkpoints, and works from any directory without the repository."""
 
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.version import __version__
 from tests.conftest import ROOT
 
 REPORT = [
@@ -76,4 +80,32 @@ def test_the_source_distribution_can_build_and_test_itself(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"tasks/eurosat.py", "checkpoints.yaml", "tests/conftest.py", "pyproject.toml", "LICENSE"} <= names
+    assert {"tasks/eurosat.py", "checkpoints.yaml", "hatch_build.py", "pyproject.toml", "LICENSE"} <= names
+    read_by_tests = {
+        "tests/conftest.py",
+        "docs/tasks.md",
+        "examples/trackers.py",
+        "results/leaderboard.md",
+        "mkdocs.yml",
+    }
+    assert read_by_tests | {"README.md", "CONTRIBUTING.md", "CITATION.cff", "recipe/recipe.yaml"} <= names
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+IN_CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base", "huggingface-hub": "huggingface_hub"}
+
+
+def test_the_readme_of_an_index_has_absolute_links_alone(installed: Path) -> None:
+    (metadata,) = installed.glob("*.dist-info/METADATA")
+    links = re.findall(r"\]\(([^)]+)\)", metadata.read_text(encoding="utf-8"))
+    assert f"{PROJECT['urls']['Repository']}/raw/main/docs/report.png" in links
+    assert all(link.startswith("https://") for link in links)
+
+
+def test_version_and_requirements_are_the_same_everywhere() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    recipe = yaml.safe_load((ROOT / "recipe" / "recipe.yaml").read_text(encoding="utf-8"))
+    assert citation["version"] == recipe["context"]["version"] == __version__
+    needed = (re.fullmatch(r"([\w-]+)(>=.+)", one) for one in PROJECT["dependencies"])
+    expected = {f"{IN_CONDA.get(one[1], one[1])} {one[2]}" for one in needed if one}
+    assert set(recipe["requirements"]["run"]) == expected | {f"python {PROJECT['requires-python']}"}
