@@ -9,7 +9,8 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, metadata, packages_distributions, version
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -133,22 +134,29 @@ def _imports(file: Path, folder: Path) -> Iterator[Path]:
     """The files below a folder that a file imports, by names relative to the folder or to the file."""
     if folder.name in INSTALLED:
         return
-    for level, name in _imported_names(file):
+    for level, name in _imported_names(_python(file)):
         place = (file.parents[level - 1] if level else folder).joinpath(*name.split("."))
         for candidate in (place.with_suffix(".py"), place / "__init__.py"):
             if candidate.is_file() and candidate.is_relative_to(folder):
                 yield candidate.resolve()
 
 
-def _imported_names(file: Path) -> Iterator[tuple[int, str]]:
-    """All names that a source file imports, with the number of dots before a relative one."""
-    for node in ast.walk(ast.parse(file.read_bytes() if file.suffix == ".py" else b"")):
+def _python(file: Path) -> bytes:
+    return file.read_bytes() if file.suffix == ".py" else b""
+
+
+@cache  # a class of a large library has hundreds of files, each asked for several times in a run
+def _imported_names(source: bytes) -> list[tuple[int, str]]:
+    """All names that Python code imports, with the number of dots before a relative one."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from ((0, alias.name) for alias in node.names)
+            names += [(0, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             if node.module:
-                yield node.level, node.module
-            yield from ((node.level, f"{node.module or ''}.{alias.name}".strip(".")) for alias in node.names)
+                names.append((node.level, node.module))
+            names += [(node.level, f"{node.module or ''}.{alias.name}".strip(".")) for alias in node.names]
+    return names
 
 
 def _interactive_code(found: type) -> list[bytes]:
@@ -216,10 +224,16 @@ def library_versions(found: type) -> dict[str, str]:
     """The versions of the installed packages that the source files of a class import, by name."""
     if found.__module__ == INTERACTIVE:
         return {}
-    names = {name for file in _files(_file(found)) for level, name in _imported_names(file) if not level}
-    known = packages_distributions()
+    names = {name for file in _files(_file(found)) for level, name in _imported_names(_python(file)) if not level}
+    known = _installed()
     distributions = {one for name in names for one in known.get(name.partition(".")[0], ())} - {"ssl4eo-bench"}
     return {name: _version(name) for name in sorted(distributions)}
+
+
+@cache
+def _installed() -> Mapping[str, list[str]]:
+    """The installed distributions by the packages that one imports."""
+    return packages_distributions()
 
 
 def _version(distribution: str) -> str:
