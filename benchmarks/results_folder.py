@@ -126,7 +126,7 @@ def plan_many(folder: Path) -> None:
         tasks=("eurosat-rgb",),
         protocols=("linear",),
         checkpoints=CHECKPOINTS,
-        suite=None,
+        suites=(),
         seeds=tuple(range(SEEDS)),
         fractions=FRACTIONS,
         data_dir=folder / "data",

@@ -52,7 +52,7 @@ def eurosat_features(
         tasks=("eurosat-rgb",),
         protocols=("linear",),
         checkpoints=(checkpoint,),
-        suite=None,
+        suites=(),
         seeds=(0,),
         data_dir=options.data_dir,
         cache_dir=options.cache_dir,

@@ -162,7 +162,7 @@ def run(
     protocol: Names = "linear",
     checkpoints: Names = (),
     *,
-    suite: str | None = None,
+    suite: Names = (),
     **options: Unpack[RunOptions],
 ) -> list[RunResult]:
     """Evaluate checkpoints on tasks; return the results, which are also written to files, with tables and leaderboard.
@@ -173,14 +173,14 @@ def run(
         tasks: names of tasks.
         protocol: names of protocols.
         checkpoints: names of checkpoints; without them and a suite, those of the default suite.
-        suite: the name of a suite.
+        suite: names of suites.
         options: see `RunOptions`.
 
     Raises:
         BenchError: if nothing can be run as asked.
         IncompleteError: after all others were done, if some runs failed; its `results` are those of the others.
     """
-    return _run(_request(tasks, protocol, options, checkpoints=_names(checkpoints), suite=suite), options)
+    return _run(_request(tasks, protocol, options, checkpoints=_names(checkpoints), suites=_names(suite)), options)
 
 
 def evaluate(
@@ -298,7 +298,7 @@ def _request(tasks: Names, protocols: Names, options: Mapping[str, Any], **field
     given["checkpoint_files"] = tuple(map(Path, options.get("checkpoint_files", ())))
     given["data_dir"] = data_root(_path(options.get("data_dir")))
     given["cache_dir"] = cache_root(_path(options.get("cache_dir")))
-    defaults = {"checkpoints": (), "suite": None, "seeds": (0,)}
+    defaults = {"checkpoints": (), "suites": (), "seeds": (0,)}
     return Request(tasks=_names(tasks), protocols=_names(protocols), **(defaults | given | fields))
 
 

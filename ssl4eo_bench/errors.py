@@ -65,13 +65,17 @@ class SpecError(BenchError):
 
 
 class UnknownNameError(SpecError):
-    """A name that is not in the catalogue."""
+    """A name that is not in the catalogue.
+
+    Attributes:
+        name: as it was given.
+    """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
         names = sorted(known)
-        closest = get_close_matches(name, names, n=1, cutoff=0.5)
-        guess = f"; did you mean {closest[0]!r}?" if closest else "."
-        super().__init__(f"{kind} {name!r} not found{guess} Known: {shortlist(names, at_most=20) or 'none'}{hint}.")
+        cure = guess(name, names) or f"; known: {shortlist(names, at_most=20) or 'none'}{hint}."
+        super().__init__(f"{kind} {name!r} not found{cure}")
+        self.name = name
 
 
 class DataError(BenchError):
@@ -184,6 +188,13 @@ def without_frames(error: BaseException) -> BenchError:
     kept = error if isinstance(error, BenchError) else JobError(error)
     kept.__traceback__ = kept.__context__ = kept.__cause__ = None
     return kept
+
+
+def guess(name: str, known: Iterable[str]) -> str:
+    """The known name that a misspelt one is closest to, as the end of a question; empty where none is close."""
+    by_letters = {one.casefold().lstrip("-"): one for one in known}
+    closest = get_close_matches(name.casefold().lstrip("-"), by_letters, n=1, cutoff=0.5)
+    return f"; did you mean {by_letters[closest[0]]!r}?" if closest else ""
 
 
 def shortlist(names: Iterable[str], *, at_most: int = 5) -> str:

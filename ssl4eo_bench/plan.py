@@ -36,8 +36,8 @@ class Request:
     Attributes:
         tasks: names.
         protocols: names.
-        checkpoints: names, after those of `suite`.
-        suite: name of a suite; without it and `checkpoints`, a default.
+        checkpoints: names, after those of `suites`.
+        suites: names of suites; without them and `checkpoints`, a default.
         seeds: one run for each.
         fractions: one run for each, of the training samples; 1 is all of them.
         data_dir: where the datasets are.
@@ -58,7 +58,7 @@ class Request:
     tasks: tuple[str, ...]
     protocols: tuple[str, ...]
     checkpoints: tuple[str, ...]
-    suite: str | None
+    suites: tuple[str, ...]
     seeds: tuple[int, ...]
     data_dir: Path
     cache_dir: Path
@@ -293,7 +293,7 @@ def _reason(refused: Sequence[_Combination], request: Request, known: Catalogue)
     task = refused[0].task
     suites = [name for name, members in known.suites.items() if any(_fits(task, known, one) for one in members)]
     others = f"choose --suite {' or '.join(suites)}, or " if suites else ""
-    suite = f"no checkpoint of the suite {_suite(request)!r} fits task {task.name!r}"
+    suite = f"no checkpoint of the suite {' or '.join(map(repr, _suites(request)))} fits task {task.name!r}"
     return SpecError(f"{suite}; {others}name one with --checkpoint.")
 
 
@@ -310,16 +310,16 @@ def _fits(task: Task, known: Catalogue, name: str) -> bool:
     return True
 
 
-def _suite(request: Request) -> str | None:
-    if request.suite is None and not (request.checkpoints or request.adhoc_checkpoints):
-        return SAMPLE_SUITE if request.sample else DEFAULT_SUITE
-    return request.suite
+def _suites(request: Request) -> tuple[str, ...]:
+    if not (request.suites or request.checkpoints or request.adhoc_checkpoints):
+        return (SAMPLE_SUITE if request.sample else DEFAULT_SUITE,)
+    return request.suites
 
 
 def _checkpoints(request: Request, known: Catalogue) -> list[Checkpoint]:
-    """Return the checkpoints of the suite, those that are named, and those of no catalogue."""
-    suite = _suite(request)
-    names = dict.fromkeys((*(() if suite is None else known.suite(suite)), *request.checkpoints))
+    """Return the checkpoints of the suites, those that are named, and those of no catalogue."""
+    members = [name for suite in _suites(request) for name in known.suite(suite)]
+    names = dict.fromkeys((*members, *request.checkpoints))
     if taken := [one.name for one in request.adhoc_checkpoints if one.name in known.checkpoints]:
         raise SpecError(f"checkpoint {taken[0]!r} is already in the catalogue; choose another name with --name.")
     if request.resize_pos_embed and request.image_size is None and not request.adhoc_checkpoints:

@@ -9,6 +9,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -75,7 +76,16 @@ def refused(command: Command, *arguments: object) -> str:
         (("show", "nothing"), "results directory results does not exist"),
         (("list", "runs", "--results", "nowhere"), "results directory nowhere does not exist"),
         (("data", "sample", "eurosta"), "task 'eurosta' not found"),
-        (("leaderbord",), "invalid choice: 'leaderbord'"),
+        (("leaderbord",), "command 'leaderbord' not found; did you mean 'leaderboard'?"),
+        (("data", "verfy"), "data action 'verfy' not found; did you mean 'verify'?"),
+        (("run", "--protocl", "linear"), "`ssl4eo-bench run` has no option --protocl; did you mean '--protocol'?"),
+        (
+            ("run", "--protocol", "linear"),
+            "the following arguments are required: --task; see `ssl4eo-bench run --help`",
+        ),
+        (("leaderboard", "--format", "htm"), "--format: 'htm' is none of csv, md, html, latex; did you mean 'html'?"),
+        ((*OPTIONS, "--limit", "5", "--limit", "6"), "--limit: takes one value, but has 5 and 6"),
+        (("list", "checkpoints", "--suite", "OFFLIN"), "suite 'OFFLIN' not found; did you mean 'offline'?"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -283,12 +293,13 @@ def test_an_empty_choice_says_so(command: Command) -> None:
     assert "suite 'offlin' not found" in refused(command, "list", "checkpoints", "--suite", "offlin")
 
 
-def test_an_option_of_another_command_is_refused_with_those_there_are(command: Command) -> None:
-    code, _, err = command("list", "suites", "--method", "dino", "--here")
-    assert code == 2
-    usage, refusal = err.split("\nssl4eo-bench list suites: error: ")
-    assert usage.startswith("usage: ssl4eo-bench list suites [-h] [--checkpoints FILE [FILE ...]]")
-    assert refusal == "unrecognized arguments: --method dino --here\n"
+def test_an_option_of_another_command_is_refused(command: Command) -> None:
+    assert command("list", "suites", "--method", "dino", "--here") == (
+        2,
+        "",
+        "error: `ssl4eo-bench list suites` has no option --method; `ssl4eo-bench list suites --help` lists those there "
+        "are.\n",
+    )
 
 
 def test_suites_are_listed(command: Command) -> None:
@@ -397,6 +408,9 @@ def test_a_signature_is_the_only_list_of_options(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         of("f")
     assert "the following arguments are required: --must-be" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        of("f", "--must-be", "m", "--must-be", "n")
+    assert "argument --must-be: takes one value, but has m and n" in capsys.readouterr().err
 
 
 def test_the_version_is_that_of_the_package(command: Command) -> None:
@@ -456,10 +470,39 @@ def test_a_reader_of_a_pipe_that_has_seen_enough_is_no_error() -> None:
 
 def test_options_that_are_given_twice_add_up(command: Command) -> None:
     run = ("run", "--protocol", "linear", "--sample", "--dry-run", "--json", "--checkpoint", "resnet18.random")
-    twice = ("--task", "eurosat-rgb", "--task", "so2sat", "--seed", "0", "--seed", "2", "--fraction", "1")
-    code, out, err = command(*run, *twice)
+    twice = ("--task", "eurosat-rgb", "--task", "so2sat", "--protocol", "knn", "--seed", "0", "--seed", "2")
+    code, out, err = command(*run, *twice, "--fraction", "0.5", "--fraction", "1")
     assert code == 0, err
-    assert [(spec["task"]["name"], spec["seed"]) for spec in json.loads(out)] == [
-        *(("eurosat-rgb", seed) for seed in (0, 2)),
-        *(("so2sat", seed) for seed in (0, 2)),
-    ]
+    found = {
+        (spec["task"]["name"], spec["protocol"]["name"], spec["seed"], spec["fraction"]) for spec in json.loads(out)
+    }
+    assert found == set(product(("eurosat-rgb", "so2sat"), ("linear", "knn"), (0, 2), (0.5, None)))
+
+
+def test_suites_and_folders_that_are_given_twice_add_up(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.py").write_text("import importlib\nTASKS = ()\n")
+    (tmp_path / "two" / "broken.py").write_text("TASKS = [1]\n")
+    code = (
+        "import ssl4eo_bench.config.catalogue as catalogue\n"  # which looks for tasks before the options are read
+        "from ssl4eo_bench.cli import main\n"
+        "main(['list', 'tasks', '--tasks-dir', 'one', '--tasks-dir', 'two', '--backbones-dir', 'one', 'two'])\n"
+        "assert {'one', 'two'} < set(catalogue.task_modules())\n"
+        "from ssl4eo_bench.models.plugin_source import _imported\n"
+        "assert [_imported(name, name).__name__ for name in ('one', 'two')] == ['one', 'two']\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "left out: task module 'broken' has 1 in its TASKS, which is no Task" in done.stderr
+
+
+def test_checkpoints_of_several_suites_are_run(command: Command) -> None:
+    suites = {row["suite"]: row["members"] for row in json.loads(command("list", "suites", "--json")[1])}
+    options = ("--suite", "offline", "--suite", "ssl4eo-s12-s1")
+    assert set(chosen(command, *options)) == {*suites["offline"], *suites["ssl4eo-s12-s1"]}
+    run = ("run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample", "--dry-run", "--json")
+    names = [spec["checkpoint"]["name"] for spec in json.loads(command(*run, "--suite", "offline", "all")[1])]
+    assert names[: len(suites["offline"])] == suites["offline"]
+    assert len(set(names)) == len(names) > len(suites["offline"])

@@ -42,7 +42,7 @@ ALLOWED = {
     "job": RUN | {"results", "provenance"},
     "executors": BASE | {"models", "plan", "extraction", "methods", "results", "job"},
     "api": BASE | {"progress_bars", "data", "models", "plan", "extraction", "results", "executors"},
-    "cli": {"api", "progress_bars"}
+    "cli": {"api", "progress_bars", "tasks"}
     | BASE
     | {"data", "models", "plan", "extraction", "methods", "results", "executors"},
     "__main__": {"cli"},

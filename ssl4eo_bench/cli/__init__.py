@@ -7,7 +7,6 @@ reports exits with 0.
 
 import os
 import sys
-from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from inspect import isfunction
@@ -15,9 +14,11 @@ from io import TextIOWrapper
 from types import ModuleType
 from typing import Any
 
-from ssl4eo_bench.cli.options import GeneralOptions, add_options, called
-from ssl4eo_bench.cli.sweep_files import with_sweep_file
-from ssl4eo_bench.errors import BenchError, SpecError
+import ssl4eo_bench.tasks
+from ssl4eo_bench.cli.options import GeneralOptions, called
+from ssl4eo_bench.cli.parser import Parser, add_function, chosen
+from ssl4eo_bench.cli.sweep_files import Sweep, read_sweep
+from ssl4eo_bench.errors import BenchError, SpecError, UnknownNameError
 from ssl4eo_bench.progress import Silent, shown_on
 from ssl4eo_bench.version import __version__
 
@@ -58,12 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             # A terminal without Unicode shows question marks; a log has the lines of both streams in their order.
             stream.reconfigure(errors="replace", line_buffering=True)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sweep = Sweep(words)
     try:
-        words = with_sweep_file(sys.argv[1:] if arguments is None else arguments)
-        parsed, unknown = _parser(words).parse_known_args(words)
-        if unknown:
-            parsed.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # shows what the command does take
-        return _run(vars(parsed))
+        sweep = read_sweep(words)
+        return _run(vars(_parser(sweep.words).parse_args(sweep.words)))
+    except UnknownNameError as error:
+        print(error.told(sweep.places.get(error.name, "")), file=sys.stderr)
+        return 2
     except BenchError as error:
         print(error.told(), file=sys.stderr)
         return 2
@@ -82,11 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: Mapping[str, Any]) -> int:
     """Act on the options that all commands have, and call the command."""
     general = called(GeneralOptions, given)
-    for option, variable in (("tasks", "SSL4EO_BENCH_TASKS"), ("backbones", "SSL4EO_BENCH_BACKBONES")):
-        if folder := getattr(general, f"{option}_dir"):
-            if not folder.is_dir():
-                raise SpecError(f"--{option}-dir {folder} is not a directory; name the one your modules are in.")
-            os.environ[variable] = str(folder.resolve())  # worker processes inherit it
+    _use_folders(general)
     from ssl4eo_bench.progress_bars import ConsoleProgress  # imports rich, which help can do without
 
     with shown_on(Silent() if general.quiet or given.get("json") else ConsoleProgress()):
@@ -94,39 +93,52 @@ def _run(given: Mapping[str, Any]) -> int:
         return called(command, given)
 
 
-def _parser(words: Sequence[str]) -> ArgumentParser:
-    """A parser of all commands; only the command that the first word names has its options, too."""
-    parser = ArgumentParser(
+def _use_folders(general: GeneralOptions) -> None:
+    """Look for tasks and backbones in the folders that were named, here and in worker processes.
+
+    Raises:
+        SpecError: if one of them is no folder.
+    """
+    for option, variable in (("tasks", "SSL4EO_BENCH_TASKS"), ("backbones", "SSL4EO_BENCH_BACKBONES")):
+        folders = getattr(general, f"{option}_dir")
+        for folder in folders:
+            if not folder.is_dir():
+                raise SpecError(f"--{option}-dir {folder} is not a directory; name the one your modules are in.")
+        if folders:
+            os.environ[variable] = os.pathsep.join(str(folder.resolve()) for folder in folders)
+    ssl4eo_bench.tasks.look_outside()
+
+
+def _parser(words: Sequence[str]) -> Parser:
+    """A parser of all commands; only the command that the first word names has its options, too.
+
+    Raises:
+        SpecError: if the words name a command, an action or an option that there is not.
+    """
+    parser = Parser(
         prog="ssl4eo-bench",
         description="Right, fast and comparable numbers for pretrained Earth-observation backbones.",
-        allow_abbrev=False,
         epilog="Try `ssl4eo-bench run --task eurosat --protocol linear --sample`: it needs no data.",
     )
     parser.add_argument("--version", action="version", version=f"ssl4eo-bench {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    first = next((word for word in words if not word.startswith("-")), None)
+    first = chosen(words, COMMANDS, "command")
     for name, (module, about) in COMMANDS.items():
-        command = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
+        command = commands.add_parser(name, help=about, description=about)
         if name == first:
-            _add_functions(command, name, import_module(f"ssl4eo_bench.cli.{module}"))
+            _add_functions(command, name, import_module(f"ssl4eo_bench.cli.{module}"), words[words.index(name) + 1 :])
     return parser
 
 
-def _add_functions(parser: ArgumentParser, name: str, module: ModuleType) -> None:
+def _add_functions(parser: Parser, name: str, module: ModuleType, words: Sequence[str]) -> None:
     """Give the parser of a command the options of its function, or an action for each of its functions."""
     if function := getattr(module, name, None):
-        _add_function(parser, function)
+        add_function(parser, function, words)
         return
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    for function in filter(isfunction, vars(module).values()):
-        command, _, action = function.__name__.partition("_")
-        if command == name and function.__module__ == module.__name__:
-            about = str(function.__doc__).splitlines()[0]
-            _add_function(actions.add_parser(action, help=about, allow_abbrev=False), function)
-
-
-def _add_function(parser: ArgumentParser, function: Callable[..., int]) -> None:
-    parser.description = " ".join(str(function.__doc__).split())
-    parser.set_defaults(command=function, parser=parser)
-    add_options(parser, function)
-    add_options(parser, GeneralOptions)
+    subparsers = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    own = [each for each in vars(module).values() if isfunction(each) and each.__module__ == module.__name__]
+    actions = {each.__name__.removeprefix(f"{name}_"): each for each in own if each.__name__.startswith(f"{name}_")}
+    first = chosen(words, actions, f"{name} action")
+    for action, function in actions.items():
+        about = str(function.__doc__).splitlines()[0]
+        add_function(subparsers.add_parser(action, help=about), function, words if action == first else ())

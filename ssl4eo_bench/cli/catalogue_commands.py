@@ -90,7 +90,7 @@ def list_checkpoints(
         Value(str.upper),
         WHICH_CHECKPOINTS,
     ] = None,
-    suite: Annotated[str, "those of a suite", WHICH_CHECKPOINTS] = "",
+    suite: Annotated[options.Names, "those of suites", WHICH_CHECKPOINTS] = (),
     here: Annotated[bool, "those with weights on this machine", WHICH_CHECKPOINTS] = False,
     cost: Annotated[bool, "show parameters, GFLOPs of one image and width of the feature; takes a while"] = False,
     checkpoints: options.CheckpointFiles = (),
@@ -101,7 +101,7 @@ def list_checkpoints(
     from ssl4eo_bench.models.weight_files import is_here  # imports what downloads: not for the other lists
 
     known, cache = catalogue.load_catalogue(*checkpoints), cache_root(cache_dir)
-    members = known.suite(suite) if suite else known.checkpoints
+    members = {member for name in suite or ("all",) for member in known.suite(name)}
     wanted = {"method": method.casefold(), "arch": arch.casefold(), "data": data.casefold()}
     rows: dict[str, dict[str, Any]] = {}
     for entry in known.checkpoints.values():

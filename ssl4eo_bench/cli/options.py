@@ -3,18 +3,21 @@
 A parameter before `*` is a positional argument. One after it is an option of that name: `data_dir` is `--data-dir`, and
 `all_` is `--all`. The annotation says the rest:
 
-- `bool` is a switch, a `Literal` a choice; `tuple[X, ...]` takes several values, and more where it is given twice;
+- `bool` is a switch, a `Literal` a choice; `tuple[X, ...]` takes several values, and more where it is given twice,
+  which is refused for other options: neither of two values may get lost;
 - in `Annotated[X, ...]`, a text is the help, a `Value` says how one value is read, a `Group` is a heading in the help;
 - a dataclass holds options that several commands share.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from inspect import Parameter, signature
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
+
+from ssl4eo_bench.errors import guess
 
 T = TypeVar("T")
 
@@ -33,7 +36,7 @@ class Group(NamedTuple):
     about: str | None = None
 
 
-class _Option(NamedTuple):
+class Option(NamedTuple):
     """A parameter of a command. `kind` is the type of one value, `notes` has what `Annotated` adds to it, by class.
 
     One that is `nested` is a dataclass, which holds options itself.
@@ -46,35 +49,63 @@ class _Option(NamedTuple):
     nested: bool
     notes: dict[type, Any]
 
+    @property
+    def flag(self) -> str:
+        """How it is written, such as `--data-dir`; of a positional argument its name."""
+        is_option = self.parameter.kind is Parameter.KEYWORD_ONLY
+        return f"--{self.name.replace('_', '-')}" if is_option else self.name
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values of a `Literal`."""
+        return get_args(self.kind)
+
+    @property
+    def value(self) -> Value:
+        """How one value is read, and what stands for it in the help."""
+        parse, metavar = self.notes.get(Value, Value(str if self.choices else self.kind))
+        if self.choices:
+            return Value(_one_of(self.choices, parse), metavar)
+        return Value(parse, metavar or self.name.upper())
+
+
+class _Once(argparse.Action):
+    """Stores a value, and refuses another one."""
+
+    def __call__(self, parser: object, namespace: argparse.Namespace, values: object, flag: str | None = None) -> None:
+        before = getattr(namespace, self.dest, values)
+        if values != before:
+            raise argparse.ArgumentError(self, f"takes one value, but has {before} and {values}")
+        setattr(namespace, self.dest, values)
+
 
 def add_options(parser: argparse.ArgumentParser, function: Callable[..., object]) -> None:
     """Give a parser the arguments and options of a function. Their defaults stay in the signature."""
     groups: dict[Group | None, Any] = {None: parser}
-    for parameter, name, kind, several, _, notes in _flattened(function):
-        optional = parameter.default is not Parameter.empty
-        settings: dict[str, Any] = {"help": notes.get(str), "default": argparse.SUPPRESS}
-        if kind is bool:
-            settings["action"] = "store_true"
-        else:
-            choices = get_args(kind)  # of a `Literal`
-            parse, metavar = notes.get(Value, Value(str if choices else kind))
-            settings |= {"type": parse, "choices": choices or None}
-            settings["metavar"] = metavar or (None if choices else name.upper())
-        flag = name
-        if parameter.kind is Parameter.KEYWORD_ONLY:
-            flag = f"--{name.replace('_', '-')}"
-            settings |= {"dest": name, "required": not optional}
-        if several:
-            settings |= {"action": "extend", "nargs": "*" if optional and flag == name else "+"}
-        group: Group | None = notes.get(Group)
+    for option in _flattened(function):
+        group: Group | None = option.notes.get(Group)
         if group and group not in groups:
             groups[group] = parser.add_argument_group(group.title, group.about)
-        groups[group].add_argument(flag, **settings)
+        groups[group].add_argument(option.flag, **_settings(option))
 
 
-def options_of(function: Callable[..., object]) -> dict[str, Any]:
-    """The kind of one value of each option of a function, by name; also of those that all commands have."""
-    return {option.name: option.kind for each in (function, GeneralOptions) for option in _flattened(each)}
+def _settings(option: Option) -> dict[str, Any]:
+    """What `add_argument` needs to know of an option."""
+    optional, positional = option.parameter.default is not Parameter.empty, option.flag == option.name
+    settings: dict[str, Any] = {"help": option.notes.get(str), "default": argparse.SUPPRESS}
+    if not positional:
+        settings |= {"dest": option.name, "required": not optional}
+    if option.kind is bool:
+        return settings | {"action": "store_true"}
+    settings |= {"type": option.value.parse, "choices": option.choices or None, "metavar": option.value.metavar}
+    if option.several:
+        return settings | {"action": "extend", "nargs": "*" if optional and positional else "+"}
+    return settings | {"action": _Once}
+
+
+def options_of(function: Callable[..., object]) -> dict[str, Option]:
+    """The options of a function by name; also those that all commands have."""
+    return {option.name: option for each in (function, GeneralOptions) for option in _flattened(each)}
 
 
 def called(function: Callable[..., T], given: Mapping[str, Any]) -> T:
@@ -89,7 +120,7 @@ def called(function: Callable[..., T], given: Mapping[str, Any]) -> T:
     return function(**values)
 
 
-def _flattened(function: Callable[..., object]) -> Iterator[_Option]:
+def _flattened(function: Callable[..., object]) -> Iterator[Option]:
     """The options of a function; in place of a dataclass its fields, with what is noted beside it."""
     for option in _options(function):
         if option.nested:
@@ -98,7 +129,7 @@ def _flattened(function: Callable[..., object]) -> Iterator[_Option]:
             yield option
 
 
-def _options(function: Callable[..., object]) -> Iterator[_Option]:
+def _options(function: Callable[..., object]) -> Iterator[Option]:
     """The parameters of a function, read from its annotations."""
     for parameter in signature(function).parameters.values():
         kind, several = parameter.annotation, False
@@ -108,7 +139,18 @@ def _options(function: Callable[..., object]) -> Iterator[_Option]:
             several |= origin is tuple
             kind = get_args(kind)[0]
         by_class = {type(note): note for note in notes}
-        yield _Option(parameter, parameter.name.rstrip("_"), kind, several, is_dataclass(kind), by_class)
+        yield Option(parameter, parameter.name.rstrip("_"), kind, several, is_dataclass(kind), by_class)
+
+
+def _one_of(choices: Sequence[str], parse: Callable[[str], object]) -> Callable[[str], object]:
+    """A function that reads a value, if it is one of the choices."""
+
+    def parsed(text: str) -> object:
+        if (value := parse(text)) not in choices:
+            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(choices)}{guess(text, choices)}")
+        return value
+
+    return parsed
 
 
 def _path(text: str) -> Path:
@@ -194,6 +236,6 @@ FractionFilter = Annotated[Fractions, "of the training samples; 1 for all"]
 class GeneralOptions:
     """Options of every command; `cli.main` acts on them."""
 
-    tasks_dir: Annotated[Folder | None, "one more directory of task modules"] = None
-    backbones_dir: Annotated[Folder | None, "a directory of modules with backbones of your own"] = None
+    tasks_dir: Annotated[tuple[Folder, ...], "one more directory of task modules"] = ()
+    backbones_dir: Annotated[tuple[Folder, ...], "a directory of modules with backbones of your own"] = ()
     quiet: Annotated[bool, "print no progress"] = False

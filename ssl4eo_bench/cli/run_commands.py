@@ -26,8 +26,10 @@ def run(
     protocol: Annotated[options.Names, "see `list protocols`", WHAT],
     checkpoint: Annotated[options.Names, options.CHECKPOINT, WHAT] = (),
     suite: Annotated[
-        str, "see `list suites`, or `all` (default without --checkpoint: ssl4eo-s12, with --sample: offline)", WHAT
-    ] = "",
+        options.Names,
+        "see `list suites`, or `all` (default without --checkpoint: ssl4eo-s12, with --sample: offline)",
+        WHAT,
+    ] = (),
     seed: Annotated[options.Seeds, "one run for each (default: 0)", WHAT] = (0,),
     fraction: Annotated[options.Fractions, "one run for each, of the training samples (default: 1)", WHAT] = (1.0,),
     drift: Annotated[
@@ -66,7 +68,7 @@ def run(
         tasks=task,
         protocols=protocol,
         checkpoints=checkpoint,
-        suite=suite or None,
+        suites=suite,
         seeds=seed,
         fractions=fraction,
         drift=drift,
@@ -132,7 +134,7 @@ def features(
         tasks=(task,),
         protocols=("linear",),  # any would do: features are the same for all
         checkpoints=(checkpoint,) if checkpoint else (),
-        suite=None,
+        suites=(),
         seeds=(seed,),
         adhoc_checkpoints=own,
         checkpoint_files=checkpoints,

@@ -19,7 +19,7 @@ from ssl4eo_bench.config.checkpoint import PLUGIN
 from ssl4eo_bench.errors import SpecError, UnknownNameError
 
 FOLDER_VARIABLE = "SSL4EO_BENCH_BACKBONES"
-"""Names a folder of modules with backbones. Worker processes inherit the environment."""
+"""Names folders of modules with backbones, separated as in `PATH`. Worker processes inherit the environment."""
 
 INTERACTIVE = "__main__"
 INSTALLED = ("site-packages", "dist-packages")
@@ -45,11 +45,11 @@ def find_class(arch: str) -> type:
 
 
 def _imported(name: str, arch: str) -> ModuleType:
-    folder = os.environ.get(FOLDER_VARIABLE)
-    if folder and folder not in sys.path:
-        sys.path.append(folder)  # at the end, so that no file of it hides an installed library
+    folders = [folder for folder in os.environ.get(FOLDER_VARIABLE, "").split(os.pathsep) if folder]
+    sys.path += [folder for folder in folders if folder not in sys.path]  # at the end: no file hides a library
     try:
-        _require_only(name, folder)
+        for folder in folders:
+            _require_only(name, folder)
         return importlib.import_module(name)
     except SpecError:
         raise
@@ -67,10 +67,10 @@ def _imported(name: str, arch: str) -> ModuleType:
         raise SpecError(f"the module of {arch!r} cannot be imported ({failure(error)}); correct it.") from error
 
 
-def _require_only(name: str, folder: str | None) -> None:
-    """Refuse a module of the folder of backbones that has the name of another module."""
-    own = Path(folder or ".", f"{name}.py").resolve()
-    spec = importlib.util.find_spec(name) if folder and own.is_file() else None
+def _require_only(name: str, folder: str) -> None:
+    """Refuse a module of a folder of backbones that has the name of another module."""
+    own = Path(folder, f"{name}.py").resolve()
+    spec = importlib.util.find_spec(name) if own.is_file() else None
     if spec and Path(spec.origin or "").resolve() != own:
         raise SpecError(f"{own} has the name of another Python module ({spec.origin}); rename the file.")
 

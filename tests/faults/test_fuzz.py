@@ -26,7 +26,7 @@ from pyarrow import parquet
 from safetensors.torch import save as safetensors_bytes
 
 from ssl4eo_bench.cli.run_display import show_result
-from ssl4eo_bench.cli.sweep_files import with_sweep_file
+from ssl4eo_bench.cli.sweep_files import read_sweep
 from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.catalogue import load_catalogue
 from ssl4eo_bench.config.weights import EmbeddingFile
@@ -94,7 +94,7 @@ suites: {both: [mine.random, other]}
 @kind("sweep file")
 def _(folder: Path) -> tuple[Parse, list[bytes]]:
     text = "task: [eurosat-rgb, so2sat]\nprotocol: linear\nseed: [0, 1]\nfraction: 0.5\nsample: true\nlimit: 60\n"
-    return on_file(folder / "a.yaml", lambda file: with_sweep_file(["run", str(file), "--seed", "2"])), [text.encode()]
+    return on_file(folder / "a.yaml", lambda file: read_sweep(["run", str(file), "--seed", "2"])), [text.encode()]
 
 
 @kind("split list")

@@ -1,0 +1,69 @@
+"""Parsers that refuse in one sentence, and show examples."""
+
+import inspect
+import shutil
+import textwrap
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
+
+from ssl4eo_bench.cli.options import GeneralOptions, add_options, options_of
+from ssl4eo_bench.errors import SpecError, UnknownNameError, guess
+
+
+class Parser(ArgumentParser):
+    """A parser without abbreviations; what it refuses is a SpecError, one sentence without the usage of the command."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=RawDescriptionHelpFormatter, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the words of the user."""
+        sentence = message.removeprefix("argument ")
+        raise SpecError(sentence if sentence.endswith("?") else f"{sentence}; see `{self.prog} --help`.")
+
+
+def add_function(parser: ArgumentParser, function: Callable[..., int], words: Sequence[str]) -> None:
+    """Give a parser the options, description and examples of the function of a command.
+
+    Args:
+        parser: gets them.
+        function: of the command; examples are in the section of its docstring that is called so.
+        words: that will be parsed; none where it is the function of another command.
+
+    Raises:
+        SpecError: if the words have an option that the function does not.
+    """
+    about, _, examples = inspect.cleandoc(function.__doc__ or "").partition("\nExamples:\n")
+    parser.description = wrapped(" ".join(about.split()))
+    parser.epilog = f"examples:\n{examples.rstrip()}" if examples else None
+    parser.set_defaults(command=function)
+    add_options(parser, function)
+    add_options(parser, GeneralOptions)
+    _refuse_unknown(words, [option.flag for option in options_of(function).values()], parser.prog)
+
+
+def chosen(words: Sequence[str], names: Iterable[str], kind: str) -> str | None:
+    """The command, or the action of one, that words name; none if they name none.
+
+    Raises:
+        UnknownNameError: if there is no such command.
+    """
+    first = next((word for word in words if not word.startswith("-")), None)
+    if first is not None and first not in names:
+        raise UnknownNameError(kind, first, names)
+    return first
+
+
+def wrapped(text: str) -> str:
+    """Lines of a text that fit the terminal; words such as `ssl4eo-s12` stay whole."""
+    return textwrap.fill(text, shutil.get_terminal_size().columns - 2, break_on_hyphens=False, break_long_words=False)
+
+
+def _refuse_unknown(words: Sequence[str], flags: Sequence[str], prog: str) -> None:
+    """Refuse an option that a command does not have; argparse would first ask for those that are required."""
+    known = {*flags, "--help", "-h"}
+    for flag in (word.partition("=")[0] for word in words if word.startswith("--")):
+        if flag not in known:
+            cure = guess(flag, known) or f"; `{prog} --help` lists those there are."
+            raise SpecError(f"`{prog}` has no option {flag}{cure}")
