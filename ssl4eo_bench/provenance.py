@@ -1,7 +1,6 @@
 """What produced a number: versions, commit, device and memory."""
 
 import platform
-import resource
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -9,6 +8,11 @@ from pathlib import Path
 
 from ssl4eo_bench.files.git import run_git
 from ssl4eo_bench.version import __version__
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 LIBRARIES = ("numpy", "openvino", "pillow", "rasterio", "timm", "torch")
 CODE = ("ssl4eo_bench", "tasks", "checkpoints.yaml")
@@ -47,7 +51,9 @@ def device_name(device: str) -> str:
 
 
 def peak_memory_bytes() -> int:
-    """Return the most memory that this process has had so far, in bytes."""
+    """Return the most memory that this process has had so far, in bytes; 0 on Windows, which does not tell."""
+    if resource is None:
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -73,6 +73,7 @@ class _Once(argparse.Action):
     """Stores a value, and refuses another one."""
 
     def __call__(self, parser: object, namespace: argparse.Namespace, values: object, flag: str | None = None) -> None:
+        del parser, flag
         before = getattr(namespace, self.dest, values)
         if values != before:
             raise argparse.ArgumentError(self, f"takes one value, but has {before} and {values}")

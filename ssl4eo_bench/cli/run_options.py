@@ -120,7 +120,7 @@ class AdhocCheckpoint:
             return {"random": True}
         if not file.is_file():
             raise SpecError(f"--weights {file} is not a file.")
-        return {"path": str(file.resolve()), "sha256": file_hash(file), "layout": self._layout()}
+        return {"path": file.resolve().as_posix(), "sha256": file_hash(file), "layout": self._layout()}
 
     def _embeddings(self) -> "Checkpoint":
         """The checkpoint of files with embeddings."""
@@ -141,7 +141,7 @@ class AdhocCheckpoint:
             "name": self.name or _named(EMBEDDINGS, common),
             "arch": EMBEDDINGS,
             "weights": {
-                "embeddings": [{"path": str(file.resolve()), "sha256": embeddings_sha256(file)} for file in files]
+                "embeddings": [{"path": file.resolve().as_posix(), "sha256": embeddings_sha256(file)} for file in files]
             },
         }
         return checkpoint_from(entry, "--embeddings")

@@ -203,5 +203,5 @@ def _entry(name: str, entry: Any, file: Path) -> Checkpoint:
 def _absolute(described: Any, file: Path) -> Any:
     """What has a `path`, with this relative to the file that names it."""
     if isinstance(described, dict) and isinstance(described.get("path"), str):
-        return described | {"path": str(file.resolve().parent / described["path"])}
+        return described | {"path": (file.resolve().parent / described["path"]).as_posix()}
     return described

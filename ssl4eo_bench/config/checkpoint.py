@@ -83,6 +83,9 @@ class Pretraining(Frozen):
     start: str | None = None
 
 
+NO_FOLDER = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECASE)
+"""Names that Windows gives to devices, with any ending, and names that end in a dot."""
+
 BANDS_ARE = "bands must be a list of band names, or `task` for whatever bands the task has"
 
 
@@ -114,6 +117,10 @@ def _arch(value: str) -> str:
 def _name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+@:-]*", value):
         raise ValueError("a checkpoint name is made of letters, digits and _ . + - only")
+    if NO_FOLDER.fullmatch(value):
+        raise ValueError(
+            f"{value!r} cannot be the name of a folder on Windows, and results have one of each checkpoint"
+        )
     return value
 
 

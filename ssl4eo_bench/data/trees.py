@@ -120,9 +120,11 @@ class _Archive:
             require_regular(self.path)
             return zipfile.ZipFile(self.path)
 
-    def names(self) -> list[str]:
+    def names(self) -> dict[str, str]:
+        """The files with slashes in their paths, and their names in the archive: some were made with backslashes."""
         with self.opened() as archive:
-            return [member.filename for member in archive.infolist() if not member.filename.endswith("/")]
+            paths = {member.filename.replace("\\", "/"): member.filename for member in archive.infolist()}
+        return {path: name for path, name in paths.items() if not path.endswith("/")}
 
 
 @dataclass(frozen=True)
@@ -190,8 +192,10 @@ def _folder(root: Path) -> Tree:
 
 def _part(archive: _Archive, inside: str) -> Tree:
     """All files of a zip archive below a path in it."""
-    found = {name.removeprefix(inside): _Member(archive, name) for name in archive.names() if name.startswith(inside)}
-    return Tree(f"{archive.path}:{inside}", found)
+    names = {path: name for path, name in archive.names().items() if path.startswith(inside)}
+    return Tree(
+        f"{archive.path}:{inside}", {path[len(inside) :]: _Member(archive, name) for path, name in names.items()}
+    )
 
 
 def _folders_with(root: Path, wanted: frozenset[str], depth: int) -> Iterator[Tree]:

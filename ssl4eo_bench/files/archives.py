@@ -147,7 +147,8 @@ def _unpack(archive: Path, folder: Path, limit: int | None) -> None:
             extraction = _Extraction(archive, hidden, limit)
             with io.BufferedReader(_WatchedFile(archive, advance), CHUNK) as opened:
                 extraction.unpack_zip(opened) if archive.name.endswith(".zip") else extraction.unpack_tar(opened)
-        os.sync()  # once for all files: a power cut must not leave the marker without the files
+        if hasattr(os, "sync"):  # Windows has none
+            os.sync()  # once for all files: a power cut must not leave the marker without the files
         marker = _Marker.of(archive, tuple(sorted(entry.name for entry in hidden.iterdir())))
         _move_in(hidden, folder)
         write_text(_marker_file(archive, folder), marker.model_dump_json() + "\n")
@@ -232,6 +233,7 @@ class _Extraction:
                 # zipfile silently cuts off what is longer than the header says; one byte more brings an error.
                 longer = copy.copy(member)
                 longer.file_size += 1
+                longer.filename = member.filename.replace("\\", "/")  # some programs for Windows write these
                 written = Path(archive.extract(longer, self._folder))
                 size = 0 if member.is_dir() else written.stat().st_size
                 if size != member.file_size:

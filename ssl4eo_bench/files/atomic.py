@@ -10,11 +10,13 @@ import os
 import re
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 from ssl4eo_bench.errors import BenchError, WriteError
 
@@ -77,21 +79,22 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _temporary(path) as (handle, temporary):
-            os.fchmod(handle, 0o666 & ~_umask())  # mkstemp gives 0600, which would hide shared results from colleagues
+        with _temporary(path) as (opened, temporary):
+            temporary.chmod(0o666 & ~_umask())  # mkstemp gives 0600, which would hide shared results from colleagues
             yield temporary
-            os.fsync(handle)
+            os.fsync(opened.fileno())
+            opened.close()  # Windows renames no file that is open
             temporary.replace(path)
 
 
 @contextmanager
-def _temporary(path: Path) -> Iterator[tuple[int, Path]]:
+def _temporary(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
     handle, name = tempfile.mkstemp(prefix=_prefix(path), dir=path.parent)
     try:
-        remove_abandoned(path.parent, now=os.fstat(handle).st_mtime)
-        yield handle, Path(name)
+        with open(handle, "wb") as opened:
+            remove_abandoned(path.parent, now=os.fstat(handle).st_mtime)
+            yield opened, Path(name)
     finally:
-        os.close(handle)
         Path(name).unlink(missing_ok=True)
 
 
@@ -142,6 +145,8 @@ def _host() -> str:
 
 
 def _lives(process: int) -> bool:
+    if sys.platform == "win32":  # there, such a signal would end the process
+        return True
     with suppress(PermissionError, OverflowError):
         try:
             os.kill(process, 0)

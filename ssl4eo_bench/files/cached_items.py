@@ -8,7 +8,6 @@ Weights do not count: some were put there by hand. An item was last used when it
 change the time of one. A process that goes on to read files of an item holds a shared lock on its file `in-use`.
 """
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from ssl4eo_bench.errors import LockedError
 from ssl4eo_bench.files.atomic import remove_abandoned
-from ssl4eo_bench.files.locks import locked
+from ssl4eo_bench.files.locks import alone, locked, share
 
 KINDS = ("features", "probes", "scores", "pictures", "finetuning", "samples", "logs")
 
@@ -129,11 +128,10 @@ class Use:
     """
 
     def __init__(self, folder: Path) -> None:
+        file = _beside(folder, IN_USE)
         with suppress(OSError):
-            handle = os.open(_beside(folder, IN_USE), os.O_CREAT | os.O_WRONLY, 0o666)
-            weakref.finalize(self, os.close, handle)
-            os.utime(handle)
-            fcntl.flock(handle, fcntl.LOCK_SH)
+            weakref.finalize(self, os.close, share(file))
+            os.utime(file)
 
 
 @contextmanager
@@ -144,16 +142,11 @@ def _unused(folder: Path) -> Iterator[None]:
         LockedError: if a process writes it.
         BlockingIOError: if a process reads it.
     """
-    with locked(_beside(folder, LOCK), note="", wait=False), _beside(folder, IN_USE).open("ab") as opened:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError:  # no `flock` here
-            pass
+    with locked(_beside(folder, LOCK), note="", wait=False), alone(_beside(folder, IN_USE)):
         yield
         for name in (LOCK, IN_USE):
-            _beside(folder, name).unlink(missing_ok=True)
+            with suppress(PermissionError):  # on Windows, where the lock's own code removes it
+                _beside(folder, name).unlink(missing_ok=True)
 
 
 def _beside(folder: Path, name: str) -> Path:
@@ -177,7 +170,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
         return
     for entry in sorted(path.iterdir(), key=lambda entry: entry.suffix != ".json"):
-        if entry.name != f"{LOCK}.soft":  # the lock's own code removes it
+        if entry.name not in (LOCK, IN_USE, f"{LOCK}.soft"):  # are held, and go last
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
 
 

@@ -4,7 +4,6 @@ There a lock is a file that is there or not, and its holder touches it all the t
 is taken over; one that nobody on another host touches any more is reported. No decision depends on the time of day.
 """
 
-import fcntl
 import os
 import socket
 import threading
@@ -19,6 +18,11 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.errors import LockedError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
 """The name of the lock file of a folder."""
@@ -75,6 +79,45 @@ def locked(file: Path, *, note: str, wait: bool = True) -> Iterator[None]:
         lock.release()
 
 
+def share(file: Path) -> int:
+    """Open a file that any number of processes share, and return the handle that `alone` is refused for until it closes.
+
+    On a file system without `flock` it is not.
+
+    Raises:
+        OSError: if the file cannot be opened.
+    """
+    handle = os.open(file, os.O_CREAT | os.O_WRONLY, 0o666)
+    if fcntl:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH)
+    return handle
+
+
+@contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Hold a file that no process shares.
+
+    Raises:
+        BlockingIOError: if one does.
+    """
+    if fcntl is None:
+        try:
+            file.unlink(missing_ok=True)
+        except PermissionError as error:  # Windows deletes no file that is open
+            raise BlockingIOError(*error.args) from error
+        yield
+        return
+    with file.open("ab") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # no `flock` here
+            pass
+        yield
+
+
 def _acquire(lock: BaseFileLock, timeout: float) -> None:
     """Acquire a lock, in a folder that another process may delete when it is empty."""
     while True:
@@ -88,6 +131,8 @@ def _acquire(lock: BaseFileLock, timeout: float) -> None:
 def _has_flock(folder: Path) -> bool:
     """Whether files in a folder, which is made where it is absent, can be locked by the operating system."""
     folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:  # Windows locks files on all of its file systems
+        return True
     with suppress(FileNotFoundError), TemporaryFile(dir=folder) as probe:
         try:
             fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -32,7 +32,7 @@ def open_regular(file: Path) -> BinaryIO:
 
 def _without_waiting(name: str, flags: int) -> int:
     """Open a file as `open` does, but a pipe without waiting for its writer."""
-    return os.open(name, flags | os.O_NONBLOCK)
+    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has no such pipes
 
 
 def require_regular(file: Path) -> None:

@@ -126,3 +126,9 @@ def test_a_file_has_one_hash_and_a_large_one_shows_its_progress(
     assert file_hash(tmp_path / "a.bin", "md5", what="checking") == hashlib.md5(content).hexdigest()
     shown = [["checksum a.bin", 25_600, 25_600], ["checking", 25_600, 25_600]]
     assert progress.stages == (shown if large else [])
+
+
+def test_on_windows_no_signal_asks_whether_a_writer_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("there, this signal ends a process"))
+    assert atomic._lives(os.getpid())
