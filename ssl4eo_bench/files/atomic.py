@@ -91,7 +91,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def _temporary(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
     handle, name = tempfile.mkstemp(prefix=_prefix(path), dir=path.parent)
     try:
-        with open(handle, "wb") as opened:
+        with os.fdopen(handle, "wb") as opened:
             remove_abandoned(path.parent, now=os.fstat(handle).st_mtime)
             yield opened, Path(name)
     finally:

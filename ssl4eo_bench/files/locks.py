@@ -80,9 +80,9 @@ def locked(file: Path, *, note: str, wait: bool = True) -> Iterator[None]:
 
 
 def share(file: Path) -> int:
-    """Open a file that any number of processes share, and return the handle that `alone` is refused for until it closes.
+    """Open a file that any number of processes share and return its handle; until it is closed, `alone` is refused.
 
-    On a file system without `flock` it is not.
+    On a file system without `flock`, `alone` is not.
 
     Raises:
         OSError: if the file cannot be opened.
