@@ -41,8 +41,9 @@ ALLOWED = {
     "results": BASE | {"metrics"},
     "job": RUN | {"results", "provenance"},
     "executors": BASE | {"models", "plan", "extraction", "methods", "results", "job"},
+    "doctor": BASE | {"data"},
     "api": BASE | {"progress_bars", "data", "models", "plan", "extraction", "results", "executors"},
-    "cli": {"api", "progress_bars", "tasks"}
+    "cli": {"api", "doctor", "progress_bars", "tasks"}
     | BASE
     | {"data", "models", "plan", "extraction", "methods", "results", "executors"},
     "__main__": {"cli"},

@@ -36,6 +36,7 @@ COMMANDS = {
     "check": ("result_commands", "Check results, alone and against what they were; exits with 1 on findings."),
     "data": ("data_commands", "Datasets on disk."),
     "cache": ("data_commands", "Cached features."),
+    "doctor": ("doctor_commands", "Examine this machine: what is there for runs, what is broken, what is slow."),
 }
 """The module of each command, and what the command does.
 

@@ -49,14 +49,14 @@ def log_file(cache_dir: Path, digest: str) -> Path:
 
 def free_bytes(folder: Path) -> int:
     """The free space, in bytes, of the disk that holds `folder` or would hold it."""
-    return shutil.disk_usage(_nearest(folder)).free
+    return shutil.disk_usage(nearest_folder(folder)).free
 
 
 def is_read_only(folder: Path) -> bool:
     """Whether nothing can be written into a folder, or where it would be made."""
-    return not os.access(_nearest(folder), os.W_OK)
+    return not os.access(nearest_folder(folder), os.W_OK)
 
 
-def _nearest(folder: Path) -> Path:
+def nearest_folder(folder: Path) -> Path:
     """A folder, or the next one above it that exists."""
     return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
