@@ -24,11 +24,12 @@ class ConsoleProgress:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
+        self._noted: set[str] = set()
 
     @contextmanager
     def stage(self, what: str, *, total: int, unit: str) -> Iterator[Advance]:
         """Show a bar for one stage."""
-        if not self._console.is_terminal:
+        if not self._console.is_terminal or self._console.is_dumb_terminal:  # one that draws no bar anew
             yield _lines(self._console, what, total, unit)
             return
         columns = (
@@ -46,8 +47,10 @@ class ConsoleProgress:
             yield lambda done: bars.advance(task, done)
 
     def note(self, message: str) -> None:
-        """Show a line that stays."""
-        self._console.print(message, style="bold", markup=False)
+        """Show a line that stays, once: every run of a sweep may have the same to say."""
+        if message not in self._noted:
+            self._noted.add(message)
+            self._console.print(message, style="bold", markup=False, soft_wrap=True)
 
 
 def _lines(console: Console, what: str, total: int, unit: str) -> Advance:

@@ -3,20 +3,23 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
 
-from ssl4eo_bench.cli import COMMANDS
+from ssl4eo_bench.cli import COMMANDS, _parser
 from ssl4eo_bench.cli.options import Fraction, Group, Names, Seeds, add_options, called
+from ssl4eo_bench.config import catalogue
 from tests.conftest import ROOT
 
 Command = Callable[..., tuple[int, str, str]]
@@ -370,6 +373,33 @@ def test_every_command_explains_itself(command: Command) -> None:
             code, out, _ = command(name, action, "--help")
             assert (code, out.splitlines()[0].startswith(f"usage: ssl4eo-bench {name} {action} ")) == (0, True)
             assert "\nDatasets on disk." not in out
+
+
+def commands() -> Iterator[tuple[str, ...]]:
+    """The words of every command, and of every action of one."""
+    for name, (module, _) in COMMANDS.items():
+        own = vars(import_module(f"ssl4eo_bench.cli.{module}")).items()
+        functions = [key for key, value in own if getattr(value, "__module__", "").endswith(module)]
+        if name in functions:
+            yield (name,)
+        yield from ((name, each.removeprefix(f"{name}_")) for each in functions if each.startswith(f"{name}_"))
+
+
+@pytest.mark.parametrize("words", [*commands()], ids=" ".join)
+def test_the_help_of_every_command_has_examples_that_it_takes(command: Command, words: tuple[str, ...]) -> None:
+    code, out, _ = command(*words, "--help")
+    _, _, examples = out.partition("\nexamples:\n")
+    assert code == 0
+    assert 2 <= len(examples.splitlines()) <= 3
+    known = {"task": catalogue.tasks(), "suite": {*catalogue.load_catalogue().suites, "all"}}
+    known["checkpoint"] = {*catalogue.load_catalogue().checkpoints, "timm:resnet18.random"}
+    for line in examples.splitlines():
+        program, *rest = shlex.split(line)
+        assert (program, *rest[: len(words)]) == ("ssl4eo-bench", *words)
+        given = vars(_parser(rest).parse_args(rest))
+        for option, names in known.items():
+            value = given.get(option, ())
+            assert {value} if isinstance(value, str) else set(value) <= set(names), line
 
 
 @dataclass(frozen=True, kw_only=True)

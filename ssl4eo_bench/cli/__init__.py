@@ -8,6 +8,7 @@ reports exits with 0.
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from inspect import isfunction
 from io import TextIOWrapper
@@ -15,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import ssl4eo_bench.tasks
+from ssl4eo_bench.cli.completion import VARIABLE, complete
 from ssl4eo_bench.cli.options import GeneralOptions, called
 from ssl4eo_bench.cli.parser import Parser, add_function, chosen
 from ssl4eo_bench.cli.sweep_files import Sweep, read_sweep
@@ -36,6 +38,7 @@ COMMANDS = {
     "check": ("result_commands", "Check results, alone and against what they were; exits with 1 on findings."),
     "data": ("data_commands", "Datasets on disk."),
     "cache": ("data_commands", "Cached features."),
+    "completion": ("completion_commands", "Print the lines with which a shell completes commands, options and names."),
     "doctor": ("doctor_commands", "Examine this machine: what is there for runs, what is broken, what is slow."),
 }
 """The module of each command, and what the command does.
@@ -62,6 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace", line_buffering=True)
     words = list(sys.argv[1:] if arguments is None else arguments)
     sweep = Sweep(words)
+    if VARIABLE in os.environ:
+        with suppress(BenchError):  # words that are no command have no completion
+            complete(_parser)
+        return 0
     try:
         sweep = read_sweep(words)
         return _run(vars(_parser(sweep.words).parse_args(sweep.words)))

@@ -1,7 +1,7 @@
 """Commands that show what there is: tasks, checkpoints, suites, protocols, runs, and the content of a weight file."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -28,7 +28,7 @@ from ssl4eo_bench.config.weights import (
     RandomWeights,
     Weights,
 )
-from ssl4eo_bench.errors import SpecError, WeightsError, shortlist
+from ssl4eo_bench.errors import SpecError, WeightsError, guess, shortlist
 from ssl4eo_bench.files.hashing import file_hash
 from ssl4eo_bench.files.places import cache_root
 
@@ -53,28 +53,32 @@ RADAR_SCALING = "{clip_std: 2, mean: {VV: -12.55, VH: -20.19}, std: {VV: 5.26, V
 """The scaling of SSL4EO-S12's radar networks."""
 
 
-def _report_nothing(what: str, rows: Sequence[object], *, chosen: bool) -> None:
-    if chosen and not rows:
-        print(f"no {what} fits these options; `ssl4eo-bench list {what}s` shows all of them", file=sys.stderr)
-
-
 def list_tasks(*, json: options.Json = False) -> int:
-    """List the tasks, with their kind of labels, bands, splits and main metric."""
+    """List the tasks, with their kind of labels, bands, splits and main metric.
+
+    Examples:
+      ssl4eo-bench list tasks
+      ssl4eo-bench list tasks --json --tasks-dir mine
+    """
     for error in catalogue.broken_modules().values():
         print(f"left out: {error}", file=sys.stderr)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "task": task.name,
             "version": task.version,
             "kind": task.kind,
             "classes": len(task.classes),
-            "bands": f"{len(task.bands)} in {' and '.join(dict.fromkeys(band.unit for band in task.bands))}",
-            "train/val/test": "/".join(str(split.count or "?") for split in task.splits.values()),
+            "bands": {band.name: band.unit for band in task.bands},
+            "train/val/test": {name: split.count for name, split in task.splits.items()},
             "main metric": task.main_metric,
             "title": task.title,
         }
         for task in catalogue.tasks().values()
     ]
+    if not json:
+        for row in rows:
+            row["bands"] = f"{len(row['bands'])} in {' and '.join(dict.fromkeys(row['bands'].values()))}"
+            row["train/val/test"] = "/".join(str(count or "?") for count in row["train/val/test"].values())
     show_rows(rows, json=json, spare=("version", "kind", "main metric", "classes", "bands"))
     return 0
 
@@ -90,14 +94,20 @@ def list_checkpoints(
         Value(str.upper),
         WHICH_CHECKPOINTS,
     ] = None,
-    suite: Annotated[options.Names, "those of suites", WHICH_CHECKPOINTS] = (),
+    suite: Annotated[options.Suites, "those of suites", WHICH_CHECKPOINTS] = (),
     here: Annotated[bool, "those with weights on this machine", WHICH_CHECKPOINTS] = False,
     cost: Annotated[bool, "show parameters, GFLOPs of one image and width of the feature; takes a while"] = False,
     checkpoints: options.CheckpointFiles = (),
     cache_dir: options.CacheDir = None,
     json: options.Json = False,
 ) -> int:
-    """List checkpoints, and whether their weights are on this machine."""
+    """List checkpoints, and whether their weights are on this machine.
+
+    Examples:
+      ssl4eo-bench list checkpoints --method dino --sensor S2
+      ssl4eo-bench list checkpoints --suite offline --cost
+      ssl4eo-bench list checkpoints --here --json
+    """
     from ssl4eo_bench.models.weight_files import is_here  # imports what downloads: not for the other lists
 
     known, cache = catalogue.load_catalogue(*checkpoints), cache_root(cache_dir)
@@ -113,7 +123,8 @@ def list_checkpoints(
     if cost:
         _add_costs(rows, known, json=json)
     shown = list(rows.values())
-    _report_nothing("checkpoint", shown, chosen=any((method, arch, data, sensor, suite, here)))
+    if not shown:
+        print("no checkpoint fits these options; `ssl4eo-bench list checkpoints` shows all of them", file=sys.stderr)
     show_rows(shown, json=json, spare=("arch", "licence", "size", "feature", "suites", "data", "bands"))
     return 0
 
@@ -186,7 +197,12 @@ def _source(weights: Weights | None) -> str:
 
 
 def list_suites(*, checkpoints: options.CheckpointFiles = (), json: options.Json = False) -> int:
-    """List the suites: named sets of checkpoints."""
+    """List the suites: named sets of checkpoints.
+
+    Examples:
+      ssl4eo-bench list suites
+      ssl4eo-bench list suites --checkpoints mine.yaml --json
+    """
     known = catalogue.load_catalogue(*checkpoints)
     rows = [{"suite": name, "count": len(members), "members": members} for name, members in known.suites.items()]
     show_rows(rows, json=json, spare=("count",))
@@ -194,30 +210,40 @@ def list_suites(*, checkpoints: options.CheckpointFiles = (), json: options.Json
 
 
 def list_protocols(*, json: options.Json = False) -> int:
-    """List the protocols and their settings."""
+    """List the protocols and their settings.
+
+    Examples:
+      ssl4eo-bench list protocols
+      ssl4eo-bench list protocols --json
+    """
     published = "those of the published code for a task and a pretraining method; see docs/protocols.md"
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in (*PROTOCOLS, *RECIPES):
         protocol = PROTOCOLS.get(name)
-        kind = type(protocol) if protocol else Recipe
+        kind, found = type(protocol) if protocol else Recipe, _settings(protocol) if protocol else None
         rows.append(
             {
                 "protocol": name,
                 "version": kind.model_fields["version"].default,
                 "what": str(kind.__doc__).splitlines()[0],
-                "settings": _settings(protocol) if protocol else published,
+                "settings": found if json else _listed(found) if found else published,
             }
         )
     show_rows(rows, json=json, spare=("version",))
     return 0
 
 
-def _settings(protocol: Linear | Knn | Finetune) -> str:
-    """The settings of a protocol, such as `c_min=1e-06, c_max=100000`."""
+def _settings(protocol: Linear | Knn | Finetune) -> dict[str, Any]:
+    """The settings of a protocol by name."""
     if isinstance(protocol, Linear):
         protocol = protocol.for_kind("segmentation")  # has all of them
+    return protocol.model_dump(exclude={"name", "version"})
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    """Settings in words, such as `c_min=1e-06, c_max=100000`."""
     texts = []
-    for name, value in protocol.model_dump(exclude={"name", "version"}).items():
+    for name, value in settings.items():
         values = value if isinstance(value, tuple) else (value,)
         texts.append(f"{name}={' '.join(f'{one:g}' for one in values)}")
     return ", ".join(texts)
@@ -227,21 +253,43 @@ def list_runs(
     *,
     task: Annotated[options.TaskFilter, WHICH_RUNS] = (),
     protocol: Annotated[options.ProtocolFilter, WHICH_RUNS] = (),
-    checkpoint: Annotated[options.Names, "whole names", WHICH_RUNS] = (),
+    checkpoint: Annotated[options.Checkpoints, "whole names", WHICH_RUNS] = (),
     seed: Annotated[options.Seeds, "of the run", WHICH_RUNS] = (),
     fraction: Annotated[options.FractionFilter, WHICH_RUNS] = (),
     results: options.Results = options.RESULTS,
     json: options.Json = False,
 ) -> int:
-    """List the runs that a results directory holds."""
+    """List the runs that a results directory holds.
+
+    Examples:
+      ssl4eo-bench list runs
+      ssl4eo-bench list runs --task eurosat --protocol linear --json
+    """
     from ssl4eo_bench.results.files import RunFilter, read_results  # takes a while: not for the other lists
 
     wanted = RunFilter(tasks=task, protocols=protocol, checkpoints=checkpoint, seeds=seed, fractions=fraction)
-    rows = [_run(result) for result in filter(wanted.matches, read_results(results, in_short=True))]
+    found = read_results(results, in_short=True)
+    rows = [_run(result) for result in filter(wanted.matches, found)]
     rows.sort(key=lambda row: tuple(row.values())[:6])
-    _report_nothing("run", rows, chosen=wanted != RunFilter())
+    if not found:
+        print(f"there are no runs in {results}; `ssl4eo-bench run --help` shows how to make some", file=sys.stderr)
+    elif not rows:
+        print(f"no run fits these options{_guesses((*task, *protocol, *checkpoint), found)}", file=sys.stderr)
+    if not json:
+        rows = [row | {"test %": f"{row['test %']:.2f}"} for row in rows]
     show_rows(rows, json=json, spare=("digest", "started", "metric", "marks"), prose=["checkpoint"])
     return 0
+
+
+def _guesses(names: Iterable[str], found: Iterable["RunResult"]) -> str:
+    """What a name may have meant that no run has, or where all of them are shown."""
+    specs = [result.spec for result in found]
+    known = {name for one in specs for name in (one.task.name, one.task_slug, one.protocol.name, one.protocol_slug)}
+    known |= {one.checkpoint.name for one in specs}
+    return next(
+        filter(None, (guess(name, known) for name in names if name not in known)),
+        "; `ssl4eo-bench list runs` shows all of them",
+    )
 
 
 def _run(result: "RunResult") -> dict[str, Any]:
@@ -254,7 +302,7 @@ def _run(result: "RunResult") -> dict[str, Any]:
         "seed": spec.seed,
         "marks": " ".join((*spec.marks, *(("uncommitted",) if result.provenance.dirty else ()))),
         "metric": main,
-        "test %": f"{100 * result.metrics['test'][main].value:.2f}",
+        "test %": round(100 * result.metrics["test"][main].value, 2),
         "started": result.provenance.started,
         "digest": result.digest[:12],
     }
@@ -270,6 +318,10 @@ def checkpoint_inspect(
     """Show what is in a weight file, and what of it would be loaded.
 
     That is its layout, its architecture and its input channels. Exits with 1 if the file would be refused.
+
+    Examples:
+      ssl4eo-bench checkpoint inspect weights.pth
+      ssl4eo-bench checkpoint inspect weights.safetensors --arch vit_small_patch16_224 --json
     """
     from ssl4eo_bench.models.inspection import inspect  # imports torch
 
@@ -290,7 +342,7 @@ def checkpoint_inspect(
 
 
 def checkpoint_test(
-    checkpoint: Annotated[options.Names, options.CHECKPOINT] = (),
+    checkpoint: Annotated[options.Checkpoints, options.CHECKPOINT] = (),
     *,
     seed: Annotated[options.Seed, "draws random weights (default: 0)"] = 0,
     adhoc: Annotated[AdhocCheckpoint, OWN_NETWORK],
@@ -302,6 +354,10 @@ def checkpoint_test(
     """Test what the network of each checkpoint gives: finite, deterministic, of every channel, of each image alone.
 
     Weights that are absent are fetched. Exits with 1 if a check fails. Plug-ins are tested before their first run, too.
+
+    Examples:
+      ssl4eo-bench checkpoint test resnet18.random
+      ssl4eo-bench checkpoint test --arch python:mynet:Net --backbones-dir . --bands B04 B03 B02 --scaling divide=10000
     """
     from ssl4eo_bench.models.self_test import tested  # imports torch
     from ssl4eo_bench.plan import named_checkpoint
@@ -313,16 +369,13 @@ def checkpoint_test(
     rows: list[dict[str, Any]] = []
     for one in chosen:
         rows += [
-            {"checkpoint": one.name, "check": check, "ok": _passed(fault), "fault": fault or ""}
+            {"checkpoint": one.name, "check": check, "ok": None if fault is None else not fault, "fault": fault or ""}
             for check, fault in tested(one, seed=seed, cache_dir=cache_root(cache_dir))
         ]
+    if not json:  # a dash where a check is not for such a network
+        rows = [row | {"ok": {None: "–", True: "yes", False: "no"}[row["ok"]]} for row in rows]
     show_rows(rows, json=json, prose=("fault",))
     return 1 if any(row["fault"] for row in rows) else 0
-
-
-def _passed(fault: str | None) -> str:
-    """Whether a check has passed; a dash where it is not for such a network."""
-    return "–" if fault is None else "no" if fault else "yes"
 
 
 def _as_json(found: "Inspection") -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from rich.filesize import decimal
 
 from ssl4eo_bench.cli.display import print_json, show_rows, table
-from ssl4eo_bench.cli.options import Age, CacheDir, DataDir, File, Folder, Json, Name, Size, Task, Tasks
+from ssl4eo_bench.cli.options import Age, CacheDir, Checkpoint, DataDir, File, Folder, Json, Size, Task, Tasks
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.task import SPLITS
 from ssl4eo_bench.data.checks import Status, survey, verify
@@ -28,8 +28,8 @@ from ssl4eo_bench.files.places import cache_root, data_root, free_bytes
 ASK_ABOVE = 1_000_000_000
 """More bytes than these are fetched only after a question."""
 
-ENTRY = ("kind", "checkpoint", "task", "split", "images", "MB", "entry")
-"""What is listed of cached features."""
+ENTRY = ("kind", "checkpoint", "task", "split", "images", "of", "MB", "entry")
+"""What is listed of cached features: how many images there are of how many; of other kinds how many there are."""
 
 SHOWN_FAULTS = 20
 """At most so many faults of a task are printed; a report holds all of them."""
@@ -40,7 +40,12 @@ def data_sample(
     *,
     out: Annotated[Folder | None, "a new folder (default: ./<task>-sample)"] = None,
 ) -> int:
-    """Write the embedded sample of a task, in its official layout."""
+    """Write the embedded sample of a task, in its official layout.
+
+    Examples:
+      ssl4eo-bench data sample eurosat-rgb
+      ssl4eo-bench data sample bigearthnet --out small
+    """
     chosen = catalogue.task(task)
     folder = out or Path(f"{chosen.name}-sample")
     if folder.exists():
@@ -59,7 +64,12 @@ def data_download(
     yes: Annotated[bool, "do not ask before fetching more than 1 GB"] = False,
     data_dir: DataDir = None,
 ) -> int:
-    """Fetch the published files of tasks; what is there is not fetched again."""
+    """Fetch the published files of tasks; what is there is not fetched again.
+
+    Examples:
+      ssl4eo-bench data download eurosat-rgb --data-dir DIR
+      ssl4eo-bench data download eurosat so2sat --data-dir DIR --yes
+    """
     root = data_root(data_dir)
     items = published_files([catalogue.task(name) for name in task], root)
     _show_files(items)
@@ -138,8 +148,15 @@ def data_status(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> int:
-    """Show what is there of each task, and what is missing; exits with 0, whatever that is."""
+    """Show what is there of each task, and what is missing; exits with 0, whatever that is.
+
+    Examples:
+      ssl4eo-bench data status
+      ssl4eo-bench data status bigearthnet --data-dir DIR --json
+    """
     root = data_root(data_dir)
+    if not root.is_dir():
+        print(f"{root} does not exist; name your data with --data-dir, or fetch them: `data download`", file=sys.stderr)
     chosen = [catalogue.task(name) for name in task] or list(catalogue.tasks().values())
     found = {each.name: survey(each, root) for each in chosen}
     if json:
@@ -177,7 +194,12 @@ def data_verify(
     report: Annotated[File | None, "write everything that is wrong to a JSON file"] = None,
     data_dir: DataDir = None,
 ) -> int:
-    """Check lists, checksums and every single file; exits with 1 if anything is wrong."""
+    """Check lists, checksums and every single file; exits with 1 if anything is wrong.
+
+    Examples:
+      ssl4eo-bench data verify eurosat --data-dir DIR
+      ssl4eo-bench data verify bigearthnet --data-dir DIR --report faults.json
+    """
     root = data_root(data_dir)
     faults = []
     for each in [catalogue.task(name) for name in task]:
@@ -194,7 +216,12 @@ def data_verify(
 
 
 def data_prepare(task: Tasks, *, data_dir: DataDir = None) -> int:
-    """Pack a task into a few large arrays, which read faster than many small files."""
+    """Pack a task into a few large arrays, which read faster than many small files.
+
+    Examples:
+      ssl4eo-bench data prepare bigearthnet --data-dir DIR
+      ssl4eo-bench data prepare eurosat so2sat --data-dir DIR
+    """
     root = data_root(data_dir)
     for each in [catalogue.task(name) for name in task]:
         folder = pack_folder(each, root)
@@ -208,7 +235,12 @@ def data_prepare(task: Tasks, *, data_dir: DataDir = None) -> int:
 
 
 def cache_list(*, json: Json = False, cache_dir: CacheDir = None) -> int:
-    """List cached features, and how much there is of everything else, with sizes on disk."""
+    """List cached features, and how much there is of everything else, with sizes on disk.
+
+    Examples:
+      ssl4eo-bench cache list
+      ssl4eo-bench cache list --json
+    """
     root = cache_root(cache_dir)
     sizes = {item.name: item.bytes for item in items(root, "features")}
     rows = [
@@ -217,7 +249,8 @@ def cache_list(*, json: Json = False, cache_dir: CacheDir = None) -> int:
             "checkpoint": entry.key.checkpoint,
             "task": entry.key.task,
             "split": entry.key.split,
-            "images": f"{entry.rows}/{entry.key.rows}",
+            "images": entry.rows,
+            "of": entry.key.rows,
             "MB": round(sizes[entry.store.folder.name] / 1e6, 1),
             "entry": entry.store.folder.name[:12],
         }
@@ -226,13 +259,20 @@ def cache_list(*, json: Json = False, cache_dir: CacheDir = None) -> int:
     for kind in KINDS[1:]:
         if found := items(root, kind):
             size = round(sum(item.bytes for item in found) / 1e6, 1)
-            rows.append(dict.fromkeys(ENTRY, "") | {"kind": kind, "MB": size, "entry": f"{len(found):,} in all"})
-    show_rows(rows, json=json, right=["images", "MB"])
+            rows.append(dict.fromkeys(ENTRY, "") | {"kind": kind, "images": None, "of": len(found), "MB": size})
+    if not rows:
+        print(f"nothing is cached in {root}; runs keep their features there", file=sys.stderr)
+    show_rows(rows, json=json, right=["images", "of", "MB"])
     return 0
 
 
 def cache_verify(*, cache_dir: CacheDir = None) -> int:
-    """Check every shard against its checksum; exits with 1 on damage."""
+    """Check every shard against its checksum; exits with 1 on damage.
+
+    Examples:
+      ssl4eo-bench cache verify
+      ssl4eo-bench cache verify --cache-dir DIR
+    """
     entries = FeatureCache(cache_root(cache_dir)).entries()
     damaged = [file for entry in entries for file in entry.damaged()]
     for file in damaged:
@@ -245,16 +285,22 @@ def cache_verify(*, cache_dir: CacheDir = None) -> int:
 
 def cache_prune(
     *,
-    checkpoint: Annotated[Name | None, "features of this checkpoint instead"] = None,
+    checkpoint: Annotated[Checkpoint | None, "features of this checkpoint instead"] = None,
     all_: Annotated[bool, "all features instead, and the probes that were fitted on them"] = False,
     max_size: Annotated[Size | None, "and what was not used for longest, until so much is left: 20G"] = None,
     older_than: Annotated[Age | None, "and what was not used for so long: 30d"] = None,
+    dry_run: Annotated[bool, "delete nothing, and say what would go"] = False,
     cache_dir: CacheDir = None,
 ) -> int:
     """Delete cached features that are of no use any more, and what killed runs have left.
 
     Sizes and ages are of features, probes, scores, pictures, samples and states of fine-tuning; weights stay. So does
     what is in use.
+
+    Examples:
+      ssl4eo-bench cache prune --dry-run
+      ssl4eo-bench cache prune --max-size 20G --older-than 30d
+      ssl4eo-bench cache prune --checkpoint resnet50.random
     """
     root = cache_root(cache_dir)
     cache = FeatureCache(root)
@@ -264,9 +310,14 @@ def cache_prune(
             return cache.is_of(item, checkpoint)
         return item.kind in ("features", "probes") if all_ else cache.is_useless(item)
 
-    freed, in_use = prune(root, useless=useless, max_bytes=max_size, older_than=older_than)
+    gone, in_use = prune(root, useless=useless, max_bytes=max_size, older_than=older_than, dry_run=dry_run)
     if in_use:
-        kinds = ", ".join(f"{count} of {kind}" for kind, count in Counter(item.kind for item in in_use).items())
-        print(f"left alone, since they are in use: {kinds}")
-    print(f"freed {decimal(freed)}")
+        print(f"left alone, since they are in use: {_kinds(in_use)}")
+    of = f": {_kinds(gone)}" if gone else ""
+    print(f"{'would free' if dry_run else 'freed'} {decimal(sum(item.bytes for item in gone))}{of}")
     return 0
+
+
+def _kinds(found: Sequence[CachedItem]) -> str:
+    """How many there are of each kind, in words."""
+    return ", ".join(f"{count} of {kind}" for kind, count in Counter(item.kind for item in found).items())

@@ -9,6 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+UNLIMITED = 10_000
+"""Characters of a line that is never folded."""
+
 
 def print_json(value: object) -> None:
     """Print a value to stdout as JSON."""
@@ -27,9 +30,14 @@ def show_rows(
     if json:
         print_json(rows)
     elif rows:
-        names = [name for name in rows[0] if any(row[name] != "" for row in rows)]
-        cells = [["\n".join(cell) if isinstance(cell := row[name], tuple) else cell for name in names] for row in rows]
+        names = [name for name in rows[0] if any(row[name] not in ("", None) for row in rows)]
+        cells = [[_cell(row[name]) for name in names] for row in rows]
         table("", names, cells, right=right, spare=spare, prose=prose)
+
+
+def _cell(value: object) -> object:
+    """What a table shows of a value: of a tuple a line for each, of none nothing."""
+    return "\n".join(value) if isinstance(value, tuple) else "" if value is None else value
 
 
 def table(
@@ -53,10 +61,10 @@ def table(
     """
     console = Console(highlight=False)
     if not console.is_terminal:  # a file or a pipe has no edge to fold at
-        console.width = 200
+        console.width = UNLIMITED
     cells = [[str(cell) for cell in row] for row in rows]
     spare = [column for column in spare if column in columns]
-    unlimited = console.options.update(max_width=10_000)
+    unlimited = console.options.update(max_width=UNLIMITED)
     for left_out in range(len(spare) + 1):
         shown = [position for position, column in enumerate(columns) if column not in spare[:left_out]]
         drawn = Table(title=title or None, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)

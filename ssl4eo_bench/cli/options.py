@@ -5,7 +5,8 @@ A parameter before `*` is a positional argument. One after it is an option of th
 
 - `bool` is a switch, a `Literal` a choice; `tuple[X, ...]` takes several values, and more where it is given twice,
   which is refused for other options: neither of two values may get lost;
-- in `Annotated[X, ...]`, a text is the help, a `Value` says how one value is read, a `Group` is a heading in the help;
+- in `Annotated[X, ...]`, a text is the help, a `Value` says how one value is read, a `Group` is a heading in the help,
+  `completion.Names` are what a shell offers;
 - a dataclass holds options that several commands share.
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
 
+from ssl4eo_bench.cli import completion
 from ssl4eo_bench.errors import guess
 
 T = TypeVar("T")
@@ -87,7 +89,8 @@ def add_options(parser: argparse.ArgumentParser, function: Callable[..., object]
         group: Group | None = option.notes.get(Group)
         if group and group not in groups:
             groups[group] = parser.add_argument_group(group.title, group.about)
-        groups[group].add_argument(option.flag, **_settings(option))
+        action = groups[group].add_argument(option.flag, **_settings(option))
+        action.completer = option.notes.get(completion.Names)
 
 
 def _settings(option: Option) -> dict[str, Any]:
@@ -212,13 +215,18 @@ Shard = Annotated[Any, Value(_shard, "I/N")]
 Size = Annotated[float, Value(_scaled({"M": 1e6, "G": 1e9, "T": 1e12}, "20G"), "SIZE")]
 Age = Annotated[float, Value(_scaled({"h": 3600, "d": 86_400, "w": 604_800}, "30d"), "AGE")]
 Name = Annotated[str, Value(metavar="NAME")]
+Run = Annotated[str, Value(metavar="RUN"), completion.RUNS]
 Names = tuple[Name, ...]
 Text = Annotated[str, Value(metavar="TEXT")]
 Seeds = tuple[Seed, ...]
 Fractions = tuple[Fraction, ...]
 
-Task = Annotated[str, Value(metavar="TASK"), "see `list tasks`"]
+Task = Annotated[str, Value(metavar="TASK"), completion.TASKS, "see `list tasks`"]
 Tasks = Annotated[tuple[Task, ...], "see `list tasks`"]
+Checkpoint = Annotated[Name, completion.CHECKPOINTS]
+Checkpoints = tuple[Checkpoint, ...]
+Suites = tuple[Annotated[Name, completion.SUITES], ...]
+Protocols = tuple[Annotated[Name, completion.PROTOCOL_NAMES], ...]
 CHECKPOINT = "see `list checkpoints`; or timm:NAME for any timm model"
 CheckpointFiles = Annotated[tuple[File, ...], "more checkpoints, in YAML"]
 DATA_DIR = "datasets (default: $SSL4EO_BENCH_DATA or ./data)"
@@ -229,7 +237,7 @@ RESULTS = Path("results")
 Device = Annotated[str, "cpu, cuda, cuda:1, …; cuda:0,cuda:1 trains on both (default: auto)"]
 Json = Annotated[bool, "print as JSON"]
 TaskFilter = Annotated[Tasks, "with or without version"]
-ProtocolFilter = Annotated[Names, "with or without version"]
+ProtocolFilter = Annotated[Protocols, "with or without version"]
 FractionFilter = Annotated[Fractions, "of the training samples; 1 for all"]
 
 

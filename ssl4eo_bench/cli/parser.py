@@ -1,9 +1,8 @@
 """Parsers that refuse in one sentence, and show examples."""
 
 import inspect
-import shutil
 import textwrap
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, HelpFormatter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -15,7 +14,7 @@ class Parser(ArgumentParser):
     """A parser without abbreviations; what it refuses is a SpecError, one sentence without the usage of the command."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=RawDescriptionHelpFormatter, **settings)
+        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **settings)
 
     def error(self, message: str) -> NoReturn:
         """Refuse the words of the user."""
@@ -35,7 +34,7 @@ def add_function(parser: ArgumentParser, function: Callable[..., int], words: Se
         SpecError: if the words have an option that the function does not.
     """
     about, _, examples = inspect.cleandoc(function.__doc__ or "").partition("\nExamples:\n")
-    parser.description = wrapped(" ".join(about.split()))
+    parser.description = " ".join(about.split())
     parser.epilog = f"examples:\n{examples.rstrip()}" if examples else None
     parser.set_defaults(command=function)
     add_options(parser, function)
@@ -55,9 +54,15 @@ def chosen(words: Sequence[str], names: Iterable[str], kind: str) -> str | None:
     return first
 
 
-def wrapped(text: str) -> str:
-    """Lines of a text that fit the terminal; words such as `ssl4eo-s12` stay whole."""
-    return textwrap.fill(text, shutil.get_terminal_size().columns - 2, break_on_hyphens=False, break_long_words=False)
+class _Formatter(HelpFormatter):
+    """Keeps names such as `ssl4eo-s12` whole, and examples on their lines."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = text.splitlines() if "\n" in text else self._split_lines(text, width)
+        return "\n".join(indent + line for line in lines)
 
 
 def _refuse_unknown(words: Sequence[str], flags: Sequence[str], prog: str) -> None:

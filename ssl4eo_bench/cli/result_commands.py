@@ -3,12 +3,13 @@
 They import what they need when they are called, so that their help is instant and `show` needs no pandas.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from ssl4eo_bench.cli import options
+from ssl4eo_bench.cli import completion, options
 from ssl4eo_bench.cli.display import print_json, table
 from ssl4eo_bench.cli.options import RESULTS, Group, Value
 from ssl4eo_bench.errors import SpecError
@@ -31,17 +32,21 @@ TO_COMPARE = Group(
 )
 TO_REPORT = Group("what to report", "All official results, unless they are restricted here.")
 
-Run = Annotated[str, Value(metavar="RUN")]
 Base = Annotated[str, Value(metavar="BASE")]
 
 
 def show(
-    run: Annotated[Run, "a result file, its place below runs/, or the start of its digest"],
+    run: Annotated[options.Run, "a result file, its place below runs/, or the start of its digest"],
     *,
     json: Annotated[options.Json, "print the file's content"] = False,
     results: options.Results = RESULTS,
 ) -> int:
-    """Show a result: metrics, classes, what was chosen, inputs, origin."""
+    """Show a result: metrics, classes, what was chosen, inputs, origin.
+
+    Examples:
+      ssl4eo-bench show eurosat-rgb-v1/linear-v2/bandstats/seed0
+      ssl4eo-bench show 5f3a09c2 --json
+    """
     from ssl4eo_bench.cli.run_display import show_result
     from ssl4eo_bench.results.files import find_result
 
@@ -54,8 +59,8 @@ def show(
 
 
 def compare(
-    a: Annotated[str, ONE],
-    b: Annotated[str, ONE],
+    a: Annotated[str, completion.CHECKPOINTS, ONE],
+    b: Annotated[str, completion.CHECKPOINTS, ONE],
     *,
     task: Annotated[options.TaskFilter, TO_COMPARE] = (),
     protocol: Annotated[options.ProtocolFilter, TO_COMPARE] = (),
@@ -66,7 +71,12 @@ def compare(
     cache_dir: Annotated[options.CacheDir, HOW] = None,
     json: Annotated[options.Json, HOW] = False,
 ) -> int:
-    """Is A really better than B? Paired tests on the test samples of both."""
+    """Is A really better than B? Paired tests on the test samples of both.
+
+    Examples:
+      ssl4eo-bench compare resnet50.random bandstats
+      ssl4eo-bench compare resnet50.random bandstats --task eurosat --protocol linear --figure differences.svg
+    """
     from ssl4eo_bench.results.compare import compare as comparisons_of
     from ssl4eo_bench.results.files import RunFilter
     from ssl4eo_bench.results.pairs import find_pairs
@@ -116,41 +126,66 @@ def _p(value: float) -> str:
 
 
 def tables(*, results: options.Results = RESULTS) -> int:
-    """Write tables/ anew from the result files."""
+    """Write tables/ anew from the result files.
+
+    Examples:
+      ssl4eo-bench tables
+      ssl4eo-bench tables --results ../results
+    """
     from ssl4eo_bench.results.tables import write_tables
 
-    for file in write_tables(results):
+    files = write_tables(results)
+    _report_none(files, results)
+    for file in files:
         print(file)
     return 0
+
+
+def _report_none(files: Sequence[Path], results: Path) -> None:
+    if not files:
+        print(
+            f"no result in {results} enters a table; `ssl4eo-bench list runs --results {results}` shows what there is",
+            file=sys.stderr,
+        )
 
 
 def leaderboard(
     *,
     task: Annotated[options.Tasks, "only these; the mean is over them"] = (),
-    protocol: Annotated[options.Names, "only these"] = (),
+    protocol: Annotated[options.Protocols, "only these"] = (),
     metric: Annotated[options.Names, "show these; ranks, mean and gaps are of the first"] = (),
     format_: Annotated[
         Literal["csv", "md", "html", "latex"] | None, "(default: by the ending of --out, or else md)"
     ] = None,
+    sample: Annotated[bool, "of the runs on the embedded sample"] = False,
     out: Annotated[options.File | None, "write the view to a file"] = None,
     results: options.Results = RESULTS,
 ) -> int:
     """Write leaderboard.csv and .md anew from the result files, or a view of them.
 
-    With any option but --results, a view of the official results is printed, or written to --out.
+    With any option but --results, a view of the official results, or of those on the sample, is printed, or written to
+    --out.
+
+    Examples:
+      ssl4eo-bench leaderboard
+      ssl4eo-bench leaderboard --sample
+      ssl4eo-bench leaderboard --task eurosat --metric macro_f1 --format latex --out table.tex
     """
     from ssl4eo_bench.results.files import RunFilter
-    from ssl4eo_bench.results.views import FORMATS, official_leaderboard, refuse_generated, write_leaderboard
+    from ssl4eo_bench.results.views import FORMATS, chosen_leaderboard, refuse_generated, write_leaderboard
 
-    if not any((task, protocol, metric, format_, out)):
-        for file in write_leaderboard(results):
+    if not any((task, protocol, metric, format_, sample, out)):
+        files = write_leaderboard(results)
+        _report_none(files, results)
+        for file in files:
             print(file)
             if file.suffix == ".md":
                 print(file.read_text(encoding="utf-8"))
         return 0
     if out:
         refuse_generated(out, results)
-    board = official_leaderboard(results, RunFilter(tasks=task, protocols=protocol), metrics=metric)
+    wanted = RunFilter(tasks=task, protocols=protocol)
+    board = chosen_leaderboard(results, wanted, metrics=metric, sample=sample)
     text = FORMATS[format_ or ENDINGS.get(out.suffix if out else "", "md")](board)
     if out:
         write_text(out, text)
@@ -161,7 +196,7 @@ def leaderboard(
 
 
 def export(
-    run: Annotated[tuple[Run, ...], "as in `show`"],
+    run: Annotated[tuple[options.Run, ...], "as in `show`"],
     *,
     out: Annotated[options.File, "the YAML file"],
     url: Annotated[str | None, "where the results are published, for the source of the numbers"] = None,
@@ -170,6 +205,10 @@ def export(
     """Write runs of a checkpoint as the model index of a Hugging Face model card.
 
     The runs have to be official and of one checkpoint. The model index is YAML.
+
+    Examples:
+      ssl4eo-bench export eurosat-rgb-v1/linear-v2/bandstats/seed0 --out model-index.yaml
+      ssl4eo-bench export 5f3a09c2 77c1de40 --out model-index.yaml --url https://example.org/results
     """
     from ssl4eo_bench.results.files import find_result
     from ssl4eo_bench.results.model_index import model_index
@@ -183,14 +222,20 @@ def export(
 def report(
     *,
     task: Annotated[options.Tasks, "only these", TO_REPORT] = (),
-    protocol: Annotated[options.Names, "only these", TO_REPORT] = (),
+    protocol: Annotated[options.Protocols, "only these", TO_REPORT] = (),
     sample: Annotated[bool, "the runs on the embedded sample", TO_REPORT] = False,
     out: Annotated[options.File, "the page (default: ./report.html)"] = Path("report.html"),
     figures: Annotated[options.Folder | None, "write each figure as PNG, SVG and PDF, too"] = None,
     results: options.Results = RESULTS,
     cache_dir: options.CacheDir = None,
 ) -> int:
-    """Write one HTML page about the results: leaderboard, figures, provenance."""
+    """Write one HTML page about the results: leaderboard, figures, provenance.
+
+    Examples:
+      ssl4eo-bench report
+      ssl4eo-bench report --sample --out sample.html
+      ssl4eo-bench report --task eurosat --figures figures
+    """
     from ssl4eo_bench.results.files import RunFilter
     from ssl4eo_bench.results.report.render import write_report
 
@@ -215,7 +260,12 @@ def check(
     markdown: Annotated[options.File | None, "write the findings as Markdown"] = None,
     junit: Annotated[options.File | None, "write them as JUnit XML"] = None,
 ) -> int:
-    """Check results, alone and against what they were; exits with 1 on findings."""
+    """Check results, alone and against what they were; exits with 1 on findings.
+
+    Examples:
+      ssl4eo-bench check
+      ssl4eo-bench check --against main --junit findings.xml
+    """
     from ssl4eo_bench.results.check.baseline import baseline_of
     from ssl4eo_bench.results.check.findings import as_junit, as_markdown
     from ssl4eo_bench.results.check.gate import check as gate

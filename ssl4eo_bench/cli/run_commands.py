@@ -23,10 +23,10 @@ DATA = Group("on which data", "Only runs on whole official splits enter the offi
 def run(
     *,
     task: Annotated[options.Tasks, WHAT],
-    protocol: Annotated[options.Names, "see `list protocols`", WHAT],
-    checkpoint: Annotated[options.Names, options.CHECKPOINT, WHAT] = (),
+    protocol: Annotated[options.Protocols, "see `list protocols`", WHAT],
+    checkpoint: Annotated[options.Checkpoints, options.CHECKPOINT, WHAT] = (),
     suite: Annotated[
-        options.Names,
+        options.Suites,
         "see `list suites`, or `all` (default without --checkpoint: ssl4eo-s12, with --sample: offline)",
         WHAT,
     ] = (),
@@ -56,6 +56,11 @@ def run(
     """Evaluate checkpoints on tasks; writes results, tables and a leaderboard.
 
     `run SWEEP.yaml` takes the options from a file, such as `seed: [0, 1]`; those given beside it take their place.
+
+    Examples:
+      ssl4eo-bench run --task eurosat-rgb --protocol linear --sample
+      ssl4eo-bench run --task eurosat bigearthnet --protocol linear knn --suite rivals --data-dir DIR
+      ssl4eo-bench run --task eurosat --protocol knn --checkpoint timm:resnet18.random --seed 0 1 2 --dry-run
     """
     from ssl4eo_bench.cli.run_display import exit_code, show_left_out, show_outcomes, show_plan
     from ssl4eo_bench.executors import execute
@@ -108,7 +113,7 @@ def run(
 def features(
     *,
     task: Annotated[options.Task, TO_WRITE],
-    checkpoint: Annotated[options.Name, options.CHECKPOINT, TO_WRITE] = "",
+    checkpoint: Annotated[options.Checkpoint, options.CHECKPOINT, TO_WRITE] = "",
     split: Annotated[Literal["train", "val", "test"], "of the task (default: test)", TO_WRITE] = "test",
     seed: Annotated[options.Seed, "draws random weights (default: 0)", TO_WRITE] = 0,
     changes: Annotated[CheckpointChanges, TO_WRITE],
@@ -120,7 +125,12 @@ def features(
     device: Annotated[options.Device, HOW] = "auto",
     cache_dir: Annotated[options.CacheDir, HOW] = None,
 ) -> int:
-    """Write the features of a split to a file, with ids and targets."""
+    """Write the features of a split to a file, with ids and targets.
+
+    Examples:
+      ssl4eo-bench features --task eurosat --checkpoint resnet18.random --sample --out features.npz
+      ssl4eo-bench features --task eurosat --checkpoint resnet50.ssl4eo_s12-dino-s2l1c --split train --out train.parquet
+    """
     from ssl4eo_bench.api import features_of
     from ssl4eo_bench.config.checkpoint import EMBEDDINGS
     from ssl4eo_bench.data.embeddings import require_place, write_embeddings

@@ -13,7 +13,7 @@ from ssl4eo_bench.config.inputs import Channel
 from ssl4eo_bench.config.run_spec import RunSpec
 from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS
 from ssl4eo_bench.config.weights import EmbeddingWeights
-from ssl4eo_bench.errors import BenchError, JobError
+from ssl4eo_bench.errors import BenchError, JobError, shortlist
 from ssl4eo_bench.executors.outcomes import Execution, Outcome, looked_up
 from ssl4eo_bench.files.places import picture_file
 from ssl4eo_bench.plan import Job
@@ -88,16 +88,28 @@ def show_outcomes(outcomes: Sequence[Outcome], results: Path, cache_dir: Path, *
         return
     there = [(outcome.result, outcome.status) for outcome in outcomes if outcome.result]
     _show_metrics(there)
+    warned: dict[str, list[str]] = {}
     for result, _ in there:
         for warning in result.warnings:
-            print(f"warning      {result.spec.checkpoint.name}: {warning}")
+            warned.setdefault(warning, []).append(result.spec.checkpoint.name)
+    for warning, names in warned.items():
+        print(f"warning      {shortlist(dict.fromkeys(names))}: {warning}")
     for result, _ in there:
         print(f"result       {results / result.spec.path}")
         if (picture := picture_file(cache_dir, result.digest)).is_file():
             print(f"picture      {picture}")
+    _show_kept_out([result for result, _ in there])
     for outcome in outcomes:
         if error := outcome.error:
             print(error.told(outcome.job.name), file=sys.stderr)
+
+
+def _show_kept_out(results: Sequence[RunResult]) -> None:
+    """Print which runs enter no table, and why; those on the embedded sample have tables of their own."""
+    marked = [set(result.spec.marks) - {"sample"} for result in results]
+    marks = sorted(set().union(*marked))
+    if marks:
+        print(f"kept out     {sum(map(bool, marked))} of {len(results)} runs enter no table: {', '.join(marks)}")
 
 
 def _outcome_json(outcome: Outcome, results: Path) -> dict[str, Any]:
@@ -129,16 +141,17 @@ def _show_metrics(results: Sequence[tuple[RunResult, str]]) -> None:
         main = MAIN_METRIC[members[0][0].spec.task.kind]
         others = [metric for metric in SHARED_METRICS if metric != main]
         fractions = ["fraction"] if any(result.spec.fraction for result, _ in members) else []
-        columns = ["checkpoint", "seed", *fractions, main, *others, "C", "status"]
+        chosen = ["rate", "epoch"] if any(result.selection.rate for result, _ in members) else ["C"]
+        columns = ["checkpoint", "seed", *fractions, main, *others, *chosen, "status"]
         rows = []
         for result, status in members:
-            spec, test, C = result.spec, result.metrics["test"], result.selection.C
+            spec, test = result.spec, result.metrics["test"]
             fraction = [f"{spec.fraction or 1:g}"] if fractions else []
             values = [test[main].percent, *(f"{100 * test[metric].value:.2f}" for metric in others)]
-            chosen = "" if C is None else f"{C:.2g}"
-            rows.append((spec.checkpoint.name, spec.seed, *fraction, *values, chosen, ", ".join((status, *spec.marks))))
+            found = ["" if (value := getattr(result.selection, name)) is None else f"{value:.2g}" for name in chosen]
+            rows.append((spec.checkpoint.name, spec.seed, *fraction, *values, *found, ", ".join((status, *spec.marks))))
         title = f"{name}: test in percent, {main} with 95 % interval"
-        table(title, columns, rows, right=columns[1:-1], spare=["C", "seed", "fraction", *SHARED_METRICS[::-1]])
+        table(title, columns, rows, right=columns[1:-1], spare=[*chosen, "fraction", *SHARED_METRICS[::-1]])
 
 
 def show_result(result: RunResult) -> None:

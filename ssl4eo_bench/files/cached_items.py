@@ -89,30 +89,35 @@ def prune(
     useless: Callable[[CachedItem], bool],
     max_bytes: float | None = None,
     older_than: float | None = None,
-) -> tuple[int, list[CachedItem]]:
-    """Delete items and what killed processes have left; return the bytes freed, and items that are in use.
+    dry_run: bool = False,
+) -> tuple[list[CachedItem], list[CachedItem]]:
+    """Delete items and what killed processes have left; return those that are gone, and those that are in use.
 
     Args:
         root: the cache directory.
         useless: whether an item is to go, whatever its size and age.
         max_bytes: that may stay; what was used last stays.
         older_than: seconds since the last use after which an item goes.
+        dry_run: delete nothing, and return what would go unless it is in use.
     """
     if not root.is_dir():
-        return 0, []
+        return [], []
     left = items(root)
     now, excess = _now(root), sum(item.bytes for item in left) - (max_bytes if max_bytes is not None else 1 << 62)
-    freed, in_use = 0, []
+    freed, gone, in_use = 0, [], []
     for item in left:
         if useless(item) or freed < excess or (older_than is not None and now - item.used > older_than):
-            if (item.kind != "finetuning" or now - item.used > STILL_TRAINED) and item.delete():
+            if (item.kind != "finetuning" or now - item.used > STILL_TRAINED) and (dry_run or item.delete()):
                 freed += item.bytes
+                gone.append(item)
             else:
                 in_use.append(item)
+    if dry_run:
+        return gone, in_use
     for kind in KINDS:
         if (root / kind).is_dir():
             remove_abandoned(root / kind, now=now)
-    return freed, in_use
+    return gone, in_use
 
 
 def mark_used(file: Path) -> None:

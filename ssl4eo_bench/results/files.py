@@ -339,7 +339,9 @@ def require_directory(results: Path) -> None:
     """
     if not results.is_dir():
         what = "is not a directory" if results.exists() else "does not exist"
-        raise ResultError(f"results directory {results} {what}; name yours with --results.")
+        raise ResultError(
+            f"results directory {results} {what}; name yours with --results, or make one with `ssl4eo-bench run`."
+        )
 
 
 def result_files(results: Path) -> list[Path]:

@@ -79,32 +79,33 @@ def leaderboard_files(results: Sequence[RunResult], published: Sequence[Publishe
     return texts
 
 
-def official_leaderboard(results: Path, wanted: RunFilter, *, metrics: Sequence[str] = ()) -> Leaderboard:
-    """The leaderboard of official results, or of some of them.
+def chosen_leaderboard(
+    results: Path, wanted: RunFilter, *, metrics: Sequence[str] = (), sample: bool = False
+) -> Leaderboard:
+    """The leaderboard of official results, or of those on the embedded sample, or of some of them.
 
     Args:
         results: a results directory.
         wanted: tasks and protocols; where tasks are named, the mean is over these.
         metrics: to show; see `make_leaderboard`.
+        sample: of the embedded sample.
 
     Raises:
         ResultError: if there are none, or none of one of these names.
     """
-    runs = publishable(frame_of(read_results(results, in_short=True)), sample=False)
-    runs = runs[runs["on_leaderboard"]]
+    runs = publishable(frame_of(read_results(results, in_short=True)), sample=sample)
+    runs, kind_of_run = runs[runs["on_leaderboard"]], "run on the sample" if sample else "official result"
     for kind, names in (("task", wanted.tasks), ("protocol", wanted.protocols)):
         known = sorted(known_names(runs, kind))
         for name in names:
             if name not in known:
                 there = shortlist(known, at_most=20) or "nothing"
-                raise ResultError(f"no official result on all training samples has {kind} {name!r}; there is {there}.")
+                raise ResultError(f"no {kind_of_run} on all training samples has {kind} {name!r}; there is {there}.")
     chosen = select(runs, wanted)
     if chosen.empty:
-        raise ResultError(
-            f"{results} has no such official result; `list runs --results {results}` shows what there is."
-        )
+        raise ResultError(f"{results} has no such {kind_of_run}; `list runs --results {results}` shows what there is.")
     counted = sorted(set(chosen["task"])) if wanted.tasks else None
-    return make_leaderboard(chosen, published_numbers(results), metrics=metrics, counted=counted)
+    return make_leaderboard(chosen, () if sample else published_numbers(results), metrics=metrics, counted=counted)
 
 
 def refuse_generated(file: Path, results: Path) -> None:

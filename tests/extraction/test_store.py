@@ -280,7 +280,7 @@ def test_pruning_deletes_useless_or_chosen_entries_and_nothing_else(tmp_path: Pa
     get(tmp_path)
     get(tmp_path, extraction=0)
     get(tmp_path, data="other", checkpoint="second")
-    assert prune(tmp_path, useless=cache.is_useless)[0] > 0
+    assert prune(tmp_path, useless=cache.is_useless)[0]
     assert sorted(entry.key.checkpoint for entry in cache.entries()) == ["c", "second"]
     prune(tmp_path, useless=lambda item: cache.is_of(item, "second"))
     assert [entry.key.checkpoint for entry in cache.entries()] == ["c"]

@@ -16,7 +16,7 @@ from ssl4eo_bench.results.ranked_rows import make_leaderboard
 from ssl4eo_bench.results.report.pages import leaderboard_page
 from ssl4eo_bench.results.views import (
     FORMATS,
-    official_leaderboard,
+    chosen_leaderboard,
     refuse_generated,
     write_leaderboard,
 )
@@ -205,12 +205,12 @@ def test_the_csv_has_fractions_in_full_precision(results: Path) -> None:
 
 
 def test_a_view_is_of_some_tasks_and_protocols(results: Path) -> None:
-    board = official_leaderboard(results, RunFilter(tasks=["eurosat-rgb"], protocols=["linear-v2"]))
+    board = chosen_leaderboard(results, RunFilter(tasks=["eurosat-rgb"], protocols=["linear-v2"]))
     assert [(row.name, row.ranks) for row in board.rows] == [
         ("tf_efficientnet_lite0.in1k", (1, 1)),
         ("resnet18.random", (2, 2)),
     ]
-    both = official_leaderboard(results, RunFilter(tasks=["eurosat", "eurosat-rgb"]))
+    both = chosen_leaderboard(results, RunFilter(tasks=["eurosat", "eurosat-rgb"]))
     assert set(both.counted.values()) == {("eurosat-rgb-v1", "eurosat-v1")}
     assert [row.mean for row in both.rows if row.mean] == [pytest.approx((0.55 + 0.7) / 2)]
 
@@ -225,7 +225,7 @@ def test_a_view_is_of_some_tasks_and_protocols(results: Path) -> None:
 )
 def test_a_view_of_nothing_is_refused(results: Path, chosen: dict[str, Any], message: str) -> None:
     with pytest.raises(ResultError, match=message):
-        official_leaderboard(results, RunFilter(**chosen))
+        chosen_leaderboard(results, RunFilter(**chosen))
 
 
 def test_a_view_never_takes_the_place_of_the_leaderboard(results: Path) -> None:
