@@ -1,6 +1,7 @@
 """The program: `ssl4eo-bench`, or `python -m ssl4eo_bench`."""
 
 import gc
+import os
 import signal
 import sys
 from typing import NoReturn
@@ -15,6 +16,7 @@ def program() -> NoReturn:
     """Run the command line and leave; SIGTERM ends it like SIGINT."""
     signal.signal(signal.SIGTERM, _terminate)
     gc.set_threshold(OBJECTS)
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for some reads metadata of all packages
     code = main()
     gc.freeze()  # looking through everything once more takes half a second after PyTorch was imported
     sys.exit(code)

@@ -72,7 +72,10 @@ def test_results_in_no_repository_are_checked_by_themselves(command: Command, re
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--results", "nowhere"), "results directory nowhere does not exist; name yours with --results."),
+        (
+            ("--results", "nowhere"),
+            "results directory nowhere does not exist; name yours with --results, or make one with `ssl4eo-bench run`.",
+        ),
         (("--results", ".", "--against", ""), "--against is empty; name a commit or a results directory."),
     ],
 )

@@ -189,7 +189,7 @@ ARGUMENTS = ("features", "--task", "eurosat-rgb", "--sample", "--limit", LIMIT)
         (("bandstats", "--out", "test.csv"), "--out test.csv ends neither in .npz nor in .parquet"),
         (("bandstats", "--out", "folder.npz", "--force"), "folder.npz is a directory; name a file with --out"),
         (("bandstats", "--out", "file/test.npz"), "file/test.npz cannot be written, since no file can be made in "),
-        (("bandstats", "--out", "test.npz", "--split", "all"), "invalid choice: 'all' (choose from"),
+        (("bandstats", "--out", "test.npz", "--split", "all"), "--split: 'all' is none of train, val, test"),
         (("bandstats", "resnet18.random", "--out", "test.npz"), "unrecognized arguments: resnet18.random"),
         (("bandstat", "--out", "test.npz"), "did you mean 'bandstats'"),
         (("bandstats", "--out", "test.npz", "--device", "cuda:7"), "device 'cuda:7' cannot be used here"),

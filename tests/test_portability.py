@@ -112,7 +112,7 @@ def unguarded(file: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", ["aux", "Con.v1", "com1.mine", "net."])
 def test_a_name_that_windows_refuses_is_no_name_of_a_checkpoint(name: str) -> None:
-    entry = {"name": name, "arch": "resnet18", "weights": {"random": True}, "bands": "task"}
+    entry: dict[str, Any] = {"name": name, "arch": "resnet18", "weights": {"random": True}, "bands": "task"}
     entry |= {"image_size": 64, "scaling": {"divide": 10000}, "feature": "pooled"}
     with pytest.raises(SpecError, match="cannot be the name of a folder on Windows"):
         checkpoint_from(entry, "mine")

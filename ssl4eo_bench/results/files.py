@@ -26,7 +26,7 @@ from ssl4eo_bench.config.records import (
 )
 from ssl4eo_bench.config.run_spec import RunSpec
 from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS, SPLITS, Split, SplitName
-from ssl4eo_bench.errors import ResultError, ResultFileError
+from ssl4eo_bench.errors import ResultError, ResultFileError, guess
 from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.files.locks import LOCK, locked
 from ssl4eo_bench.files.reading import read_bytes
@@ -469,5 +469,7 @@ def find_result(results: Path, name: str) -> RunResult:
     found = [result for result in read_results(results) if len(name) >= 4 and result.digest.startswith(name)]
     if len(found) != 1:
         what = f"{len(found)} results have digests that start with" if found else "no result is called"
-        raise ResultError(f"{what} {name!r}; `ssl4eo-bench list runs --results {results}` shows what there is.")
+        places = [file.relative_to(results / "runs").with_suffix("").as_posix() for file in result_files(results)]
+        cure = f"; `ssl4eo-bench list runs --results {results}` shows what there is."
+        raise ResultError(f"{what} {name!r}{guess(name, places) or cure}")
     return found[0]

@@ -10,7 +10,7 @@ from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.protocols import is_for
 from ssl4eo_bench.config.records import MetricValue
 from ssl4eo_bench.config.task import LESS_IS_BETTER, SHARED_METRICS, Kind
-from ssl4eo_bench.errors import ResultError
+from ssl4eo_bench.errors import ResultError, guess
 from ssl4eo_bench.results.files import RunResult
 from ssl4eo_bench.results.frame import distinct, metric_names, require_one_split, unversioned
 from ssl4eo_bench.results.leaderboard import Entry, Leaderboard, Row, UnmatchedNumber
@@ -73,8 +73,9 @@ def _shown_metrics(frame: pd.DataFrame, wanted: Sequence[str]) -> dict[str, tupl
         raise ResultError(f"less of {wanted[0]!r} is better, and nothing is ranked by it; name another metric first.")
     for metric in wanted:
         if not any(metric in names for names in there.values()):
-            known = ", ".join(sorted(set().union(*there.values())))
-            raise ResultError(f"no task of these results has the metric {metric!r}; there are {known}.")
+            known = sorted(set().union(*there.values()))
+            cure = guess(metric, known) or f"; there are {', '.join(known)}."
+            raise ResultError(f"no task of these results has the metric {metric!r}{cure}")
     shown = {}
     for task, runs in tasks.items():
         names = dict.fromkeys(wanted or (runs["main_metric"].iloc[0], *SHARED_METRICS))

@@ -1,4 +1,5 @@
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,10 +48,10 @@ def test_what_was_used_last_stays(cache: Path) -> None:
     mark_used(cache / "probes" / f"{digest(8)}.npz")
     Use(cache / "features" / digest(9))
     sizes = {item.kind: item.bytes for item in items(cache)}
-    some = {"useless": lambda item: False, "max_bytes": sum(sizes.values()) - 2500}
-    would, _ = prune(cache, **some, dry_run=True)
+    some = partial(prune, cache, useless=lambda item: False, max_bytes=sum(sizes.values()) - 2500)
+    would, _ = some(dry_run=True)
     assert {item.kind: item.bytes for item in items(cache)} == sizes
-    gone, in_use = prune(cache, **some)
+    gone, in_use = some()
     assert (sum(item.bytes for item in gone) > 2500, in_use) == (True, [])
     assert [item.name for item in would] == [item.name for item in gone]
     assert "scores" not in kinds(cache)

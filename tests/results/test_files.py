@@ -224,4 +224,4 @@ def test_runs_are_listed_by_what_was_asked_for(tmp_path: Path, make_result: Make
     assert err == "no run fits these options; `ssl4eo-bench list runs` shows all of them\n"
     code, _, err = command("list", "tasks", "--task", "eurosat")
     assert code == 2
-    assert "unrecognized arguments: --task eurosat" in err
+    assert "has no option --task; did you mean '--tasks-dir'?" in err

@@ -346,7 +346,7 @@ def test_the_command_writes_the_page_and_names_it(results: Path, command: Comman
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--task", "mars"), "error: results of task 'mars' not found. Known: eurosat, eurosat-v1."),
+        (("--task", "mars"), "error: results of task 'mars' not found; known: eurosat, eurosat-v1."),
         (("--out", "."), "error: . is a directory; name a file with --out."),
         (("--out", "/proc/nowhere/r.html"), "error: /proc/nowhere/r.html cannot be written"),
     ],

@@ -162,3 +162,9 @@ def test_a_filter_that_is_misspelt_is_told(command: Command, make_result: Make) 
     code, out, err = command("list", "runs", "--task", "eurosta")
     assert (code, out, err) == (0, "", "no run fits these options; did you mean 'eurosat'?\n")
     assert "shows all of them" in command("list", "runs", "--seed", "7")[2]
+    told = (
+        "no result is called 'eurosat-v1/linear/resnet18.random'; did you mean 'eurosat-v1/linear-v2/resnet18.random/se"
+    )
+    assert told in command("show", "eurosat-v1/linear/resnet18.random")[2]
+    told = "no task of these results has the metric 'macro-f1'; did you mean 'macro_f1'?"
+    assert told in command("leaderboard", "--metric", "macro-f1")[2]
