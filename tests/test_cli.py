@@ -529,10 +529,11 @@ def test_suites_and_folders_that_are_given_twice_add_up(tmp_path: Path) -> None:
 
 
 def test_checkpoints_of_several_suites_are_run(command: Command) -> None:
-    suites = {row["suite"]: row["members"] for row in json.loads(command("list", "suites", "--json")[1])}
-    options = ("--suite", "offline", "--suite", "ssl4eo-s12-s1")
-    assert set(chosen(command, *options)) == {*suites["offline"], *suites["ssl4eo-s12-s1"]}
-    run = ("run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample", "--dry-run", "--json")
-    names = [spec["checkpoint"]["name"] for spec in json.loads(command(*run, "--suite", "offline", "all")[1])]
-    assert names[: len(suites["offline"])] == suites["offline"]
-    assert len(set(names)) == len(names) > len(suites["offline"])
+    Path("mine.yaml").write_text("suites: {one: [bandstats, resnet18.random], two: [resnet18.random]}\n")
+    options = ("--checkpoints", "mine.yaml", "--suite", "two", "--suite", "one")
+    assert set(chosen(command, *options)) == {"bandstats", "resnet18.random"}
+    code, out, err = command(
+        *("run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample"), *options, "--dry-run"
+    )
+    assert code == 0, err
+    assert re.findall(r"^eurosat-rgb-v1 · linear-v2 · (\S+)", out, re.MULTILINE) == ["resnet18.random", "bandstats"]

@@ -153,6 +153,7 @@ def test_nothing_in_the_package_names_a_dataset() -> None:
         ["check"],
         ["list", "runs"],
         ["data", "status"],
+        ["doctor", "--help"],
         ["data", "download", "--help"],
         ["data", "download", "nothing"],
         ["features", "--help"],
