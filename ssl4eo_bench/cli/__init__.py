@@ -20,7 +20,7 @@ from ssl4eo_bench.cli.completion import VARIABLE, complete
 from ssl4eo_bench.cli.options import GeneralOptions, called
 from ssl4eo_bench.cli.parser import Parser, add_function, chosen
 from ssl4eo_bench.cli.sweep_files import Sweep, read_sweep
-from ssl4eo_bench.errors import BenchError, SpecError, UnknownNameError
+from ssl4eo_bench.errors import BenchError, SpecError
 from ssl4eo_bench.progress import Silent, shown_on
 from ssl4eo_bench.version import __version__
 
@@ -72,11 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         sweep = read_sweep(words)
         return _run(vars(_parser(sweep.words).parse_args(sweep.words)))
-    except UnknownNameError as error:
-        print(error.told(sweep.places.get(error.name, "")), file=sys.stderr)
-        return 2
     except BenchError as error:
-        print(error.told(), file=sys.stderr)
+        print(error.told(sweep.places.get(getattr(error, "name", ""), "")), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         how, code = ("terminated", 143) if Terminated.raised else ("interrupted", 130)

@@ -156,7 +156,9 @@ def data_status(
     """
     root = data_root(data_dir)
     if not root.is_dir():
-        print(f"{root} does not exist; name your data with --data-dir, or fetch them: `data download`", file=sys.stderr)
+        print(
+            f"{root} does not exist; name yours with --data-dir, or see `ssl4eo-bench data download`", file=sys.stderr
+        )
     chosen = [catalogue.task(name) for name in task] or list(catalogue.tasks().values())
     found = {each.name: survey(each, root) for each in chosen}
     if json:

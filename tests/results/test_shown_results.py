@@ -147,7 +147,7 @@ def test_the_leaderboard_of_the_sample_is_shown(command: Command, make_result: M
         (("cache", "list", "--cache-dir", "nowhere"), "nothing is cached in nowhere; runs keep their features there"),
         (
             ("data", "status", "eurosat", "--data-dir", "nowhere"),
-            "nowhere does not exist; name your data with --data-dir",
+            "nowhere does not exist; name yours with --data-dir, or see",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
