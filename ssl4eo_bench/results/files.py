@@ -469,7 +469,7 @@ def find_result(results: Path, name: str) -> RunResult:
     found = [result for result in read_results(results) if len(name) >= 4 and result.digest.startswith(name)]
     if len(found) != 1:
         what = f"{len(found)} results have digests that start with" if found else "no result is called"
-        places = [file.relative_to(results / "runs").with_suffix("").as_posix() for file in result_files(results)]
+        known = [file.relative_to(results / "runs").with_suffix("").as_posix() for file in result_files(results)]
         cure = f"; `ssl4eo-bench list runs --results {results}` shows what there is."
-        raise ResultError(f"{what} {name!r}{guess(name, places) or cure}")
+        raise ResultError(f"{what} {name!r}{guess(name, known) or cure}")
     return found[0]
