@@ -106,10 +106,16 @@ def show_outcomes(outcomes: Sequence[Outcome], results: Path, cache_dir: Path, *
 
 def _show_kept_out(results: Sequence[RunResult]) -> None:
     """Print which runs enter no table, and why; those on the embedded sample have tables of their own."""
-    marked = [set(result.spec.marks) - {"sample"} for result in results]
-    marks = sorted(set().union(*marked))
-    if marks:
-        print(f"kept out     {sum(map(bool, marked))} of {len(results)} runs enter no table: {', '.join(marks)}")
+    reasons = [_reasons(result) for result in results]
+    if any(reasons):
+        why = ", ".join(sorted(set().union(*reasons)))
+        print(f"kept out     {sum(map(bool, reasons))} of {len(results)} runs enter no table: {why}")
+
+
+def _reasons(result: RunResult) -> set[str]:
+    """What keeps a result out of tables, also those of the sample."""
+    uncommitted = {"uncommitted changes of the code"} if result.provenance.dirty and not result.spec.sample else set()
+    return uncommitted | set(result.spec.marks) - {"sample"}
 
 
 def _outcome_json(outcome: Outcome, results: Path) -> dict[str, Any]:
@@ -141,7 +147,8 @@ def _show_metrics(results: Sequence[tuple[RunResult, str]]) -> None:
         main = MAIN_METRIC[members[0][0].spec.task.kind]
         others = [metric for metric in SHARED_METRICS if metric != main]
         fractions = ["fraction"] if any(result.spec.fraction for result, _ in members) else []
-        chosen = ["rate", "epoch"] if any(result.selection.rate for result, _ in members) else ["C"]
+        names = ("rate", "epoch") if any(result.selection.rate for result, _ in members) else ("C",)
+        chosen = [name for name in names if any(getattr(result.selection, name) for result, _ in members)]
         columns = ["checkpoint", "seed", *fractions, main, *others, *chosen, "status"]
         rows = []
         for result, status in members:

@@ -69,6 +69,8 @@ def test_seeds_stay_on_a_narrow_terminal(
 def test_runs_that_enter_no_table_are_counted(make_result: Make, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [outcome(make_result(**marks)) for marks in ({}, {"limit": 5}, {"partial": True, "sample": True})]
     assert shown(capsys, *runs)[-1] == "kept out     2 of 3 runs enter no table: limit5, partial"
+    told = "kept out     1 of 1 runs enter no table: uncommitted changes of the code"
+    assert shown(capsys, outcome(make_result(dirty=True)))[-1] == told
     assert not any(line.startswith("kept out") for line in shown(capsys, outcome(make_result(sample=True))))
 
 
