@@ -3,24 +3,31 @@
 import ast
 import builtins
 import importlib
+import os
 import pkgutil
 import re
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PureWindowsPath
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 import ssl4eo_bench
 from ssl4eo_bench.config.catalogue import load_catalogue
 from ssl4eo_bench.config.checkpoint import checkpoint_from
+from ssl4eo_bench.config.remote_files import RemoteFile
 from ssl4eo_bench.data.trees import find_tree
-from ssl4eo_bench.errors import SpecError
+from ssl4eo_bench.errors import DamagedFileError, SpecError
 from ssl4eo_bench.files.archives import unpack
+from ssl4eo_bench.files.atomic import write_text
+from ssl4eo_bench.files.downloads import fetch
+from ssl4eo_bench.files.npz_files import write_arrays
 from tests.conftest import ROOT
+from tests.remote import Remote
 
 SOURCES = sorted((ROOT / "ssl4eo_bench").rglob("*.py")) + sorted((ROOT / "tasks").glob("*.py"))
 
@@ -109,6 +116,35 @@ def unguarded(file: Path) -> Iterator[str]:
             yield from (f"line {node.lineno} imports {name}" for name in names & MODULES)
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("os", "signal"):
             yield from (f"line {node.lineno} uses {name}" for name in (node.attr,) if ATTRIBUTES.fullmatch(name))
+
+
+def test_no_file_is_open_when_it_is_renamed_or_deleted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, remote: Remote
+) -> None:
+    handles = Path("/proc/self/fd")
+    if not handles.is_dir():
+        pytest.skip("this system does not tell which files are open")
+
+    def closed(name: str) -> Callable[..., Any]:
+        act = getattr(Path, name)
+
+        def acting(path: Path, *others: Any, **named: Any) -> Any:
+            opened = {os.path.realpath(handle) for handle in handles.iterdir()}
+            assert str(path.resolve()) not in opened, f"{name} of {path}, which is open"
+            return act(path, *others, **named)
+
+        return acting
+
+    for name in ("replace", "rename", "unlink"):
+        monkeypatch.setattr(Path, name, closed(name))
+    write_text(tmp_path / "text", "words")
+    write_arrays(tmp_path / "arrays.npz", {"a": np.zeros(3)})
+    remote.files["data.bin"] = b"bytes"
+    fetch(RemoteFile(name="data.bin", url=f"{remote.url}data.bin", size=5), tmp_path)
+    wrong = RemoteFile(name="other.bin", url=f"{remote.url}data.bin", md5="0" * 32)
+    with pytest.raises(DamagedFileError, match="came with md5"):
+        fetch(wrong, tmp_path)
+    assert {"text", "arrays.npz", "data.bin"} <= {path.name for path in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize("name", ["aux", "Con.v1", "com1.mine", "net."])

@@ -248,6 +248,7 @@ class _Part:
         except BenchError:
             self.discard()
             raise
+        self._opened.close()  # Windows renames and deletes no file that is open
         self._path.replace(self.target)
         self._record.unlink(missing_ok=True)
 
@@ -262,6 +263,7 @@ class _Part:
 
     def discard(self) -> None:
         """Delete the part and its record."""
+        self._opened.close()
         self._path.unlink(missing_ok=True)
         self._record.unlink(missing_ok=True)
 
