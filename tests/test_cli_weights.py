@@ -192,7 +192,7 @@ def test_position_embeddings_follow_the_input_size_when_asked(command: Command) 
         ([*OWN, "--name", "../up"], "a checkpoint name is made of letters"),
         ([*OWN, "--name", "timm:resnet18.a1_in1k"], "has ':' in it, which marks the models of timm; choose another"),
         ([*OWN, "--name", "resnet18.random@64"], "has '@' in it, which marks another input size or precision"),
-        ([*OWN, "--arch", "resnet81"], "timm architecture 'resnet81' not found"),
+        ([word.replace("resnet18", "resnet81") for word in OWN], "timm architecture 'resnet81' not found"),
         ([*OWN, "--bands", "NDVI"], "band 'NDVI' is not known"),
         ([*OWN[:5], "B04", "B03", "B02", *OWN[-2:]], "conv1.weight (64, 13, 7, 7) instead of (64, 3, 7, 7)"),
     ],
