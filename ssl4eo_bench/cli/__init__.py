@@ -71,7 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         sweep = read_sweep(words)
-        return _run(vars(_parser(sweep.words).parse_args(sweep.words)))
+        parsed, unknown = _parser(sweep.words).parse_known_args(sweep.words)
+        if unknown:
+            parsed.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # points to the help of the command
+        return _run(vars(parsed))
     except BenchError as error:
         print(error.told(sweep.places.get(getattr(error, "name", ""), "")), file=sys.stderr)
         return 2

@@ -36,7 +36,7 @@ def add_function(parser: ArgumentParser, function: Callable[..., int], words: Se
     about, _, examples = inspect.cleandoc(function.__doc__ or "").partition("\nExamples:\n")
     parser.description = " ".join(about.split())
     parser.epilog = f"examples:\n{examples.rstrip()}" if examples else None
-    parser.set_defaults(command=function)
+    parser.set_defaults(command=function, parser=parser)
     add_options(parser, function)
     add_options(parser, GeneralOptions)
     _refuse_unknown(words, [option.flag for option in options_of(function).values()], parser.prog)
