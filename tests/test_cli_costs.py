@@ -67,7 +67,7 @@ def test_the_list_has_costs_when_they_are_asked_for(command: Command) -> None:
     assert code == 0, err
     lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
     assert "GFLOPs" in lines["checkpoint"]
-    assert "23.5 M       8.96     2,048" in lines["resnet50.random"]
+    assert "11.2 M       4.41     512" in lines["resnet18.random"]
     code, out, err = command("list", "checkpoints", "--arch", "resnet18", "--cost", "--json")
     assert code == 0, err
     costs = {row["checkpoint"]: row["cost"] for row in json.loads(out)}

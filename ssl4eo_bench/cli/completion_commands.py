@@ -12,7 +12,7 @@ def completion(shell: Annotated[Literal["bash", "zsh", "fish", "powershell"], "y
       ssl4eo-bench completion bash
       ssl4eo-bench completion fish
     """
-    from argcomplete import shellcode  # for completion alone
+    from argcomplete.shell_integration import shellcode  # for completion alone
 
     print(shellcode(["ssl4eo-bench"], shell=shell), end="")
     return 0

@@ -104,7 +104,8 @@ class Cover:
 
 def _components(covariance: np.ndarray) -> np.ndarray:
     variances, directions = np.linalg.eigh(covariance)
-    return directions * np.sqrt(np.clip(variances, 0.0, None))
+    components: np.ndarray = directions * np.sqrt(np.clip(variances, 0.0, None))
+    return components
 
 
 @cache
@@ -238,7 +239,7 @@ def _nearest(size: int, rng: Rng, count: int) -> tuple[np.ndarray, np.ndarray]:
     from scipy.spatial import cKDTree  # would take a fifth of `list tasks`
 
     centres = rng.uniform(0, size, (count, 2))
-    places = np.stack(np.mgrid[:size, :size], axis=-1)
+    places = np.moveaxis(np.mgrid[:size, :size], 0, -1)
     distances, numbers = cKDTree(centres).query(places, k=2)
     return np.moveaxis(distances, -1, 0), numbers[..., 0]
 
@@ -256,8 +257,8 @@ def _fields(size: int, rng: Rng, *, side: float = 26.0, hedges: bool = False) ->
 def _crowns(size: int, rng: Rng, *, side: float) -> np.ndarray:
     """Crowns of trees: bright in their middle, dark between them."""
     (near, far), _ = _nearest(size, rng, max(4, round((size / side) ** 2)))
-    crowns: np.ndarray = far - near
-    return np.minimum(crowns, side / 2)
+    crowns: np.ndarray = np.minimum(far - near, side / 2)
+    return crowns
 
 
 def _clearings(size: int, rng: Rng) -> np.ndarray:
@@ -283,14 +284,15 @@ def _grid(size: int, rng: Rng) -> np.ndarray:
     """Single trees on a square grid."""
     period = rng.uniform(6, 9)
     along, across = (np.cos(2 * np.pi * axis / period) for axis in _turned(size, rng))
-    grid: np.ndarray = np.maximum(along + across - 0.5, 0.0)
-    return -grid
+    grid: np.ndarray = -np.maximum(along + across - 0.5, 0.0)
+    return grid
 
 
 def _saplings(size: int, rng: Rng) -> np.ndarray:
     """Single trees that stand anywhere."""
     (near, _), _ = _nearest(size, rng, round((size / rng.uniform(9, 13)) ** 2))
-    return -np.maximum(3.0 - near, 0.0)
+    saplings: np.ndarray = -np.maximum(3.0 - near, 0.0)
+    return saplings
 
 
 def _tanks(size: int, rng: Rng) -> np.ndarray:
@@ -308,8 +310,8 @@ def _waves(size: int, rng: Rng, *, period: tuple[float, float]) -> np.ndarray:
 
 def _creeks(size: int, rng: Rng) -> np.ndarray:
     """Creeks that wind through marshes."""
-    height = _blurred(size, rng, 5.0)
-    return -(np.abs(height) < rng.uniform(0.12, 0.25)).astype(float)
+    creeks: np.ndarray = np.abs(_blurred(size, rng, 5.0)) < rng.uniform(0.12, 0.25)
+    return np.where(creeks, -1.0, 0.0)
 
 
 def _patches(size: int, rng: Rng, *, side: float) -> np.ndarray:
