@@ -420,7 +420,7 @@ def test_lists_may_have_one_column_or_two_and_any_line_end(copy: Copy) -> None:
     file.unlink()
     (home / "bigearthnet" / "val.csv.gz").write_bytes(gzip.compress(packed))
     assert task.open(home).ids("val") == expected
-    (home / "bigearthnet" / "val.csv.gz").write_bytes(gzip.compress(packed)[:200])
+    (home / "bigearthnet" / "val.csv.gz").write_bytes(gzip.compress(packed)[:-20])
     with pytest.raises(DamagedFileError, match="gzip"):
         task.open(home).ids("val")
 
