@@ -37,6 +37,8 @@ COMMANDS = {
     "report": ("result_commands", "Write one HTML page about the results: leaderboard, figures, provenance."),
     "check": ("result_commands", "Check results, alone and against what they were; exits with 1 on findings."),
     "data": ("data_commands", "Datasets on disk."),
+    "task": ("task_commands", "Tasks of your own."),
+    "new": ("task_commands", "Write a module with a task or a backbone to begin with, and its test."),
     "cache": ("data_commands", "Cached features."),
     "completion": ("completion_commands", "Print the lines with which a shell completes commands, options and names."),
     "doctor": ("doctor_commands", "Examine this machine: what is there for runs, what is broken, what is slow."),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from rich.filesize import decimal
 
 from ssl4eo_bench.cli import options
-from ssl4eo_bench.cli.display import print_json, show_rows
+from ssl4eo_bench.cli.display import print_json, show_rows, told
 from ssl4eo_bench.cli.options import Group, Text, Value
 from ssl4eo_bench.cli.run_options import AdhocCheckpoint, CheckpointChanges
 from ssl4eo_bench.config import catalogue
@@ -372,9 +372,7 @@ def checkpoint_test(
             {"checkpoint": one.name, "check": check, "ok": None if fault is None else not fault, "fault": fault or ""}
             for check, fault in tested(one, seed=seed, cache_dir=cache_root(cache_dir))
         ]
-    if not json:  # a dash where a check is not for such a network
-        rows = [row | {"ok": {None: "–", True: "yes", False: "no"}[row["ok"]]} for row in rows]
-    show_rows(rows, json=json, prose=("fault",))
+    show_rows(rows if json else told(rows), json=json, prose=("fault",))
     return 1 if any(row["fault"] for row in rows) else 0
 
 

@@ -18,6 +18,11 @@ def print_json(value: object) -> None:
     print(dumps(value, indent=1))
 
 
+def told(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of checks for a person: whether each has passed in words, with a dash where it is not for such a thing."""
+    return [{**row, "ok": {None: "–", True: "yes", False: "no"}[row["ok"]]} for row in rows]
+
+
 def show_rows(
     rows: Sequence[Mapping[str, Any]],
     *,
