@@ -2,6 +2,8 @@
 
 A band is always named, never a position. Every source spells the names differently (EuroSAT `B8A`, SSL4EO-S12
 `B8a`, So2Sat `S2_B02`); they are folded to the canonical names here and nowhere else.
+
+A band of another sensor has its centre wavelength in its name, `red=665nm`: so whatever has the name knows it.
 """
 
 import re
@@ -11,7 +13,7 @@ from typing import Literal
 from ssl4eo_bench.config.canonical import Frozen
 from ssl4eo_bench.errors import SpecError
 
-Sensor = Literal["Sentinel-1", "Sentinel-2"]
+Sensor = Literal["Sentinel-1", "Sentinel-2", "other"]
 Unit = Literal["dn", "reflectance", "db", "byte"]
 """`dn` = reflectance × 10000, `reflectance` in 0–1 (and above, on bright targets), `db` decibel, `byte` a display
 image in 0–255."""
@@ -48,6 +50,9 @@ RESOLUTION = dict.fromkeys(SPECTRUM, 20) | dict.fromkeys(_FINE, 10) | dict.fromk
 
 SENSORS: dict[Sensor, tuple[str, ...]] = {"Sentinel-2": SENTINEL_2, "Sentinel-1": SENTINEL_1}
 
+_OTHER = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9_.-]*)=(?P<length>\d+(\.\d+)?)(?P<unit>nm|um|µm)")
+"""Band names of other sensors, such as `red=665nm` and `swir=1.61um`."""
+
 _SPELLING = re.compile(r"(?:S[12][_-])?(?:B(?P<number>0?\d|1\d)(?P<narrow>A?)|(?P<radar>VV|VH))", re.IGNORECASE)
 
 
@@ -68,9 +73,14 @@ class Band(Frozen):
 def canonical_band(name: str) -> str:
     """The canonical name of a band in any of the field's spellings, such as `B8a`, `B08A`, `B2` or `S2_B02`.
 
+    That of a band of another sensor has its wavelength in nanometres: `swir=1.61um` is `swir=1610nm`.
+
     Raises:
-        SpecError: if no Sentinel-1 or Sentinel-2 band is written like that.
+        SpecError: if no Sentinel-1 or Sentinel-2 band is written like that, and no band of another sensor.
     """
+    if other := _OTHER.fullmatch(name.strip()):
+        length = float(other["length"]) * (1 if other["unit"] == "nm" else 1000)
+        return f"{other['name']}={round(length, 3):g}nm"
     match = _SPELLING.fullmatch(name.strip())
     if match:
         if match["radar"]:
@@ -79,9 +89,21 @@ def canonical_band(name: str) -> str:
         folded = "B8A" if (number, narrow) == (8, "A") else f"B{number:02d}{narrow}"
         if folded in SENTINEL_2:
             return folded
-    raise SpecError(f"band {name!r} is not known; known are {', '.join(SENTINEL_2 + SENTINEL_1)}.")
+    raise SpecError(
+        f"band {name!r} is not known; known are {', '.join(SENTINEL_2 + SENTINEL_1)}, and bands of other sensors are "
+        "written with their wavelength, such as red=665nm."
+    )
 
 
 def sensor_of(band: str) -> Sensor:
     """The sensor that a canonical band name belongs to."""
+    if "=" in band:
+        return "other"
     return "Sentinel-1" if band in SENTINEL_1 else "Sentinel-2"
+
+
+def spectrum(band: str) -> tuple[float, float]:
+    """Centre wavelength and bandwidth of a band in nanometres; NaN for a bandwidth that is not known."""
+    if sensor_of(band) == "other":
+        return float(band.partition("=")[2].removesuffix("nm")), nan
+    return SPECTRUM[band]

@@ -102,6 +102,15 @@ def _modules() -> dict[str, tuple[Task, ...] | SpecError]:
     return found
 
 
+_added: dict[str, Task] = {}
+
+
+def add(task: Task) -> Task:
+    """Make a task that is in no module known to this process, by its name, and return it."""
+    _added[task.name] = task
+    return task
+
+
 def task(name: str) -> Task:
     """The task of that name; only the module it lives in is imported.
 
@@ -109,10 +118,12 @@ def task(name: str) -> Task:
         UnknownNameError: if there is no such task.
         SpecError: if its module cannot be used.
     """
+    if name in _added:
+        return _added[name]
     module = name.split("-")[0]
     found = {task.name: task for task in tasks_of(module)} if module in task_modules() else {}
     if name not in found:
-        raise UnknownNameError("task", name, tasks())
+        raise UnknownNameError("task", name, tasks(), hint="; images of your own are folder:DIR or csv:FILE")
     return found[name]
 
 

@@ -196,7 +196,7 @@ class Checkpoint(Frozen):
         if isinstance(self.scaling, BySensor):
             if missing := [sensor for sensor in self.sensors if sensor not in self.scaling.by_sensor]:
                 raise ValueError(f"scaling has nothing for {missing[0]}, although bands of it are wanted")
-        elif len(self.sensors) > 1 and is_for_one_unit(self.scaling):
+        elif {"Sentinel-1"} < set(self.sensors) and is_for_one_unit(self.scaling):
             raise ValueError(
                 "scaling has one number for digital numbers of Sentinel-2 and decibel of Sentinel-1; give each sensor "
                 "its own by `{by_sensor: {Sentinel-2: …, Sentinel-1: …}}`"
@@ -206,7 +206,7 @@ class Checkpoint(Frozen):
     @model_validator(mode="after")
     def _statistics_cover_the_bands(self) -> "Checkpoint":
         for sensor in self.sensors:
-            bands = SENSORS[sensor] if self.bands == "task" else self.bands
+            bands = SENSORS.get(sensor, ()) if self.bands == "task" else self.bands
             wanted = [band for band in bands if sensor_of(band) == sensor]
             for kind, values in statistics(scaling_of(self.scaling, sensor)).items():
                 if missing := [band for band in wanted if band not in values]:
@@ -284,7 +284,7 @@ class Checkpoint(Frozen):
             return tuple(dict.fromkeys(sensor_of(band) for band in self.bands))
         if isinstance(self.scaling, BySensor):
             return tuple(self.scaling.by_sensor)
-        return tuple(SENSORS) if isinstance(self.scaling, Raw) else ("Sentinel-2",)
+        return (*SENSORS, "other") if isinstance(self.scaling, Raw) else ("Sentinel-2", "other")
 
     @property
     def is_random(self) -> bool:

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from ssl4eo_bench.config.bands import SENSORS, Band, sensor_of
 from ssl4eo_bench.config.canonical import Frozen
 from ssl4eo_bench.config.checkpoint import Checkpoint
-from ssl4eo_bench.config.scaling import ClippedZScore, Divide, Quantise, Raw, Stretch, ZScore, scaling_of
+from ssl4eo_bench.config.scaling import ClippedZScore, Divide, Quantise, Raw, Stretch, ZScore, scaling_of, statistics
 from ssl4eo_bench.errors import SpecError
 
 PerImage = Literal["lonlat", "date"]
@@ -50,7 +50,7 @@ class Channel(Frozen):
     levels` if levels are given. A filled channel has no `source` and is zero.
     """
 
-    band: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+    band: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(=[0-9.e+]+nm)?$", max_length=100)]
     source: str | None = None
     valid: tuple[float | None, float | None] = (None, None)
     gain: float = 1.0
@@ -143,8 +143,8 @@ def map_inputs(
     given = {band.name: band for band in bands}
     wanted = checkpoint.bands
     if wanted == "task":
-        able = [name for sensor in checkpoint.sensors for name in SENSORS[sensor]]
-        wanted = tuple(name for name in given if name in able) or tuple(able)
+        able = [name for sensor in checkpoint.sensors for name in SENSORS.get(sensor, ())]
+        wanted = tuple(name for name in given if sensor_of(name) in checkpoint.sensors) or tuple(able)
     _refuse_other_sensors(wanted, given, checkpoint.name)
     channels = tuple(
         _channel(given[name], checkpoint, display) if name in given else Channel(band=name, source=None)
@@ -165,15 +165,21 @@ def _refuse_other_sensors(wanted: tuple[str, ...], given: dict[str, Band], check
     sensors = {sensor_of(name) for name in given}
     foreign = [name for name in wanted if sensor_of(name) not in sensors]
     if foreign or not set(wanted) & set(given):
+        of = " and ".join(sorted("another sensor" if name == "other" else name for name in sensors))
         raise SpecError(
             f"checkpoint {checkpoint!r} wants {', '.join(foreign or wanted)}, which the task does not have: it gives "
-            f"{', '.join(given)} ({' and '.join(sorted(sensors))}); choose a checkpoint for that sensor "
+            f"{', '.join(given)} ({of}); choose a checkpoint for that sensor "
             "(`ssl4eo-bench list checkpoints` shows the bands of each)."
         )
 
 
 def _channel(band: Band, checkpoint: Checkpoint, display: DisplayStretch | None) -> Channel:
     scaling = scaling_of(checkpoint.scaling, sensor_of(band.name))
+    if missing := [kind for kind, values in statistics(scaling).items() if band.name not in values]:
+        raise SpecError(
+            f"the scaling of checkpoint {checkpoint.name!r} has no {missing[0]} for band {band.name}; choose another "
+            "checkpoint, or give it an entry of its own with the statistics of this band."
+        )
     plain = Channel(band=band.name, source=band.name, valid=VALID_RANGE[band.unit])
     if isinstance(scaling, Raw):
         return plain.model_copy(update={"gain": 10000.0 if band.unit == "reflectance" else 1.0})
@@ -216,7 +222,8 @@ def _to_scaling_unit(band: Band, checkpoint: str, display: DisplayStretch | None
         return 10000.0, 0.0
     if band.unit == "byte" and target == "dn" and display:
         return display.to_dn()
+    stretch = "say what its bytes stand for (`--data-stretch LOW HIGH`, or `display` of a task), or "
     raise SpecError(
         f"band {band.name} comes in unit {band.unit!r}, which has no conversion to the {target!r} that the scaling of "
-        f"checkpoint {checkpoint!r} is written in; give the task a display stretch or choose another checkpoint."
+        f"checkpoint {checkpoint!r} is written in; {stretch if band.unit == 'byte' else ''}choose another checkpoint."
     )

@@ -12,6 +12,7 @@ from ssl4eo_bench.config.canonical import Frozen, ids_digest
 from ssl4eo_bench.config.inputs import DisplayStretch, PerImage
 from ssl4eo_bench.config.recipe import Recipe
 from ssl4eo_bench.config.remote_files import RemoteFile
+from ssl4eo_bench.errors import SpecError
 
 Kind = Literal["multiclass", "multilabel", "segmentation"]
 SplitName = Literal["train", "val", "test"]
@@ -36,6 +37,15 @@ Groups = tuple[np.ndarray, ...]
 
 IGNORED = 255
 """The label of a pixel that has no class: it is neither fitted nor scored."""
+
+
+OWN_DATA = ("folder", "csv")
+"""The first parts of names of tasks that are made of a user's own images."""
+
+
+def is_own_data(name: str) -> bool:
+    """Whether the task of this name is made of a user's own images, which are in no catalogue."""
+    return name.split("-")[0] in OWN_DATA
 
 
 class Split(Frozen):
@@ -149,13 +159,13 @@ class Task(Frozen):
         class_counts: the official number of samples of each class, or of its pixels in label maps, in some splits
             taken together, as far as it is known; `data verify` compares it.
         open: opens the dataset below a data directory; raises MissingDataError where there is none.
-        sample: the embedded sample.
+        sample: the embedded sample, if it has one.
         clusters: of samples that depend on each other; none where ids do not tell.
         headline: whether it counts for the leaderboard's mean.
-        folder: where its files lie below a data directory.
+        folder: where its files lie below a data directory; empty if they lie elsewhere.
         files: what is published, for downloads.
         recipes: that published numbers on the dataset were made with.
-        licence: of the data.
+        licence: of the data, if others may have them.
         citation: of the data and of the split.
         how_to_get: one sentence on where the files come from and where they go.
     """
@@ -173,20 +183,32 @@ class Task(Frozen):
     splits: Mapping[SplitName, Split | UnlistedSplit]
     class_counts: Mapping[tuple[SplitName, ...], tuple[int, ...]] = {}
     open: Callable[[Path], Source]
-    sample: Sample
+    sample: Sample | None = None
     clusters: Clusters | None = None
     headline: bool = False
-    folder: str
+    folder: str = ""
     files: tuple[RemoteFile, ...] = ()
     recipes: tuple[Recipe, ...] = ()
-    licence: str
-    citation: str
-    how_to_get: str
+    licence: str = ""
+    citation: str = ""
+    how_to_get: str = "put its files there by hand"
 
     @property
     def main_metric(self) -> str:
         """The metric that everything is chosen and ranked by."""
         return MAIN_METRIC[self.kind]
+
+    def embedded(self) -> Sample:
+        """Return the embedded sample.
+
+        Raises:
+            SpecError: if it has none.
+        """
+        if not self.sample:
+            raise SpecError(
+                f"task {self.name!r} has no embedded sample; leave --sample away, and name its data with --data-dir."
+            )
+        return self.sample
 
     def units(self, ids: Sequence[str]) -> tuple[np.ndarray, str]:
         """Return what a bootstrap draws: the number `[N]` of the unit of each sample, and what units are.

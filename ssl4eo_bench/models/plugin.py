@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl4eo_bench import progress
-from ssl4eo_bench.config.bands import RESOLUTION, SPECTRUM, Sensor, sensor_of
+from ssl4eo_bench.config.bands import RESOLUTION, Sensor, sensor_of, spectrum
 from ssl4eo_bench.config.canonical import canonical_json
 from ssl4eo_bench.config.checkpoint import Checkpoint, Reads
 from ssl4eo_bench.config.weights import OwnWeights
@@ -47,8 +47,8 @@ class InputChannel(NamedTuple):
         band: canonical name, such as `B8A`.
         sensor: of the band.
         wavelength: centre, in nanometres.
-        bandwidth: in nanometres; NaN for radar.
-        resolution: of the sensor, in metres.
+        bandwidth: in nanometres; NaN for radar and for bands of other sensors than the Sentinels.
+        resolution: of the sensor, in metres; 10 for bands of other sensors.
     """
 
     band: str
@@ -73,7 +73,7 @@ class Inputs:
     @classmethod
     def of(cls, bands: Sequence[str], image_size: int) -> "Inputs":
         """The inputs made of these bands."""
-        channels = (InputChannel(band, sensor_of(band), *SPECTRUM[band], RESOLUTION[band]) for band in bands)
+        channels = (InputChannel(band, sensor_of(band), *spectrum(band), RESOLUTION.get(band, 10)) for band in bands)
         return cls(tuple(channels), image_size)
 
     @property

@@ -314,7 +314,7 @@ def test_a_users_file_adds_entries(tmp_path: Path) -> None:
         (("[B04, B03, B02]", "[B04, VV]"), "give each sensor its own by `{by_sensor:"),
         (("[B04, B03, B02]", "[B04, NDVI]"), "band 'NDVI' is not known"),
         (("{divide: 10000}", "{by_sensor: {}}"), "scaling.by_sensor: Dictionary should have at least 1 item"),
-        (("{divide: 10000}", "{by_sensor: {S2: {divide: 1}}}"), "should be 'Sentinel-1' or 'Sentinel-2'"),
+        (("{divide: 10000}", "{by_sensor: {S2: {divide: 1}}}"), "should be 'Sentinel-1', 'Sentinel-2' or 'other'"),
         (("{divide: 10000}", "{by_sensor: {Sentinel-1: {divide: 1}}}"), "scaling has nothing for Sentinel-2"),
         (
             ("{divide: 10000}", "{by_sensor: {Sentinel-2: {mean: {B04: 1}, std: {B04: 1}}}}"),

@@ -12,7 +12,7 @@ def spec() -> RunSpec:
     task = catalogue.task("eurosat")
     checkpoint = catalogue.load_catalogue().checkpoint("resnet18.random")
     return RunSpec(
-        task=TaskRecord.of(task, task.sample.splits),
+        task=TaskRecord.of(task, task.embedded().splits),
         checkpoint=checkpoint,
         inputs=map_inputs(task.bands, checkpoint),
         protocol=PROTOCOLS["linear"],
@@ -105,7 +105,7 @@ def test_a_run_with_mostly_filled_bands_is_never_official() -> None:
     task = catalogue.task("eurosat-rgb")
     checkpoint = catalogue.load_catalogue().checkpoint("resnet50.ssl4eo_s12-moco_v2-s2l1c")
     spec = RunSpec(
-        task=TaskRecord.of(task, task.sample.splits),
+        task=TaskRecord.of(task, task.embedded().splits),
         checkpoint=checkpoint,
         inputs=map_inputs(task.bands, checkpoint, task.display, fill_bands=True),
         protocol=PROTOCOLS["linear"],
