@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict, Unpack
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config import catalogue
+from ssl4eo_bench.config.bands import Unit
 from ssl4eo_bench.config.checkpoint import DEFAULT_SIZE, PLUGIN, Feature, Precision, checkpoint_from
 from ssl4eo_bench.config.task import SplitName, Task
 from ssl4eo_bench.config.weights import StoredWeights
 from ssl4eo_bench.data.embeddings import Embeddings
+from ssl4eo_bench.data.own_images import ImageFormat
+from ssl4eo_bench.data.own_tasks import find_task
 from ssl4eo_bench.errors import IncompleteError, SpecError
 from ssl4eo_bench.executors import execute
 from ssl4eo_bench.executors.outcomes import Execution
@@ -48,6 +51,9 @@ class SampleOptions(TypedDict, total=False):
         precision: of all backbones.
         fill_bands: fill more than a quarter of the input channels with zeros.
         quiet: show no progress.
+        data_bands: of the files of `folder:DIR` and `csv:FILE`, in order; see docs/own_data.md.
+        data_unit: of their pixels.
+        data_stretch: the digital numbers that 0 and 255 stand for in them.
     """
 
     data_dir: Path | str
@@ -62,6 +68,9 @@ class SampleOptions(TypedDict, total=False):
     precision: Precision
     fill_bands: bool
     quiet: bool
+    data_bands: Sequence[str]
+    data_unit: Unit
+    data_stretch: tuple[float, float]
 
 
 class RunOptions(SampleOptions, total=False):
@@ -105,6 +114,9 @@ class EvaluateOptions(RunOptions, total=False):
     feature: Feature
 
 
+SAID: dict[str, Any] = {"data_bands": (), "data_unit": None, "data_stretch": None}
+"""Those of `SampleOptions` that say what image files hold, with their defaults."""
+
 ENTRY = ("bands", "scaling", "feature", "image_size")
 """Those of `EvaluateOptions` that an entry has."""
 
@@ -119,13 +131,26 @@ def list_checkpoints(suite: str = "all", *, checkpoint_files: Sequence[Path | st
     return list(catalogue.load_catalogue(*map(Path, checkpoint_files)).suite(suite))
 
 
-def load_task(name: str) -> Task:
+def load_task(
+    name: str,
+    *,
+    data_bands: Sequence[str] = (),
+    data_unit: Unit | None = None,
+    data_stretch: tuple[float, float] | None = None,
+) -> Task:
     """Return the task of this name: its classes, bands, splits and reader.
+
+    Args:
+        name: in the catalogue, or `folder:DIR` or `csv:FILE` for images of your own.
+        data_bands: of their files, in order.
+        data_unit: of their pixels.
+        data_stretch: the digital numbers that 0 and 255 stand for in them.
 
     Raises:
         UnknownNameError: if there is none.
+        DataError: if the images make no task.
     """
-    return catalogue.task(name)
+    return find_task(name, ImageFormat.of(data_bands, data_unit, data_stretch))
 
 
 def load_checkpoint(
@@ -207,6 +232,7 @@ def evaluate(
     Raises:
         BenchError: as from `run`, or if the network does not give features.
     """
+    from torch.jit import ScriptModule
     from torch.nn import Module
 
     from ssl4eo_bench.models.plugin import alive  # imports torch
@@ -214,6 +240,11 @@ def evaluate(
     found = type(network)
     if not isinstance(network, Module):
         raise SpecError(f"{network!r} is no torch.nn.Module; give an instance of one, such as {found.__name__}().")
+    if isinstance(network, ScriptModule):
+        raise SpecError(
+            "the network is a TorchScript program, which has no parameters to freeze and no source to hash; give an "
+            "nn.Module whose forward calls it (docs/backbones.md)."
+        )
     if options.get("executor") == "ray":
         raise SpecError(
             "a network of this process cannot be sent to a cluster; name its class with `python:` in `run`."
@@ -298,6 +329,7 @@ def _request(tasks: Names, protocols: Names, options: Mapping[str, Any], **field
     given["checkpoint_files"] = tuple(map(Path, options.get("checkpoint_files", ())))
     given["data_dir"] = data_root(_path(options.get("data_dir")))
     given["cache_dir"] = cache_root(_path(options.get("cache_dir")))
+    given["images"] = ImageFormat.of(*(options.get(name, default) for name, default in SAID.items()))
     defaults = {"checkpoints": (), "suites": (), "seeds": (0,)}
     return Request(tasks=_names(tasks), protocols=_names(protocols), **(defaults | given | fields))
 

@@ -16,9 +16,11 @@ from ssl4eo_bench.config.checkpoint import Checkpoint, Precision
 from ssl4eo_bench.config.inputs import InputMapping, map_inputs
 from ssl4eo_bench.config.protocols import Knn, Linear, ProtocolSettings, require_protocols, settings
 from ssl4eo_bench.config.run_spec import RunSpec, TaskRecord
-from ssl4eo_bench.config.task import SplitName, Task
+from ssl4eo_bench.config.task import SplitName, Task, is_own_data
 from ssl4eo_bench.config.weights import EmbeddingWeights
 from ssl4eo_bench.data.embedding_files import require_vectors
+from ssl4eo_bench.data.own_images import NOTHING_SAID, ImageFormat
+from ssl4eo_bench.data.own_tasks import find_task
 from ssl4eo_bench.data.sample_dataset import ensure_sample
 from ssl4eo_bench.data.splits import OpenSplit, open_splits
 from ssl4eo_bench.errors import BenchError, DataError, SpecError, WeightsError, without_frames
@@ -34,7 +36,7 @@ class Request:
     """What a user asks for.
 
     Attributes:
-        tasks: names.
+        tasks: names, also `folder:DIR` and `csv:FILE`.
         protocols: names.
         checkpoints: names, after those of `suites`.
         suites: names of suites; without them and `checkpoints`, a default.
@@ -53,6 +55,7 @@ class Request:
         limit: at most this many samples of each split.
         drift: BatchNorm statistics of a frozen network follow the batches, as a published recipe has it.
         strict: refuse the whole request where a part of it cannot be run.
+        images: what the files of folders and CSV files hold.
     """
 
     tasks: tuple[str, ...]
@@ -74,6 +77,7 @@ class Request:
     fractions: tuple[float, ...] = (1.0,)
     drift: bool = False
     strict: bool = False
+    images: ImageFormat = NOTHING_SAID
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ def plan(request: Request) -> Sweep:
     """
     known = catalogue.load_catalogue(*request.checkpoint_files)
     require_protocols(request.protocols, drift=request.drift)
-    tasks = [catalogue.task(name) for name in dict.fromkeys(request.tasks)]
+    tasks = _tasks(request)
     checkpoints = _checkpoints(request, known)
     asked = product(tasks, checkpoints, dict.fromkeys(request.protocols))
     combinations = [_combination(task, checkpoint, protocol, request) for task, checkpoint, protocol in asked]
@@ -174,6 +178,18 @@ def plan(request: Request) -> Sweep:
             "checkpoints that are not random, on all training samples"
         )
     return Sweep(tuple(Job(spec, task, samples[task.name]) for task, spec in needed), left_out)
+
+
+def _tasks(request: Request) -> list[Task]:
+    """Return the tasks of a request.
+
+    Raises:
+        SpecError: if one is not known, or something is said of images and none are of the user's own.
+    """
+    tasks = [find_task(name, request.images, request.cache_dir) for name in dict.fromkeys(request.tasks)]
+    if request.images != NOTHING_SAID and not any(is_own_data(task.name) for task in tasks):
+        raise SpecError("--data-bands, --data-unit and --data-stretch are of --task folder:DIR or csv:FILE; name one.")
+    return tasks
 
 
 def _combination(task: Task, checkpoint: Checkpoint, protocol: str, request: Request) -> _Combination:
@@ -254,7 +270,7 @@ def _specs(combination: _Combination, samples: dict[SplitName, OpenSplit], reque
                 seed=seed,
                 fraction=None if fraction == 1 else fraction,
                 sample=request.sample,
-                sample_version=combination.task.sample.version if request.sample else None,
+                sample_version=combination.task.embedded().version if request.sample else None,
                 partial=request.partial,
                 limit=request.limit,
             )

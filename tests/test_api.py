@@ -245,3 +245,9 @@ def test_a_wrong_reference_is_noticed_although_features_are_cached(
     options["results"] = tmp_path / "others"
     with pytest.raises(IncompleteError, match="from the features of its original implementation"):
         bench.run("eurosat-rgb", "knn", "net", checkpoint_files=[tmp_path / "bad.yaml"], **options)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore:.*torch.jit.*:FutureWarning")
+def test_a_torchscript_program_is_refused_with_its_cure() -> None:
+    with pytest.raises(SpecError, match="is a TorchScript program, .* give an nn.Module whose forward calls it"):
+        bench.evaluate(torch.jit.script(torch.nn.Conv2d(3, 8, 3)), task="eurosat", bands=["B04"], scaling={"divide": 1})

@@ -313,3 +313,13 @@ def test_a_layout_may_be_written_out_on_the_command_line(command: Command) -> No
     code, _, err = command(*RUN, *OWN, "--layout", "{prefix: [}", "--name", "other")
     assert code == 2
     assert "--layout '{prefix: [}' is not known" in err
+
+
+def test_a_file_is_no_architecture(command: Command) -> None:
+    Path("net.pt").write_bytes(b"PK")
+    options = ("--task", "eurosat-rgb", "--protocol", "knn", "--sample", "--bands", "B04", "--scaling", "divide=1")
+    code, _, err = command("run", *options, "--arch", "net.pt", "--weights", "random")
+    assert (code, "--arch net.pt is a file, and an architecture is a name; give the file with --weights" in err) == (
+        2,
+        True,
+    )

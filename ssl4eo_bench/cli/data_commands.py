@@ -11,9 +11,11 @@ from rich.filesize import decimal
 
 from ssl4eo_bench.cli.display import print_json, show_rows, table
 from ssl4eo_bench.cli.options import Age, CacheDir, Checkpoint, DataDir, File, Folder, Json, Size, Task, Tasks
+from ssl4eo_bench.cli.run_options import OwnImages
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.task import SPLITS
 from ssl4eo_bench.data.checks import Status, survey, verify
+from ssl4eo_bench.data.own_tasks import find_task
 from ssl4eo_bench.data.packing import damaged_files, pack
 from ssl4eo_bench.data.packs import is_complete, pack_folder
 from ssl4eo_bench.data.releases import PublishedFile, make_at_once, make_files, published_files, require_space
@@ -46,7 +48,7 @@ def data_sample(
       ssl4eo-bench data sample eurosat-rgb
       ssl4eo-bench data sample bigearthnet --out small
     """
-    chosen = catalogue.task(task)
+    chosen = find_task(task)
     folder = out or Path(f"{chosen.name}-sample")
     if folder.exists():
         raise DataError(f"{folder} exists; name a new folder with --out.")
@@ -71,7 +73,7 @@ def data_download(
       ssl4eo-bench data download eurosat so2sat --data-dir DIR --yes
     """
     root = data_root(data_dir)
-    items = published_files([catalogue.task(name) for name in task], root)
+    items = published_files([find_task(name) for name in task], root)
     _show_files(items)
     print(_amounts(items, free_bytes(root)))
     made = make_at_once(items)
@@ -145,6 +147,7 @@ def _get_files(items: Sequence[PublishedFile]) -> None:
 def data_status(
     task: Annotated[Tasks, "see `list tasks` (default: all)"] = (),
     *,
+    own: OwnImages,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> int:
@@ -155,11 +158,11 @@ def data_status(
       ssl4eo-bench data status bigearthnet --data-dir DIR --json
     """
     root = data_root(data_dir)
-    if not root.is_dir():
+    chosen = [find_task(name, own.format()) for name in task] or list(catalogue.tasks().values())
+    if not root.is_dir() and any(each.folder for each in chosen):
         print(
             f"{root} does not exist; name yours with --data-dir, or see `ssl4eo-bench data download`", file=sys.stderr
         )
-    chosen = [catalogue.task(name) for name in task] or list(catalogue.tasks().values())
     found = {each.name: survey(each, root) for each in chosen}
     if json:
         print_json({name: _status_json(status) for name, status in found.items()})
@@ -193,6 +196,7 @@ def _counts(present: int | None, listed: int | None) -> str:
 def data_verify(
     task: Tasks,
     *,
+    own: OwnImages,
     report: Annotated[File | None, "write everything that is wrong to a JSON file"] = None,
     data_dir: DataDir = None,
 ) -> int:
@@ -204,7 +208,7 @@ def data_verify(
     """
     root = data_root(data_dir)
     faults = []
-    for each in [catalogue.task(name) for name in task]:
+    for each in [find_task(name, own.format()) for name in task]:
         found = verify(each, root)
         faults += [{"task": each.name, "where": fault.where, "what": fault.what} for fault in found]
         for fault in found[:SHOWN_FAULTS]:
@@ -217,7 +221,7 @@ def data_verify(
     return 1 if faults else 0
 
 
-def data_prepare(task: Tasks, *, data_dir: DataDir = None) -> int:
+def data_prepare(task: Tasks, *, own: OwnImages, data_dir: DataDir = None) -> int:
     """Pack a task into a few large arrays, which read faster than many small files.
 
     Examples:
@@ -225,7 +229,7 @@ def data_prepare(task: Tasks, *, data_dir: DataDir = None) -> int:
       ssl4eo-bench data prepare eurosat so2sat --data-dir DIR
     """
     root = data_root(data_dir)
-    for each in [catalogue.task(name) for name in task]:
+    for each in [find_task(name, own.format()) for name in task]:
         folder = pack_folder(each, root)
         if is_complete(folder) and not damaged_files(folder):
             print(f"{folder} is complete already")

@@ -221,8 +221,9 @@ Text = Annotated[str, Value(metavar="TEXT")]
 Seeds = tuple[Seed, ...]
 Fractions = tuple[Fraction, ...]
 
-Task = Annotated[str, Value(metavar="TASK"), completion.TASKS, "see `list tasks`"]
-Tasks = Annotated[tuple[Task, ...], "see `list tasks`"]
+TASK = "see `list tasks`; or folder:DIR or csv:FILE for your own images"
+Task = Annotated[str, Value(metavar="TASK"), completion.TASKS, TASK]
+Tasks = Annotated[tuple[Task, ...], TASK]
 Checkpoint = Annotated[Name, completion.CHECKPOINTS]
 Checkpoints = tuple[Checkpoint, ...]
 Suites = tuple[Annotated[Name, completion.SUITES], ...]

@@ -4,9 +4,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ssl4eo_bench.cli.options import Count, DataDir, File, Value
+from ssl4eo_bench.data.own_images import ImageFormat
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.files.hashing import file_hash
 from ssl4eo_bench.files.places import data_root
@@ -20,9 +22,34 @@ Bands = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
+class OwnImages:
+    """What the files of `folder:DIR` and `csv:FILE` hold."""
+
+    data_bands: Annotated[
+        tuple[Annotated[str, Value(metavar="BAND")], ...],
+        "of files of folder:DIR and csv:FILE, in order, like B04 B03 B02; red=665nm of other sensors",
+    ] = ()
+    data_unit: Annotated[
+        Literal["dn", "reflectance", "db", "byte"] | None, "of their pixels (default: by the type of the files)"
+    ] = None
+    data_stretch: Annotated[
+        tuple[Annotated[float, Value(float, "DN")], ...], "the two digital numbers that bytes 0 and 255 stand for"
+    ] = ()
+
+    def format(self) -> ImageFormat:
+        """What they say together.
+
+        Raises:
+            SpecError: if a stretch is not two numbers.
+        """
+        return ImageFormat.of(self.data_bands, self.data_unit, self.data_stretch or None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataChoice:
     """The samples to read: where they are, and how many of them."""
 
+    own: OwnImages
     data_dir: DataDir = None
     sample: Annotated[bool, "the embedded sample: needs no data"] = False
     partial: Annotated[bool, "only the samples that are there"] = False
@@ -30,7 +57,8 @@ class DataChoice:
 
     def fields(self) -> dict[str, Any]:
         """The options by name, with the data directory that is meant where none is given."""
-        return vars(self) | {"data_dir": data_root(self.data_dir)}
+        others = {name: value for name, value in vars(self).items() if name != "own"}
+        return others | {"data_dir": data_root(self.data_dir), "images": self.own.format()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +107,11 @@ class AdhocCheckpoint:
         given = [option.replace("_", "-") for option, value in vars(self).items() if value]
         if not given:
             return ()
+        if Path(self.arch).is_file():
+            raise SpecError(
+                f"--arch {self.arch} is a file, and an architecture is a name; give the file with --weights "
+                f"(`ssl4eo-bench checkpoint inspect {self.arch}` says what it is)."
+            )
         is_plugin = self.arch.startswith("python:")
         if not is_plugin and (":" in self.arch or self.arch.endswith(".py")):
             raise SpecError(f"--arch {self.arch!r} is not written python:module:Class, as a class of yours is named.")
@@ -162,7 +195,7 @@ def _scaling(text: str) -> object:
     """`divide=10000` and `uint8=10000`, or a mapping as in an entry."""
     name, equals, number = text.partition("=")
     how = "divide=10000, uint8=10000, or a mapping as in docs/inputs.md"
-    if not equals:
+    if not equals or name.lstrip().startswith("{"):
         return _mapping("scaling", text, how)
     try:
         return {name.strip(): float(number)}

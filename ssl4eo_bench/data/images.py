@@ -35,21 +35,29 @@ def geotiff_decoder() -> Iterator[Decode]:
     """A decoder for many GeoTIFFs; GDAL is set up once for all of them."""
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
-    from rasterio.io import MemoryFile
 
     def decode(content: bytes, *, shape: tuple[int, int, int], dtype: str | tuple[str, ...], where: str) -> np.ndarray:
-        with reading(f"{where} is no GeoTIFF, or a cut-off one"):
-            if not content:  # an empty memory file would be opened for writing
-                raise EOFError("it is empty")
-            with MemoryFile(content) as memory, memory.open(driver="GTiff") as opened:
-                found = (opened.count, opened.height, opened.width)
-                _require(found, opened.dtypes[0], shape, (dtype,) if isinstance(dtype, str) else dtype, where)
-                pixels: np.ndarray = opened.read()
+        with _opened(content, where) as opened:
+            found = (opened.count, opened.height, opened.width)
+            _require(found, opened.dtypes[0], shape, (dtype,) if isinstance(dtype, str) else dtype, where)
+            pixels: np.ndarray = opened.read()
         return pixels
 
     _ignore(NotGeoreferencedWarning)
     with rasterio.Env(**_GDAL):
         yield decode
+
+
+@contextmanager
+def _opened(content: bytes, where: str) -> Iterator[Any]:
+    """Open a GeoTIFF; whatever fails in the block is said of it."""
+    from rasterio.io import MemoryFile
+
+    with reading(f"{where} is no GeoTIFF, or a cut-off one"):
+        if not content:  # an empty memory file would be opened for writing
+            raise EOFError("it is empty")
+        with MemoryFile(content) as memory, memory.open(driver="GTiff") as opened:
+            yield opened
 
 
 def _ignore(category: type[Warning]) -> None:
@@ -74,6 +82,16 @@ def decode_geotiff(
     """
     with geotiff_decoder() as decode:
         return decode(content, shape=shape, dtype=dtype, where=where)
+
+
+def geotiff_layout(content: bytes, where: str) -> tuple[tuple[int, int, int], str]:
+    """Shape `(C, H, W)` and type of the pixels of a GeoTIFF, which are not read.
+
+    Raises:
+        DamagedFileError: if the content is no GeoTIFF.
+    """
+    with geotiff_decoder(), _opened(content, where) as opened:
+        return (opened.count, opened.height, opened.width), opened.dtypes[0]
 
 
 def lonlat(content: bytes) -> tuple[float, float]:

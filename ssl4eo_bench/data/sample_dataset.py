@@ -19,9 +19,10 @@ def ensure_sample(task: Task, cache: Path) -> Path:
     """The data directory of a task's embedded sample below the cache; it is written if it is not there or damaged.
 
     Raises:
+        SpecError: if the task has no sample.
         CacheError: if it cannot be written.
     """
-    folder = cache / "samples" / f"{task.name}-v{task.version}-sample{task.sample.version}"
+    folder = cache / "samples" / f"{task.name}-v{task.version}-sample{task.embedded().version}"
     checked = folder in _used
     _used[folder] = Use(folder)
     if folder.is_dir() and (checked or _is_whole(folder)):
@@ -41,7 +42,7 @@ def ensure_sample(task: Task, cache: Path) -> Path:
 def write_sample(task: Task, folder: Path) -> None:
     """Write a task's embedded sample as the new folder `folder`, whole or not at all."""
     with making(folder) as temporary, progress.stage(f"sample of {task.name}", total=1, unit="datasets") as advance:
-        task.sample.make(temporary)
+        task.embedded().make(temporary)
         advance(1)
 
 

@@ -70,13 +70,13 @@ def open_splits(
         SplitError: if a list is not the official one, or belongs to the embedded sample and `sample` is not set.
         DataError: if the task's reader does not give the bands and samples that it is asked for.
     """
-    if not data_dir.is_dir():
+    if task.folder and not data_dir.is_dir():
         raise MissingDataError(
             f"data directory {data_dir} does not exist; name yours with --data-dir or SSL4EO_BENCH_DATA, or try "
             "--sample, which needs no data."
         )
     source = open_source(task, data_dir) if packed else task.open(data_dir)
-    expected = task.sample.splits if sample else task.splits
+    expected = task.embedded().splits if sample else task.splits
     listed = {split: source.ids(split) for split in SPLITS}
     if not sample:
         _refuse_sample(task, listed, data_dir)
@@ -95,7 +95,7 @@ def open_splits(
 
 def _refuse_sample(task: Task, listed: dict[SplitName, list[str]], data_dir: Path) -> None:
     """Refuse the embedded sample as the dataset; without an official list, nothing else would notice it."""
-    for split, known in task.sample.splits.items():
+    for split, known in task.sample.splits.items() if task.sample else ():
         if task.splits[split] != known and Split.of(listed[split]) == known:
             raise SplitError(
                 f"{data_dir} holds the embedded sample of task {task.name!r}, not the dataset; name the dataset's "

@@ -6,6 +6,7 @@ computes again what it does not find, and results are sent back. Digests and num
 
 import logging
 import os
+import pickle
 import signal
 import socket
 import threading
@@ -20,9 +21,10 @@ import ray
 from ray.exceptions import RayError
 
 from ssl4eo_bench import progress
+from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.protocols import Knn, Linear
 from ssl4eo_bench.config.run_spec import RunSpec
-from ssl4eo_bench.config.task import SplitName
+from ssl4eo_bench.config.task import SplitName, is_own_data
 from ssl4eo_bench.errors import BenchError, SpecError, WorkerError
 from ssl4eo_bench.executors.attempts import attempt, fetch_weights, logged
 from ssl4eo_bench.executors.forecast import NO_NETWORK, peak_memory
@@ -50,6 +52,9 @@ VARIABLES = ("SSL4EO_BENCH_TASKS", "SSL4EO_BENCH_BACKBONES")
 
 POLL_INTERVAL = 0.5
 """Seconds until it is looked again whether a task has ended."""
+
+INLINE = 100_000
+"""Bytes that go with every call; more are stored once."""
 
 AT_ONCE = 64
 """The most tasks whose ends are told together."""
@@ -143,23 +148,33 @@ def _submitted(jobs: Sequence[Job], how: Execution) -> _Tasks:
     needed_by: dict[object, list[ray.ObjectRef[Any]]] = {}
     context = Context(how.cache_dir, ("cpu",))  # no shard depends on where it is computed
     compute = _compute_shard.options(num_cpus=cpus, num_gpus=_gpus(how, 1), memory=min(memory, SHARD_MEMORY))
+    own = _own_tasks(jobs)
     for number, job in enumerate(jobs):
-        spec = job.spec.model_dump_json()
+        spec, task = job.spec.model_dump_json(), own.get(job.task.name, b"")
         if (shared := shared_features(job)) not in needed_by:
             needed_by[shared] = []
             for split, extraction in _extractions(Problem(job, context)).items():
                 key = extraction.key
                 if key.digest not in shards_of:
                     missing = range(len(key.shard_bounds)) if how.force else cache.missing(key)
-                    shards_of[key.digest] = [compute.remote(__version__, spec, how, split, shard) for shard in missing]
+                    shards_of[key.digest] = [
+                        compute.remote(__version__, spec, how, task, split, shard) for shard in missing
+                    ]
                     rows = [key.shard_bounds[shard][1] - key.shard_bounds[shard][0] for shard in missing]
                     tasks.shards.update(zip(shards_of[key.digest], rows, strict=True))
                 needed_by[shared] += shards_of[key.digest]
         devices = 1 if isinstance(job.spec.protocol, Linear | Knn) else len(how.device.split(","))
         needs = min(memory, peak_memory(job.spec, costs.get(job.spec.checkpoint.name, NO_NETWORK)))
         do = _do_job.options(num_cpus=cpus, num_gpus=_gpus(how, devices), memory=needs)
-        tasks.jobs[do.remote(__version__, spec, how, *needed_by[shared])] = number
+        tasks.jobs[do.remote(__version__, spec, how, task, *needed_by[shared])] = number
     return tasks
+
+
+def _own_tasks(jobs: Sequence[Job]) -> dict[str, Any]:
+    """Return the tasks of the user's own images, which are in no catalogue of a worker, pickled and by name."""
+    tasks = {job.task.name: job.task for job in jobs if is_own_data(job.task.name)}
+    pickled = {name: pickle.dumps(task) for name, task in tasks.items()}
+    return {name: ray.put(content) if len(content) > INLINE else content for name, content in pickled.items()}
 
 
 def _extractions(problem: Problem) -> "dict[SplitName, Extraction[Any]]":
@@ -223,9 +238,12 @@ def _outcome(job: Job, task: "ray.ObjectRef[Any]") -> Outcome:
 
 
 @ray.remote(max_retries=RETRIES)
-def _compute_shard(version: str, spec: str, how: Execution, split: SplitName, shard: int) -> BenchError | None:
+def _compute_shard(
+    version: str, spec: str, how: Execution, own: bytes, split: SplitName, shard: int
+) -> BenchError | None:
     """Compute a shard of features where it is missing; return why that cannot be done."""
     try:
+        _make_known(own)
         cache = FeatureCache(how.cache_dir, renewed=set() if how.force else None)
         cache.compute(_extraction(version, spec, how, split), [shard])
     except (Exception, SystemExit) as error:
@@ -234,11 +252,12 @@ def _compute_shard(version: str, spec: str, how: Execution, split: SplitName, sh
 
 
 @ray.remote(max_retries=RETRIES)
-def _do_job(version: str, spec: str, how: Execution, *shards: BenchError | None) -> _Fields:
+def _do_job(version: str, spec: str, how: Execution, own: bytes, *shards: BenchError | None) -> _Fields:
     """Do a job after its shards of features were computed; return the fields of its outcome."""
     for failed in filter(None, shards):
         return "failed", None, failed
     try:
+        _make_known(own)
         problem = _problem(version, spec, how)
         if how.force and not shards:
             problem = Problem(problem.job, replace(problem.context, renewed=set()))
@@ -247,6 +266,12 @@ def _do_job(version: str, spec: str, how: Execution, *shards: BenchError | None)
         digest = RunSpec.model_validate_json(spec).digest
         return "failed", None, logged(error, digest, how.cache_dir)
     return outcome.status, outcome.result, outcome.error
+
+
+def _make_known(own: bytes) -> None:
+    """Make a pickled task of the user's own images known to this worker; there is none if it is empty."""
+    if own:
+        catalogue.add(pickle.loads(own))
 
 
 @lru_cache(1)

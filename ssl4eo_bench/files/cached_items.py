@@ -1,7 +1,7 @@
 """What a cache holds, how large it is and when it was last used, and deleting what nobody has used for longest.
 
     features/<digest>/          probes/<digest>.npz      finetuning/<digest>.pt, <digest>-<epoch>.npz
-    scores/<digest>.npz         pictures/<digest>.png    logs/<digest>.log
+    scores/<digest>.npz         pictures/<digest>.png    logs/<digest>.log    listings/<digest>.json
     samples/<task>-v<version>-sample<version>/
 
 Weights do not count: some were put there by hand. An item was last used when its youngest file was changed; readers
@@ -21,7 +21,10 @@ from ssl4eo_bench.errors import LockedError
 from ssl4eo_bench.files.atomic import remove_abandoned
 from ssl4eo_bench.files.locks import alone, locked, share
 
-KINDS = ("features", "probes", "scores", "pictures", "finetuning", "samples", "logs")
+LISTINGS = "listings"
+"""What is in the files of folders with a user's images."""
+
+KINDS = ("features", "probes", "scores", "pictures", "finetuning", "samples", "logs", LISTINGS)
 
 LOCK = "lock"
 """The lock file of an item that is a folder: in it, or beside it as its ending."""

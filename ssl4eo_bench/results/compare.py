@@ -14,6 +14,7 @@ import numpy as np
 from ssl4eo_bench import progress
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.records import FEW_UNITS, RESAMPLES
+from ssl4eo_bench.config.task import is_own_data
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.metrics.bootstrap import Bootstrap, Metric
 from ssl4eo_bench.metrics.paired import Difference, difference, holm, mcnemar, of_samples, of_seeds
@@ -144,7 +145,10 @@ def _from_files(pairs: Pairs) -> _Measured:
 def _from_scores(pairs: Pairs, results: Path, cache_dir: Path) -> _Measured:
     scores = _common_scores(pairs, results, cache_dir)
     spec, ids = pairs.runs[0][0].spec, scores[0][0].ids.tolist()
-    units, units_are = catalogue.task(spec.task.name).units(ids)
+    if is_own_data(spec.task.name):  # no clusters are known of them
+        units, units_are = np.arange(len(ids)), "samples"
+    else:
+        units, units_are = catalogue.task(spec.task.name).units(ids)
     bootstrap, ones = Bootstrap(spec.bootstrap_seed, units), np.ones((1, len(ids)))
     what = f"{pairs.task} · {pairs.setting}"
     with progress.stage(what, total=2 * len(pairs.runs) * RESAMPLES, unit="resamples") as advance:

@@ -27,7 +27,7 @@ def dataset(sample_of: SampleOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     def get(name: str = "eurosat", **changes: object) -> tuple[Task, Path]:
         known = catalogue.task(name)
-        task = known.model_copy(update={"splits": known.sample.splits, "files": (), **changes})
+        task = known.model_copy(update={"splits": known.embedded().splits, "files": (), **changes})
         shutil.copytree(sample_of(name), tmp_path / "data")
         monkeypatch.setattr(catalogue, "task", lambda _: task)
         return task, tmp_path / "data"

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.own_data import draw_folder
+
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - so Ray calls it; other tests would leave workers no time
 ray = pytest.importorskip("ray", reason="needs the package ray")
@@ -67,6 +69,18 @@ def test_digests_and_numbers_are_those_of_the_local_executor(command: Command, c
     code, out, _ = command(*RUN, *WHAT, "--results", "there", "--executor", "ray", "--address", "nowhere:1")
     assert code == 0  # all is there: no cluster is asked
     assert {outcome["status"] for outcome in json.loads(out)} == {"skipped"}
+
+
+def test_workers_get_tasks_that_are_in_no_catalogue(command: Command, cluster: Any, tmp_path: Path) -> None:
+    run = ("run", "--task", f"folder:{draw_folder(tmp_path / 'mine')}", "--protocol", "knn", "--json")
+    options = ("--checkpoint", "bandstats", "--executor", "ray", "--address", cluster.address)
+    code, out, _ = command(*run, *options)
+    assert code == 0, out.replace("\n", " ")[-1500:]
+    there = json.loads(out)[0]["result"]
+    code, out, _ = command(*run, "--checkpoint", "bandstats", "--results", "here", "--cache-dir", "here-cache")
+    assert code == 0, out.replace("\n", " ")[-1500:]
+    assert json.loads(out)[0]["result"]["digest"] == there["digest"]
+    assert json.loads(out)[0]["result"]["metrics"] == there["metrics"]
 
 
 PLUGINS = """

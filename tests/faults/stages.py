@@ -120,7 +120,7 @@ class Begun:
         else:
             (place / "data").mkdir(parents=True)
             if stage == "pack":
-                catalogue.task(TASK).sample.make(place / "data")
+                catalogue.task(TASK).embedded().make(place / "data")
         return place
 
     def undisturbed(self, stage: str) -> tuple[float, Any]:

@@ -58,7 +58,7 @@ def test_three_more_wrong_samples_would_be_seen() -> None:
 
 
 def test_the_fixture_is_of_the_whole_sample() -> None:
-    arrays, splits = read(), catalogue.task(TASK).sample.splits
+    arrays, splits = read(), catalogue.task(TASK).embedded().splits
     for split in SPLITS:
         assert arrays[split].shape == (splits[split].count, 1280)
         assert arrays[f"{split}_targets"].shape == (splits[split].count,)

@@ -34,7 +34,7 @@ def make_result() -> Callable[..., RunResult]:
     ) -> RunResult:
         chosen = catalogue.task(task)
         entry = catalogue.load_catalogue().checkpoint(checkpoint)
-        source = chosen.sample.splits if marks.get("sample") else chosen.splits
+        source = chosen.embedded().splits if marks.get("sample") else chosen.splits
         splits = {name: split for name, split in source.items() if isinstance(split, Split)}
         spec = RunSpec(
             task=TaskRecord.of(chosen, splits),
