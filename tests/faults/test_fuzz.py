@@ -22,6 +22,7 @@ import pyarrow as pa
 import pytest
 import rasterio
 import torch
+from PIL import Image
 from pyarrow import parquet
 from safetensors.torch import save as safetensors_bytes
 
@@ -33,6 +34,8 @@ from ssl4eo_bench.config.weights import EmbeddingFile
 from ssl4eo_bench.data.embedding_files import read_vectors
 from ssl4eo_bench.data.hdf5 import Hdf5File, write_hdf5
 from ssl4eo_bench.data.images import decode_geotiff, decode_jpeg, lonlat, write_geotiff, write_jpeg
+from ssl4eo_bench.data.own_images import ImageFile
+from ssl4eo_bench.data.own_listings import csv_listing
 from ssl4eo_bench.data.packs import PackedSource
 from ssl4eo_bench.data.split_lists import csv_rows, parquet_columns, read_list, unpacked
 from ssl4eo_bench.data.trees import gather_files
@@ -141,6 +144,22 @@ def _(folder: Path) -> tuple[Parse, list[bytes]]:
 def _(folder: Path) -> tuple[Parse, list[bytes]]:
     write_jpeg(folder / "a.jpg", PIXELS)
     return lambda content: decode_jpeg(content, shape=(3, 16, 16), where="a.jpg"), [(folder / "a.jpg").read_bytes()]
+
+
+@kind("images of one's own")
+def _(folder: Path) -> tuple[Parse, list[bytes]]:
+    write_jpeg(folder / "a.jpg", PIXELS)
+    write_geotiff(folder / "a.tif", PIXELS)
+    Image.fromarray(PIXELS.transpose(1, 2, 0)).save(folder / "a.png")
+    Image.fromarray(PIXELS[0].astype(np.uint16)).save(folder / "deep.png")
+    valid = [file.read_bytes() for file in sorted(folder.iterdir())]
+    return on_file(folder / "image", lambda file: ImageFile.of(file).pixels()), valid
+
+
+@kind("CSV of one's own images")
+def _(folder: Path) -> tuple[Parse, list[bytes]]:
+    rows = b"path,labels,split\r\na.png,x;y,train\r\n"
+    return on_file(folder / "a.csv", csv_listing), [rows]
 
 
 @kind("HDF5")
