@@ -57,7 +57,7 @@ def _task_faults(result: RunResult, task: Task) -> Iterator[Fault]:
         return
     if spec.task.kind != task.kind or tuple(one.name for one in result.classes) != task.classes:
         yield f"has other labels than task {task.name!r}", RUN_AGAIN
-    if spec.partial or spec.limit:
+    if spec.partial or spec.limit or (spec.sample and task.sample and spec.sample_version != task.sample.version):
         return
     official = task.sample.splits if spec.sample and task.sample else task.splits
     for name in SPLITS:

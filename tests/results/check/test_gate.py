@@ -328,7 +328,11 @@ def test_sample_runs_of_their_own_are_checked_too(tmp_path: Path) -> None:
     regenerate(tmp_path / "results")
     assert report_on(tmp_path / "results").findings == ()
     file = tmp_path / "results" / SAMPLE
+    sample = catalogue.task("eurosat-rgb").sample
+    assert sample is not None
     forge(file, lambda raw: raw["spec"]["task"]["splits"]["val"].update(digest="0" * 64))
+    assert "other val samples" not in report_on(tmp_path / "results").findings[0].what  # those of an earlier version
+    forge(file, lambda raw: raw["spec"].update(sample_version=sample.version))
     assert "other val samples than the official split" in report_on(tmp_path / "results").findings[0].what
 
 
