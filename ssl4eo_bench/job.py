@@ -21,6 +21,7 @@ from ssl4eo_bench.labels.base import Predictions
 from ssl4eo_bench.methods import fit
 from ssl4eo_bench.methods.predictor import Predictor
 from ssl4eo_bench.plan import Job
+from ssl4eo_bench.results.figure_data import figure_data
 from ssl4eo_bench.results.files import Provenance, RunResult
 from ssl4eo_bench.results.schema import SCHEMA_VERSION
 from ssl4eo_bench.results.scores import store_arrays
@@ -40,7 +41,8 @@ def run_job(job: Job, context: Context) -> RunResult:
     with problem.stopwatch.stage("prediction"):
         predictions = predictor.scorer.predict()
     with problem.stopwatch.stage("metrics"):
-        _store(problem, predictions.arrays())
+        arrays = predictions.arrays()
+        _store(problem, arrays)
         test = predictions.evaluate(problem.bootstrap())
     units, units_are = job.task.units(job.samples["test"].ids)
     resampled = Resampled.of(test.replicates[job.task.main_metric], int(units.max()) + 1, units_are)
@@ -60,6 +62,7 @@ def run_job(job: Job, context: Context) -> RunResult:
         reference=predictor.reference(),
         warnings=_warnings(job, predictor, not_finite, resampled),
         provenance=_provenance(problem, predictor, predictions, started, code),
+        figures=figure_data(arrays),
     )
 
 

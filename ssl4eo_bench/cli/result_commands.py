@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from ssl4eo_bench.cli import completion, options
 from ssl4eo_bench.cli.display import print_json, table
 from ssl4eo_bench.cli.options import RESULTS, Group, Value
+from ssl4eo_bench.config.task import metric_label
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.files.places import cache_root
@@ -109,7 +110,7 @@ def _show_comparisons(comparisons: "Sequence[Comparison]") -> None:
         tests = (_p(one.p), _p(one.p_holm), _p(max(pair.p for pair in one.mcnemar)) if one.mcnemar else "–")
         samples = f"{one.samples:,}{clusters}"
         rows.append(
-            (one.task, one.setting, len(one.seeds), samples, one.metric, *scores, difference, *tests, one.verdict)
+            (one.task, one.setting, len(one.seeds), samples, metric_label(one.metric), *scores, difference, *tests, one.verdict)
         )
     spare = ("seeds", "McNemar", "p", "samples", "metric", "Holm", "setting")
     title = "test in percent, A − B with 95 % interval"

@@ -11,7 +11,7 @@ from rich.filesize import decimal
 from ssl4eo_bench.cli.display import print_json, table
 from ssl4eo_bench.config.inputs import Channel
 from ssl4eo_bench.config.run_spec import RunSpec
-from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS
+from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS, metric_label
 from ssl4eo_bench.config.weights import EmbeddingWeights
 from ssl4eo_bench.errors import BenchError, JobError, shortlist
 from ssl4eo_bench.executors.outcomes import Execution, Outcome, looked_up
@@ -149,7 +149,7 @@ def _show_metrics(results: Sequence[tuple[RunResult, str]]) -> None:
         fractions = ["fraction"] if any(result.spec.fraction for result, _ in members) else []
         names = ("rate", "epoch") if any(result.selection.rate for result, _ in members) else ("C",)
         chosen = [name for name in names if any(getattr(result.selection, name) for result, _ in members)]
-        columns = ["checkpoint", "seed", *fractions, main, *others, *chosen, "status"]
+        columns = ["checkpoint", "seed", *fractions, *map(metric_label, (main, *others)), *chosen, "status"]
         rows = []
         for result, status in members:
             spec, test = result.spec, result.metrics["test"]
@@ -157,8 +157,9 @@ def _show_metrics(results: Sequence[tuple[RunResult, str]]) -> None:
             values = [test[main].percent, *(f"{100 * test[metric].value:.2f}" for metric in others)]
             found = ["" if (value := getattr(result.selection, name)) is None else f"{value:.2g}" for name in chosen]
             rows.append((spec.checkpoint.name, spec.seed, *fraction, *values, *found, ", ".join((status, *spec.marks))))
-        title = f"{name}: test in percent, {main} with 95 % interval"
-        table(title, columns, rows, right=columns[1:-1], spare=[*chosen, "fraction", *SHARED_METRICS[::-1]])
+        title = f"{name}: test in percent, {metric_label(main)} with 95 % interval"
+        spare = [*chosen, "fraction", *map(metric_label, SHARED_METRICS[::-1])]
+        table(title, columns, rows, right=columns[1:-1], spare=spare)
 
 
 def show_result(result: RunResult) -> None:
@@ -172,7 +173,7 @@ def show_result(result: RunResult) -> None:
         print(f"not official: {', '.join(spec.marks)}")
     main = MAIN_METRIC[spec.task.kind]
     names = sorted(test, key=lambda name: (name != main, name))
-    rows = [(name, test[name].percent, val[name].percent if name in val else "") for name in names]
+    rows = [(metric_label(name), test[name].percent, val[name].percent if name in val else "") for name in names]
     table("metrics in percent, 95 % intervals", ["metric", "test", "val"], rows, right=["test", "val"])
     _show_classes(result)
     _show_selection(result)
@@ -201,17 +202,17 @@ def _show_selection(result: RunResult) -> None:
     """Print what was chosen on val, and how val went over epochs and penalties."""
     chosen = result.selection
     if history := chosen.history:
-        print(f"chosen on val by {chosen.metric}: rate {chosen.rate:g}, epoch {chosen.epoch}")
+        print(f"chosen on val by {metric_label(chosen.metric)}: rate {chosen.rate:g}, epoch {chosen.epoch}")
         for rate in dict.fromkeys(epoch.rate for epoch in history):
             print(f"  val over epochs at {rate:g}: {_sparkline([one.val for one in history if one.rate == rate])}")
     if found := result.reference:
-        print(f"as the published code would report {chosen.metric} on test, of the same training:")
+        print(f"as the published code would report {metric_label(chosen.metric)} on test, of the same training:")
         print(f"  mean over batches of {found.batch}: {_percent(found.batch_averaged)}")
         print(f"  at the epoch that is best on test, {found.best_test_epoch}: {_percent(found.best_test)}")
         print(f"  both: {_percent(found.best_test_batch_averaged)}")
     if path := chosen.path:
         start = "; the head it started from" if history else ""
-        print(f"chosen on val by {chosen.metric}: C = {chosen.C:.3g}{start}")
+        print(f"chosen on val by {metric_label(chosen.metric)}: C = {chosen.C:.3g}{start}")
         print(f"  val over C from {path[0].C:.0e} to {path[-1].C:.0e}: {_sparkline([point.val for point in path])}")
 
 

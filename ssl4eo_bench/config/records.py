@@ -34,6 +34,12 @@ def _readable(replicates: str) -> str:
     return replicates
 
 
+def _of_triples(places: str) -> str:
+    if len(base64.b64decode(places, validate=True)) % 3:
+        raise ValueError("places are not three bytes each")
+    return places
+
+
 class MetricValue(Frozen):
     """A metric as a fraction, with its 95 % bootstrap interval on the test split."""
 
@@ -181,6 +187,41 @@ class NotFinite(Frozen):
     values: Count
     samples: Count
     names: tuple[str, ...]
+
+
+class ReliabilityBin(Frozen):
+    """The predictions of one bin of confidence, of which there are some.
+
+    Attributes:
+        bin: its number, from 0 on.
+        count: how many predictions there are.
+        correct: how many of them are right.
+        confidence: their mean confidence.
+    """
+
+    bin: Count
+    count: Count
+    correct: Count
+    confidence: UnitValue
+
+
+class FigureData(Frozen):
+    """What the figures of a result need beyond the result itself; it is kept beside it.
+
+    Attributes:
+        reliability: the bins of a reliability diagram: of the top class, or of all pairs of sample and class.
+        places: of evenly spaced test samples on the first two principal components of their features: x, y and number
+            of the class as bytes, in base64. 0 to 255 is from the lowest to the highest; the class is 255 for samples
+            with several labels or none.
+    """
+
+    reliability: tuple[ReliabilityBin, ...] = ()
+    places: Annotated[str, AfterValidator(_of_triples)] = ""
+
+    @property
+    def points(self) -> np.ndarray:
+        """Places and class numbers `[K, 3]` of the samples."""
+        return np.frombuffer(base64.b64decode(self.places), np.uint8).reshape(-1, 3).astype(int)
 
 
 class ReferenceResult(Frozen):

@@ -30,6 +30,14 @@ TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_le
 LESS_IS_BETTER = frozenset({"ece"})
 """Metrics that nothing is ranked by; of all others, more is better."""
 
+WORDS_OF_METRICS = {"map": "mAP", "f1": "F1", "miou": "mIoU", "ece": "ECE", "tuned": "(tuned)"}
+"""Parts of the names of metrics that people write otherwise."""
+
+
+def metric_label(name: str) -> str:
+    """A metric as people write it, such as `micro mAP` for `micro_map`."""
+    return " ".join(WORDS_OF_METRICS.get(word, word) for word in name.split("_"))
+
 
 Groups = tuple[np.ndarray, ...]
 """Stored pixels of a batch, one array `[N, C, H, W]` for each sensor and resolution, as `Task.groups` orders them."""

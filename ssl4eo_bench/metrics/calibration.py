@@ -3,26 +3,14 @@
 It has no bootstrap interval: a sum of absolute gaps grows with the noise of resampling.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import ndtri
+
+from ssl4eo_bench.config.records import ReliabilityBin
 
 BINS = 15
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """Confidence and correctness in the bins that have predictions; each `[≤ 15]`.
-
-    Attributes:
-        confidence: mean of the bin.
-        correct: share of correct predictions.
-        share: of all predictions.
-    """
-
-    confidence: np.ndarray
-    correct: np.ndarray
-    share: np.ndarray
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
@@ -32,8 +20,8 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> f
     return float(np.abs(gaps).sum() / confidence.size)
 
 
-def reliability(scores: np.ndarray, labels: np.ndarray) -> Reliability:
-    """Return the reliability diagram; the weighted gaps of its bins add up to the expected calibration error.
+def reliability(scores: np.ndarray, labels: np.ndarray) -> tuple[ReliabilityBin, ...]:
+    """Return the bins of the reliability diagram that have predictions.
 
     Args:
         scores: probabilities `[N, C]`.
@@ -44,14 +32,32 @@ def reliability(scores: np.ndarray, labels: np.ndarray) -> Reliability:
     else:
         confidence, correct = scores.ravel(), labels.ravel().astype(bool)
     bins = bins_of(confidence)
-    counts = np.bincount(bins, minlength=BINS)
-    filled = counts > 0
+    counts, sums = np.bincount(bins, minlength=BINS), np.bincount(bins, weights=confidence, minlength=BINS)
+    hits = np.bincount(bins, weights=correct, minlength=BINS)
+    return tuple(
+        ReliabilityBin(
+            bin=int(b), count=int(counts[b]), correct=int(hits[b]), confidence=min(float(sums[b] / counts[b]), 1.0)
+        )
+        for b in np.flatnonzero(counts)
+    )
 
-    def mean(values: np.ndarray) -> np.ndarray:
-        sums = np.bincount(bins, weights=values, minlength=BINS)
-        return np.asarray(sums[filled] / counts[filled])
 
-    return Reliability(mean(confidence), mean(correct), counts[filled] / len(bins))
+def error_of_bins(bins: Sequence[ReliabilityBin]) -> float:
+    """Return the expected calibration error that the bins of a reliability diagram give."""
+    gaps = sum(abs(one.correct - one.confidence * one.count) for one in bins)
+    return gaps / max(sum(one.count for one in bins), 1)
+
+
+def wilson(correct: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds of the 95 % intervals of shares `correct / count` (Wilson, JASA 22, 1927).
+
+    The predictions that are counted are taken as independent.
+    """
+    z = ndtri(0.975)
+    share, weight = correct / count, z**2 / count
+    middle = (share + weight / 2) / (1 + weight)
+    reach = np.sqrt(weight * (share * (1 - share) + weight / 4)) / (1 + weight)
+    return middle - reach, middle + reach
 
 
 def bins_of(confidence: np.ndarray) -> np.ndarray:

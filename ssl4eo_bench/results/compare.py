@@ -14,7 +14,7 @@ import numpy as np
 from ssl4eo_bench import progress
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.records import FEW_UNITS, RESAMPLES
-from ssl4eo_bench.config.task import is_own_data
+from ssl4eo_bench.config.task import is_own_data, metric_label
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.metrics.bootstrap import Bootstrap, Metric
 from ssl4eo_bench.metrics.paired import Difference, difference, holm, mcnemar, of_samples, of_seeds
@@ -222,7 +222,7 @@ def _moved_notes(pairs: Pairs, measured: _Measured) -> list[str]:
     """Where the scores in the cache are not those that a result file was made from."""
     both = zip("AB", measured.values.mean(axis=0), _in_results(pairs).mean(axis=0), strict=True)
     return [
-        f"the scores of {name} give {pairs.metric} {100 * value:.2f}, its results {100 * mean:.2f}: the cache holds "
+        f"the scores of {name} give {metric_label(pairs.metric)} {100 * value:.2f}, its results {100 * mean:.2f}: the cache holds "
         "those of another machine or run"
         for name, value, mean in both
         if abs(value - mean) > SAME

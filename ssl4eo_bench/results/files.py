@@ -18,6 +18,7 @@ from ssl4eo_bench.config.recipe import Recipe
 from ssl4eo_bench.config.records import (
     ClassResult,
     Cost,
+    FigureData,
     MetricValue,
     NotFinite,
     ReferenceResult,
@@ -25,12 +26,13 @@ from ssl4eo_bench.config.records import (
     Selection,
 )
 from ssl4eo_bench.config.run_spec import RunSpec
-from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS, SPLITS, Split, SplitName
+from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS, SPLITS, Split, SplitName, metric_label
 from ssl4eo_bench.errors import ResultError, ResultFileError, guess
 from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.files.locks import LOCK, locked
 from ssl4eo_bench.files.reading import read_bytes
 from ssl4eo_bench.results import index, schema
+from ssl4eo_bench.results.figure_data import write_figure_data
 from ssl4eo_bench.results.schema import Content
 
 CURRENT, CHECKSUM = f'{{\n "schema_version": {schema.SCHEMA_VERSION},'.encode(), b',\n "checksum":'
@@ -96,6 +98,7 @@ class RunResult(Frozen):
         reference: what the published code would have reported.
         warnings: what a reader should know.
         provenance: what produced it.
+        figures: what figures need beyond this, of a result that was just made; it has a file of its own.
     """
 
     schema_version: Literal[2]
@@ -112,6 +115,7 @@ class RunResult(Frozen):
     reference: ReferenceResult | None = None
     warnings: tuple[str, ...] = ()
     provenance: Provenance
+    figures: FigureData | None = Field(default=None, exclude=True, repr=False)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> "RunResult":
@@ -140,7 +144,7 @@ class RunResult(Frozen):
     def __repr__(self) -> str:
         """A line for notebooks: the whole content is long."""
         spec = self.spec
-        value = f"{self.main_metric} {self.main_value.percent} %"
+        value = f"{metric_label(self.main_metric)} {self.main_value.percent} %"
         return f"RunResult({spec.task_slug} · {spec.protocol_slug} · {spec.label}: {value})"
 
     @property
@@ -179,7 +183,7 @@ class RunResult(Frozen):
     def in_short(self) -> "RunResult":
         """Without classes, confusion matrix and what was chosen from: more than half of the memory, and in no table."""
         chosen = self.selection.model_copy(update={"path": (), "history": None})
-        return self.model_copy(update={"classes": (), "confusion": None, "selection": chosen})
+        return self.model_copy(update={"classes": (), "confusion": None, "selection": chosen, "figures": None})
 
     @property
     def enters_tables(self) -> bool:
@@ -230,8 +234,13 @@ def check_writable(results: Path) -> None:
 
 
 def write_result(results: Path, result: RunResult) -> Path:
-    """Write a result to the place that follows from its specification, and return the file."""
+    """Write a result to the place that follows from its specification, and return the file.
+
+    The data of its figures, if it has some, goes first: a run is done once its result is there.
+    """
     file = results / result.spec.path
+    if result.figures:
+        write_figure_data(results, result.digest, result.checksum, result.figures)
     write_text(file, _as_written(_content(result)))
     return file
 

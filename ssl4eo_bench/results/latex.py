@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ssl4eo_bench.config.records import MetricValue
+from ssl4eo_bench.config.task import metric_label
 from ssl4eo_bench.results.leaderboard import Column, Leaderboard, Row
 from ssl4eo_bench.results.markdown import rank_range
 from ssl4eo_bench.results.paired_ranks import Ranks
@@ -39,7 +40,7 @@ def latex(board: Leaderboard) -> str:
         rf"\begin{{tabular}}{{cl{'r' * len([*mean, *columns])}}}",
         r"\toprule",
         *([_line(["", "", *("" for _ in mean), *(_escaped(column.task) for column in columns)])] if several else []),
-        _line(["rank", "checkpoint", *mean, *(_escaped(column.metric) for column in columns)]),
+        _line(["rank", "checkpoint", *mean, *(_escaped(metric_label(column.metric)) for column in columns)]),
     ]
     for protocol, rows in board.protocols.items():
         lines += [r"\midrule", _line([rf"\multicolumn{{{len([*mean, *columns]) + 2}}}{{l}}{{{_escaped(protocol)}}}"])]

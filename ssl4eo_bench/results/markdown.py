@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ssl4eo_bench.config.records import Cost
+from ssl4eo_bench.config.task import metric_label
 from ssl4eo_bench.results.leaderboard import Entry, Leaderboard, Row
 from ssl4eo_bench.results.paired_ranks import Ranks
 from ssl4eo_bench.results.published import PublishedNumber
@@ -138,7 +139,7 @@ def markdown(board: Leaderboard) -> str:
 def _overview(rows: Sequence[Row], board: Leaderboard) -> dict[str, list[str]]:
     """Cells by column, over all tasks."""
     leads = {
-        f"{task} {metrics[0]}": [row.entries[task].lead.percent if task in row.entries else "" for row in rows]
+        f"{task} {metric_label(metrics[0])}": [row.entries[task].lead.percent if task in row.entries else "" for row in rows]
         for task, metrics in board.metrics.items()
     }
     return {
@@ -158,11 +159,11 @@ def _details(entries: Sequence[Entry], metrics: Sequence[str]) -> dict[str, list
     return {
         "rank": [rank_range(entry.ranks) for entry in ordered],
         "checkpoint": [entry.checkpoint for entry in ordered],
-        lead: [entry.lead.percent for entry in ordered],
+        metric_label(lead): [entry.lead.percent for entry in ordered],
         "over floor": ["floor" if entry.is_floor else points(entry.over_floor) for entry in ordered],
         "published": [_link(entry.published) for entry in ordered],
         "over published": [points(entry.over_published) for entry in ordered],
-        **{name: [percent(entry.metrics[name].value) for entry in ordered] for name in others},
+        **{metric_label(name): [percent(entry.metrics[name].value) for entry in ordered] for name in others},
         **_cost_columns(ordered),
         ZERO_BANDS: [" ".join(entry.filled) for entry in ordered],
         "seeds": [str(entry.seeds) for entry in ordered],

@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.metrics import bootstrap
 from ssl4eo_bench.metrics.bootstrap import Bootstrap
-from ssl4eo_bench.metrics.calibration import reliability
+from ssl4eo_bench.metrics.calibration import error_of_bins, reliability, wilson
 from ssl4eo_bench.metrics.classification import (
     Thresholds,
     evaluate_multiclass,
@@ -316,7 +316,7 @@ def test_scores_of_the_wrong_shape_or_with_nan_are_refused() -> None:
 
 
 @given(problems())
-def test_the_weighted_gaps_of_the_reliability_diagram_add_up_to_the_calibration_error(
+def test_the_bins_of_the_reliability_diagram_give_the_calibration_error(
     problem: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     scores, indicators, labels = problem
@@ -326,9 +326,14 @@ def test_the_weighted_gaps_of_the_reliability_diagram_add_up_to_the_calibration_
         (indicators, evaluate_multilabel(scores, indicators, names(scores), half)),
     ):
         found = reliability(scores, targets)
-        gaps = np.abs(found.confidence - found.correct) @ found.share
-        assert gaps == pytest.approx(evaluated.metrics["ece"].value, abs=EXACT)
-        assert found.share.sum() == pytest.approx(1)
+        assert error_of_bins(found) == pytest.approx(evaluated.metrics["ece"].value, abs=EXACT)
+        assert sum(one.count for one in found) == targets.size
+
+
+def test_intervals_of_shares_are_those_of_scipy() -> None:
+    correct, count = np.array([0, 1, 7, 20]), np.array([3, 1, 10, 20])
+    expected = [binomtest(k, n).proportion_ci(method="wilson") for k, n in zip(correct, count, strict=True)]
+    assert np.transpose(wilson(correct, count)) == pytest.approx(np.array(expected), abs=EXACT)
 
 
 def test_intervals_of_single_patches_are_far_too_narrow_on_bigearthnet(

@@ -10,6 +10,7 @@ from ssl4eo_bench.errors import ResultError, ResultFileError, shortlist
 from ssl4eo_bench.results.check.baseline import Baseline
 from ssl4eo_bench.results.check.changes import changes, moved_metrics
 from ssl4eo_bench.results.check.content import RUN_AGAIN, content_faults, known_task
+from ssl4eo_bench.results.check.figure_faults import figure_faults, stray_figure_data
 from ssl4eo_bench.results.check.findings import Finding, Report
 from ssl4eo_bench.results.check.tolerances import TOLERANCES, Tolerances, parse_tolerances
 from ssl4eo_bench.results.files import RunResult, parse_result, result_bytes, result_files, uncollected
@@ -55,6 +56,8 @@ def check(results: Path, baseline: Baseline | None) -> Report:
     findings += stored.findings
     findings += [*_misplaced(results, stored.found), *_duplicates(stored.found), *_unofficial(stored.found)]
     findings += [*_differing_seeds(stored.found, tolerances), *_differing_units(stored.found)]
+    if len(stored.found) == len(stored.contents):
+        findings += stray_figure_data(results, {result.digest for result in stored.found.values()})
     if baseline:
         changed = {place for place, content in baseline.runs.items() if stored.contents.get(place) != content}
         findings += changes(baseline, stored.contents.keys(), stored.found, changed, tolerances)
@@ -80,6 +83,7 @@ def _read(results: Path) -> _Stored:
                 stored.contents[place] = result_bytes(file)
                 result = parse_result(stored.contents[place], file)
                 stored.findings.extend(Finding(place, what, cure) for what, cure in content_faults(result))
+                stored.findings.extend(figure_faults(results, result))
                 stored.found[place] = result.in_short
             except ResultFileError as error:
                 stored.contents.setdefault(place, b"")
