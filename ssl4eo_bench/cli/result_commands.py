@@ -110,7 +110,17 @@ def _show_comparisons(comparisons: "Sequence[Comparison]") -> None:
         tests = (_p(one.p), _p(one.p_holm), _p(max(pair.p for pair in one.mcnemar)) if one.mcnemar else "–")
         samples = f"{one.samples:,}{clusters}"
         rows.append(
-            (one.task, one.setting, len(one.seeds), samples, metric_label(one.metric), *scores, difference, *tests, one.verdict)
+            (
+                one.task,
+                one.setting,
+                len(one.seeds),
+                samples,
+                metric_label(one.metric),
+                *scores,
+                difference,
+                *tests,
+                one.verdict,
+            )
         )
     spare = ("seeds", "McNemar", "p", "samples", "metric", "Holm", "setting")
     title = "test in percent, A − B with 95 % interval"

@@ -33,7 +33,9 @@ def _forest(comparisons: Sequence[Comparison], a: str, b: str) -> Figure:
         axes.plot(value, line, "o", color=INK, markerfacecolor=INK if evidence else PAPER, markersize=7, zorder=3)
         text, weight = f"{value:+.2f} ({low:+.2f} to {high:+.2f})", "bold" if evidence else "normal"
         axes.annotate(text, (1.02, line), xycoords=("axes fraction", "data"), va="center", weight=weight)
-    axes.set_yticks(range(len(comparisons)), [f"{one.task}, {one.setting}\n{metric_label(one.metric)}" for one in comparisons])
+    axes.set_yticks(
+        range(len(comparisons)), [f"{one.task}, {one.setting}\n{metric_label(one.metric)}" for one in comparisons]
+    )
     axes.set_ylim(len(comparisons) - 0.4, -0.6)
     reach = 1.1 * max((abs(100 * bound) for one in comparisons for bound in (one.low, one.high)), default=0) or 1.0
     axes.set_xlim(-reach, reach)

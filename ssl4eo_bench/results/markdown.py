@@ -139,7 +139,9 @@ def markdown(board: Leaderboard) -> str:
 def _overview(rows: Sequence[Row], board: Leaderboard) -> dict[str, list[str]]:
     """Cells by column, over all tasks."""
     leads = {
-        f"{task} {metric_label(metrics[0])}": [row.entries[task].lead.percent if task in row.entries else "" for row in rows]
+        f"{task} {metric_label(metrics[0])}": [
+            row.entries[task].lead.percent if task in row.entries else "" for row in rows
+        ]
         for task, metrics in board.metrics.items()
     }
     return {

@@ -12,6 +12,7 @@ from ssl4eo_bench.metrics.classification import evaluate_multiclass
 from ssl4eo_bench.results.check.baseline import baseline_of
 from ssl4eo_bench.results.check.findings import Finding, Report
 from ssl4eo_bench.results.check.gate import check
+from ssl4eo_bench.results.figure_data import figure_data
 from ssl4eo_bench.results.files import RunResult, write_result
 from tests.conftest import Git
 from tests.results.forging import regenerate
@@ -35,18 +36,24 @@ def only(report: Report) -> Finding:
 def honest(make_result: Callable[..., RunResult]) -> Callable[..., RunResult]:
     """Makes a result that agrees with itself, of made-up scores on the official EuroSAT; keywords as of `make_result`.
 
-    `skill` says how good the scores are, `of` numbers the noise in them.
+    `skill` says how good the scores are, `of` numbers the noise in them. With `figures`, it has the data of its figures.
     """
 
     def make(
-        checkpoint: str = "tf_efficientnet_lite0.in1k", *, skill: float = 2.0, of: int = 0, **marks: Any
+        checkpoint: str = "tf_efficientnet_lite0.in1k",
+        *,
+        skill: float = 2.0,
+        of: int = 0,
+        figures: bool = False,
+        **marks: Any,
     ) -> RunResult:
         made = make_result("eurosat", checkpoint, **marks)
         samples, names = made.counts["test"], tuple(one.name for one in made.classes)
         labels = np.arange(samples) % len(names)
         logits = np.random.default_rng(of).normal(size=(samples, len(names)))
         logits[np.arange(samples), labels] += skill
-        found = evaluate_multiclass(softmax(logits, axis=1), labels, names)
+        scores = softmax(logits, axis=1)
+        found = evaluate_multiclass(scores, labels, names)
         metrics = {name: MetricValue(value=one.value) for name, one in found.metrics.items()}
         micro_map = metrics["micro_map"].value
         metrics["micro_map"] = MetricValue(value=micro_map, low=micro_map - 0.01, high=micro_map + 0.01)
@@ -60,6 +67,9 @@ def honest(make_result: Callable[..., RunResult]) -> Callable[..., RunResult]:
                 "resampled": resampled,
                 "classes": found.classes,
                 "confusion": found.confusion,
+                "figures": figure_data(
+                    {"scores": scores, "targets": labels, "embedding": logits[:, :2]} if figures else {}
+                ),
             }
         )
 
