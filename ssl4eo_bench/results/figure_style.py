@@ -12,9 +12,11 @@ from functools import wraps
 from html import escape
 from io import StringIO
 from pathlib import Path
-from typing import Any, Final, Literal, ParamSpec
+from typing import Any, Final, Literal, ParamSpec, TypeVar
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ssl4eo_bench.files.atomic import replacing
@@ -96,22 +98,51 @@ class SeriesStyle:
         return "--" if self.floor else "-"
 
 
+@dataclass(frozen=True)
+class Hover:
+    """A text that a place of a figure shows to a pointer.
+
+    Attributes:
+        axes: of the place.
+        x: of its middle, in the units of the axes.
+        y: of its middle.
+        text: what is shown.
+        is_cell: whether it is a square with sides of 1, and no point.
+    """
+
+    axes: Axes
+    x: float
+    y: float
+    text: str
+    is_cell: bool = False
+
+
+class HoverFigure(Figure):
+    """A figure with texts for places, which SVG elements of pages show."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        FigureCanvasAgg(self)
+        self.hovers: list[Hover] = []
+
+
 Parameters = ParamSpec("Parameters")
+Drawn = TypeVar("Drawn", bound=Figure)
 
 
-def styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
+def styled(draw: Callable[Parameters, Drawn]) -> Callable[Parameters, Drawn]:
     """A function that draws a figure, made to draw it in this style."""
 
     @wraps(draw)
-    def drawn(*arguments: Parameters.args, **options: Parameters.kwargs) -> Figure:
+    def drawn(*arguments: Parameters.args, **options: Parameters.kwargs) -> Drawn:
         with rc_context(STYLE):
             return draw(*arguments, **options)
 
     return drawn
 
 
-def svg_element(figure: Figure, name: str, words: str) -> str:
-    """A figure as an SVG element whose colours are variables of the page.
+def svg_element(figure: HoverFigure, name: str, words: str) -> str:
+    """A figure as an SVG element: its colours are variables of the page, its places have their texts as titles.
 
     Args:
         figure: drawn in the colours of this module.
@@ -128,11 +159,26 @@ def svg_element(figure: Figure, name: str, words: str) -> str:
     text = _ID.sub(lambda found: found[0] if found[1] in used else "", text)
     text = _COLOUR.sub(lambda found: f"var(--{_THEME[found[0]]})", text)
     width = figure.get_figwidth() * 96
-    fitting = f"min-width:min({width:.0f}px, 20rem);max-width:{1.2 * width:.0f}px"
+    fitting = f"min-width:{0.75 * width:.0f}px;max-width:{1.15 * width:.0f}px"
     head = f'<svg class="plot" role="img" aria-label="{escape(words)}" style="{fitting}" '
     box = re.search(r'viewBox="[^"]+"', text)
     assert box
-    return head + box[0] + text[text.index(">") :].rstrip()
+    drawn = text[text.index(">") :].rstrip().removesuffix("</svg>")
+    return f'{head}{box[0]}{drawn}<g class="hover">{"".join(_targets(figure))}</g></svg>'
+
+
+def _targets(figure: HoverFigure) -> Iterator[str]:
+    """The places of a figure as invisible shapes, in the units of a saved SVG: 72 to an inch, downwards."""
+    scale, height = 72 / figure.dpi, 72 * figure.get_figheight()
+    for one in figure.hovers:
+        x, y = one.axes.transData.transform((one.x, one.y)) * scale
+        place = f'circle cx="{x:.1f}" cy="{height - y:.1f}" r="5"'
+        if one.is_cell:
+            (left, bottom), (right, top) = (
+                one.axes.transData.transform([(one.x - 0.5, one.y + 0.5), (one.x + 0.5, one.y - 0.5)]) * scale
+            )  # y points downwards there
+            place = f'rect x="{left:.1f}" y="{height - top:.1f}" width="{right - left:.1f}" height="{top - bottom:.1f}"'
+        yield f"<{place}><title>{escape(one.text)}</title></{place.partition(' ')[0]}>"
 
 
 def save_figure(figure: Figure, file: Path, *, name: str = "figure") -> Path:

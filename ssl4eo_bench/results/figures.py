@@ -5,22 +5,22 @@ shown in percent.
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from ssl4eo_bench.config.records import ReliabilityBin
 from ssl4eo_bench.config.task import IGNORED
-from ssl4eo_bench.results.figure_style import HEAT, INK, MUTED, PAPER, SeriesStyle, styled
+from ssl4eo_bench.metrics.calibration import BINS, wilson
+from ssl4eo_bench.results.figure_style import HEAT, INK, MUTED, PAPER, Hover, HoverFigure, SeriesStyle, styled
 
 NO_LABEL: Final = "#c5cad0"
 CLASSES: Final = (
@@ -53,14 +53,65 @@ class Series:
     chosen: int | None = None
 
 
+@dataclass(frozen=True)
+class CostPoint:
+    """What a checkpoint costs and reaches.
+
+    Attributes:
+        name: of the checkpoint.
+        style: of those in the legend; none for others.
+        flops: floating-point operations of one image.
+        value: of the metric.
+        low: lower bound of its interval.
+        high: upper bound.
+        about: more about it, for who points at it.
+    """
+
+    name: str
+    style: SeriesStyle | None
+    flops: float
+    value: float
+    low: float
+    high: float
+    about: str
+
+
 @styled
-def label_efficiency(curves: Sequence[Series], metric: str) -> Figure:
+def cost_quality(points: Sequence[CostPoint], metric: str) -> HoverFigure:
+    """A test metric with its interval against the cost of one image; a line joins those that nothing cheaper beats."""
+    named = [Series(one.name, one.style, [one.flops], [one.value]) for one in points if one.style]
+    figure = _figure(3.8, 2.9, named)
+    axes = figure.subplots()
+    front: list[CostPoint] = []
+    for one in sorted(points, key=lambda one: (one.flops, -one.value)):
+        if not front or one.value > front[-1].value:
+            front.append(one)
+        look = one.style.points if one.style else {"color": MUTED, "marker": ".", "alpha": 0.5}
+        axes.plot([one.flops] * 2, [one.low, one.high], color=look["color"], linewidth=1.2, alpha=0.7)
+        axes.plot(one.flops, one.value, linestyle="", **look)
+        text = f"{one.name}: {100 * one.value:.2f} % ({100 * one.low:.2f}–{100 * one.high:.2f}), {one.about}"
+        figure.hovers.append(Hover(axes, one.flops, one.value, text))
+    axes.step(
+        [one.flops for one in front], [one.value for one in front], where="post", color=MUTED, linewidth=1, zorder=1
+    )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1e9:g}"))
+    axes.set_xlabel("GFLOPs of one image")
+    _percent(axes, f"{metric} on test")
+    return figure
+
+
+@styled
+def label_efficiency(curves: Sequence[Series], metric: str) -> HoverFigure:
     """A test metric against the fraction of the training samples, with the spread over seeds."""
-    figure = _figure(4.3, 3.0, curves)
+    figure = _figure(3.8, 2.9, curves)
     axes = figure.subplots()
     fractions = sorted({x for curve in curves for x in curve.x})
     for curve in reversed(curves):  # the first are on top
         _line(axes, curve, markers=True)
+        _point_out(figure, axes, curve, lambda x: f"{100 * x:g} % of the training samples")
         if curve.spread is not None:
             y, spread = np.asarray(curve.y), np.asarray(curve.spread)
             axes.fill_between(curve.x, y - spread, y + spread, color=curve.style.colour, alpha=0.18, linewidth=0)
@@ -74,12 +125,13 @@ def label_efficiency(curves: Sequence[Series], metric: str) -> Figure:
 
 
 @styled
-def penalties(curves: Sequence[Series], metric: str) -> Figure:
+def penalties(curves: Sequence[Series], metric: str) -> HoverFigure:
     """A metric on `val` over C, the inverse penalty, with the chosen point of each curve in a ring."""
-    figure = _figure(4.3, 3.0, curves)
+    figure = _figure(3.8, 2.9, curves)
     axes = figure.subplots()
     for curve in reversed(curves):
         _line(axes, curve)
+        _point_out(figure, axes, curve, lambda C: f"C = {C:.2g}")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _power_of_ten(x)))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -89,13 +141,14 @@ def penalties(curves: Sequence[Series], metric: str) -> Figure:
 
 
 @styled
-def learning(loss: Sequence[Series], val: Sequence[Series], metric: str) -> Figure:
+def learning(loss: Sequence[Series], val: Sequence[Series], metric: str) -> HoverFigure:
     """Training loss and a metric on `val` by epoch, one line for each learning rate, the chosen epoch in a ring."""
     figure = _figure(6.4, 2.8, val)
     left, right = figure.subplots(1, 2)
-    for axes, curves in ((left, loss), (right, val)):
+    for axes, curves, in_percent in ((left, loss, False), (right, val, True)):
         for curve in curves:
             _line(axes, curve, markers=True)
+            _point_out(figure, axes, curve, lambda epoch: f"epoch {epoch:g}", in_percent=in_percent)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel("epoch")
     left.set_ylabel("training loss")
@@ -104,7 +157,7 @@ def learning(loss: Sequence[Series], val: Sequence[Series], metric: str) -> Figu
 
 
 @styled
-def class_scores(panels: Mapping[str, Sequence[Series]], classes: Sequence[str], support: Sequence[int]) -> Figure:
+def class_scores(panels: Mapping[str, Sequence[Series]], classes: Sequence[str], support: Sequence[int]) -> HoverFigure:
     """Metrics of each class, one panel for each metric.
 
     Args:
@@ -119,6 +172,11 @@ def class_scores(panels: Mapping[str, Sequence[Series]], classes: Sequence[str],
     for axes, (metric, series) in zip(row, panels.items(), strict=True):
         for one in reversed(series):
             axes.plot(one.x, one.y, linestyle="", clip_on=False, **one.style.points)
+            figure.hovers += [
+                Hover(axes, x, y, f"{one.name}, {classes[int(y)]}: {metric} {100 * x:.1f} %")
+                for x, y in zip(one.x, one.y, strict=True)
+                if np.isfinite(x)
+            ]
         axes.set_title(metric)
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.xaxis.set_major_formatter(PERCENT)
@@ -130,7 +188,7 @@ def class_scores(panels: Mapping[str, Sequence[Series]], classes: Sequence[str],
 
 
 @styled
-def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
+def confusion(counts: np.ndarray, classes: Sequence[str]) -> HoverFigure:
     """A confusion matrix as shares of each true class, in percent.
 
     Args:
@@ -147,6 +205,9 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
         if not counts[row, column]:
             continue
         corner = (column - 0.5, row - 0.5)
+        count, total = counts[row, column], totals[row, 0]
+        text = f"{classes[row]}, predicted as {classes[column]}: {count:,} of {total:,} ({100 * share:.1f} %)"
+        figure.hovers.append(Hover(axes, column, row, text, is_cell=True))
         strength = 0.06 + 0.94 * share
         axes.add_patch(Rectangle(corner, 1, 1, facecolor=HEAT, alpha=strength, linewidth=0))
         if size <= NUMBERED:
@@ -167,31 +228,39 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
 
 
 @styled
-def calibration(curves: Sequence[Series], shares: Sequence[Series]) -> Figure:
-    """A reliability diagram.
-
-    Args:
-        curves: share that was right against mean confidence, by bin.
-        shares: of all predictions in each bin, at the same places.
-    """
-    figure = _figure(4.3, 4.6, curves)
+def calibration(bins: Sequence[ReliabilityBin], style: SeriesStyle) -> HoverFigure:
+    """A reliability diagram: the share that was right in each bin of confidence, with its 95 % interval."""
+    figure = _figure(2.9, 3.3)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    confidence, count = np.array([one.confidence for one in bins]), np.array([one.count for one in bins])
+    correct = np.array([one.correct for one in bins])
+    share, (low, high) = correct / count, wilson(correct, count)
     upper.plot((0, 1), (0, 1), ":", color=MUTED, linewidth=1)
-    for curve, share in zip(curves, shares, strict=True):
-        _line(upper, curve, markers=True)
-        _line(lower, share, markers=True)
+    upper.vlines(confidence, low, high, color=style.colour, linewidth=1.2)
+    upper.plot(confidence, share, linestyle=style.dashes, **style.points | {"linewidth": 1})
+    figure.hovers += [
+        Hover(
+            upper,
+            one.confidence,
+            of_bin,
+            f"confidence {100 * one.confidence:.1f} %: {one.correct:,} of {one.count:,} right, {100 * of_bin:.1f} % "
+            f"({100 * lowest:.1f}–{100 * highest:.1f})",
+        )
+        for one, of_bin, lowest, highest in zip(bins, share, low, high, strict=True)
+    ]
+    middles = [(one.bin + 0.5) / BINS for one in bins]
+    lower.bar(middles, count / count.sum(), width=0.9 / BINS, color=style.colour, alpha=0.6)
     upper.set_xlim(0, 1)
     upper.set_ylim(-0.02, 1.02)
     _percent(upper, "share that was right")
     _percent(lower, "of all")
-    lower.set_ylim(bottom=0)
     lower.xaxis.set_major_formatter(PERCENT)
     lower.set_xlabel("confidence")
     return figure
 
 
 @styled
-def embedding(points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Figure:
+def embedding(points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> HoverFigure:
     """A map of features.
 
     Args:
@@ -201,7 +270,7 @@ def embedding(points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) ->
     """
     figure = _figure(4.3, 3.6 + 0.09 * len(classes))
     axes = figure.subplots()
-    drawn: dict[str, Any] = {"s": 5, "linewidths": 0, "rasterized": True}  # as points they would take megabytes
+    drawn: dict[str, Any] = {"s": 9, "linewidths": 0, "rasterized": True}  # as points they would take megabytes
     others = ~np.isin(labels, range(len(classes)))
     axes.scatter(*points[others].T, color=MUTED, alpha=0.25, **drawn)
     coloured = np.flatnonzero(~others)
@@ -224,7 +293,7 @@ def embedding(points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) ->
 @styled
 def label_maps(
     ids: Sequence[str], rgb: np.ndarray, truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]
-) -> Figure:
+) -> HoverFigure:
     """Tiles beside their true and predicted label maps.
 
     Args:
@@ -253,12 +322,11 @@ def label_maps(
     return figure
 
 
-def _figure(width: float, height: float, series: Sequence[Series] = ()) -> Figure:
+def _figure(width: float, height: float, series: Sequence[Series] = ()) -> HoverFigure:
     """An empty figure, in inches, with a legend of the series below it."""
     columns = 1 if any(len(one.name) > 30 for one in series) else 2
     rows = -(-len(series) // columns)
-    figure = Figure(figsize=(width, height + 0.18 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = HoverFigure(figsize=(width, height + 0.18 * rows), layout="constrained")
     if series:
         handles = [Line2D([], [], linestyle=one.style.dashes, **one.style.points) for one in series]
         figure.legend(handles, [one.name for one in series], loc="outside lower left", ncols=columns)
@@ -273,6 +341,17 @@ def _line(axes: Axes, series: Series, *, markers: bool = False) -> None:
         if not markers:
             axes.plot(x, y, linestyle="", **style.points)
         axes.plot(x, y, "o", markersize=11, markerfacecolor="none", markeredgecolor=style.colour)
+
+
+def _point_out(
+    figure: HoverFigure, axes: Axes, series: Series, place: Callable[[float], str], *, in_percent: bool = True
+) -> None:
+    """Give each point of a series a text: its name, its place in words, its value and spread."""
+    spreads = series.spread or [0.0] * len(series.x)
+    for x, y, spread in zip(series.x, series.y, spreads, strict=True):
+        around = f" ± {100 * spread:.2f}" if spread else ""
+        value = f"{100 * y:.2f}{around} %" if in_percent else f"{y:.4g}"
+        figure.hovers.append(Hover(axes, x, y, f"{series.name}, {place(x)}: {value}"))
 
 
 def _percent(axes: Axes, label: str) -> None:

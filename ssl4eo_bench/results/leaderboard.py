@@ -1,5 +1,6 @@
 """The leaderboard: every checkpoint on every task, by protocol, with ranks, floors and published numbers."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,12 +9,16 @@ import pandas as pd
 
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.records import Cost, MetricValue
+from ssl4eo_bench.config.task import metric_label
 from ssl4eo_bench.results.frame import unversioned
 from ssl4eo_bench.results.paired_ranks import Ranks, Score
 from ssl4eo_bench.results.published import PublishedNumber, differences
 
 FIRST_COLUMNS = ("rank_first", "rank_last", "protocol", "checkpoint")
 """Of `leaderboard.csv`: generated files are recognised by them."""
+
+STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+"""Between the ticks of an axis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,25 +128,35 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """A metric of a task, and the range of its values and bounds over all rows.
+    """A metric of a task, and an axis that holds its values and bounds over all rows.
 
     Attributes:
         task: and its version.
         metric: name.
         leads: whether it is the task's leading metric.
-        low: the lowest bound or value.
-        high: the highest.
+        ticks: of the axis, from end to end.
     """
 
     task: str
     metric: str
     leads: bool
-    low: float
-    high: float
+    ticks: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        """The metric as people write it."""
+        return metric_label(self.metric)
 
     def place(self, value: float) -> float:
-        """Where a value lies between lowest and highest, in percent."""
-        return round(100 * (value - self.low) / (self.high - self.low or 1.0), 2)
+        """Where a value lies on the axis, in percent."""
+        return round(100 * (value - self.ticks[0]) / (self.ticks[-1] - self.ticks[0]), 2)
+
+
+def ticks_around(low: float, high: float) -> tuple[float, ...]:
+    """Round numbers, at most six, in even steps from below `low` to above `high`."""
+    step = next((step for step in STEPS if math.ceil(high / step) - math.floor(low / step) <= 5), STEPS[-1])
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return tuple(round(number * step, 4) for number in range(first, max(last, first + 1) + 1))
 
 
 @dataclass(frozen=True)
@@ -226,7 +241,7 @@ class Leaderboard:
     def _column(self, task: str, metric: str) -> Column:
         shown = [entry.metrics[metric] for entry in self.entries if entry.task == task]
         bounds = [bound for one in shown for bound in (one.value, one.low, one.high) if bound is not None]
-        return Column(task, metric, metric == self.metrics[task][0], min(bounds), max(bounds))
+        return Column(task, metric, metric == self.metrics[task][0], ticks_around(min(bounds), max(bounds)))
 
     def frame(self) -> pd.DataFrame:
         """One record for each row, as in `leaderboard.csv`: fractions, and nothing where there is nothing."""

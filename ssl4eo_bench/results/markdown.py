@@ -26,31 +26,42 @@ OPTIONAL: Final = frozenset({"rank", "mean", "over floor", "published", "over pu
 
 def explanation(board: Leaderboard) -> str:
     """What a reader must know about the numbers, in a few sentences."""
-    sentences = ["Test metrics in percent, means over seeds, with 95 % intervals over the test samples."]
+    return " ".join(terms(board).values())
+
+
+def terms(board: Leaderboard) -> dict[str, str]:
+    """What a reader must know about the numbers, by what it is about."""
+    found = {
+        "Intervals": "Test metrics in percent, means over seeds, with 95 % intervals over the test samples: of the "
+        "metric in 1,000 resamples, each of which draws as many samples anew, with replacement."
+    }
     if any(entry.ranks for entry in board.entries):
-        sentences.append(
+        found["Ranks"] = (
             "Ranks are ranges: a checkpoint is above another only where a paired test of their main metrics says so at "
             "the 5 % level, corrected over all pairs of the table."
         )
     if board.untested:
         runs = "1 run keeps" if board.untested == 1 else f"{board.untested} runs keep"
-        sentences.append(
+        found["Old runs"] = (
             f"{runs} nothing to test by and is above or below none: written before version 0.2, run again."
         )
     if len(board.tasks) > 1:
-        sentences.append(f"Rank and mean are over {_counted(board)}, for checkpoints that have all of them.")
+        found["Means"] = f"Rank and mean are over {_counted(board)}, for checkpoints that have all of them."
     if any(row.checkpoint.is_floor for row in board.rows):
-        sentences.append("Over floor: points above the best network with random weights or statistics of raw pixels.")
+        found["Floors"] = (
+            "Floors have learnt nothing: networks with random weights, or statistics of raw pixels. Over floor: points "
+            "above the best of them."
+        )
     if board.has_costs:
-        sentences.append(
+        found["Costs"] = (
             "GFLOPs are of one image, two operations for each multiply-add. Width is of a feature. Images/s are of "
             "runs that computed features, reading included."
         )
     if embeddings := sorted({row.name for row in board.rows if row.checkpoint.is_embeddings}):
-        sentences.append(f"Vectors from files, made elsewhere: {', '.join(embeddings)}.")
+        found["Embeddings"] = f"Vectors from files, made elsewhere: {', '.join(embeddings)}."
     if any(entry.filled for entry in board.entries):
-        sentences.append("Zero bands: input bands of the backbone that the task lacks.")
-    return " ".join(sentences)
+        found["Zero bands"] = "Zero bands: input bands of the backbone that the task lacks."
+    return found
 
 
 def _counted(board: Leaderboard) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssl4eo_bench.metrics.paired import Variance, of_seeds, p_of_t, rejected, t_of_p, t_values
+from ssl4eo_bench.metrics.paired import Variance, holm, of_seeds, p_of_t, rejected, t_of_p, t_values
 from ssl4eo_bench.results.compare import LEVEL
 from ssl4eo_bench.results.files import RunResult
 
@@ -81,6 +81,17 @@ def rank_ranges(scores: Sequence[Score]) -> list[Ranks]:
     if places:
         above[places], below[places] = _above_and_below(_Board.of([scores[place] for place in places]))
     return list(zip((1 + above).tolist(), (len(scores) - below).tolist(), strict=True))
+
+
+def corrected_p(scores: Sequence[Score]) -> np.ndarray:
+    """The p values `[K, K]` of the tests between at most `ROWS` scores, corrected by Holm; NaN where there is no test."""
+    found = np.full((len(scores), len(scores)), np.nan)
+    places = np.flatnonzero([all(one is not None for one in score.replicates) for score in scores])
+    if len(places) > 1:
+        _, pairs = _Board.of([scores[place] for place in places]).tests(0, 0.0)
+        one, other = places[pairs.better], places[pairs.worse]
+        found[one, other] = found[other, one] = holm(p_of_t(pairs.t, pairs.freedom))
+    return found
 
 
 class _Pairs(NamedTuple):

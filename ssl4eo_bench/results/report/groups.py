@@ -10,6 +10,7 @@ from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.records import Cost
+from ssl4eo_bench.config.task import metric_label
 from ssl4eo_bench.errors import ResultError, UnknownNameError
 from ssl4eo_bench.results.figure_style import SeriesStyle
 from ssl4eo_bench.results.files import RunFilter, RunResult
@@ -71,8 +72,8 @@ class RunGroup:
 
     @property
     def metric(self) -> str:
-        """The main metric of the task."""
-        return self.runs[0].main_metric
+        """The main metric of the task, as people write it."""
+        return metric_label(self.runs[0].main_metric)
 
     @property
     def kind(self) -> str:

@@ -11,8 +11,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ssl4eo_bench.errors import shortlist
+from ssl4eo_bench.config.task import metric_label
 from ssl4eo_bench.results.leaderboard import Column, Leaderboard, Row
-from ssl4eo_bench.results.markdown import UNMATCHED, cost_text, explanation, floor_note, percent, points, rank_range
+from ssl4eo_bench.results.markdown import (
+    UNMATCHED,
+    cost_cells,
+    cost_text,
+    floor_note,
+    percent,
+    points,
+    rank_range,
+    terms,
+)
 
 HERE = Path(__file__).parent
 
@@ -26,13 +36,15 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"percent": percent, "points": points, "rank_range": rank_range}
+    templates.filters |= {"percent": percent, "points": points, "rank_range": rank_range, "metric_label": metric_label}
+    templates.filters["csv_uri"] = _csv_uri
     templates.globals |= {
-        "explanation": explanation,
+        "terms": terms,
         "style": _asset("page.css"),
         "unmatched_title": UNMATCHED,
         "floor_note": floor_note,
         "shortlist": partial(shortlist, at_most=20),
+        "cost_cells": cost_cells,
         "cost_text": cost_text,
     }
     return templates.get_template(template).render(**values)
@@ -45,15 +57,22 @@ def script_of(name: str) -> dict[str, str]:
 
 
 def leaderboard_page(board: Leaderboard) -> str:
-    """The leaderboard as one page without scripts: a table over all tasks, if there are several, and one of each."""
+    """The leaderboard as one page without scripts: of each protocol a table over all tasks, and one of each task."""
     tables: list[tuple[str, str, Sequence[Column], Sequence[Row]]] = []
-    if len(board.tasks) > 1:
-        tables.append(("All tasks", "", [column for column in board.columns if column.leads], board.rows))
-    for task in board.tasks:
-        rows = [row for row in board.rows if task in row.entries]
-        rows.sort(key=lambda row: (row.protocol, -row.entries[task].lead.value, row.name))
-        tables.append((task, task, [column for column in board.columns if column.task == task], rows))
+    for protocol, rows in board.protocols.items():
+        if len(board.tasks) > 1:
+            tables.append((protocol, "", [column for column in board.columns if column.leads], rows))
+        for task in board.tasks:
+            if of_task := [row for row in rows if task in row.entries]:
+                of_task.sort(key=lambda row: (-row.entries[task].lead.value, row.name))
+                columns = [column for column in board.columns if column.task == task]
+                tables.append((f"{task} · {protocol}", task, columns, of_task))
     return render("leaderboard.html.j2", board=board, tables=tables)
+
+
+def _csv_uri(text: str) -> str:
+    """CSV as an address that holds it."""
+    return f"data:text/csv;base64,{base64.b64encode(text.encode()).decode()}"
 
 
 def _asset(name: str) -> Markup:

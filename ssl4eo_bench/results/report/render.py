@@ -1,6 +1,7 @@
 """Writing the report: one HTML page, and its figures as files."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
@@ -11,11 +12,13 @@ from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.results.figure_style import UNDATED, save_figure, svg_element
 from ssl4eo_bench.results.files import ALL, RunFilter, read_results
 from ssl4eo_bench.results.frame import frame_of
-from ssl4eo_bench.results.leaderboard import Leaderboard, Row
+from ssl4eo_bench.results.generated import csv_text
+from ssl4eo_bench.results.leaderboard import Leaderboard
 from ssl4eo_bench.results.published import published_numbers
 from ssl4eo_bench.results.ranked_rows import make_leaderboard
 from ssl4eo_bench.results.report import groups
 from ssl4eo_bench.results.report.groups import RunGroup
+from ssl4eo_bench.results.report.matrix import Matrix, matrix_of
 from ssl4eo_bench.results.report.pages import render, script_of
 from ssl4eo_bench.results.report.report_figures import FigureSection, figure_sections
 from ssl4eo_bench.version import __version__
@@ -24,9 +27,21 @@ MOST_ROWS = 1000
 """Of a table of the page, at most: with more, browsers are slow, and nobody reads on."""
 
 OPEN_UP_TO = 4
-"""Groups up to which their first figures are open from the start."""
+"""Groups that are open from the start."""
 
-Shown = list[tuple[RunGroup, list[FigureSection]]]
+
+@dataclass(frozen=True)
+class ShownGroup:
+    """A group of runs with what the page shows of it: its figures, not drawn yet, and who is above whom."""
+
+    group: RunGroup
+    sections: list[FigureSection]
+    matrix: Matrix | None
+
+    @property
+    def csv(self) -> str:
+        """A row for each run, as `load_results` gives them."""
+        return csv_text(self.group.frame.drop(columns="result").dropna(axis="columns", how="all"))
 
 
 def write_report(
@@ -60,23 +75,23 @@ def write_report(
         advance(1)
     frame = groups.choose(everything, wanted, sample=sample)
     runs, whole = list(frame["result"]), frame[frame["on_leaderboard"]]
-    shown = _figures_of(groups.groups_of(frame), cache_dir)
-    drawn, written = _draw(shown, figures_dir)
-    environments = groups.environments_of(runs)
     published = () if sample else published_numbers(results)  # nothing was published on the sample
     counted = sorted(set(frame["task"])) if wanted.tasks else None
     board = None if whole.empty else make_leaderboard(whole, published, counted=counted)
+    shown = _shown(groups.groups_of(frame), board, results, cache_dir)
+    drawn, written = _draw(shown, figures_dir)
+    environments = groups.environments_of(runs)
     page = render(
         "report.html.j2",
         board=board,
-        best=_best_rows(board) if board else [],
+        board_csv=csv_text(board.frame()) if board else "",
         checkpoints=groups.checkpoints_of(runs),
         drawn=drawn,
         environments=[made[0].provenance for made in environments],
         most_rows=MOST_ROWS,
         left_out=groups.left_out(everything["result"], sample=sample),
         number_of={run.digest: number for number, made in enumerate(environments, 1) for run in made},
-        open=len(shown) <= OPEN_UP_TO,
+        open_up_to=OPEN_UP_TO,
         runs=runs,
         sample=sample,
         shown=shown,
@@ -88,27 +103,24 @@ def write_report(
     return [file, *written]
 
 
-def _best_rows(board: Leaderboard) -> list[Row]:
-    """The rows of the leaderboard that the page shows: the best of each protocol."""
-    most = MOST_ROWS // len(board.protocols)
-    return [row for rows in board.protocols.values() for row in rows[:most]]
-
-
-def _figures_of(found: Sequence[RunGroup], cache_dir: Path) -> Shown:
-    """The groups with their figures, not drawn yet."""
-    shown: Shown = []
-    with progress.stage("scores of single samples", total=len(found), unit="tasks × protocols") as advance:
+def _shown(found: Sequence[RunGroup], board: Leaderboard | None, results: Path, cache_dir: Path) -> list[ShownGroup]:
+    """The groups with their figures and comparisons."""
+    shown = []
+    with progress.stage("data of figures", total=len(found), unit="tasks × protocols") as advance:
         for group in found:
-            shown.append((group, figure_sections(group, cache_dir)))
+            rows = board.protocols.get(group.protocol, []) if board else []
+            entries = [row.entries[group.task] for row in rows if group.task in row.entries]
+            sections = figure_sections(group, entries, results, cache_dir)
+            shown.append(ShownGroup(group, sections, matrix_of(entries)))
             advance(1)
     return shown
 
 
-def _draw(shown: Shown, figures_dir: Path | None) -> tuple[dict[str, Markup], list[Path]]:
+def _draw(shown: Sequence[ShownGroup], figures_dir: Path | None) -> tuple[dict[str, Markup], list[Path]]:
     """The figures as SVG elements by name, and the files that they were written to."""
     drawn: dict[str, Markup] = {}
     written: list[Path] = []
-    figures = [(group, figure) for group, sections in shown for section in sections for figure in section.figures]
+    figures = [(one.group, figure) for one in shown for section in one.sections for figure in section.figures]
     with progress.stage("figures", total=len(figures), unit="figures") as advance:
         for group, one in figures:
             name, figure = f"{group.name}.{one.name}", one.draw()

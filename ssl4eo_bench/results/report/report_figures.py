@@ -1,23 +1,31 @@
 """The figures of a task and protocol: which there are, what they say in words, and how they are drawn."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from ssl4eo_bench.metrics.calibration import reliability
+from ssl4eo_bench.config.records import FigureData
+from ssl4eo_bench.errors import ResultFileError
 from ssl4eo_bench.results import figures
-from ssl4eo_bench.results.figure_style import SeriesStyle
-from ssl4eo_bench.results.figures import Series
+from ssl4eo_bench.results.figure_data import figure_data, read_figure_data
+from ssl4eo_bench.results.figure_style import HoverFigure, SeriesStyle
+from ssl4eo_bench.results.figures import CostPoint, Series
 from ssl4eo_bench.results.files import RunResult
+from ssl4eo_bench.results.leaderboard import Entry
+from ssl4eo_bench.results.markdown import cost_text
 from ssl4eo_bench.results.report.groups import RunGroup, ShownCheckpoint
 from ssl4eo_bench.results.scores import kept_arrays, stored_scores
 
 Arrays = Mapping[str, np.ndarray]
+Data = Mapping[str, FigureData]
 EMPTY = np.empty(0)
+
+MOST_POINTS = 200
+"""Of a plot of cost and quality: the best checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -28,38 +36,68 @@ class ReportFigure:
         name: for its file, unique within its task and protocol.
         words: what it shows, for those who do not see it.
         draw: makes it.
-        caption: below it.
+        caption: above it.
     """
 
     name: str
     words: str
-    draw: Callable[[], Figure]
+    draw: Callable[[], HoverFigure]
     caption: str = ""
 
 
 @dataclass(frozen=True)
 class FigureSection:
-    """Figures of one kind, with what they show and how to read it; without figures, a note on why there are none."""
+    """Figures of one kind, with what they show and how to read it; without figures, a note on why there are none.
+
+    Attributes:
+        title: of the section.
+        note: below it.
+        figures: best first.
+        narrowest: width of a figure, in letters' heights, from which on several stand side by side.
+    """
 
     title: str
     note: str
     figures: tuple[ReportFigure, ...] = ()
+    narrowest: int = 29
+
+    @property
+    def is_single(self) -> bool:
+        """Whether there is one figure."""
+        return len(self.figures) == 1
 
 
-def figure_sections(group: RunGroup, cache_dir: Path) -> list[FigureSection]:
-    """The figures of a group of runs; those of single samples need the scores that runs leave in the cache."""
-    arrays = {one.name: _kept(cache_dir, one.run) for one in group.shown}
+def figure_sections(group: RunGroup, entries: Sequence[Entry], results: Path, cache_dir: Path) -> list[FigureSection]:
+    """The figures of a group of runs, single ones first.
+
+    Args:
+        group: of runs.
+        entries: of the leaderboard on the task, in the protocol.
+        results: the directory with the data of figures.
+        cache_dir: for data that is not there.
+    """
+    kept = {one.name: _data(one.run, results, cache_dir) for one in group.shown}
+    data = {name: one for name, one in kept.items() if one}
     found = (
+        _cost_quality(group, entries),
         _label_efficiency(group),
         _class_scores(group),
         _penalties(group),
-        _calibration(group, arrays),
         _learning(group),
         _confusions(group),
-        _embeddings(group, arrays),
-        _label_maps(group, arrays),
+        _calibration(group, data),
+        _embeddings(group, data),
+        _label_maps(group, cache_dir),
     )
-    return [section for section in found if section]
+    return sorted(filter(None, found), key=lambda section: not section.is_single)
+
+
+def _data(result: RunResult, results: Path, cache_dir: Path) -> FigureData | None:
+    """The figure data of a result: from the file beside it, or made from what the cache holds of the run."""
+    with suppress(ResultFileError):  # `check` tells what is wrong with it
+        if found := read_figure_data(results, result.digest, result.checksum):
+            return found
+    return figure_data(_kept(cache_dir, result))
 
 
 def _kept(cache_dir: Path, result: RunResult) -> Arrays:
@@ -74,15 +112,43 @@ def _kept(cache_dir: Path, result: RunResult) -> Arrays:
     return arrays
 
 
-def _with(
-    shown: Sequence[ShownCheckpoint], kept: Mapping[str, Arrays], *names: str
-) -> Iterator[tuple[ShownCheckpoint, Arrays]]:
-    """The checkpoints whose arrays of these names are kept."""
-    return ((one, kept[one.name]) for one in shown if set(names) <= set(kept[one.name]))
+def _cost_quality(group: RunGroup, entries: Sequence[Entry]) -> FigureSection | None:
+    styles = {one.name: one.style for one in group.shown}
+    priced = sorted((entry for entry in entries if entry.cost and entry.cost.flops), key=lambda one: -one.lead.value)
+    found = [_cost_point(entry, styles.get(entry.checkpoint)) for entry in priced[:MOST_POINTS]]
+    if len(found) < 2:
+        return None
+    words = "; ".join(f"{one.name}: {100 * one.value:.1f} % at {one.flops / 1e9:.3g} GFLOPs" for one in found[:20])
+    figure = ReportFigure(
+        "cost-quality",
+        f"{group.metric} on test against GFLOPs of one image. {words}.",
+        partial(figures.cost_quality, found, group.metric),
+    )
+    without = len(entries) - len(priced)
+    note = (
+        f"Test {group.metric} with its 95 % interval against the computation of one image. The line joins what nothing "
+        f"cheaper reaches.{f' Not shown: {without} whose cost is not known.' if without else ''}"
+    )
+    return FigureSection("Cost and quality", note, (figure,))
+
+
+def _cost_point(entry: Entry, style: SeriesStyle | None) -> CostPoint:
+    assert entry.cost
+    lead, flops = entry.lead, float(entry.cost.flops or 0)
+    low, high = lead.value if lead.low is None else lead.low, lead.value if lead.high is None else lead.high
+    about = cost_text(entry.cost, entry.images_per_second)
+    return CostPoint(entry.checkpoint, style, flops, lead.value, low, high, about)
+
+
+def _with_data(shown: Sequence[ShownCheckpoint], data: Data, name: str) -> Iterator[tuple[ShownCheckpoint, FigureData]]:
+    """The checkpoints that have figure data of this name."""
+    return ((one, data[one.name]) for one in shown if one.name in data and getattr(data[one.name], name))
 
 
 def _label_efficiency(group: RunGroup) -> FigureSection | None:
-    by_fraction = group.frame.groupby(["checkpoint", "fraction"])[group.metric].agg(["mean", "std"]).fillna(0.0)
+    by_fraction = (
+        group.frame.groupby(["checkpoint", "fraction"])[group.runs[0].main_metric].agg(["mean", "std"]).fillna(0.0)
+    )
     curves = []
     for one in group.shown:
         points = by_fraction.loc[one.name]
@@ -194,74 +260,65 @@ def _learning(group: RunGroup) -> FigureSection | None:
     return FigureSection("Learning curves", note, tuple(found)) if found else None
 
 
-def _calibration(group: RunGroup, kept: Mapping[str, Arrays]) -> FigureSection | None:
+def _calibration(group: RunGroup, data: Data) -> FigureSection | None:
     if group.kind == "segmentation":
         return None  # the scores of single pixels are not kept
-    curves, shares = [], []
-    for one, arrays in _with(group.shown, kept, "scores", "targets"):
-        found = reliability(arrays["scores"], arrays["targets"])
+    found = []
+    for one, kept in _with_data(group.shown, data, "reliability"):
         name = f"{one.name}, ECE {100 * one.run.metrics['test']['ece'].value:.1f} %"
-        curves.append(Series(name, one.style, found.confidence.tolist(), found.correct.tolist()))
-        shares.append(Series(name, one.style, found.confidence.tolist(), found.share.tolist()))
-    if not curves:
+        words = f"Reliability diagram, with the expected calibration error: {name}."
+        draw = partial(figures.calibration, kept.reliability, one.style)
+        found.append(ReportFigure(f"calibration.{one.name}", words, draw, name))
+    if not found:
         return FigureSection("Calibration", _not_kept("scores of single samples"))
-    figure = ReportFigure(
-        "calibration",
-        f"Reliability diagram, with the expected calibration error: {'; '.join(one.name for one in curves)}.",
-        partial(figures.calibration, curves, shares),
-    )
     of = "the top class" if group.kind == "multiclass" else "all pairs of sample and class"
     note = (
-        f"Where a probe says 80 %, is it right four times out of five? Predictions of {of} in 15 bins of confidence; "
-        f"on the dotted line, confidence is deserved. ECE is the expected calibration error. {_which_runs(group)}"
+        f"Where a probe says 80 %, is it right four times out of five? Predictions of {of} in 15 bins of confidence, with "
+        "95 % intervals as if they were independent (Wilson); on the dotted line, confidence is deserved. Below, the share "
+        f"of all predictions in each bin. ECE is the expected calibration error. {_which_runs(group)}"
     )
-    return FigureSection("Calibration", note, (figure,))
+    return FigureSection("Calibration", note, tuple(found), narrowest=15)
 
 
-def _embeddings(group: RunGroup, kept: Mapping[str, Arrays]) -> FigureSection | None:
+def _embeddings(group: RunGroup, data: Data) -> FigureSection | None:
     if group.kind == "segmentation":
         return None
     found = []
-    for one, arrays in _with(group.best, kept, "embedding", "targets"):
-        classes = [c.name for c in one.run.classes]
-        draw = partial(figures.embedding, arrays["embedding"], _single_label(arrays["targets"]), classes)
-        words = f"Map of the test features of {one.name}, coloured by class."
+    for one, kept in _with_data(group.best, data, "places"):
+        classes, points = [c.name for c in one.run.classes], kept.points
+        draw = partial(figures.embedding, points[:, :2], points[:, 2], classes)
+        words = f"Map of {len(points):,} test features of {one.name}, coloured by class."
         found.append(ReportFigure(f"embedding.{one.name}", words, draw, one.name))
     if not found:
         return FigureSection("Maps of the features", _not_kept("places of single samples"))
     grey = " Samples with one label have its colour, others are grey." if group.kind == "multilabel" else ""
     note = (
-        "Test features on their first two principal components. What overlaps here may still be apart in the other "
-        f"dimensions, where the probe works.{grey} {_which_runs(group)}"
+        "Test features on their first two principal components, of 1,000 samples at most. What overlaps here may still be "
+        f"apart in the other dimensions, where the probe works.{grey} {_which_runs(group)}"
     )
-    return FigureSection("Maps of the features", note, tuple(found))
+    return FigureSection("Maps of the features", note, tuple(found), narrowest=20)
 
 
-def _single_label(targets: np.ndarray) -> np.ndarray:
-    """The class of each sample, -1 for those with several or none."""
-    if targets.ndim == 1:
-        return targets
-    classes: np.ndarray = np.where(targets.sum(1) == 1, targets.argmax(1), -1)
-    return classes
-
-
-def _label_maps(group: RunGroup, kept: Mapping[str, Arrays]) -> FigureSection | None:
+def _label_maps(group: RunGroup, cache_dir: Path) -> FigureSection | None:
     if group.kind != "segmentation":
         return None
     needed = ("examples", "examples_rgb", "examples_truth", "examples_predicted")
     found = []
-    for one, arrays in _with(group.best, kept, *needed):
+    for one in group.best:
+        arrays = _kept(cache_dir, one.run)
+        if not set(needed) <= set(arrays):
+            continue
         classes = [c.name for c in one.run.classes]
         ids, rgb, truth, predicted = (arrays[name] for name in needed)
         words = f"{len(ids)} test tiles with their labels and what {one.name} predicts."
         draw = partial(figures.label_maps, ids.tolist(), rgb, truth, predicted, classes)
         found.append(ReportFigure(f"label-maps.{one.name}", words, draw, one.name))
     note = f"Test tiles, their labels, and what was predicted. {_which_runs(group)}" if found else _not_kept("examples")
-    return FigureSection("Label maps", note, tuple(found))
+    return FigureSection("Label maps", note, tuple(found), narrowest=20)
 
 
 def _not_kept(what: str) -> str:
-    return f"left out, since the cache holds no {what} of these runs"
+    return f"left out, since neither the results nor the cache hold {what} of these runs"
 
 
 def _which_runs(group: RunGroup) -> str:
