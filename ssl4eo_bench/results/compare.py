@@ -222,8 +222,8 @@ def _moved_notes(pairs: Pairs, measured: _Measured) -> list[str]:
     """Where the scores in the cache are not those that a result file was made from."""
     both = zip("AB", measured.values.mean(axis=0), _in_results(pairs).mean(axis=0), strict=True)
     return [
-        f"the scores of {name} give {metric_label(pairs.metric)} {100 * value:.2f}, its results {100 * mean:.2f}: the cache holds "
-        "those of another machine or run"
+        f"the scores of {name} give {metric_label(pairs.metric)} {100 * value:.2f}, its results {100 * mean:.2f}: "
+        "the cache holds those of another machine or run"
         for name, value, mean in both
         if abs(value - mean) > SAME
     ]

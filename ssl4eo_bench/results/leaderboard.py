@@ -154,8 +154,10 @@ class Column:
 
 def ticks_around(low: float, high: float) -> tuple[float, ...]:
     """Round numbers, at most six, in even steps from below `low` to above `high`."""
-    step = next((step for step in STEPS if math.ceil(high / step) - math.floor(low / step) <= 5), STEPS[-1])
-    first, last = math.floor(low / step), math.ceil(high / step)
+    for step in STEPS:
+        first, last = math.floor(round(low / step, 6)), math.ceil(round(high / step, 6))
+        if last - first <= 5:
+            break
     return tuple(round(number * step, 4) for number in range(first, max(last, first + 1) + 1))
 
 

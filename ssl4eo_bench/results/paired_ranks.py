@@ -84,7 +84,7 @@ def rank_ranges(scores: Sequence[Score]) -> list[Ranks]:
 
 
 def corrected_p(scores: Sequence[Score]) -> np.ndarray:
-    """The p values `[K, K]` of the tests between at most `ROWS` scores, corrected by Holm; NaN where there is no test."""
+    """The p values `[K, K]` of tests between at most `ROWS` scores, corrected by Holm; NaN where there is no test."""
     found = np.full((len(scores), len(scores)), np.nan)
     places = np.flatnonzero([all(one is not None for one in score.replicates) for score in scores])
     if len(places) > 1:

@@ -1,15 +1,16 @@
 from collections.abc import Callable
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 from matplotlib import rcParams
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ssl4eo_bench.config.records import ReliabilityBin
 from ssl4eo_bench.config.task import IGNORED
 from ssl4eo_bench.results import figures
-from ssl4eo_bench.results.figure_style import INK, MUTED, PAPER, SeriesStyle
-from ssl4eo_bench.results.figures import Series
+from ssl4eo_bench.results.figure_style import INK, MUTED, PAPER, HoverFigure, SeriesStyle, svg_element
+from ssl4eo_bench.results.figures import CostPoint, Series
 
 CLASSES = ["a field", "a wood", "a lake"]
 
@@ -18,13 +19,21 @@ def series(name: str = "one", number: int = 0, *, floor: bool = False, chosen: i
     return Series(name, SeriesStyle(number, floor), (0.01, 0.1, 1.0), (0.3, 0.5, 0.6), (0.1, 0.05, 0.0), chosen)
 
 
-DRAWN: dict[str, Callable[[], Figure]] = {
+BINS = [ReliabilityBin(bin=3, count=10, correct=4, confidence=0.25)]
+
+
+def point(name: str, flops: float, value: float) -> CostPoint:
+    return CostPoint(name, SeriesStyle(0), 1e9 * flops, value, value - 0.01, value + 0.01, "8 M parameters")
+
+
+DRAWN: dict[str, Callable[[], HoverFigure]] = {
     "label efficiency": lambda: figures.label_efficiency([series(), series("floor", 1, floor=True)], "accuracy"),
     "penalties": lambda: figures.penalties([series(chosen=1)], "accuracy"),
     "learning": lambda: figures.learning([series()], [series(chosen=2)], "miou"),
     "classes": lambda: figures.class_scores({"F1": [series()], "AP": [series()]}, CLASSES, [5, 6, 7]),
     "confusion": lambda: figures.confusion(np.diag([3, 0, 1]), CLASSES),
-    "calibration": lambda: figures.calibration([series()], [series()]),
+    "calibration": lambda: figures.calibration(BINS, SeriesStyle(0)),
+    "cost": lambda: figures.cost_quality([point("a", 1, 0.5), point("b", 2, 0.4), point("c", 3, 0.6)], "accuracy"),
     "embedding": lambda: figures.embedding(np.random.default_rng(0).normal(size=(9, 2)), np.arange(9) % 4 - 1, CLASSES),
     "label maps": lambda: figures.label_maps(
         ["tile"], np.zeros((1, 4, 4, 3), np.uint8), np.full((1, 4, 4), IGNORED), np.ones((1, 4, 4), int), CLASSES
@@ -32,7 +41,7 @@ DRAWN: dict[str, Callable[[], Figure]] = {
 }
 
 
-def texts(figure: Figure) -> list[str]:
+def texts(figure: HoverFigure) -> list[str]:
     """Everything written in a figure."""
     figure.draw_without_rendering()
     axes = [text for one in figure.axes for text in (one.xaxis.label, one.yaxis.label, *one.texts)]
@@ -110,6 +119,28 @@ def test_label_maps_name_the_classes_that_occur() -> None:
     assert (labels[0, 0] == prediction[0, 0]).all()
     assert (labels[0, 1] != prediction[0, 1]).any()
     assert {"tile 7", "labels", "prediction"} <= set(texts(figure))
+
+
+def test_a_place_says_what_is_there() -> None:
+    (hover,) = figures.calibration(BINS, SeriesStyle(0)).hovers
+    assert hover.text == "confidence 25.0 %: 4 of 10 right, 40.0 % (16.8–68.7)"
+    figure = DRAWN["confusion"]()
+    assert figure.hovers[0].text == "a field, predicted as a field: 3 of 3 (100.0 %)"
+    assert DRAWN["label efficiency"]().hovers[-1].text == ("one, 100 % of the training samples: 60.00 %")
+
+
+def test_places_lie_where_the_figure_is_drawn() -> None:
+    figure = figures.label_efficiency([series()], "accuracy")
+    svg = ET.fromstring(svg_element(figure, "f", "words").replace("xlink:", ""))
+    middles = [(float(one.attrib["cx"]), float(one.attrib["cy"])) for one in svg.iter("circle")]
+    drawn = [(float(one.attrib["x"]), float(one.attrib["y"])) for one in svg.iter("use")]
+    assert len(middles) == 3
+    assert all(min(abs(x - a) + abs(y - b) for a, b in drawn) < 0.2 for x, y in middles)
+
+
+def test_the_line_of_cost_and_quality_joins_what_nothing_cheaper_reaches() -> None:
+    (axes,) = DRAWN["cost"]().axes
+    assert list(axes.lines[-1].get_xdata()) == [1e9, 3e9]  # type: ignore[arg-type]
 
 
 def test_names_are_text_whatever_stands_in_them() -> None:

@@ -65,7 +65,8 @@ def test_the_page_says_what_is_in_it(results: Path) -> None:
     for words in (
         "4 runs: 2 checkpoints on eurosat-v1 with linear-v2. The newest is of 2026-01-01 .",
         "50.00 48.00–52.00",
-        "+16.67 over bandstats",
+        "+16.67",
+        "Dots are values, lines their intervals; hollow ones are floors",
         "Ranks are ranges",
         "bandstats floor",
     ):
@@ -77,9 +78,8 @@ def test_long_tables_are_cut_and_say_so(results: Path, make_result: Make, monkey
     write_result(results, make_result(checkpoint="bandstats", accuracy=0.3, by="knn"))
     monkeypatch.setattr(render, "MOST_ROWS", 2)
     page = report(results)
-    assert "2 of 3 rows; all of them are in the leaderboard's CSV; here are the best of each protocol." in page.text
-    assert "2 of 4 rows; all of them are in the tables' CSV." in page.text
-    assert "of 2 rows" not in page.text  # both checkpoints
+    assert page.text.count("1 of 2 rows; all of them are in the CSV above; here are the best.") == 1
+    assert "2 of 4 rows; all of them are in the CSV above." in page.text
     monkeypatch.setattr(render, "MOST_ROWS", 8)
     assert "rows; all of them" not in report(results).text
 
@@ -210,7 +210,9 @@ def test_without_its_figures_there_is_no_page(results: Path, tmp_path: Path) -> 
 def test_figures_of_single_samples_need_their_scores(
     results: Path, make_result: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    titles = "Calibration: left out, since the cache holds no scores of single samples of these runs."
+    titles = (
+        "Calibration: left out, since neither the results nor the cache hold scores of single samples of these runs."
+    )
     assert titles in report(results).text
     rng = np.random.default_rng(0)
     count = make_result().counts["test"]
@@ -229,7 +231,7 @@ def test_figures_of_single_samples_need_their_scores(
     assert titles not in page.text
     words = [svg["aria-label"] or "" for svg in page.all("svg")]
     assert any("Reliability diagram" in one and "tf_efficientnet_lite0.in1k, ECE 12.3 %" in one for one in words)
-    assert any("Map of the test features of tf_efficientnet_lite0.in1k" in one for one in words)
+    assert any("Map of 900 test features of tf_efficientnet_lite0.in1k" in one for one in words)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", "other samples"], ids=["empty", "torn", "other"])
@@ -294,8 +296,9 @@ def test_many_checkpoints_are_cut_to_the_best_and_the_floors(tmp_path: Path, mak
     assert [one.name for one in group.shown] == [*(f"model{n}" for n in (9, 8, 7, 6, 5, 4)), *floors]
     assert [one.name for one in group.best] == ["model9", "model8", "model7", "resnet50.random"]
     assert len({(one.style.number, one.style.floor) for one in group.shown}) == len(group.shown)
-    titles = [section.title for section in figure_sections(group, tmp_path)]
+    titles = [section.title for section in figure_sections(group, [], tmp_path, tmp_path)]
     assert titles == ["Classes", "Choice of the penalty", "Calibration", "Maps of the features"]
+    assert [section.is_single for section in figure_sections(group, [], tmp_path, tmp_path)][:2] == [True, True]
 
 
 def test_confusions_name_the_most_frequent_mistake(tmp_path: Path, make_result: Make) -> None:
@@ -305,11 +308,13 @@ def test_confusions_name_the_most_frequent_mistake(tmp_path: Path, make_result: 
     counts[2, 4] = 7
     confused = result.model_copy(update={"confusion": tuple(map(tuple, counts.tolist()))})
     (group,) = groups_of(frame_of([confused]))
-    (figure,) = next(e for e in figure_sections(group, tmp_path) if e.title == "Confusion matrices").figures
+    (figure,) = next(
+        e for e in figure_sections(group, [], tmp_path, tmp_path) if e.title == "Confusion matrices"
+    ).figures
     assert f"Most often mistaken: {names[2]} for {names[4]}, 7 times." in figure.words
 
 
-def test_bars_lie_between_the_extremes_of_their_column(results: Path) -> None:
+def test_dots_lie_on_the_axis_of_their_column(results: Path) -> None:
     board = make_leaderboard(frame_of(run for run in read_results(results) if run.fraction == 1))
     column = board.columns[0]
     assert (column.task, column.metric, column.leads) == ("eurosat-v1", "accuracy", True)
@@ -317,8 +322,9 @@ def test_bars_lie_between_the_extremes_of_their_column(results: Path) -> None:
         (column.place(lead.low or 0), column.place(lead.value), column.place(lead.high or 0))
         for lead in (row.entries["eurosat-v1"].lead for row in board.rows)
     )
-    assert (worst_low, high) == (0, 100)
-    assert worst_low < worst_at < worst_high < low < at < high
+    assert column.ticks == (0.3, 0.35, 0.4, 0.45, 0.5, 0.55)
+    assert 0 < worst_low < worst_at < worst_high < low < at < high < 100
+    assert column.place(0.425) == 50
 
 
 def test_published_numbers_stand_beside_what_they_compare_with(results: Path) -> None:
@@ -331,7 +337,7 @@ def test_published_numbers_stand_beside_what_they_compare_with(results: Path) ->
     assert "+0.00 over 50.0 published" in page.text
     assert "Published numbers that do not compare 1" in page.text
     assert "50.0 (Some & al.) ; protocol other." in page.text
-    links = [link["href"] for link in page.all("a") if not (link["href"] or "").startswith("#")]
+    links = [link["href"] for link in page.all("a") if (link["href"] or "").startswith("http")]
     assert links == ["https://example.org/a", "https://example.org/b"]
 
 

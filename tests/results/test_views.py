@@ -56,7 +56,7 @@ def test_markdown_of_one_task_is_one_table_for_each_protocol(one_task: Leaderboa
     lines = markdown(one_task).splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert table == [
-        "| rank | checkpoint | accuracy | over floor | published | over published | micro_map | macro_f1 | seeds |",
+        "| rank | checkpoint | accuracy | over floor | published | over published | micro mAP | macro F1 | seeds |",
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
         f"| 1 | {LITE0} | 70.00 (68.00–72.00) | +30.00 | [60.0](https://example.org/?a=1&b=2) | +10.00 | 80.00 | 69.00 "
         "| 1 |",
@@ -77,7 +77,7 @@ def test_a_number_of_another_split_is_a_sentence_and_in_no_column(one_task: Lead
 def test_markdown_of_several_tasks_starts_with_all_of_them(two_tasks: Leaderboard) -> None:
     text = markdown(two_tasks)
     head, _, first, second, *_ = (line for line in text.splitlines() if line.startswith("|"))
-    assert head == "| rank | checkpoint | mean | dfc2020-v2 miou | eurosat-v1 accuracy | seeds |"
+    assert head == "| rank | checkpoint | mean | dfc2020-v2 mIoU | eurosat-v1 accuracy | seeds |"
     assert first == f"| 1 | {LITE0} | 60.00 | 50.00 (48.00–52.00) | 70.00 (68.00–72.00) | 1 |"
     assert second == "|  | bandstats |  |  | 30.00 (28.00–32.00) | 1 |"
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
@@ -98,7 +98,7 @@ def test_html_is_whole_and_can_be_read_aloud(two_tasks: Leaderboard) -> None:
     assert "default-src 'none'" in text
     assert page.all("html") == [{"lang": "en"}]
     titles = [title for tag, title in page.texts if tag == "h2"]
-    assert titles == ["All tasks", "dfc2020-v2", "eurosat-v1"]
+    assert titles == ["linear-v2", "dfc2020-v2 · linear-v2", "eurosat-v1 · linear-v2"]
     assert [one["aria-labelledby"] for one in page.all("section")] == [one["id"] for one in page.all("h2")]
     assert len(page.all("table")) == len(page.all("caption")) == 3
     assert all(one.get("scope") in ("col", "row") for one in page.all("th"))
@@ -111,10 +111,21 @@ def test_html_is_whole_and_can_be_read_aloud(two_tasks: Leaderboard) -> None:
 def test_html_shows_all_metrics_of_a_task_and_its_floor(two_tasks: Leaderboard) -> None:
     overview, _, details = leaderboard_page(two_tasks).split("<section")[1:]
     heads = [text for tag, text in Page(f"<section{details.partition('</section>')[0]}</section>").texts if tag == "th"]
-    assert heads[:7] == ["rank", "checkpoint", "protocol", "accuracy", "micro_map", "macro_f1", "seeds"]
-    assert "linear-v2: The floor is bandstats." in details
-    assert "+40.00 over bandstats" in details
-    assert "macro_f1" not in overview
+    assert heads == [
+        "rank",
+        "checkpoint",
+        "accuracy",
+        "micro mAP",
+        "macro F1",
+        "over floor",
+        "seeds",
+        LITE0,
+        "bandstats",
+    ]
+    assert "The floor is bandstats." in details
+    assert ">+40.00</td>" in details
+    assert "+40.00 over bandstats" in overview
+    assert "macro F1" not in overview
     assert ">60.00</td>" in overview  # the mean
     assert ">60.00</td>" not in details
 
@@ -128,7 +139,7 @@ def test_html_is_escaped(one_task: Leaderboard) -> None:
 
 def test_latex_marks_what_may_be_the_best_and_is_escaped(one_task: Leaderboard) -> None:
     text = latex(one_task)
-    assert r"rank & checkpoint & accuracy & micro\_map & macro\_f1 \\" in text
+    assert r"rank & checkpoint & accuracy & micro mAP & macro F1 \\" in text
     rows = [line for line in text.splitlines() if "scriptsize" in line]
     assert rows[0].startswith(r"1 & tf\_efficientnet\_lite0.in1k & \textbf{70.00} {\scriptsize (68.00--72.00)} & 80.00")
     assert rows[1].startswith(r"2 & resnet18.random & 40.00 {\scriptsize")
@@ -141,7 +152,7 @@ def test_latex_marks_what_may_be_the_best_and_is_escaped(one_task: Leaderboard) 
 def test_latex_of_several_tasks_has_the_leading_metrics_and_the_mean(two_tasks: Leaderboard) -> None:
     text = latex(two_tasks)
     assert "\\begin{tabular}{clrrr}" in text
-    assert "&  &  & dfc2020-v2 & eurosat-v1 \\\\\nrank & checkpoint & mean & miou & accuracy \\\\" in text
+    assert "&  &  & dfc2020-v2 & eurosat-v1 \\\\\nrank & checkpoint & mean & mIoU & accuracy \\\\" in text
     assert "bandstats &  &  & 30.00" in text
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ssl4eo_bench.errors import shortlist
 from ssl4eo_bench.config.task import metric_label
+from ssl4eo_bench.errors import shortlist
 from ssl4eo_bench.results.leaderboard import Column, Leaderboard, Row
 from ssl4eo_bench.results.markdown import (
     UNMATCHED,

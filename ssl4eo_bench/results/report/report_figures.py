@@ -273,9 +273,10 @@ def _calibration(group: RunGroup, data: Data) -> FigureSection | None:
         return FigureSection("Calibration", _not_kept("scores of single samples"))
     of = "the top class" if group.kind == "multiclass" else "all pairs of sample and class"
     note = (
-        f"Where a probe says 80 %, is it right four times out of five? Predictions of {of} in 15 bins of confidence, with "
-        "95 % intervals as if they were independent (Wilson); on the dotted line, confidence is deserved. Below, the share "
-        f"of all predictions in each bin. ECE is the expected calibration error. {_which_runs(group)}"
+        f"Where a probe says 80 %, is it right four times out of five? Predictions of {of} in 15 bins of confidence; on "
+        "the dotted line, confidence is deserved. Lines are 95 % intervals (Wilson's), as if predictions were "
+        "independent; bars are the share of all predictions in each bin. ECE is the expected calibration error. "
+        f"{_which_runs(group)}"
     )
     return FigureSection("Calibration", note, tuple(found), narrowest=15)
 
@@ -293,8 +294,8 @@ def _embeddings(group: RunGroup, data: Data) -> FigureSection | None:
         return FigureSection("Maps of the features", _not_kept("places of single samples"))
     grey = " Samples with one label have its colour, others are grey." if group.kind == "multilabel" else ""
     note = (
-        "Test features on their first two principal components, of 1,000 samples at most. What overlaps here may still be "
-        f"apart in the other dimensions, where the probe works.{grey} {_which_runs(group)}"
+        "Test features on their first two principal components, of 1,000 samples at most. What overlaps here may still "
+        f"be apart in the other dimensions, where the probe works.{grey} {_which_runs(group)}"
     )
     return FigureSection("Maps of the features", note, tuple(found), narrowest=20)
 
