@@ -8,7 +8,7 @@ import pytest
 from ssl4eo_bench.metrics.paired import Variance, holm, p_values, rejected
 from ssl4eo_bench.results import paired_ranks
 from ssl4eo_bench.results.compare import LEVEL
-from ssl4eo_bench.results.paired_ranks import Ranks, Score, rank_ranges
+from ssl4eo_bench.results.paired_ranks import Ranks, Score, corrected_p, rank_ranges
 
 RESAMPLES = 100
 
@@ -29,6 +29,15 @@ def plain_ranges(scores: Sequence[Score]) -> list[Ranks]:
             above[worse] += 1
             below[better] += 1
     return [(1 + better, len(scores) - worse) for better, worse in zip(above, below, strict=True)]
+
+
+def ranges_of_matrix(scores: Sequence[Score]) -> list[Ranks]:
+    """The ranks by the p values that the matrix of the report shows."""
+    values = np.array([score.value for score in scores])
+    told_apart = corrected_p(scores) <= LEVEL
+    above = (told_apart & (values[None] > values[:, None])).sum(axis=1)
+    below = (told_apart & (values[None] < values[:, None])).sum(axis=1)
+    return list(zip((1 + above).tolist(), (len(scores) - below).tolist(), strict=True))
 
 
 def are_paired(one: Score, other: Score) -> bool:
@@ -69,12 +78,13 @@ def random_board(rng: np.random.Generator) -> list[Score]:
 
 @pytest.mark.parametrize("rows", [1, 7, 128])
 def test_ranks_are_those_of_every_p_value(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paired_ranks, "ROWS", rows)
     rng, told_apart = np.random.default_rng(rows), 0
     for _ in range(25):
         scores = random_board(rng)
-        found = rank_ranges(scores)
-        assert found == plain_ranges(scores)
+        with monkeypatch.context() as patched:
+            patched.setattr(paired_ranks, "ROWS", rows)
+            found = rank_ranges(scores)
+        assert found == plain_ranges(scores) == ranges_of_matrix(scores)
         told_apart += sum(ranks != (1, len(scores)) for ranks in found)
     assert told_apart > 100
 

@@ -128,8 +128,19 @@ def test_a_task_shows_its_rows_with_all_of_its_metrics(open_page: Callable[..., 
     assert "eurosat-v1" not in shown
     page.locator("#task").select_option("")
     assert heads.all_inner_texts() == main
-    page.locator("#protocol").select_option("linear-v2")
     assert len(names(page)) == 3
+
+
+def test_a_place_of_a_figure_or_table_says_its_values_at_once(open_page: Callable[..., "Page"]) -> None:
+    page = open_page()
+    assert page.locator("#tip").is_hidden()
+    page.locator(".matrix td").nth(1).hover()
+    said = page.locator("#tip").inner_text()
+    assert said.startswith("tf_efficientnet_lite0.in1k is above resnet18.random: +10.00 points, corrected p < 0.001")
+    page.locator(".hover circle").first.hover(force=True)
+    assert "%" in page.locator("#tip").inner_text()
+    page.locator("h1").hover()
+    assert page.locator("#tip").is_hidden()
 
 
 def test_a_link_opens_what_it_leads_to_and_the_first_tab_skips_to_the_board(

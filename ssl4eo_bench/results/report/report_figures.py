@@ -273,8 +273,8 @@ def _calibration(group: RunGroup, data: Data) -> FigureSection | None:
         return FigureSection("Calibration", _not_kept("scores of single samples"))
     of = "the top class" if group.kind == "multiclass" else "all pairs of sample and class"
     note = (
-        f"Where a probe says 80 %, is it right four times out of five? Predictions of {of} in 15 bins of confidence; on "
-        "the dotted line, confidence is deserved. Lines are 95 % intervals (Wilson's), as if predictions were "
+        f"Where a probe says 80 %, is it right four times out of five? Predictions of {of} in 15 bins of confidence; "
+        "on the dotted line, confidence is deserved. Lines are 95 % intervals (Wilson's), as if predictions were "
         "independent; bars are the share of all predictions in each bin. ECE is the expected calibration error. "
         f"{_which_runs(group)}"
     )
