@@ -73,7 +73,7 @@ def test_what_is_shown(command: Command, monkeypatch: pytest.MonkeyPatch) -> Non
     code, out, err = command("run", *arguments)
     assert code == 0, err
     assert "label maps bandstats · test" in err
-    assert f"{TASK}-v2 · linear-v2: test in percent, miou with 95 % interval" in out
+    assert f"{TASK}-v2 · linear-v2: test in percent, mIoU with 95 % interval" in out
     result = read_result(Path(f"results/runs/{TASK}-v2/linear-v2/bandstats/seed0-sample.json"))
     header, row = Path(f"results/tables/{TASK}-v2.linear-v2.sample.csv").read_text().splitlines()
     assert header.startswith("checkpoint,seed,fraction,train_samples,miou,miou_low,miou_high,")

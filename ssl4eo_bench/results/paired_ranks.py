@@ -86,10 +86,10 @@ def rank_ranges(scores: Sequence[Score]) -> list[Ranks]:
 def corrected_p(scores: Sequence[Score]) -> np.ndarray:
     """The p values `[K, K]` of tests between at most `ROWS` scores, corrected by Holm; NaN where there is no test."""
     found = np.full((len(scores), len(scores)), np.nan)
-    places = np.flatnonzero([all(one is not None for one in score.replicates) for score in scores])
+    places = [place for place, score in enumerate(scores) if all(one is not None for one in score.replicates)]
     if len(places) > 1:
         _, pairs = _Board.of([scores[place] for place in places]).tests(0, 0.0)
-        one, other = places[pairs.better], places[pairs.worse]
+        one, other = np.array(places)[[pairs.better, pairs.worse]]
         found[one, other] = found[other, one] = holm(p_of_t(pairs.t, pairs.freedom))
     return found
 
