@@ -22,6 +22,7 @@ from ssl4eo_bench.config.records import NotFinite
 from ssl4eo_bench.data.splits import OpenSplit
 from ssl4eo_bench.methods.linear import fit_probe
 from ssl4eo_bench.metrics.bootstrap import interval
+from ssl4eo_bench.results.figure_data import read_figure_data
 from ssl4eo_bench.results.files import RunResult, read_result
 from tests.remote import Remote
 
@@ -77,6 +78,9 @@ def test_a_result_says_what_produced_it(command: Command) -> None:
     stored = json.loads(Path(outcome["file"]).read_text())
     assert stored.pop("checksum") == result.checksum
     assert outcome["result"] == stored
+    data = read_figure_data(Path("results"), result.digest, result.checksum)
+    assert data is not None
+    assert sum(one.count for one in data.reliability) == len(data.points) == 240
     assert result.counts == {"train": 240, "val": 120, "test": 240}
     assert set(result.metrics["test"]) == {
         "accuracy",
