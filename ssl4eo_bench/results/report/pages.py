@@ -10,7 +10,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ssl4eo_bench.config.task import metric_label
 from ssl4eo_bench.errors import shortlist
 from ssl4eo_bench.results.leaderboard import Column, Leaderboard, Row
 from ssl4eo_bench.results.markdown import (
@@ -36,8 +35,7 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"percent": percent, "points": points, "rank_range": rank_range, "metric_label": metric_label}
-    templates.filters["csv_uri"] = _csv_uri
+    templates.filters |= {"percent": percent, "points": points, "rank_range": rank_range, "csv_uri": _csv_uri}
     templates.globals |= {
         "terms": terms,
         "style": _asset("page.css"),
@@ -58,15 +56,15 @@ def script_of(name: str) -> dict[str, str]:
 
 def leaderboard_page(board: Leaderboard) -> str:
     """The leaderboard as one page without scripts: of each protocol a table over all tasks, and one of each task."""
-    tables: list[tuple[str, str, Sequence[Column], Sequence[Row]]] = []
+    columns, tables = board.columns, list[tuple[str, str, Sequence[Column], Sequence[Row]]]()
     for protocol, rows in board.protocols.items():
         if len(board.tasks) > 1:
-            tables.append((protocol, "", [column for column in board.columns if column.leads], rows))
+            tables.append((protocol, "", [column for column in columns if column.leads], rows))
         for task in board.tasks:
             if of_task := [row for row in rows if task in row.entries]:
                 of_task.sort(key=lambda row: (-row.entries[task].lead.value, row.name))
-                columns = [column for column in board.columns if column.task == task]
-                tables.append((f"{task} · {protocol}", task, columns, of_task))
+                own = [column for column in columns if column.task == task]
+                tables.append((f"{task} · {protocol}", task, own, of_task))
     return render("leaderboard.html.j2", board=board, tables=tables)
 
 
