@@ -237,7 +237,7 @@ def calibration(bins: Sequence[ReliabilityBin], style: SeriesStyle) -> HoverFigu
     share, (low, high) = correct / count, wilson(correct, count)
     upper.plot((0, 1), (0, 1), ":", color=MUTED, linewidth=1)
     upper.vlines(confidence, low, high, color=style.colour, linewidth=1.2)
-    upper.plot(confidence, share, linestyle=style.dashes, **style.points | {"linewidth": 1})
+    upper.plot(confidence, share, linestyle="", **style.points)
     figure.hovers += [
         Hover(
             upper,
