@@ -88,7 +88,8 @@ def read_figure_data(results: Path, digest: str, checksum: str) -> FigureData | 
     try:
         stored = read_bytes(file)
         content = json.loads(stored.decode("utf-8"))
-        version, result = content["schema_version"], content["result"]
+        if (version := content["schema_version"]) != VERSION:
+            raise ResultFileError(file, f"has format {version}, this version reads {VERSION}", "upgrade ssl4eo-bench")
         data = FigureData.model_validate_json(json.dumps({name: content[name] for name in FigureData.model_fields}))
     except FileNotFoundError:
         return None
@@ -96,9 +97,7 @@ def read_figure_data(results: Path, digest: str, checksum: str) -> FigureData | 
         raise ResultFileError(file, f"is not valid: {first_fault(error)}", CURE) from None
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ResultFileError(file, f"cannot be read ({error})", CURE) from error
-    if version != VERSION:
-        raise ResultFileError(file, f"has format {version}, this version reads {VERSION}", "upgrade ssl4eo-bench")
-    if result != checksum:
+    if content.get("result") != checksum:
         raise ResultFileError(file, "is of another run of its result", CURE)
     if stored != _as_written(digest, checksum, data).encode():
         raise ResultFileError(file, "was edited: its bytes are not those that were written", CURE)

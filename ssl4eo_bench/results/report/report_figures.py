@@ -97,7 +97,9 @@ def _data(result: RunResult, results: Path, cache_dir: Path) -> FigureData | Non
     with suppress(ResultFileError):  # `check` tells what is wrong with it
         if found := read_figure_data(results, result.digest, result.checksum):
             return found
-    return figure_data(_kept(cache_dir, result))
+    with suppress(ValueError):  # of scores that are no probabilities
+        return figure_data(_kept(cache_dir, result))
+    return None
 
 
 def _kept(cache_dir: Path, result: RunResult) -> Arrays:
@@ -107,7 +109,8 @@ def _kept(cache_dir: Path, result: RunResult) -> Arrays:
         stored_scores(arrays, result)
     except ValueError:
         return {}
-    if arrays.get("embedding", EMPTY).shape != (len(arrays["ids"]), 2):
+    places = arrays.get("embedding", EMPTY)
+    if places.shape != (len(arrays["ids"]), 2) or not np.isfinite(places).all():
         arrays.pop("embedding", None)
     return arrays
 
