@@ -18,7 +18,7 @@ from ssl4eo_bench.config.catalogue import Catalogue
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.protocols import PROTOCOLS, RECIPES, Finetune, Knn, Linear
 from ssl4eo_bench.config.recipe import Recipe
-from ssl4eo_bench.config.task import MAIN_METRIC
+from ssl4eo_bench.config.task import MAIN_METRIC, metric_label
 from ssl4eo_bench.config.weights import (
     EmbeddingWeights,
     FileWeights,
@@ -70,7 +70,7 @@ def list_tasks(*, json: options.Json = False) -> int:
             "classes": len(task.classes),
             "bands": {band.name: band.unit for band in task.bands},
             "train/val/test": {name: split.count for name, split in task.splits.items()},
-            "main metric": task.main_metric,
+            "main metric": task.main_metric if json else metric_label(task.main_metric),
             "title": task.title,
         }
         for task in catalogue.tasks().values()
@@ -276,7 +276,7 @@ def list_runs(
     elif not rows:
         print(f"no run fits these options{_guesses((*task, *protocol, *checkpoint), found)}", file=sys.stderr)
     if not json:
-        rows = [row | {"test %": f"{row['test %']:.2f}"} for row in rows]
+        rows = [row | {"metric": metric_label(row["metric"]), "test %": f"{row['test %']:.2f}"} for row in rows]
     show_rows(rows, json=json, spare=("digest", "started", "metric", "marks"), prose=["checkpoint"])
     return 0
 
