@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from tests.remote import Remote, serving
 ROOT = Path(__file__).resolve().parents[1]
 
 Git = Callable[..., str]
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell lets its background jobs ignore
 
 # The same examples every time, and no deadline: a busy machine is no fault of the code.
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)

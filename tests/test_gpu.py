@@ -102,7 +102,7 @@ def test_whole_runs(
 ) -> None:
     if task == "dfc2020":
         pytest.importorskip("rasterio")
-    monkeypatch.setitem(protocols.PROTOCOLS, "finetune", Finetune(rates=(1e-3,), epochs=4, warmup=1, batch=32))
+    monkeypatch.setitem(protocols.ON_SAMPLES, "finetune", Finetune(rates=(1e-3,), epochs=4, warmup=1, batch=32))
     results: dict[str, RunResult] = {}
     for device in ("cpu", "cuda"):
         place = ("--results", tmp_path / device, "--cache-dir", tmp_path / f"cache-{device}", "--device", device)

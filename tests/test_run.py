@@ -239,7 +239,7 @@ def test_nearest_neighbours_vote(command: Command, task: str) -> None:
     assert result.selection.C is None
     assert result.selection.path == ()
     assert (result.selection.thresholds is None) == (task == "eurosat-rgb")
-    assert result.metrics["test"]["micro_map"].value > 0.3
+    assert result.metrics["test"]["micro_map"].value > 0.2
     code, out, _ = command("show", result.digest[:12])
     assert code == 0
     assert "chosen on val" not in out

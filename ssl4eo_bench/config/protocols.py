@@ -145,13 +145,11 @@ class Finetune(Frozen):
         rates = tuple(rate / 3 for rate in self.rates)
         return self.model_copy(update={"batch": TILES_BATCH, "rates": rates}) if kind == "segmentation" else self
 
-    def shortened(self) -> "Finetune":
-        """Return the settings for embedded samples: the middle rate, for three epochs. They show that it works."""
-        return self.model_copy(update={"rates": self.rates[1:2], "epochs": 3, "warmup": 1})
-
 
 ProtocolSettings = Annotated[Linear | Knn | Finetune | Recipe, Field(discriminator="name")]
 PROTOCOLS: dict[str, Linear | Knn | Finetune] = {"linear": Linear(), "knn": Knn(), "finetune": Finetune()}
+ON_SAMPLES = {**PROTOCOLS, "finetune": Finetune(rates=(1e-3,), epochs=3, warmup=1)}
+"""The settings on embedded samples: there, fine-tuning is to show in minutes that it works."""
 RECIPES = ("linear-ssl4eo", "finetune-ssl4eo")
 """Protocols with settings that depend on the task and the pretraining method."""
 
@@ -185,8 +183,7 @@ def current_settings(name: str, kind: Kind, *, sample: bool) -> Linear | Knn | F
     Raises:
         SpecError: if the protocol is not for tasks of this kind.
     """
-    protocol = PROTOCOLS[name].for_kind(kind)
-    return protocol.shortened() if sample and isinstance(protocol, Finetune) else protocol
+    return (ON_SAMPLES if sample else PROTOCOLS)[name].for_kind(kind)
 
 
 def settings(

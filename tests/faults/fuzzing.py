@@ -121,7 +121,7 @@ def _try(parse: Parse, content: bytes, seed: int, said: TextIO) -> None:
     try:
         parse(content)
     except BenchError as error:
-        if "\n" in str(error) or not str(error).endswith("."):
+        if "\n" in str(error) or not str(error).endswith((".", "?")):
             _say(said, wrong=f"seed {seed}: no sentence: {str(error)[:300]!r}")
     except BaseException as error:
         frames = traceback.extract_tb(error.__traceback__)[-6:]

@@ -70,7 +70,7 @@ def preloaded() -> Iterator[None]:
 
 def work(root: Path, words: tuple[str, ...], prepare: Callable[[], object] | None = None) -> None:
     """Run a command in a folder, as the program does; its output goes to a file."""
-    protocols.PROTOCOLS["finetune"] = Finetune(rates=(1e-3,), epochs=3, warmup=0, batch=16)
+    protocols.ON_SAMPLES["finetune"] = Finetune(rates=(1e-3,), epochs=3, warmup=0, batch=16)
     os.chdir(root)
     output = os.open(_output(root), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
     os.dup2(output, 1)

@@ -63,7 +63,7 @@ def test_seeds_stay_on_a_narrow_terminal(
     terminal(60)
     lines = shown(capsys, outcome(make_result()))
     assert any("seed" in line and "accuracy" in line for line in lines)
-    assert "(a wider terminal also shows C, macro_f1, micro_map)" in lines
+    assert "(a wider terminal also shows C, macro F1, micro mAP)" in lines
 
 
 def test_runs_that_enter_no_table_are_counted(make_result: Make, capsys: pytest.CaptureFixture[str]) -> None:
