@@ -281,3 +281,10 @@ def test_the_data_directory_is_that_of_run(
     monkeypatch.setenv("SSL4EO_BENCH_DATA", str(tmp_path / "elsewhere"))
     assert command("data", "download", "mine")[0] == 0
     assert (tmp_path / "elsewhere" / "mine" / "images" / "Forest_1.tif").is_file()
+
+
+def test_nothing_is_fetched_where_all_samples_are_there(command: Command, sample_of: Callable[[str], Path]) -> None:
+    code, out, err = command("data", "download", "eurosat-rgb", "--data-dir", sample_of("eurosat-rgb"))
+    assert (code, err) == (0, "")
+    assert "nothing else is needed: all samples are there\nto fetch 0 bytes" in out
+    assert "EuroSAT.zip" not in out

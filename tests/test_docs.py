@@ -105,7 +105,7 @@ def test_the_network_of_the_readme_runs(command: Command, capsys: pytest.Capture
         "sample=True", 'sample=True, protocol="knn", image_size=32, limit=40'
     )
     exec(small, {})
-    assert re.search(r"ResNet\s+knn", capsys.readouterr().out)
+    assert re.search(r"mine\s+knn", capsys.readouterr().out)
 
 
 def test_features_are_loaded_as_shown(command: Command) -> None:

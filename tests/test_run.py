@@ -62,6 +62,12 @@ def test_one_command_leaves_a_result_a_table_and_a_leaderboard(
     assert not Path("results/leaderboard.csv").exists()
     assert "features bandstats · train" in err
     assert " of 240 images, " in err
+    assert "input of bandstats on eurosat-rgb: B04 B03 B02 of the stored size, from 0 to 255\n" in err
+    _, out, err = command(
+        "run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample", "--checkpoint", "bandstats"
+    )
+    assert "skipped      1 of 1 runs: results has their results already; --force runs them again" in out
+    assert "input of" not in err
 
 
 @pytest.mark.parametrize("options", [("bandstats",), ("resnet50.random-s1s2", "--image-size", 32)])

@@ -73,8 +73,13 @@ def data_download(
       ssl4eo-bench data download eurosat so2sat --data-dir DIR --yes
     """
     root = data_root(data_dir)
-    items = published_files([find_task(name) for name in task], root)
+    tasks = [find_task(name) for name in task]
+    published = published_files(tasks, root)
+    wanted = {item.path for each in tasks for item in survey(each, root).missing}
+    items = [item for item in published if item.todo == "nothing" or item.path in wanted]
     _show_files(items)
+    if len(items) < len(published):
+        print("nothing else is needed: all samples are there")
     print(_amounts(items, free_bytes(root)))
     made = make_at_once(items)
     for item in made:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from rich.filesize import decimal
 
 from ssl4eo_bench.cli.display import print_json, table
-from ssl4eo_bench.config.inputs import Channel
 from ssl4eo_bench.config.run_spec import RunSpec
 from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS, metric_label
 from ssl4eo_bench.config.weights import EmbeddingWeights
@@ -94,6 +93,11 @@ def show_outcomes(outcomes: Sequence[Outcome], results: Path, cache_dir: Path, *
             warned.setdefault(warning, []).append(result.spec.checkpoint.name)
     for warning, names in warned.items():
         print(f"warning      {shortlist(dict.fromkeys(names))}: {warning}")
+    if skipped := [status for _, status in there if status == "skipped"]:
+        print(
+            f"skipped      {len(skipped)} of {len(there)} runs: {results} has their results already; --force runs them "
+            "again, --results DIR keeps results elsewhere"
+        )
     for result, _ in there:
         print(f"result       {results / result.spec.path}")
         if (picture := picture_file(cache_dir, result.digest)).is_file():
@@ -225,25 +229,8 @@ def show_input(spec: RunSpec) -> None:
     size = inputs.image_size
     title = "input, bands as stored" if size == "native" else f"input {size} × {size}, {inputs.resize}"
     columns = ["channel", "band", "from", "value"]
-    rows = [(number, c.band, c.source or "–", _formula(c)) for number, c in enumerate(inputs.channels)]
+    rows = [(number, c.band, c.source or "–", c.formula) for number, c in enumerate(inputs.channels)]
     table(title, columns, rows, right=["channel"])
-
-
-def _formula(channel: Channel) -> str:
-    """How a stored value becomes the input, such as `clip(x · 0.000364, 0, 1) · 2 - 1`."""
-    if not channel.source:
-        return "0 (not in the task)"
-    text = _affine("x", channel.gain, channel.offset)
-    if channel.clip != (None, None):
-        text = f"clip({text}, {channel.clip[0]:g}, {channel.clip[1]:g})"
-    if channel.levels:
-        text = f"floor({text} · {channel.levels}) / {channel.levels}"
-    return _affine(text, channel.post_gain, channel.post_offset)
-
-
-def _affine(text: str, gain: float, offset: float) -> str:
-    scaled = text if gain == 1 else f"{text} · {gain:.4g}"
-    return scaled if offset == 0 else f"{scaled} {'-' if offset < 0 else '+'} {abs(offset):.4g}"
 
 
 def _percent(value: float | None) -> str:

@@ -66,6 +66,32 @@ class Channel(Frozen):
         value = (_clipped(-self.post_offset / self.post_gain, self.clip) - self.offset) / self.gain
         return _clipped(value, self.valid)
 
+    @property
+    def formula(self) -> str:
+        """How a stored value becomes the input, such as `clip(x · 0.000364, 0, 1) · 2 - 1`."""
+        if not self.source:
+            return "0 (not in the task)"
+        text = _affine("x", self.gain, self.offset)
+        if self.clip != (None, None):
+            text = f"clip({text}, {self.clip[0]:g}, {self.clip[1]:g})"
+        if self.levels:
+            text = f"floor({text} · {self.levels}) / {self.levels}"
+        return _affine(text, self.post_gain, self.post_offset)
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """The inputs that the smallest and the largest stored value give; none where stored values have no limit."""
+        low, high = self.valid
+        if not self.source or low is None or high is None:
+            return None
+        first, last = (_clipped(self.gain * x + self.offset, self.clip) for x in (low, high))
+        return first * self.post_gain + self.post_offset, last * self.post_gain + self.post_offset
+
+
+def _affine(text: str, gain: float, offset: float) -> str:
+    scaled = text if gain == 1 else f"{text} · {gain:.4g}"
+    return scaled if offset == 0 else f"{scaled} {'-' if offset < 0 else '+'} {abs(offset):.4g}"
+
 
 def _clipped(value: float, bounds: tuple[float | None, float | None]) -> float:
     low, high = bounds
@@ -107,6 +133,16 @@ class InputMapping(Frozen):
     def filled(self) -> tuple[str, ...]:
         """The bands the checkpoint wants and the task lacks: zero after scaling."""
         return tuple(channel.band for channel in self.channels if not channel.source)
+
+    @property
+    def summary(self) -> str:
+        """Bands, size and values in a line, such as `B04 B03 B02 of 224 × 224, from -1 to 1`."""
+        size = "the stored size" if self.image_size == "native" else f"{self.image_size} × {self.image_size}"
+        limits = [channel.limits for channel in self.channels if channel.source]
+        known = [pair for pair in limits if pair]
+        reach = f", from {min(low for low, _ in known):.3g} to {max(high for _, high in known):.3g}" if known else ""
+        filled = f"; zero for {', '.join(self.filled)}" if self.filled else ""
+        return f"{' '.join(self.sources)} of {size}{reach}{filled}"
 
     @property
     def is_mostly_there(self) -> bool:

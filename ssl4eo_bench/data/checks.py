@@ -74,11 +74,15 @@ def survey(task: Task, data_dir: Path) -> Status:
         problem = str(error)
     pack = pack_folder(task, data_dir)
     found = published_files([task], data_dir) if task.files else []
-    whole = not problem and present == listed  # so archives that seem packed were unpacked by hand
+    whole = not problem and present == listed  # then archives were unpacked by hand, or have another name
     return Status(
         present=present,
         listed=listed,
-        missing=tuple(item for item in found if item.todo != "nothing" and not (whole and item.file.unpack)),
+        missing=tuple(
+            item
+            for item in found
+            if item.todo != "nothing" and not (whole and (item.file.unpack or not item.path.exists()))
+        ),
         packed=not problem and is_complete(pack),
         problem=problem,
         free=free_bytes(data_dir),

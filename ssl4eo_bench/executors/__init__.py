@@ -1,11 +1,13 @@
 """Where the jobs of a plan run. An executor takes jobs and returns their outcomes."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from ssl4eo_bench import progress
+from ssl4eo_bench.config.run_spec import RunSpec
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.executors.outcomes import Execution, Outcome, looked_up, tell
 from ssl4eo_bench.plan import Job
@@ -27,6 +29,7 @@ def execute(jobs: Sequence[Job], how: Execution) -> list[Outcome]:
     outcomes = {number: found for number, job in enumerate(jobs) if (found := looked_up(job, how, checked))}
     wanted = [number for number in range(len(jobs)) if number not in outcomes]
     if wanted:
+        _tell_inputs([jobs[number].spec for number in wanted])
         if how.executor == "ray":
             if not find_spec("ray"):
                 raise SpecError("executor 'ray' needs the package ray; run `pip install 'ssl4eo-bench[ray]'`.")
@@ -42,3 +45,9 @@ def execute(jobs: Sequence[Job], how: Execution) -> list[Outcome]:
             if outcome.status == "done" and outcome.result:
                 tell(how, outcome.result)
     return [outcomes[number] for number in range(len(jobs))]
+
+
+def _tell_inputs(specs: Iterable[RunSpec]) -> None:
+    """Say what enters each network on each task, before anything is computed."""
+    for spec in {(spec.task_slug, spec.checkpoint.name): spec for spec in specs if spec.inputs.channels}.values():
+        progress.note(f"input of {spec.checkpoint.name} on {spec.task.name}: {spec.inputs.summary}")
