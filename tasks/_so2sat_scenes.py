@@ -6,7 +6,8 @@ from functools import cache
 import numpy as np
 
 from ssl4eo_bench.config.bands import SENTINEL_2
-from ssl4eo_bench.data.synthesis import Cover, Rng, blend, land_covers, mosaic, regions
+from ssl4eo_bench.data.patterns import Rng
+from ssl4eo_bench.data.synthesis import Cover, blend, land_covers, mosaic, regions
 
 
 @cache

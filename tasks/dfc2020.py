@@ -41,8 +41,9 @@ from ssl4eo_bench.config.remote_files import RemoteFile
 from ssl4eo_bench.config.task import IGNORED, SPLITS, Sample, Source, Split, SplitName, Task
 from ssl4eo_bench.data.combined import combined
 from ssl4eo_bench.data.images import decode_geotiff, require_band_10, write_geotiff
+from ssl4eo_bench.data.patterns import Rng
 from ssl4eo_bench.data.split_lists import held_out
-from ssl4eo_bench.data.synthesis import Cover, Rng, blend, mosaic, regions
+from ssl4eo_bench.data.synthesis import Cover, blend, mosaic, regions
 from ssl4eo_bench.data.trees import Tree, gather_files
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError, shortlist
 
