@@ -1,7 +1,8 @@
 """Which images a user has, with their labels and splits: from folders named like classes, or from a CSV file."""
 
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -126,6 +127,8 @@ def csv_listing(file: Path) -> tuple[Listing, Kind]:
             f"{file} has the columns {', '.join(header) or '(none)'}; write path, then either label or labels, and "
             "perhaps split, separated by commas."
         )
+    if named == ["labels"]:
+        _require_separated(file, [row[header.index("labels")] for row in rows[1:] if len(row) == len(header)])
     found: Listing = {}
     for number, row in enumerate(rows[1:], 2):
         if len(row) != len(header):
@@ -140,6 +143,16 @@ def csv_listing(file: Path) -> tuple[Listing, Kind]:
         except ValueError as error:
             raise DataError(f"{file}: row {number} {error}.") from None
     return found, "multiclass" if named == ["label"] else "multilabel"
+
+
+def _require_separated(file: Path, cells: Sequence[str]) -> None:
+    """Refuse labels that seem to be separated by something else: each set of them would be a class of its own."""
+    odd = next((cell for cell in cells if re.search("[,|]", cell)), None)
+    if odd and not any(SEPARATOR in cell for cell in cells):
+        raise DataError(
+            f"{file} has no {SEPARATOR!r} in its column labels, but {odd!r}; separate labels by {SEPARATOR!r}, or call "
+            "the column label if each cell is one class."
+        )
 
 
 def _row(cells: Mapping[str, str], column: str, folder: Path) -> ListedImage:

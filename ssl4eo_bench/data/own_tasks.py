@@ -19,7 +19,7 @@ from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.task import OWN_DATA, SPLITS, Kind, Source, Split, SplitName, Task
 from ssl4eo_bench.data.own_images import NOTHING_SAID, ImageFile, ImageFiles, ImageFormat, StoredBands, read_layouts
 from ssl4eo_bench.data.own_listings import Listing, csv_listing, folder_listing
-from ssl4eo_bench.errors import DataError, SplitError
+from ssl4eo_bench.errors import DataError, SplitError, shortlist
 from ssl4eo_bench.files.cached_items import LISTINGS
 
 SHARES: tuple[tuple[SplitName, float], ...] = (("train", 0.6), ("val", 0.2), ("test", 0.2))
@@ -109,7 +109,10 @@ def _task(
     unsaid = [f"--data-{name}" for name in ("bands", "unit") if not getattr(said, name)]
     guess = f" (say {' and '.join(unsaid)} if they are others)" if unsaid else ""
     counts = ", ".join(f"{split.count:,} {name}" for name, split in task.splits.items())
-    progress.note(f"{place} is task {task.name}: {layout}, {len(classes)} classes; {bands}{guess}; {counts}{drawn}")
+    progress.note(
+        f"{place} is task {task.name}: {layout}, {kind}, {len(classes)} classes ({shortlist(classes)}); "
+        f"{bands}{guess}; {counts}{drawn}"
+    )
     return task
 
 

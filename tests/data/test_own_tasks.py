@@ -42,6 +42,7 @@ def test_a_folder_of_classes_is_a_task_and_says_what_it_takes_the_files_for(root
     assert [(band.name, band.unit) for band in task.bands] == [("B04", "byte"), ("B03", "byte"), ("B02", "byte")]
     assert len(progress.notes) == 1
     assert "bands B04 B03 B02 in byte (say --data-bands and --data-unit if they are others)" in progress.notes[0]
+    assert f"multiclass, 2 classes ({', '.join(CLASSES)})" in progress.notes[0]
     assert "12 train, 4 val, 4 test, drawn by the bytes of the files" in progress.notes[0]
     samples = open_splits(task, Path("nowhere"))["train"]
     assert np.bincount(samples.targets()).tolist() == [6, 6]
@@ -265,6 +266,8 @@ def test_a_folder_that_makes_no_task_is_refused_with_its_cure(root: Path, what: 
         ("path,label", ["field/00.png"], "row 2 has 1 cells instead of 2"),
         ("path,label", ["field/00.png,"], "row 2 has no label"),
         ("path,label", ["nothing.png,a", "field/00.png,b"], "1 of 2 files are not there, such as .*nothing.png"),
+        ("path,labels", ['field/00.png,"a,b"', "field/01.png,b"], "no ';' in its column labels, but 'a,b'; separate"),
+        ("path,labels", ["field/00.png,a|b"], r"no ';' in its column labels, but 'a\|b'; separate"),
         ("path,label,split", ["field/00.png,a,dev"], "row 2 has the split 'dev'; write train, val, test"),
         ("path,label,split", ["field/00.png,a,train", "field/01.png,b,"], "says no split of field/01.png and others"),
     ],
