@@ -15,6 +15,7 @@ from ssl4eo_bench.executors import attempts
 from ssl4eo_bench.files.locks import locked
 from ssl4eo_bench.job import run_job
 from ssl4eo_bench.plan import Job
+from ssl4eo_bench.results.files import LOCKS
 from ssl4eo_bench.tasks.eurosat import EuroSAT
 
 Command = Callable[..., tuple[int, str, str]]
@@ -236,7 +237,7 @@ def test_a_job_that_another_process_does_is_left_to_the_end_and_its_result_is_ta
     code, out, _ = command(*RUN, "bandstats", "--json", "--results", "elsewhere")
     (theirs,) = json.loads(out)
     digest = theirs["result"]["digest"]
-    lock = Path("results") / attempts.LOCKS / f"{digest}.lock"
+    lock = Path("results") / LOCKS / f"{digest}.lock"
     seen = []
     with ExitStack() as other:
         other.enter_context(locked(lock, note=""))
@@ -252,7 +253,8 @@ def test_a_job_that_another_process_does_is_left_to_the_end_and_its_result_is_ta
     assert code == 0
     assert seen == ["timm:test_resnet.random"]
     assert [outcome["status"] for outcome in json.loads(out)] == ["skipped", "done"]
-    assert not lock.parent.exists()
+    assert not lock.exists()
+    assert (lock.parent / ".gitignore").read_text() == "*\n"
 
 
 def test_an_interrupted_sweep_stops(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,16 +10,13 @@ from ssl4eo_bench.errors import BenchError, WriteError, without_frames
 from ssl4eo_bench.executors.outcomes import Execution, Outcome, looked_up
 from ssl4eo_bench.extraction.problem import Problem
 from ssl4eo_bench.files.atomic import write_text
-from ssl4eo_bench.files.locks import LOCK, locked
+from ssl4eo_bench.files.locks import locked
 from ssl4eo_bench.files.places import log_file
 from ssl4eo_bench.job import run_job
 from ssl4eo_bench.methods import discard_state
 from ssl4eo_bench.models.weight_files import obtain
 from ssl4eo_bench.plan import Job
-from ssl4eo_bench.results.files import write_result
-
-LOCKS = ".locks"
-"""The folder, in a results directory, of the locks of jobs that run."""
+from ssl4eo_bench.results.files import lock_file, write_result
 
 
 def attempt(problem: Problem, how: Execution, *, wait: bool = True) -> Outcome:
@@ -66,14 +63,12 @@ def fetch_weights(job: Job, cache_dir: Path) -> None:
 @contextmanager
 def _job_lock(job: Job, how: Execution, *, wait: bool) -> Iterator[None]:
     """Keep other processes from doing the same job."""
-    file = how.results / LOCKS / f"{job.spec.digest}{LOCK}"
+    file = lock_file(how.results, job.spec.digest)
     with locked(file, note=f"another process does {job.spec.label}; waiting for it", wait=wait):
         try:
             yield
         finally:
             file.unlink(missing_ok=True)
-    with suppress(OSError):  # other processes may hold locks there
-        file.parent.rmdir()
 
 
 def logged(error: BaseException, digest: str, cache_dir: Path) -> BenchError:

@@ -4,7 +4,7 @@ import gc
 import json
 import re
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
@@ -27,7 +27,7 @@ from ssl4eo_bench.config.records import (
 )
 from ssl4eo_bench.config.run_spec import RunSpec
 from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS, SPLITS, Split, SplitName, metric_label
-from ssl4eo_bench.errors import ResultError, ResultFileError, guess
+from ssl4eo_bench.errors import ResultError, ResultFileError, WriteError, guess
 from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.files.locks import LOCK, locked
 from ssl4eo_bench.files.reading import read_bytes
@@ -37,6 +37,9 @@ from ssl4eo_bench.results.schema import Content
 
 CURRENT, CHECKSUM = f'{{\n "schema_version": {schema.SCHEMA_VERSION},'.encode(), b',\n "checksum":'
 """How a file of the current schema begins, and what ends its content."""
+
+LOCKS = ".locks"
+"""The folder of locks in a results directory."""
 
 CURE = "restore it, or remove it and run again"
 
@@ -452,6 +455,15 @@ def _known_result(stored: bytes) -> RunResult | None:
         return None
 
 
+def lock_file(results: Path, name: str) -> Path:
+    """The file of a lock in a results directory, in a folder that git ignores by the file it has for that."""
+    folder = results / LOCKS
+    if not (folder / ".gitignore").exists():
+        with suppress(WriteError):  # then no lock can be made either
+            write_text(folder / ".gitignore", "*\n")
+    return folder / f"{name}{LOCK}"
+
+
 @contextmanager
 def generating(results: Path) -> Iterator[None]:
     """Keep other processes from generating files of these results while this one reads results and generates.
@@ -462,7 +474,9 @@ def generating(results: Path) -> Iterator[None]:
         ResultError: if the directory is absent.
     """
     require_directory(results)
-    with locked(results / LOCK, note=f"another process generates files from {results}; waiting for it"):
+    with locked(
+        lock_file(results, "generated"), note=f"another process generates files from {results}; waiting for it"
+    ):
         yield
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from ssl4eo_bench.results import tables, views
 from ssl4eo_bench.results.files import (
+    LOCKS,
     RunResult,
     check_writable,
     read_and_keep,
@@ -61,10 +62,10 @@ def test_ten_processes_lose_nothing(tmp_path: Path, make_result: Make) -> None:
     assert read_results(results) == read_results(prepared)
     shutil.copytree(prepared / "runs", alone / "runs")
     regenerate(alone)
-    for file in (path for path in alone.rglob("*") if path.is_file() and path.name != ".lock"):
+    for file in (path for path in alone.rglob("*") if path.is_file() and path.parent.name != LOCKS):
         assert file.read_bytes() == (results / file.relative_to(alone)).read_bytes(), file.name
     left = {path.name for path in results.rglob(".*")}
-    assert left == {".lock", FOLDER, ".gitignore"}  # no temporary files
+    assert left == {LOCKS, FOLDER, ".gitignore"}  # no temporary files
 
 
 @pytest.mark.parametrize("write", [write_tables, write_leaderboard])
