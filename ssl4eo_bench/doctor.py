@@ -16,7 +16,7 @@ from typing import Any, Literal
 from rich.filesize import decimal
 
 from ssl4eo_bench.config import catalogue
-from ssl4eo_bench.config.task import Task
+from ssl4eo_bench.config.task import SPLITS, Task
 from ssl4eo_bench.data.packs import open_source
 from ssl4eo_bench.errors import BenchError, DataError, shortlist
 from ssl4eo_bench.files.cached_items import items
@@ -202,23 +202,24 @@ def _tasks() -> Finding:
 
 
 def _data(folder: Path) -> Finding:
-    there = [name for name, task in catalogue.tasks().items() if _opens(task, folder)]
+    there = {name: counts for name, task in catalogue.tasks().items() if (counts := _counts(task, folder))}
     if there:
-        return Finding(
-            "data", f"{folder.absolute()}: {', '.join(there)}", facts={"folder": str(folder), "tasks": there}
-        )
+        counted = ", ".join(f"{name} {present:,} of {listed:,}" for name, (present, listed) in there.items())
+        facts = {"folder": str(folder), "tasks": list(there), "samples": there}
+        return Finding("data", f"{folder.absolute()}, samples: {counted}", facts=facts)
     what = "no task's data are there" if folder.is_dir() else "is not there"
     found = f"{folder.absolute()} {what}; `--sample` needs none, and `data download` fetches them into --data-dir"
     return Finding("data", found, facts={"folder": str(folder), "tasks": []})
 
 
-def _opens(task: Task, folder: Path) -> bool:
-    """Whether the dataset of a task can be opened; `data status` counts its samples."""
+def _counts(task: Task, folder: Path) -> tuple[int, int] | None:
+    """How many samples of a task are there, and of how many; none where its dataset cannot be opened."""
     try:
-        open_source(task, folder)
+        source = open_source(task, folder)
+        ids = [id_ for split in SPLITS for id_ in source.ids(split)]
+        return len(ids) - len(source.absent(ids)), len(ids)
     except DataError:
-        return False
-    return True
+        return None
 
 
 def _network() -> Finding:

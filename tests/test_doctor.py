@@ -1,6 +1,7 @@
 """What `doctor` finds on machines of several kinds; the network is always this machine, or none."""
 
 import json
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,16 @@ def test_data_that_are_there_are_named(
     _, found = examined("--data-dir", str(sample_of("eurosat-rgb")))
     assert "eurosat-rgb" in found["data"]["facts"]["tasks"]
     assert "eurosat" not in found["data"]["facts"]["tasks"]
+
+
+def test_samples_that_are_absent_are_not_counted(
+    examined: Callable[..., tuple[int, Findings]], sample_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    copy = shutil.copytree(sample_of("eurosat-rgb"), tmp_path / "copy")
+    images = sorted(copy.rglob("*.jpg"))
+    images[0].unlink()
+    _, found = examined("--data-dir", str(copy))
+    assert f"eurosat-rgb {len(images) - 1:,} of {len(images):,}" in found["data"]["found"]
 
 
 def test_what_is_broken_is_told_with_its_cure(
