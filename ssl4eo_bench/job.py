@@ -117,9 +117,7 @@ def _warnings(
     ]
     warnings += predictor.warnings
     if resampled.few:
-        warnings.append(
-            f"the test samples are of {resampled.units} {resampled.units_are} only, so intervals tell little"
-        )
+        warnings.append(f"the test split has {resampled.units} {resampled.units_are} only, so intervals tell little")
     return tuple(warnings)
 
 

@@ -170,7 +170,9 @@ def test_options_that_do_not_fit_are_refused_in_one_sentence(
 @pytest.mark.usefixtures("mine")
 def test_what_embeddings_cannot_do_is_refused(command: Command, task: str, protocol: str, message: str) -> None:
     arguments = ("run", "--task", task, "--protocol", protocol, "--sample", "--embeddings", "mine.npz")
-    assert message in refused(command, *arguments)
+    refusal = refused(command, *arguments)
+    assert message in refusal
+    assert ("; their ids are like " in refusal) == ("190 of the 190" in message)
 
 
 def test_an_absent_id_is_refused_even_with_partial_and_before_anything_is_computed(

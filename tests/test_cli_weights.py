@@ -176,7 +176,7 @@ def test_position_embeddings_follow_the_input_size_when_asked(command: Command) 
     ("arguments", "message"),
     [
         (["--arch", "resnet18"], "--arch says something about a weight file; name it with --weights FILE."),
-        (["--weights", "w.pth"], "--weights w.pth does not say all: --arch, --bands, --scaling is needed as well"),
+        (["--weights", "w.pth"], "--weights w.pth does not say all: --arch, --bands, --scaling are needed as well"),
         (["--weights", "no.pth", *OWN[2:]], "--weights no.pth is not a file"),
         ([*OWN[:-1], "divide"], "--weights w.pth: scaling"),
         ([*OWN[:-1], "divide=many"], "--scaling 'divide=many' is not known; write divide=10000"),

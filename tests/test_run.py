@@ -370,7 +370,7 @@ def test_absent_weights_are_fetched_before_the_first_run(command: Command, remot
     arguments = ("run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample", "--checkpoints", mine)
     code, _, err = command(*arguments, "--cache-dir", cache, "--limit", 40, "--checkpoint", "w.tag", "gone.tag")
     assert code == 1
-    assert err.index("left out: the weights of checkpoint 'gone.tag' are not here:") < err.index("[1/2]")
+    assert err.index("left out: the weights of checkpoint 'gone.tag' are not to be had") < err.index("[1/2]")
     assert Path("results/runs/eurosat-rgb-v1/linear-v2/w.tag/seed0-sample-limit40.json").is_file()
     assert {file.name for file in (cache / "weights").rglob("*.*") if file.is_file()} == {"w.pth", "w.pth.sha256"}
 

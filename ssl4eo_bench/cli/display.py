@@ -72,7 +72,7 @@ def table(
     unlimited = console.options.update(max_width=UNLIMITED)
     for left_out in range(len(spare) + 1):
         shown = [position for position, column in enumerate(columns) if column not in spare[:left_out]]
-        drawn = Table(title=title or None, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+        drawn = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
         for position in shown:
             justify: Literal["left", "right"] = "right" if columns[position] in right else "left"
             whole = position != shown[-1] and columns[position] not in prose
@@ -82,6 +82,8 @@ def table(
         if console.measure(drawn, options=unlimited).maximum <= console.width:
             break
     with console.capture() as captured:
+        if title:  # not the table's own title, which is folded at its width
+            console.print(Text(title, style="table.title"))
         console.print(drawn)
     for text in captured.get().splitlines():
         print(text.rstrip())

@@ -128,8 +128,9 @@ def _show_comparisons(comparisons: "Sequence[Comparison]") -> None:
     for verdict in dict.fromkeys(one.verdict for one in comparisons):
         where = [f"{one.task} ({one.setting})" for one in comparisons if one.verdict == verdict]
         print(f"{verdict}: {', '.join(where)}")
-    for note in dict.fromkeys(f"{one.task}: {note}" for one in comparisons for note in one.notes):
-        print(f"note  {note}")
+    for note in dict.fromkeys(note for one in comparisons for note in one.notes):
+        tasks = dict.fromkeys(one.task for one in comparisons if note in one.notes)
+        print(f"note  {', '.join(tasks)}: {note}")
 
 
 def _p(value: float) -> str:

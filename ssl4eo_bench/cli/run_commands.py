@@ -168,7 +168,7 @@ def features(
 def _write_generated(results: Path, *, quiet: bool) -> None:
     from ssl4eo_bench.results.views import write_generated_files
 
-    for what, files in write_generated_files(results).items():
-        for file in files:
-            if not quiet:
-                print(f"{what:12} {file}")
+    files = write_generated_files(results)
+    if not quiet and files["table"]:
+        boards = ", ".join(file.name for file in files["leaderboard"])
+        print(f"tables       {len(files['table'])} in {results / 'tables'}{f'; {boards}' if boards else ''}")

@@ -2,6 +2,7 @@
 
 import re
 from contextlib import nullcontext
+from keyword import iskeyword
 from pathlib import Path
 from string import Template
 from tempfile import TemporaryDirectory
@@ -63,8 +64,10 @@ def new_task(name: NewName, *, out: Out = Path()) -> int:
       ssl4eo-bench new task mine
       ssl4eo-bench new task mine --out project
     """
-    if not re.fullmatch("[a-z][a-z0-9]*", name):
-        raise SpecError(f"a module of tasks is called by small letters and digits, not {name!r}; choose another name.")
+    if not re.fullmatch("[a-z][a-z0-9]*", name) or iskeyword(name):
+        raise SpecError(
+            f"a module of tasks is called by small letters and digits, and no keyword of Python, not {name!r}; choose another name."
+        )
     if name in catalogue.task_modules():
         raise SpecError(f"there is a module of tasks {name!r} already; choose another name.")
     files = {out / "tasks" / f"{name}.py": "task.txt", out / "tests" / f"test_task_{name}.py": "task_test.txt"}
@@ -80,8 +83,10 @@ def new_backbone(name: NewName, *, out: Out = Path()) -> int:
       ssl4eo-bench new backbone mynet
       ssl4eo-bench new backbone mynet --out project
     """
-    if not re.fullmatch("[a-z][a-z0-9_]*", name):
-        raise SpecError(f"a module is called by small letters, digits and _, not {name!r}; choose another name.")
+    if not re.fullmatch("[a-z][a-z0-9_]*", name) or iskeyword(name):
+        raise SpecError(
+            f"a module is called by small letters, digits and _, and no keyword of Python, not {name!r}; choose another name."
+        )
     files = {
         out / "backbones" / f"{name}.py": "backbone.txt",
         out / "tests" / f"test_backbone_{name}.py": "backbone_test.txt",

@@ -89,6 +89,10 @@ def canonical_band(name: str) -> str:
         folded = "B8A" if (number, narrow) == (8, "A") else f"B{number:02d}{narrow}"
         if folded in SENTINEL_2:
             return folded
+    if re.fullmatch(r"[^=]+=[\d.]+", name.strip()):
+        raise SpecError(
+            f"band {name!r} has a wavelength without a unit; write {name.strip()}nm, or um for micrometres."
+        )
     raise SpecError(
         f"band {name!r} is not known; known are {', '.join(SENTINEL_2 + SENTINEL_1)}, and bands of other sensors are "
         "written with their wavelength, such as red=665nm."

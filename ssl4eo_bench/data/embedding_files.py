@@ -231,7 +231,10 @@ def require_vectors(
             _require_about(file.path, reader.about(), about)
             there.update(reader.ids())
     for split, ids in splits.items():
-        _refuse_absent(files, [id_ for id_ in ids if id_ not in there], f"of the {len(ids):,} {split} samples")
+        absent = [id_ for id_ in ids if id_ not in there]
+        hint = f"their ids are like {min(there)!r}: write them as the task does, or " if there else ""
+        hint = hint if len(absent) == len(ids) else ""
+        _refuse_absent(files, absent, f"of the {len(ids):,} {split} samples", hint)
 
 
 def read_vectors(files: Sequence[EmbeddingFile], ids: Sequence[str], what: str) -> np.ndarray:
@@ -312,9 +315,9 @@ def _require_about(file: str, description: str, expected: Mapping[str, object]) 
             )
 
 
-def _refuse_absent(files: Sequence[EmbeddingFile], absent: Sequence[str], of_what: str) -> None:
+def _refuse_absent(files: Sequence[EmbeddingFile], absent: Sequence[str], of_what: str, hint: str = "") -> None:
     if absent:
         raise WeightsError(
             f"{len(absent):,} {of_what} have no vector in {shortlist(Path(file.path).name for file in files)}, such as "
-            f"{shortlist(absent, at_most=3)}; add a file that has them."
+            f"{shortlist(absent, at_most=3)}; {hint}add a file that has them."
         )

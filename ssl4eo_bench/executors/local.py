@@ -47,5 +47,5 @@ def _without_weights(jobs: Sequence[Job], how: Execution) -> dict[str, BenchErro
             fetch_weights(job, how.cache_dir)
         except Exception as error:
             absent[job.spec.checkpoint.name] = without_frames(error)
-            progress.note(f"left out: {absent[job.spec.checkpoint.name]}")
+            progress.note(f"left out: the weights of checkpoint {job.spec.checkpoint.name!r} are not to be had")
     return absent

@@ -208,8 +208,9 @@ def require_sound(checkpoint: Checkpoint, *, seed: int, cache_dir: Path) -> None
         return
     for _, fault in run_checks(checkpoint, seed=seed, cache_dir=cache_dir):
         if fault:
+            named = not is_alive(checkpoint)  # a network of this process has no name on the command line
+            more = f" (`ssl4eo-bench checkpoint test {checkpoint.name}` shows all checks)" if named else ""
             raise SpecError(
-                f"the network {checkpoint.arch!r} of checkpoint {checkpoint.name!r} {fault}; correct its class "
-                f"(`ssl4eo-bench checkpoint test {checkpoint.name}` shows all checks)."
+                f"the network {checkpoint.arch!r} of checkpoint {checkpoint.name!r} {fault}; correct its class{more}."
             )
     _passed.add(key)

@@ -31,6 +31,10 @@ CONFOUNDED = (
     "A and B were trained once each, on different samples or from different random numbers: their difference may be "
     "that of the training; run both with several seeds"
 )
+NO_SCORES = (
+    "no test of McNemar's, which needs the scores that runs leave in the cache, and these are not there: `run` with "
+    "--force makes them again"
+)
 OF_ONE_SEED = "of one seed: how far another moves the difference is not counted; run both with several seeds"
 
 Verdict = Literal["A is better", "B is better", "no evidence of a difference"]
@@ -256,6 +260,9 @@ def _mcnemar(pairs: Pairs, results: Path, cache_dir: Path) -> tuple[tuple[Discor
         return (), ()
     try:
         require_scores([run for pair in pairs.runs for run in pair], results, cache_dir)
+    except ResultError:
+        return (), (NO_SCORES,)
+    try:
         scores = _common_scores(pairs, results, cache_dir)
     except ResultError as error:
         return (), (f"no test of McNemar's: {str(error).rstrip('.')}",)

@@ -66,7 +66,8 @@ def find_pairs(results: Path, a: str, b: str, wanted: RunFilter, metric: str | N
     if {a, b} <= named:
         pairs = _of_checkpoints(a, b, select(frame, wanted), metric)
     else:
-        pairs = [_of_single(_single(results, a, named), _single(results, b, named), wanted, metric)]
+        single = {name: _single(results, name, named) for name in sorted((a, b), key=named.__contains__)}
+        pairs = [_of_single(single[a], single[b], wanted, metric)]
     for members in pairs:
         for pair in members.runs:
             _require_same_samples(*pair)
@@ -81,7 +82,7 @@ def _of_checkpoints(a: str, b: str, frame: pd.DataFrame, metric: str | None) -> 
     if not pairs:
         raise ResultError(
             f"nothing of {a} and {b} compares: A has {_listed(of_a)}, B has {_listed(of_b)}; run both on the same task "
-            "and version with the same protocol, seed and fraction."
+            "and version with the same protocol, seed and fraction, and alike with --sample, --partial and --limit."
         )
     return [one for one in pairs if not one.runs[0][0].spec.marks] or pairs
 
@@ -117,7 +118,9 @@ def _of_single(a: RunResult, b: RunResult, wanted: RunFilter, metric: str | None
 
 def _single(results: Path, name: str, checkpoints: set[str]) -> RunResult:
     if name in checkpoints:
-        raise ResultError(f"{name} is a checkpoint and the other is none; name two checkpoints, or two single results.")
+        raise ResultError(
+            f"{name} is a checkpoint and the other is a result; name two checkpoints, or two single results."
+        )
     try:
         return find_result(results, name)
     except ResultError:

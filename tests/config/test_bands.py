@@ -37,3 +37,8 @@ def test_canonical_names_are_fixed_points_and_belong_to_one_sensor() -> None:
     assert [canonical_band(band) for band in SENTINEL_2 + SENTINEL_1] == [*SENTINEL_2, *SENTINEL_1]
     assert {sensor_of(band) for band in SENTINEL_2} == {"Sentinel-2"}
     assert {sensor_of(band) for band in SENTINEL_1} == {"Sentinel-1"}
+
+
+def test_a_wavelength_needs_its_unit() -> None:
+    with pytest.raises(SpecError, match="'red=665' has a wavelength without a unit; write red=665nm"):
+        canonical_band("red=665")

@@ -11,7 +11,7 @@ from ssl4eo_bench.config.records import MetricValue, Resampled
 from ssl4eo_bench.config.task import Split
 from ssl4eo_bench.errors import BenchError, UnknownNameError
 from ssl4eo_bench.metrics.bootstrap import Bootstrap
-from ssl4eo_bench.results.compare import CONFOUNDED, OF_ONE_SEED, Comparison, compare
+from ssl4eo_bench.results.compare import CONFOUNDED, NO_SCORES, OF_ONE_SEED, Comparison, compare
 from ssl4eo_bench.results.files import RunFilter, RunResult, write_result
 from ssl4eo_bench.results.forest import draw_forest
 from ssl4eo_bench.results.pairs import find_pairs
@@ -228,7 +228,10 @@ def test_single_results_may_differ_in_seed_and_fraction(desk: Desk) -> None:
     assert (found.setting, found.seeds) == ("linear-v2 / linear-v2, 0.1 of train", ((0, 1),))
     assert found.verdict == "A is better"
     assert "A and B are both runs/eurosat-v1" in desk.refusal(place, f"{place}.json")
-    assert "bandstats is a checkpoint and the other is none" in desk.refusal(place, B)
+    assert "bandstats is a checkpoint and the other is a result" in desk.refusal(place, B)
+    assert f"no checkpoint in {desk.results} is called 'bandstat'; did you mean 'bandstats'?" in desk.refusal(
+        B, "bandstat"
+    )
 
 
 def test_scores_of_another_run_are_told(desk: Desk) -> None:
@@ -332,7 +335,7 @@ def test_result_files_are_enough_for_the_main_metric(desk: Desk) -> None:
     same = ("a", "b", "difference", "low", "high", "p", "verdict", "units")
     assert [getattr(found, name) for name in same] == [getattr(with_scores, name) for name in same]
     assert found.mcnemar == ()
-    assert found.notes[-1].startswith("no test of McNemar's: the scores of runs/eurosat-v1/linear-v2/")
+    assert found.notes[-1] == NO_SCORES
     assert "are not in the cache" in desk.refusal(metric="macro_f1")
 
 
