@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 import pytest
 
 from ssl4eo_bench.cli import COMMANDS, _parser
+from ssl4eo_bench.cli.display import table
 from ssl4eo_bench.cli.options import Fraction, Group, Names, Seeds, add_options, called
 from ssl4eo_bench.config import catalogue
 from tests.conftest import ROOT
@@ -535,3 +536,9 @@ def test_checkpoints_of_several_suites_are_run(command: Command) -> None:
     )
     assert code == 0, err
     assert re.findall(r"^eurosat-rgb-v1 · linear-v2 · (\S+)", out, re.MULTILINE) == ["resnet18.random", "bandstats"]
+
+
+def test_a_title_is_not_folded_at_the_width_of_its_table(capsys: pytest.CaptureFixture[str]) -> None:
+    title = "a title that is longer than the table below it"
+    table(title, ["a"], [["b"]])
+    assert capsys.readouterr().out.splitlines()[0] == title

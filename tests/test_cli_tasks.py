@@ -111,3 +111,9 @@ def test_a_folder_is_checked_on_its_own_images(command: Command, tmp_path: Path)
     assert (checked["pixels"], checked["sample again"]) == (True, None)
     code, out, _ = command("task", "check", f"folder:{tmp_path / 'mine'}", "--data-unit", "reflectance")
     assert (code, "pixels said to be in reflectance" in out) == (1, True)
+
+
+@pytest.mark.parametrize("kind", ["task", "backbone"])
+def test_a_keyword_is_no_name_of_a_module(command: Command, kind: str) -> None:
+    code, _, err = command("new", kind, "class")
+    assert (code, "no keyword of Python, not 'class'" in err) == (2, True)

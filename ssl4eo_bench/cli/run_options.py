@@ -120,9 +120,8 @@ class AdhocCheckpoint:
         what = f"--weights {self.weights}" if self.weights else f"--arch {self.arch}"
         if missing := [f"--{option}" for option, value in needed.items() if not value]:
             hint = "" if is_plugin else f" (`ssl4eo-bench checkpoint inspect {self.weights}` helps)"
-            raise SpecError(
-                f"{what} does not say all: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} needed as well{hint}."
-            )
+            are = "is" if len(missing) == 1 else "are"
+            raise SpecError(f"{what} does not say all: {', '.join(missing)} {are} needed as well{hint}.")
         bands = re.split(r"[,\s]+", " ".join(self.bands).strip(", "))
         parts = (self.arch.rpartition(":")[2], self.weights.stem if self.weights else "")
         entry = {

@@ -66,7 +66,8 @@ def new_task(name: NewName, *, out: Out = Path()) -> int:
     """
     if not re.fullmatch("[a-z][a-z0-9]*", name) or iskeyword(name):
         raise SpecError(
-            f"a module of tasks is called by small letters and digits, and no keyword of Python, not {name!r}; choose another name."
+            f"a module of tasks is called by small letters and digits, and no keyword of Python, not {name!r}; choose "
+            "another name."
         )
     if name in catalogue.task_modules():
         raise SpecError(f"there is a module of tasks {name!r} already; choose another name.")
@@ -85,7 +86,8 @@ def new_backbone(name: NewName, *, out: Out = Path()) -> int:
     """
     if not re.fullmatch("[a-z][a-z0-9_]*", name) or iskeyword(name):
         raise SpecError(
-            f"a module is called by small letters, digits and _, and no keyword of Python, not {name!r}; choose another name."
+            f"a module is called by small letters, digits and _, and no keyword of Python, not {name!r}; choose another "
+            "name."
         )
     files = {
         out / "backbones" / f"{name}.py": "backbone.txt",
