@@ -2,7 +2,7 @@
 
 import re
 from contextlib import nullcontext
-from keyword import iskeyword
+from keyword import kwlist
 from pathlib import Path
 from string import Template
 from tempfile import TemporaryDirectory
@@ -64,7 +64,7 @@ def new_task(name: NewName, *, out: Out = Path()) -> int:
       ssl4eo-bench new task mine
       ssl4eo-bench new task mine --out project
     """
-    if not re.fullmatch("[a-z][a-z0-9]*", name) or iskeyword(name):
+    if not re.fullmatch("[a-z][a-z0-9]*", name) or name in kwlist:
         raise SpecError(
             f"a module of tasks is called by small letters and digits, and no keyword of Python, not {name!r}; choose "
             "another name."
@@ -84,10 +84,10 @@ def new_backbone(name: NewName, *, out: Out = Path()) -> int:
       ssl4eo-bench new backbone mynet
       ssl4eo-bench new backbone mynet --out project
     """
-    if not re.fullmatch("[a-z][a-z0-9_]*", name) or iskeyword(name):
+    if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in kwlist:
         raise SpecError(
-            f"a module is called by small letters, digits and _, and no keyword of Python, not {name!r}; choose another "
-            "name."
+            f"a module is called by small letters, digits and _, and no keyword of Python, not {name!r}; choose "
+            "another name."
         )
     files = {
         out / "backbones" / f"{name}.py": "backbone.txt",
