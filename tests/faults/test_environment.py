@@ -1,6 +1,5 @@
 """Processes that are asked to end, files that vanish, jumping clocks, limits, file systems that lack something."""
 
-import _thread
 import errno
 import fcntl
 import os
@@ -93,7 +92,7 @@ def test_processes_of_a_training_end_with_the_one_that_started_them(
     def stop() -> None:
         while len(list(tmp_path.iterdir())) < 2:
             time.sleep(0.05)
-        _thread.interrupt_main()
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # which ends the wait for them
 
     thread = threading.Thread(target=stop)
     thread.start()
