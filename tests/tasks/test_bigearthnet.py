@@ -99,13 +99,32 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home.parent
 
 
+def linked(folder: Path, place: Path) -> Path:
+    """A copy of a folder in which what stands in its folders is linked."""
+    place.mkdir(parents=True)
+    for path in folder.iterdir():
+        if path.is_file():
+            shutil.copy(path, place)
+        else:
+            (place / path.name).mkdir()
+            for patch in path.iterdir():
+                (place / path.name / patch.name).symlink_to(patch)
+    return place
+
+
+def own(patch: Path) -> Path:
+    """A linked patch, copied in place of its link."""
+    source = patch.resolve()
+    patch.unlink()
+    return Path(shutil.copytree(source, patch))
+
+
 @pytest.fixture
 def copy(sample_of: SampleOf, tmp_path: Path) -> Callable[[str], tuple[Task, Path]]:
-    """A copy of a task's sample that a test may damage."""
+    """A task's sample in which lists may be damaged, and patches that `own` has copied: there are thousands of files."""
 
     def get(name: str) -> tuple[Task, Path]:
-        shutil.copytree(sample_of(name), tmp_path / name)
-        return catalogue.task(name), tmp_path / name
+        return catalogue.task(name), linked(sample_of(name) / "bigearthnet", tmp_path / name / "bigearthnet").parent
 
     return get
 
@@ -382,7 +401,9 @@ def test_partial_runs_on_the_real_patches(real: Path, command: Command) -> None:
 
 
 def band_file(home: Path, band: str) -> Path:
-    return min(home.rglob(f"*_{band}.tif"))
+    """A band of the first patch, which may be damaged."""
+    (file,) = own(min(home.glob("bigearthnet/*/*"))).glob(f"*_{band}.tif")
+    return file
 
 
 def numbers(file: Path) -> str:
@@ -399,7 +420,7 @@ def test_native_resolutions_are_read_as_they_are_stored(sample_of: SampleOf) -> 
 def test_labels_without_a_class_are_ignored(copy: Copy) -> None:
     task, home = copy("bigearthnet")
     id_ = open_splits(task, home, sample=True)["test"].ids[0]
-    file = home / f"bigearthnet/BigEarthNet-v1.0/{id_}/{id_}_labels_metadata.json"
+    file = own(home / f"bigearthnet/BigEarthNet-v1.0/{id_}") / f"{id_}_labels_metadata.json"
     file.write_text(json.dumps({"labels": ["Airports", "Sea and ocean"]}), encoding="utf-8")
     source = task.open(home)
     assert np.flatnonzero(source.targets([id_])[0]).tolist() == [18]
@@ -503,7 +524,7 @@ def test_a_faulty_band_file_is_named(copy: Copy, fault: str) -> None:
     task, home = copy("bigearthnet")
     file = band_file(home, "B05")
     if fault == "other size":
-        shutil.copy(band_file(home, "B02"), file)
+        shutil.copy(file.with_name(file.name.replace("B05", "B02")), file)
     elif fault == "other type":
         with rasterio.open(file) as opened:
             profile = opened.profile | {"dtype": "float32"}
@@ -544,8 +565,10 @@ def test_a_changed_file_changes_the_fingerprint(copy: Copy) -> None:
 
 def test_both_releases_may_lie_in_one_folder(sample_of: SampleOf, tmp_path: Path) -> None:
     names = ("bigearthnet", "bigearthnet-s1", "bigearthnet-v2", "bigearthnet-v2-s1")
-    for name in names:
-        shutil.copytree(sample_of(name), tmp_path, dirs_exist_ok=True)
+    (tmp_path / "bigearthnet").mkdir()
+    for path in (path for name in names for path in (sample_of(name) / "bigearthnet").iterdir()):
+        (tmp_path / "bigearthnet" / path.name).unlink(missing_ok=True)
+        (tmp_path / "bigearthnet" / path.name).symlink_to(path)
     for name in names:
         opened = open_splits(catalogue.task(name), tmp_path, sample=True)
         assert len(opened["val"].ids) == 57, name
@@ -561,7 +584,8 @@ def test_both_releases_may_lie_in_one_folder(sample_of: SampleOf, tmp_path: Path
 def test_labels_that_cannot_be_read_are_named(copy: Copy, content: str) -> None:
     task, home = copy("bigearthnet")
     id_ = open_splits(task, home, sample=True)["test"].ids[0]
-    (home / f"bigearthnet/BigEarthNet-v1.0/{id_}/{id_}_labels_metadata.json").write_text(content, encoding="utf-8")
+    patch = own(home / f"bigearthnet/BigEarthNet-v1.0/{id_}")
+    (patch / f"{id_}_labels_metadata.json").write_text(content, encoding="utf-8")
     with pytest.raises(DamagedFileError, match=f"{id_}_labels_metadata.json does not hold"):
         task.open(home).targets([id_])
 
