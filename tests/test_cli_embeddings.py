@@ -1,6 +1,7 @@
 """Embeddings as a checkpoint: vectors from files give what the network gave that made them, and faults are named."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ssl4eo_bench import cli
 from ssl4eo_bench.files.hashing import file_hash
 from ssl4eo_bench.results.files import RunResult, read_result
 from tests.test_cli import refused
@@ -29,9 +31,24 @@ def ran(command: Command, *arguments: object) -> dict[str, RunResult]:
     return {result.spec.protocol.name: result for result in found}
 
 
-def exported(
-    command: Command, ending: str, task: str = "eurosat-rgb", checkpoint: Sequence[object] = STATISTICS
-) -> list[Path]:
+@pytest.fixture(scope="module")
+def statistics(shared_samples: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The features of `bandstats`, a file for each split."""
+    place = tmp_path_factory.mktemp("statistics")
+    (place / "samples").symlink_to(shared_samples)
+    files = [place / f"mine-{split}.npz" for split in SPLITS]
+    for split, file in zip(SPLITS, files, strict=True):
+        words = ("features", "--task", "eurosat-rgb", "--sample", *STATISTICS, "--split", split)
+        assert cli.main([*words, "--out", str(file), "--cache-dir", str(place), "--quiet"]) == 0
+    return files
+
+
+def copied(files: Sequence[Path]) -> list[Path]:
+    """Copies of files in the working directory."""
+    return [Path(shutil.copy(file, file.name)) for file in files]
+
+
+def exported(command: Command, ending: str, task: str, checkpoint: Sequence[object]) -> list[Path]:
     """The features of a checkpoint, a file for each split."""
     files = [Path(f"mine-{split}{ending}") for split in SPLITS]
     for split, file in zip(SPLITS, files, strict=True):
@@ -74,8 +91,10 @@ def test_features_read_back_give_the_numbers_of_the_network(command: Command, ta
             assert any("how they were made is not known" in warning for warning in result.warnings)
 
 
-def test_the_order_of_files_and_their_place_do_not_matter_and_their_content_does(command: Command) -> None:
-    files = exported(command, ".npz")
+def test_the_order_of_files_and_their_place_do_not_matter_and_their_content_does(
+    command: Command, statistics: list[Path]
+) -> None:
+    files = copied(statistics)
     digests = []
     for order in (files, files[::-1]):
         _, out, _ = command(*RUN, "--embeddings", *order, "--dry-run", "--json")
@@ -96,8 +115,10 @@ def test_the_order_of_files_and_their_place_do_not_matter_and_their_content_does
     assert f"vectors from {other.resolve()}" in out
 
 
-def test_an_entry_names_files_beside_itself_and_other_tools_read_its_results(command: Command) -> None:
-    ids, features = vectors(exported(command, ".npz"))
+def test_an_entry_names_files_beside_itself_and_other_tools_read_its_results(
+    command: Command, statistics: list[Path]
+) -> None:
+    ids, features = vectors(statistics)
     Path("own").mkdir()
     written("own/mine.npz", ids, features)
     sha256 = file_hash(Path("own/mine.npz"))
@@ -126,9 +147,10 @@ def test_an_entry_names_files_beside_itself_and_other_tools_read_its_results(com
 
 
 @pytest.fixture
-def mine(command: Command) -> Vectors:
+def mine(command: Command, statistics: list[Path]) -> Vectors:
     """Ids and vectors of all samples, and the file `mine.npz` with them."""
-    found = vectors(exported(command, ".npz"))
+    del command  # which enters the working directory
+    found = vectors(copied(statistics))
     written("mine.npz", *found)
     return found
 
