@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -79,7 +80,7 @@ def test_a_task_of_both_sensors_gives_both(command: Command, options: tuple[obje
 
 
 def test_a_result_says_what_produced_it(command: Command) -> None:
-    _, (outcome,) = run(command, "--checkpoint", "timm:test_resnet.random")
+    _, (outcome,) = run(command, "--checkpoint", "timm:test_resnet.random", "--image-size", 64)
     result = result_of(outcome)
     stored = json.loads(Path(outcome["file"]).read_text())
     assert stored.pop("checksum") == result.checksum
@@ -120,19 +121,20 @@ def test_a_result_says_what_produced_it(command: Command) -> None:
 def test_a_run_that_is_there_is_skipped_unless_forced_and_then_its_features_are_computed_again(
     command: Command,
 ) -> None:
-    _, first = run(command, "--checkpoint", "bandstats")
+    what = ("--checkpoint", "bandstats", "--limit", 60)
+    _, first = run(command, *what)
     file = Path(first[0]["file"])
     before, result = file.read_bytes(), read_result(file)
-    _, second = run(command, "--checkpoint", "bandstats")
+    _, second = run(command, *what)
     assert [outcome["status"] for outcome in (*first, *second)] == ["done", "skipped"]
     assert file.read_bytes() == before
-    _, third = run(command, "--checkpoint", "bandstats", "--force")
+    _, third = run(command, *what, "--force")
     assert third[0]["status"] == "done"
     forced = result_of(third[0])
-    assert forced.provenance.features_computed == 600
+    assert forced.provenance.features_computed == 180
     assert numbers(forced) == numbers(result)
-    _, fractions = run(command, "--checkpoint", "bandstats", "--fraction", 0.5, 1, "--force")
-    assert [result_of(one).provenance.features_computed for one in fractions] == [600, 0]  # once for both
+    _, fractions = run(command, *what, "--fraction", 0.5, 1, "--force")
+    assert [result_of(one).provenance.features_computed for one in fractions] == [180, 0]  # once for both
 
 
 def test_two_runs_with_one_seed_give_the_same_bits(command: Command, tmp_path: Path) -> None:
@@ -141,7 +143,7 @@ def test_two_runs_with_one_seed_give_the_same_bits(command: Command, tmp_path: P
         (tmp_path / f"cache{number}").mkdir()
         (tmp_path / f"cache{number}" / "samples").symlink_to(tmp_path / "cache" / "samples")
         place = ("--cache-dir", tmp_path / f"cache{number}", "--results", tmp_path / f"results{number}")
-        _, outcomes = run(command, "--checkpoint", "timm:test_resnet.random", "--seed", 3, *place)
+        _, outcomes = run(command, "--checkpoint", "timm:test_resnet.random", "--image-size", 64, "--seed", 3, *place)
         results.append(result_of(outcomes[0]))
     assert numbers(results[0]) == numbers(results[1])
     assert results[0].provenance.weights_sha256 == results[1].provenance.weights_sha256
@@ -151,7 +153,7 @@ def test_two_runs_with_one_seed_give_the_same_bits(command: Command, tmp_path: P
 
 
 def test_seeds_draw_other_random_weights(command: Command) -> None:
-    _, outcomes = run(command, "--checkpoint", "timm:test_resnet.random", "--seed", 0, 1)
+    _, outcomes = run(command, "--checkpoint", "timm:test_resnet.random", "--image-size", 64, "--seed", 0, 1)
     first, second = (result_of(outcome) for outcome in outcomes)
     assert first.provenance.weights_sha256 != second.provenance.weights_sha256
     assert first.metrics["test"]["micro_map"].value != second.metrics["test"]["micro_map"].value
@@ -299,10 +301,11 @@ def test_random_networks_take_the_bands_of_the_task(command: Command) -> None:
 
 
 def test_pixels_that_are_no_numbers_are_counted_and_named_also_where_features_are_cached(
-    command: Command, tmp_path: Path
+    command: Command, sample_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """One NaN in a published file does not stop a run: it is zero after scaling."""
     what = ("--checkpoint", "timm:test_resnet.random", "--limit", 40, "--cache-dir", tmp_path / "own")
+    shutil.copytree(sample_of("so2sat"), tmp_path / "own" / "samples" / sample_of("so2sat").name)
     _, (clean,) = run(command, *what, task="so2sat")
     assert result_of(clean).not_finite == {}
     file = next((tmp_path / "own" / "samples").rglob("testing.h5"))

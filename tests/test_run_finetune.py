@@ -90,21 +90,22 @@ def test_a_pretrained_network_learns_and_the_result_says_what_was_chosen(
 def test_a_run_that_was_stopped_anywhere_ends_with_the_same_numbers(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run(command, "--results", tmp_path / "whole")
+    few = ("--limit", 96)
+    whole = run(command, *few, "--results", tmp_path / "whole")
     step, steps = Training._step, 0
 
     def interrupted(self: Training, *given: Any) -> float:
         nonlocal steps
         steps += 1
-        if steps in (4, 17, 40):  # 7 batches an epoch: in the first, the third and the sixth
+        if steps in (2, 10, 21):  # 3 batches an epoch: in the first, the third and the sixth
             raise KeyboardInterrupt
         return step(self, *given)
 
     monkeypatch.setattr(Training, "_step", interrupted)
     for _ in range(3):
-        code, _, _ = command(*arguments("--results", tmp_path / "parts", "--protocol", "finetune"))
+        code, _, _ = command(*arguments(*few, "--results", tmp_path / "parts", "--protocol", "finetune"))
         assert code == 130
-    parts = run(command, "--results", tmp_path / "parts")
+    parts = run(command, *few, "--results", tmp_path / "parts")
     assert numbers(parts) == numbers(whole)
     assert parts.provenance.weights_sha256 == whole.provenance.weights_sha256
 
@@ -120,19 +121,19 @@ def test_a_run_on_other_pixels_does_not_go_on_from_what_was_kept(
     def interrupted(self: Training, *given: Any) -> float:
         nonlocal steps
         steps += 1
-        if steps == 9:  # in the second epoch
+        if steps == 5:  # in the second epoch
             raise KeyboardInterrupt
         return step(self, *given)
 
     with monkeypatch.context() as stopping:
         stopping.setattr(Training, "_step", interrupted)
-        assert command(*arguments("--protocol", "finetune"))[0] == 130
+        assert command(*arguments("--limit", 96, "--protocol", "finetune"))[0] == 130
     (kept,) = (tmp_path / "cache" / "finetuning").glob("*.pt")
     kept.write_bytes(kept.read_bytes()[:-100])  # whoever read it would be refused
     if not force:
         fingerprint = Reader.fingerprint
         monkeypatch.setattr(Reader, "fingerprint", lambda self, ids: fingerprint(self, ids)[::-1])
-    run(command, *(["--force"] if force else []))
+    run(command, "--limit", 96, *(["--force"] if force else []))
     assert kept.exists() is not force
 
 
@@ -145,7 +146,7 @@ def test_a_killed_process_goes_on_behind_its_last_epoch(tmp_path: Path) -> None:
         "from ssl4eo_bench.cli import main\n"
         "sys.exit(main())\n"
     )
-    words = arguments("--protocol", "finetune", "--results", tmp_path / "results", "--cache-dir", cache, "--limit", 64)
+    words = arguments("--protocol", "finetune", "--results", tmp_path / "results", "--cache-dir", cache, "--limit", 32)
     with subprocess.Popen([sys.executable, "-c", code, *words], env=environment, stdout=subprocess.DEVNULL) as process:
         for _ in range(1200):
             if list((cache / "finetuning").glob("*.pt")):
@@ -161,7 +162,7 @@ def test_a_killed_process_goes_on_behind_its_last_epoch(tmp_path: Path) -> None:
     assert not file.exists()
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("quick")
 def test_test_labels_are_opened_after_everything_is_chosen(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     targets, train = OpenSplit.targets, Training.run
@@ -208,7 +209,7 @@ def test_what_has_no_network_cannot_be_tuned(command: Command) -> None:
 @pytest.mark.parametrize("arch", ["test_resnet", "test_vit"])
 def test_label_maps_are_tuned_from_the_linear_solution(command: Command, tmp_path: Path, arch: str) -> None:
     what = {"task": "dfc2020", "checkpoint": f"timm:{arch}.random"}
-    linear, tuned = (run(command, protocol=protocol, **what) for protocol in ("linear", "finetune"))
+    linear, tuned = (run(command, "--limit", 16, protocol=protocol, **what) for protocol in ("linear", "finetune"))
     assert tuned.selection.C == linear.selection.C
     assert tuned.spec.protocol.name == "finetune"
     assert tuned.spec.protocol.batch == TILES_BATCH
