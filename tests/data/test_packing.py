@@ -126,19 +126,8 @@ def test_features_from_a_pack_are_identical(
     task, samples = catalogue.task("eurosat"), tmp_path / "cache" / "samples"
     samples.unlink()  # those of all tests, which no test may change
     home = Path(shutil.copytree(sample_of(task.name), samples / sample_of(task.name).name))
-    wanted = (
-        "run",
-        "--task",
-        task.name,
-        "--protocol",
-        "linear",
-        "--checkpoint",
-        "bandstats",
-        "--sample",
-        "--limit",
-        60,
-        "--json",
-    )
+    what = ("--task", task.name, "--protocol", "linear", "--checkpoint", "bandstats", "--sample", "--limit", 60)
+    wanted = ("run", *what, "--json")
     code, out, err = command(*wanted)
     assert code == 0, err
     (first,) = json.loads(out)

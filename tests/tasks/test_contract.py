@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 NAMES = sorted(catalogue.tasks())
 
 SAME_READERS = ("bigearthnet-google", "bigearthnet-v2-s1", "eurosat-spatial", "eurosat-rgb-spatial", "so2sat-block")
-"""Tasks that other splits or names tell from others whose files are damaged, which needs a copy of them all."""
+"""Starts of the names of tasks whose readers are checked on damaged files under another name: each check copies all."""
 
 SampleOf = Callable[[str], Path]
 
