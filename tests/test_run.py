@@ -59,7 +59,8 @@ def test_one_command_leaves_a_result_a_table_and_a_leaderboard(
         "results/leaderboard.sample.csv",
     ):
         assert Path(file).is_file()
-        assert file in out
+    assert "result       results/runs/eurosat-rgb-v1/linear-v2/bandstats/seed0-sample.json\n" in out
+    assert "tables       2 in results/tables; leaderboard.sample.csv, leaderboard.sample.md\n" in out
     assert not Path("results/leaderboard.csv").exists()
     assert "features bandstats · train" in err
     assert " of 240 images, " in err
@@ -67,7 +68,7 @@ def test_one_command_leaves_a_result_a_table_and_a_leaderboard(
     _, out, err = command(
         "run", "--task", "eurosat-rgb", "--protocol", "linear", "--sample", "--checkpoint", "bandstats"
     )
-    assert "skipped      1 of 1 runs: results has their results already; --force runs them again" in out
+    assert "skipped      1 of 1 runs: their results are in results already; --force runs them again" in out
     assert "input of" not in err
 
 

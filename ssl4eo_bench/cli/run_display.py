@@ -95,8 +95,8 @@ def show_outcomes(outcomes: Sequence[Outcome], results: Path, cache_dir: Path, *
         print(f"warning      {shortlist(dict.fromkeys(names))}: {warning}")
     if skipped := [status for _, status in there if status == "skipped"]:
         print(
-            f"skipped      {len(skipped)} of {len(there)} runs: {results} has their results already; --force runs them "
-            "again, --results DIR keeps results elsewhere"
+            f"skipped      {len(skipped)} of {len(there)} runs: their results are in {results} already; --force runs "
+            "them again, --results DIR keeps results elsewhere"
         )
     for result, _ in there:
         print(f"result       {results / result.spec.path}")
@@ -159,11 +159,16 @@ def _show_metrics(results: Sequence[tuple[RunResult, str]]) -> None:
             spec, test = result.spec, result.metrics["test"]
             fraction = [f"{spec.fraction or 1:g}"] if fractions else []
             values = [test[main].percent, *(f"{100 * test[metric].value:.2f}" for metric in others)]
-            found = ["" if (value := getattr(result.selection, name)) is None else f"{value:.2g}" for name in chosen]
+            found = [_short(getattr(result.selection, name)) for name in chosen]
             rows.append((spec.checkpoint.name, spec.seed, *fraction, *values, *found, ", ".join((status, *spec.marks))))
         title = f"{name}: test in percent, {metric_label(main)} with 95 % interval"
         spare = [*chosen, "fraction", *map(metric_label, SHARED_METRICS[::-1])]
         table(title, columns, rows, right=columns[1:-1], spare=spare)
+
+
+def _short(value: float | None) -> str:
+    """A number to two digits that count, such as 0.18 or 100."""
+    return "" if value is None else f"{float(format(value, '.2g')):g}"
 
 
 def show_result(result: RunResult) -> None:

@@ -73,7 +73,7 @@ def new_task(name: NewName, *, out: Out = Path()) -> int:
         raise SpecError(f"there is a module of tasks {name!r} already; choose another name.")
     files = {out / "tasks" / f"{name}.py": "task.txt", out / "tests" / f"test_task_{name}.py": "task_test.txt"}
     _write(files, name)
-    print(f"ssl4eo-bench task check {name} --tasks-dir {out / 'tasks'}")
+    print(f"check it with: ssl4eo-bench task check {name} --tasks-dir {out / 'tasks'}")
     return 0
 
 

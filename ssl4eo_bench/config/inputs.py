@@ -140,7 +140,7 @@ class InputMapping(Frozen):
         size = "the stored size" if self.image_size == "native" else f"{self.image_size} × {self.image_size}"
         limits = [channel.limits for channel in self.channels if channel.source]
         known = [pair for pair in limits if pair]
-        reach = f", from {min(low for low, _ in known):.3g} to {max(high for _, high in known):.3g}" if known else ""
+        reach = f", from {min(low for low, _ in known):.4g} to {max(high for _, high in known):.6g}" if known else ""
         filled = f"; zero for {', '.join(self.filled)}" if self.filled else ""
         return f"{' '.join(self.sources)} of {size}{reach}{filled}"
 

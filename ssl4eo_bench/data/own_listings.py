@@ -133,7 +133,8 @@ def csv_listing(file: Path) -> tuple[Listing, Kind]:
     for number, row in enumerate(rows[1:], 2):
         if len(row) != len(header):
             raise DataError(
-                f"{file}: row {number} has {len(row)} cells instead of {len(header)}; put text with commas in quotes."
+                f"{file}: row {number} has {len(row)} cells instead of {len(header)}; put text with commas in quotes, "
+                "and separate labels by ';'."
             )
         cells = dict(zip(header, (cell.strip() for cell in row), strict=True))
         if cells["path"] in found:
