@@ -192,7 +192,7 @@ def test_the_lists_of_copernicus_bench_are_those_of_the_task() -> None:
         split: [line[: -len(".tif")].replace("_dfc_0_", "_") for line in (folder / file).read_text().split()]
         for split, file in files.items()
     }
-    assert sorted(id_ for ids in listed.values() for id_ in ids) == sorted(contest_ids("train") + contest_ids("val"))
+    assert sorted(id_ for ids in listed.values() for id_ in ids) == sorted([*contest_ids("train"), *contest_ids("val")])
     for name in ("dfc2020-cobench", "dfc2020-cobench-s1"):
         assert catalogue.task(name).splits == {split: Split.of(ids) for split, ids in listed.items()}
 
