@@ -15,10 +15,12 @@ if TYPE_CHECKING:
         load_task,
         run,
     )
+    from ssl4eo_bench.errors import BenchError
     from ssl4eo_bench.models.plugin import Features, Inputs, Meta
     from ssl4eo_bench.results.frame import load_results
 
 __all__ = [
+    "BenchError",
     "Features",
     "Inputs",
     "Meta",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "BenchError": "errors",
     "Features": "models.plugin",
     "Inputs": "models.plugin",
     "Meta": "models.plugin",

@@ -129,8 +129,13 @@ def _show_comparisons(comparisons: "Sequence[Comparison]") -> None:
         where = [f"{one.task} ({one.setting})" for one in comparisons if one.verdict == verdict]
         print(f"{verdict}: {', '.join(where)}")
     for note in dict.fromkeys(note for one in comparisons for note in one.notes):
-        tasks = dict.fromkeys(one.task for one in comparisons if note in one.notes)
-        print(f"note  {', '.join(tasks)}: {note}")
+        without = {one.task for one in comparisons if note not in one.notes}
+        named = [
+            f"{one.task} ({one.setting})" if one.task in without else one.task
+            for one in comparisons
+            if note in one.notes
+        ]
+        print(f"note  {', '.join(dict.fromkeys(named))}: {note}")
 
 
 def _p(value: float) -> str:

@@ -33,7 +33,7 @@ class OwnImages:
         Literal["dn", "reflectance", "db", "byte"] | None, "of their pixels (default: by the type of the files)"
     ] = None
     data_stretch: Annotated[
-        tuple[Annotated[float, Value(float, "DN")], ...], "the two digital numbers that bytes 0 and 255 stand for"
+        tuple[Annotated[float, Value(float, "DN")], ...], "LOW HIGH: the digital numbers that bytes 0 and 255 stand for"
     ] = ()
 
     def format(self) -> ImageFormat:

@@ -26,12 +26,12 @@ def OneOf(**by_key: type[Frozen]) -> BeforeValidator:  # noqa: N802 - reads as a
     """
 
     def choose(value: Any) -> Any:
-        if not isinstance(value, dict):
+        if isinstance(value, Frozen):
             return value
         for key, model in by_key.items():
-            if key in value:
+            if isinstance(value, dict) and key in value:
                 return model.model_validate(value)
-        raise ValueError(f"one of the keys {', '.join(by_key)} is needed")
+        raise ValueError(f"a mapping with one of the keys {', '.join(by_key)} is needed")
 
     return BeforeValidator(choose)
 

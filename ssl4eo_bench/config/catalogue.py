@@ -103,6 +103,7 @@ def _modules() -> dict[str, tuple[Task, ...] | SpecError]:
 
 
 _added: dict[str, Task] = {}
+_OWN_TASKS = "; --tasks-dir names a directory of your own modules, and folder:DIR or csv:FILE images of your own"
 
 
 def add(task: Task) -> Task:
@@ -123,7 +124,7 @@ def task(name: str) -> Task:
     module = name.split("-")[0]
     found = {task.name: task for task in tasks_of(module)} if module in task_modules() else {}
     if name not in found:
-        raise UnknownNameError("task", name, tasks(), hint="; images of your own are folder:DIR or csv:FILE")
+        raise UnknownNameError("task", name, tasks(), hint=_OWN_TASKS)
     return found[name]
 
 

@@ -147,13 +147,19 @@ def csv_listing(file: Path) -> tuple[Listing, Kind]:
 
 
 def _require_separated(file: Path, cells: Sequence[str]) -> None:
-    """Refuse labels that seem to be separated by something else: each set of them would be a class of its own."""
-    odd = next((cell for cell in cells if re.search("[,|]", cell)), None)
-    if odd and not any(SEPARATOR in cell for cell in cells):
-        raise DataError(
-            f"{file} has no {SEPARATOR!r} in its column labels, but {odd!r}; separate labels by {SEPARATOR!r}, or call "
-            "the column label if each cell is one class."
-        )
+    """Refuse labels that seem to be separated by something else: each set of them would be a class of its own.
+
+    Names of classes may hold commas, so where labels are separated, only one made of other labels is refused.
+    """
+    labels = sorted({label.strip() for cell in cells for label in cell.split(SEPARATOR)})
+    separated = any(SEPARATOR in cell for cell in cells)
+    for label in labels:
+        parts = [part.strip() for part in re.split("[,|]", label)]
+        if len(parts) > 1 and (not separated or all(part in labels for part in parts)):
+            raise DataError(
+                f"{file} has {label!r} in its column labels, without {SEPARATOR!r}; separate labels by {SEPARATOR!r}, "
+                "or call the column label if each cell is one class."
+            )
 
 
 def _row(cells: Mapping[str, str], column: str, folder: Path) -> ListedImage:
