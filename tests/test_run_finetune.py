@@ -26,6 +26,8 @@ from ssl4eo_bench.training import loop
 from ssl4eo_bench.training.loop import Training
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.usefixtures("without_openvino")
+
 Command = Callable[..., tuple[int, str, str]]
 
 SMALL = Finetune(rates=(1e-3, 3e-3), epochs=3, warmup=1, batch=32)
@@ -137,13 +139,17 @@ def test_a_run_on_other_pixels_does_not_go_on_from_what_was_kept(
     assert kept.exists() is not force
 
 
-def test_a_killed_process_goes_on_behind_its_last_epoch(tmp_path: Path) -> None:
+def test_a_killed_process_goes_on_behind_its_last_epoch(tmp_path: Path, shared_samples: Path) -> None:
     cache, environment = tmp_path / "cache", os.environ | {"PYTHONPATH": str(ROOT)}
+    cache.mkdir()
+    (cache / "samples").symlink_to(shared_samples)
     code = (
         "import sys\n"
         "from ssl4eo_bench.config import protocols\n"
         "protocols.ON_SAMPLES['finetune'] = protocols.Finetune(rates=(1e-3,), epochs=30, warmup=1, batch=32)\n"
         "from ssl4eo_bench.cli import main\n"
+        "from ssl4eo_bench.models import runtime\n"
+        "runtime._faster = lambda *_, **__: iter(())\n"  # as `without_openvino`
         "sys.exit(main())\n"
     )
     words = arguments("--protocol", "finetune", "--results", tmp_path / "results", "--cache-dir", cache, "--limit", 32)

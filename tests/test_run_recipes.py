@@ -16,6 +16,8 @@ from ssl4eo_bench.models import pooled
 from ssl4eo_bench.results.files import RunResult, read_result
 from ssl4eo_bench.training.loop import Training
 
+pytestmark = pytest.mark.usefixtures("without_openvino")
+
 Command = Callable[..., tuple[int, str, str]]
 
 ENTRY = (

@@ -13,6 +13,8 @@ from ssl4eo_bench.methods.linear import fit_probe
 from ssl4eo_bench.results.files import RunResult, read_result
 from ssl4eo_bench.tasks.dfc2020 import DFC2020
 
+pytestmark = pytest.mark.usefixtures("without_openvino")
+
 Command = Callable[..., tuple[int, str, str]]
 
 ENTRY = (

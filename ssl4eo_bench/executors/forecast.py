@@ -7,6 +7,7 @@ really takes differs by up to a factor of two; docs/scale.md compares forecasts 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -122,8 +123,9 @@ def peak_memory(spec: RunSpec, cost: Cost = NO_NETWORK) -> int:
     return int(BASE_MEMORY + kept)
 
 
+@cache
 def _matmul_speed(device: str) -> float:
-    """Return the floating-point operations a second of a product of matrices, measured now."""
+    """Return the floating-point operations a second of a product of matrices, measured once in a process."""
     matrix = torch.rand(SIDE, SIDE, device=device)
     times = []
     for _ in range(3):

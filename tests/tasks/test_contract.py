@@ -17,7 +17,10 @@ from tests.conftest import ROOT
 
 NAMES = sorted(catalogue.tasks())
 
-SAME_READERS = ("bigearthnet-google", "bigearthnet-v2-s1", "eurosat-spatial", "eurosat-rgb-spatial", "so2sat-block")
+SAME_READERS = (
+    *("bigearthnet-google", "bigearthnet-s1s2", "bigearthnet-v2-s1", "dfc2020-cobench", "dfc2020-s1s2"),
+    *("eurosat-spatial", "eurosat-rgb-spatial", "so2sat-block", "so2sat-culture10"),
+)
 """Starts of the names of tasks whose readers are checked on damaged files under another name: each check copies all."""
 
 SampleOf = Callable[[str], Path]
