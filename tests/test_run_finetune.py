@@ -215,7 +215,7 @@ def test_what_has_no_network_cannot_be_tuned(command: Command) -> None:
 @pytest.mark.parametrize("arch", ["test_resnet", "test_vit"])
 def test_label_maps_are_tuned_from_the_linear_solution(command: Command, tmp_path: Path, arch: str) -> None:
     what = {"task": "dfc2020", "checkpoint": f"timm:{arch}.random"}
-    linear, tuned = (run(command, protocol=protocol, **what) for protocol in ("linear", "finetune"))
+    linear, tuned = (run(command, "--limit", 8, protocol=protocol, **what) for protocol in ("linear", "finetune"))
     assert tuned.selection.C == linear.selection.C
     assert tuned.spec.protocol.name == "finetune"
     assert tuned.spec.protocol.batch == TILES_BATCH
@@ -244,8 +244,8 @@ def test_images_of_a_file_are_tuned(command: Command) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_two_processes_train_as_one_does(command: Command, tmp_path: Path) -> None:
-    one = run(command, "--results", tmp_path / "one", "--device", "cpu")
-    two = run(command, "--results", tmp_path / "two", "--device", "cpu,cpu", "--force")
+    one = run(command, "--limit", 96, "--results", tmp_path / "one", "--device", "cpu")
+    two = run(command, "--limit", 96, "--results", tmp_path / "two", "--device", "cpu,cpu", "--force")
     assert one.digest == two.digest
     assert two.provenance.device.count(",") == 1
     first, other = (found.selection.history or () for found in (one, two))
@@ -258,7 +258,7 @@ def test_what_goes_wrong_in_one_of_two_processes_is_told(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(protocols.ON_SAMPLES, "finetune", SMALL.model_copy(update={"rates": (1e30,)}))
-    code, out, err = command(*arguments("--protocol", "finetune", "--device", "cpu,cpu"))
+    code, out, err = command(*arguments("--limit", 96, "--protocol", "finetune", "--device", "cpu,cpu"))
     assert code == 2
     assert "the loss is no number in epoch 1, batch" in out + err
 
