@@ -251,3 +251,8 @@ def test_a_wrong_reference_is_noticed_although_features_are_cached(
 def test_a_torchscript_program_is_refused_with_its_cure() -> None:
     with pytest.raises(SpecError, match="is a TorchScript program, .* give an nn.Module whose forward calls it"):
         bench.evaluate(torch.jit.script(torch.nn.Conv2d(3, 8, 3)), task="eurosat", bands=["B04"], scaling={"divide": 1})
+
+
+def test_a_scaling_that_is_no_mapping_is_told_its_keys() -> None:
+    with pytest.raises(bench.BenchError, match="scaling: a mapping with one of the keys divide, stretch, .* is needed"):
+        bench.evaluate(torch.nn.Conv2d(3, 8, 3), task="eurosat", bands=["B04"], scaling=3000)  # type: ignore[typeddict-item]

@@ -12,6 +12,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 RUN = ("run", "--task", "eurosat", "--checkpoint", "bandstats", "--sample", "--quiet")
 LINEAR, KNN = (f"eurosat-v1/{protocol}/bandstats/seed0-sample" for protocol in ("linear-v2", "knn-v3"))
+PROTOCOLS = ("knn-v3", "linear-v2")
 
 
 @pytest.fixture
@@ -79,3 +80,11 @@ def test_options_that_cannot_be_are_refused(command: Command) -> None:
         assert code == 2
         assert message in err
         assert "Traceback" not in err
+
+
+def test_notes_name_the_rows_that_they_are_of(command: Command, results: Path) -> None:
+    code, out, _ = command("compare", "tf_efficientnet_lite0.in1k", "bandstats", "--results", results, "--quiet")
+    assert code == 0
+    fractions = [f"eurosat-rgb-v1 ({protocol}, {share} of train)" for protocol in PROTOCOLS for share in (0.01, 0.1)]
+    assert f"note  {', '.join(fractions)}: the spread of the difference over 3 seeds is counted" in out
+    assert "note  eurosat-rgb-v1: no test of McNemar's" in out  # of all its rows
