@@ -255,4 +255,4 @@ def test_a_torchscript_program_is_refused_with_its_cure() -> None:
 
 def test_a_scaling_that_is_no_mapping_is_told_its_keys() -> None:
     with pytest.raises(bench.BenchError, match="scaling: a mapping with one of the keys divide, stretch, .* is needed"):
-        bench.evaluate(torch.nn.Conv2d(3, 8, 3), task="eurosat", bands=["B04"], scaling=3000)  # type: ignore[typeddict-item]
+        bench.evaluate(torch.nn.Conv2d(3, 8, 3), task="eurosat", bands=["B04"], scaling=3000)  # type: ignore[arg-type]
