@@ -29,7 +29,7 @@ Copernicus-Bench's lists are compared with their digests. Sentinel-1 tiles with 
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import islice
@@ -301,9 +301,8 @@ def make_sample(root: Path, *, kinds: Sequence[str], cobench: bool) -> None:
     """Write the embedded sample below `root`, in the layout of the contest or of Copernicus-Bench."""
     base = root / "dfc2020" / ("dfc2020_s1s2" if cobench else "")
     ids = [id_ for split in SPLITS for id_ in sample_ids(split, cobench=cobench)]
-    folder = _cobench_folder if cobench else _contest_folder
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(partial(_write_tile, base, folder, kinds), ids))
+        list(pool.map(partial(_write_tile, base, kinds, cobench), ids))
     if cobench:
         for split in SPLITS:
             lines = "".join(f"{file_name(id_, 'dfc')}\n" for id_ in sample_ids(split, cobench=True))
@@ -319,16 +318,12 @@ def sample_ids(split: SplitName, *, cobench: bool) -> list[str]:
     return list(islice(contest_ids(split), SAMPLE_SIZES[split]))
 
 
-def _contest_folder(id_: str, kind: str) -> str:
-    return f"{FIT}/{kind}_0" if id_.startswith(FIT) else f"{TEST}/{kind}_validation"
+def _sample_file(id_: str, kind: str, cobench: bool) -> str:
+    contest = f"{FIT}/{kind}_0" if id_.startswith(FIT) else f"{TEST}/{kind}_validation"
+    return f"{kind if cobench else contest}/{file_name(id_, kind)}"
 
 
-def _cobench_folder(id_: str, kind: str) -> str:
-    del id_
-    return kind
-
-
-def _write_tile(base: Path, folder: Callable[[str, str], str], kinds: Sequence[str], id_: str) -> None:
+def _write_tile(base: Path, kinds: Sequence[str], cobench: bool, id_: str) -> None:
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(id_.encode()).digest()[:8], "big"))
     present = [_number(id_) % len(CODES), (_number(id_) + 3) % len(CODES)]  # so that every split has every class
     present += [int(other) for other in rng.permutation(len(CODES)) if other not in present][:1]
@@ -341,8 +336,8 @@ def _write_tile(base: Path, folder: Callable[[str, str], str], kinds: Sequence[s
             pixels = mosaic([_covers()[number] for number in present], numbers, rng=rng)
         else:
             pixels = _radar(present, numbers, rng)
-        write_geotiff(base / folder(id_, kind) / file_name(id_, kind), pixels)
-    write_geotiff(base / folder(id_, "dfc") / file_name(id_, "dfc"), codes[None].astype(np.int32))
+        write_geotiff(base / _sample_file(id_, kind, cobench), pixels)
+    write_geotiff(base / _sample_file(id_, "dfc", cobench), codes[None].astype(np.int32))
 
 
 def _radar(present: Sequence[int], numbers: np.ndarray, rng: Rng) -> np.ndarray:
