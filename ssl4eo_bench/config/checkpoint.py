@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from ssl4eo_bench.config.bands import SENSORS, Sensor, canonical_band, sensor_of
-from ssl4eo_bench.config.canonical import Frozen, Written, first_fault
-from ssl4eo_bench.config.scaling import BySensor, Raw, Scaling, is_for_one_unit, scaling_of, statistics
+from ssl4eo_bench.config.canonical import LISTED, Frozen, Written, first_fault
+from ssl4eo_bench.config.scaling import BySensor, Number, Raw, Scaling, is_for_one_unit, scaling_of, statistics
 from ssl4eo_bench.config.weights import (
     OWN,
     EmbeddingWeights,
@@ -89,14 +89,6 @@ NO_FOLDER = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECA
 BANDS_ARE = "bands must be a list of band names, or `task` for whatever bands the task has"
 
 
-def _tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _floats(value: object) -> object:
-    return tuple(map(float, value)) if isinstance(value, list | tuple) else value
-
-
 def _bands(value: object) -> object:
     if value == "task":
         return value
@@ -134,7 +126,7 @@ class Reference(Frozen):
     """
 
     seed: int
-    features: Annotated[tuple[float, ...], BeforeValidator(_floats)]
+    features: Annotated[tuple[Number, ...], LISTED]
     tolerance: float = 1e-4
 
 
@@ -174,7 +166,7 @@ class Checkpoint(Frozen):
     precision: Precision = "float32"
     reference: Reference | None = None
     source_sha256: Sha256 | None = None
-    reads: Annotated[tuple[Reads, ...] | None, BeforeValidator(_tuple)] = None
+    reads: Annotated[tuple[Reads, ...] | None, LISTED] = None
     pretraining: Pretraining | None = None
     licence: str = ""
     citation: str = ""

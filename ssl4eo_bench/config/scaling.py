@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ssl4eo_bench.config.bands import Sensor, canonical_band
-from ssl4eo_bench.config.canonical import Frozen, OneOf
+from ssl4eo_bench.config.canonical import LISTED, Frozen, OneOf
 from ssl4eo_bench.errors import SpecError
 
 
@@ -39,9 +39,7 @@ def _number(value: object) -> object:
 
 Number = Annotated[float, BeforeValidator(_number)]
 ByBand = Annotated[dict[str, float], BeforeValidator(_by_band)]
-Range = Annotated[
-    tuple[Number, Number], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
-]
+Range = Annotated[tuple[Number, Number], LISTED]
 
 
 class Divide(Frozen):

@@ -2,12 +2,12 @@
 
 import re
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from ssl4eo_bench.config.canonical import Frozen, OneOf, Written, digest
+from ssl4eo_bench.config.canonical import LISTED, Frozen, OneOf, Written, digest
 from ssl4eo_bench.config.layouts import LAYOUTS, Layout
 from ssl4eo_bench.config.remote_files import Sha256Start
 
@@ -15,24 +15,16 @@ AUTO = "auto"
 BY_ORDER = "timm-by-order"
 OWN = "own"
 
-RENAMES_DEPTH = 2
-"""The deepest nesting of lists in a layout that is written out: pairs in a list of renames."""
-
 Sha256 = Annotated[str, Written(r"[0-9a-f]{64}", "a sha256 of 64 digits in lower case")]
 
 
 def _layout(value: object) -> object:
     if isinstance(value, dict):
-        return Layout.model_validate({key: _tuples(item, RENAMES_DEPTH) for key, item in value.items()})
+        return Layout.model_validate(value)
     known = (AUTO, BY_ORDER, OWN, *LAYOUTS)
     if isinstance(value, Layout) or value in known:
         return value
     raise ValueError(f"layout must be one of {', '.join(known)}, or a mapping of keys, prefix, leftovers, renames")
-
-
-def _tuples(value: Any, depth: int) -> Any:
-    """A list as a tuple, and so lists in it down to a depth: with YAML's anchors, a list may hold itself."""
-    return tuple(_tuples(item, depth - 1) for item in value) if depth and isinstance(value, list) else value
 
 
 LayoutChoice = Annotated[str | Layout, BeforeValidator(_layout)]
@@ -219,14 +211,10 @@ class EmbeddingFile(Frozen):
     sha256: Sha256
 
 
-def _files(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
 class EmbeddingWeights(Frozen):
     """In place of weights, the vectors that they gave: files of which one or several together have every sample."""
 
-    embeddings: Annotated[tuple[EmbeddingFile, ...], BeforeValidator(_files), Field(min_length=1)]
+    embeddings: Annotated[tuple[EmbeddingFile, ...], LISTED, Field(min_length=1)]
 
 
 LocalWeights = PackagedWeights | FileWeights
