@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 
@@ -32,22 +32,6 @@ Block = tuple[Sequence[str], np.ndarray]
 """Ids, and their vectors `[N, D]` in the type of the file."""
 
 
-class Reader(Protocol):
-    """Reads a file of one format."""
-
-    def ids(self) -> Sequence[str]:
-        """The ids in the file."""
-        ...
-
-    def about(self) -> str:
-        """The description that `ssl4eo-bench features` writes, as JSON; empty if there is none."""
-        ...
-
-    def blocks(self) -> Iterator[Block]:
-        """All ids and vectors."""
-        ...
-
-
 class NpzReader:
     """Reads an archive of NumPy arrays; none of them is unpickled."""
 
@@ -63,7 +47,7 @@ class NpzReader:
         return found
 
     def about(self) -> str:
-        """The description, from the array `about`; empty if there is none."""
+        """The description that `ssl4eo-bench features` writes, as JSON, from the array `about`; empty without one."""
         with zipfile.ZipFile(self._file) as archive:
             if "about.npy" not in archive.namelist():
                 return ""
@@ -264,7 +248,7 @@ def _blocks(file: EmbeddingFile) -> Iterator[Block]:
 
 
 @contextmanager
-def _opened(file: EmbeddingFile) -> Iterator[Reader]:
+def _opened(file: EmbeddingFile) -> Iterator[NpzReader | ParquetReader]:
     """The reader of a file that has the right content; whatever goes wrong while it reads becomes a sentence."""
     path = Path(file.path)
     require_format(path)

@@ -50,7 +50,7 @@ def pack(task: Task, samples: dict[SplitName, OpenSplit], folder: Path) -> None:
         store = _begun(folder, contents)
         for split, text in lists.items():
             write_text(list_file(folder, split), text)
-        store.begin()
+        store.write_manifest()
         with progress.stage(f"packing {task.name}", total=len(ids), unit="samples") as advance:
             for number, start in enumerate(range(0, len(ids), SHARD_ROWS)):
                 rows = ids[start : start + SHARD_ROWS]

@@ -200,10 +200,6 @@ class ShardStore:
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
 
-    def begin(self) -> None:
-        """Write the manifest, with no other shards than this store has."""
-        self._write_manifest()
-
     def damaged(self, number: int) -> list[Path]:
         """The files of a shard that are absent or not what was written."""
         return [self.folder / name for name in self.shards[number].files if not self.array(number, name)]
@@ -241,9 +237,10 @@ class ShardStore:
             stored = ShardStore.open(self.folder)
             others = stored.shards if stored and stored.about == self.about else self.shards
             self.shards = others | {number: Shard(files, dict(facts))}
-            self._write_manifest()
+            self.write_manifest()
 
-    def _write_manifest(self) -> None:
+    def write_manifest(self) -> None:
+        """Write the manifest, with no other shards than this store has."""
         shards = {str(number): {"files": one.files} | one.facts for number, one in sorted(self.shards.items())}
         content = self.about | {"shards": shards}
         write_text(self.folder / MANIFEST, json.dumps(content | {"checksum": digest(content)}, indent=1) + "\n")

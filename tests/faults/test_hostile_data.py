@@ -114,7 +114,7 @@ def small_pack(folder: Path) -> None:
         about["splits"][split] = {"count": len(ids), "digest": "0"}  # type: ignore[index]
         about["lists"][split] = file_hash(folder / f"{split}.txt")  # type: ignore[index]
     store = ShardStore(folder, about)
-    store.begin()
+    store.write_manifest()
     store.write(0, {"00000-10m.npy": np.zeros((8, 1, 1, 1)), "00000-labels.npy": np.arange(8)}, {"samples": "a"})
 
 
