@@ -24,7 +24,7 @@ from ssl4eo_bench.errors import BenchError, DamagedFileError, DownloadError, Mis
 from ssl4eo_bench.files.atomic import write_text, writing
 from ssl4eo_bench.files.hashing import file_hash
 from ssl4eo_bench.files.locks import LOCK, locked
-from ssl4eo_bench.files.places import free_bytes
+from ssl4eo_bench.files.places import free_bytes, require_space
 from ssl4eo_bench.version import __version__
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)
@@ -80,7 +80,10 @@ def fetch(
         target.parent.mkdir(parents=True, exist_ok=True)
         with locked(target.parent / LOCK, note=f"another process is at work in {target.parent}; waiting for it"):
             if not is_there(file, folder):  # another process may have downloaded it meanwhile
-                _require_space(file, folder, option)
+                needed = needed_bytes(file, folder)
+                takes = f"{file.name} takes {decimal(needed)}{' with what is in it' if file.unpack else ''}"
+                cure = f"name a directory on another disk with {option}"
+                require_space(needed, folder, takes, cure=cure, error=DownloadError)
                 _fetch(file, file.url, target, inspect)
     return target
 
@@ -106,16 +109,6 @@ def needed_bytes(file: RemoteFile, folder: Path) -> int:
 def by_hand(file: RemoteFile, folder: Path) -> str:
     """The sentence that says how to get a file without an address."""
     return f"{folder / file.name} has to be put there by hand: {file.instructions.rstrip('.')}."
-
-
-def _require_space(file: RemoteFile, folder: Path, option: str) -> None:
-    needed, free = needed_bytes(file, folder), free_bytes(folder)
-    if needed > free:
-        unpacked = " with what is in it" if file.unpack else ""
-        raise DownloadError(
-            f"{file.name} takes {decimal(needed)}{unpacked}, but the disk of {folder} has {decimal(free)} free; free "
-            f"some space there, or name a directory on another disk with {option}."
-        )
 
 
 def _fetch(file: RemoteFile, url: str, target: Path, inspect: Callable[[Path], object]) -> None:
