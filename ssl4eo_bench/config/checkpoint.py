@@ -33,12 +33,9 @@ patch tokens; `cls4`: class tokens of the last four blocks, each after the final
 
 
 class Layer(NamedTuple):
-    """A layer that a feature is taken from.
+    """A layer that a feature is taken from, by its number from 1; its mean over places, or its class token.
 
-    Attributes:
-        kind: `stage` where layers differ in the size of their maps, `block` where they do not, as in ViTs.
-        number: from input to output, from 1.
-        is_token: whether it is the class token of the layer instead of the mean over its places.
+    Its kind is `stage` where layers differ in the size of their maps, `block` where they do not, as in ViTs.
     """
 
     kind: str
@@ -70,11 +67,7 @@ NAME_MARKS = {":": "the models of timm", "@": "another input size or precision o
 class Pretraining(Frozen):
     """Where the weights come from; documentation only.
 
-    Attributes:
-        method: of the pretraining.
-        data: that it saw.
-        epochs: of it, where they are known.
-        start: what had trained the weights that it went on from; none if they were random, or nobody says.
+    It went on from weights that `start` had trained; none if they were random, or nobody says.
     """
 
     method: str
@@ -308,11 +301,7 @@ class Checkpoint(Frozen):
         return identity
 
     def at_size(self, image_size: int, *, resize_pos_embed: bool = False) -> "Checkpoint":
-        """The same checkpoint at another input size; `@size` in its name keeps its results apart.
-
-        Args:
-            image_size: in pixels.
-            resize_pos_embed: resize its position embeddings, if it has any.
+        """The same checkpoint at another input size in pixels; `@size` in its name keeps its results apart.
 
         Raises:
             SpecError: for a checkpoint that has no input size.
@@ -341,11 +330,7 @@ class Checkpoint(Frozen):
 
 
 def checkpoint_from(entry: Mapping[str, object], where: str) -> Checkpoint:
-    """The checkpoint that a person describes.
-
-    Args:
-        entry: its keys.
-        where: what they are found in, for messages.
+    """The checkpoint that a person describes by the keys of an entry; `where` this is found, is for messages.
 
     Raises:
         SpecError: if they do not make a checkpoint.

@@ -176,12 +176,9 @@ class Cost(Frozen):
 
 
 class NotFinite(Frozen):
-    """Stored values of a split that are NaN or infinite, and were zero after scaling.
+    """How many stored values of a split are NaN or infinite, and were zero after scaling; of how many samples.
 
-    Attributes:
-        values: how many.
-        samples: how many samples have some.
-        names: the first of these.
+    `names` are the first of these samples.
     """
 
     values: Count
@@ -190,14 +187,7 @@ class NotFinite(Frozen):
 
 
 class ReliabilityBin(Frozen):
-    """The predictions of one bin of confidence, of which there are some.
-
-    Attributes:
-        bin: its number, from 0 on.
-        count: how many predictions there are.
-        correct: how many of them are right.
-        confidence: their mean confidence.
-    """
+    """The predictions in a bin of confidence, from 0 on: how many, how many right, their mean confidence."""
 
     bin: Count
     count: Count

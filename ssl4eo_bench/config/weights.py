@@ -34,14 +34,9 @@ LayoutChoice = Annotated[str | Layout, BeforeValidator(_layout)]
 
 
 class PackagedWeights(Frozen):
-    """A weight file that an installable Python package ships.
+    """A weight file that an installable Python package ships, and the command that installs the package.
 
-    Attributes:
-        package: import name of the package, the outermost: looking for an inner one would run code of the outer.
-        file: path inside it.
-        sha256: of the file; any other content is refused.
-        layout: of the file.
-        install: the command that brings the package.
+    The package is the outermost one: looking for an inner one would run code of the outer.
     """
 
     package: Annotated[str, Written(r"[^\W\d]\w*", "the import name of a package, without dots")]
@@ -77,14 +72,7 @@ def _address(url: str) -> str:
 
 
 class UrlWeights(Frozen):
-    """A file on the web.
-
-    Attributes:
-        url: http or https.
-        sha256: of the file, or its published beginning.
-        md5: of the file, where no sha256 is published.
-        layout: of the file.
-    """
+    """A file on the web, with its sha256, or the published beginning of that, or its md5 where that is all."""
 
     url: Annotated[str, Written(r"https?://[^/\s]+/\S+", ADDRESS), AfterValidator(_address)]
     sha256: Sha256Start | None = None
@@ -150,14 +138,7 @@ class HubFileWeights(Frozen):
 
 
 class DriveWeights(Frozen):
-    """A file on Google Drive, by its id. Nobody publishes checksums of these.
-
-    Attributes:
-        drive: the id.
-        file: the name it is kept under.
-        sha256: of the file, or its beginning, where somebody has told it.
-        layout: of the file.
-    """
+    """A file on Google Drive, by its id, and the name it is kept under. Nobody publishes checksums of these."""
 
     drive: Annotated[str, Written(r"[A-Za-z0-9_-]{20,}", "the id of a file on Google Drive")]
     file: Annotated[str, Written(r"[A-Za-z0-9][A-Za-z0-9._-]*", "a file name of letters, digits and . _ -")]
@@ -193,12 +174,7 @@ class RandomWeights(Frozen):
 
 
 class OwnWeights(Frozen):
-    """Weights that the class of a plug-in brings itself.
-
-    Attributes:
-        own: always true.
-        sha256: of the network, as `network_sha256` gives it; known once it was built.
-    """
+    """Weights that the class of a plug-in brings itself, with their `network_sha256` once the network was built."""
 
     own: Literal[True]
     sha256: Sha256 | None = None

@@ -199,12 +199,9 @@ class _Found:
 def require_vectors(
     files: Sequence[EmbeddingFile], about: Mapping[str, object], splits: Mapping[str, Sequence[str]]
 ) -> None:
-    """Refuse files that lack an id, or that say that they are of something else; vectors are not read.
+    """Refuse files that lack an id of a split; vectors are not read.
 
-    Args:
-        files: of one checkpoint.
-        about: what their descriptions must agree with, as far as they have any.
-        splits: the ids that are needed.
+    What the files say of themselves, as far as they do, has to agree with `about`.
 
     Raises:
         WeightsError: naming the file, or the first ids that no file has.
@@ -222,12 +219,7 @@ def require_vectors(
 
 
 def read_vectors(files: Sequence[EmbeddingFile], ids: Sequence[str], what: str) -> np.ndarray:
-    """The vectors `[N, D]` float32 of samples, in the order of their ids.
-
-    Args:
-        files: in which they are looked up.
-        ids: of the samples, each of them once.
-        what: the title of the progress.
+    """The vectors `[N, D]` float32 of samples, in the order of their ids; progress shows `what` they are.
 
     Raises:
         WeightsError: if an id is in no file, or in several places with different vectors; if vectors differ in width,

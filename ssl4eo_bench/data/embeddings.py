@@ -37,11 +37,7 @@ class Embeddings:
 
 
 def require_place(file: Path, *, force: bool) -> None:
-    """Refuse a place for embeddings before they are computed, which may take hours.
-
-    Args:
-        file: the file to be written.
-        force: whether an existing file may be replaced.
+    """Refuse a place for embeddings before they are computed, which may take hours; `force` replaces a file.
 
     Raises:
         SpecError: if the ending is not the one of a known format.

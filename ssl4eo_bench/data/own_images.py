@@ -156,12 +156,7 @@ def _layout(content: bytes, path: Path) -> Layout:
 
 
 def read_layouts(paths: Sequence[Path], what: str, index: Path | None) -> list[ImageFile]:
-    """Hash files and look what is in them.
-
-    Args:
-        paths: of the files.
-        what: they are, for the display of progress.
-        index: a file that remembers this for the next time; none for nothing.
+    """Hash files and look what is in them; an index remembers this for the next time. `what` they are, progress shows.
 
     Raises:
         DataError: if one is absent or no image, or has another layout than most, or is not square.

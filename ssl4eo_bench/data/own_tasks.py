@@ -39,10 +39,7 @@ DIGITS = 12
 def find_task(name: str, said: ImageFormat = NOTHING_SAID, cache_dir: Path | None = None) -> Task:
     """The task of a name in the catalogue, or of the images of `folder:DIR` or `csv:FILE`, which are all read once.
 
-    Args:
-        name: of the task.
-        said: what the user says of the images.
-        cache_dir: what is in the files is remembered there; none for nowhere.
+    What is in the files is remembered in the cache, if one is given.
 
     Raises:
         UnknownNameError: if there is none.

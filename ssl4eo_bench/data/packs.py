@@ -41,11 +41,7 @@ class Contents(Frozen):
     """What a pack holds.
 
     Attributes:
-        task: name.
-        version: of the task.
-        bands: of the pixels, in their order.
         tells: what is packed of place and date; packs of an earlier format have nothing.
-        splits: count and digest of the ids of each split.
         lists: the sha256 of the list file of each split; packs of an earlier format have none.
         chunk_rows: rows of every shard but the last.
     """

@@ -22,13 +22,7 @@ Todo = Literal["nothing", "unpack", "fetch", "make", "by hand"]
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A published file of a task and its state on disk.
-
-    Attributes:
-        file: what is published.
-        folder: the folder of its task in the data directory.
-        todo: the step that is missing until readers can use it.
-    """
+    """A published file, the folder of its task, and the step that is missing until readers can use it."""
 
     file: RemoteFile
     folder: Path

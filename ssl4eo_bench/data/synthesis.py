@@ -110,12 +110,8 @@ def blend(
 ) -> Cover:
     """A new land cover: the weighted mean of measured ones, with a gain for each of three parts of the spectrum.
 
-    Args:
-        parts: the weights of measured land covers; they are normalised.
-        visible: the gain of B01 to B04.
-        infrared: the gain of B05 to B09, where vegetation is bright.
-        shortwave: the gain of B10 to B12, where water in soil and leaves is dark.
-        pattern: the spatial pattern; by default the one of the part with the largest weight.
+    These are B01 to B04; B05 to B09, where vegetation is bright; and B10 to B12, where water in soil and leaves is
+    dark. The default pattern is that of the part with the largest weight.
     """
     names = list(parts)
     weights = np.array([parts[name] for name in names]) / sum(parts.values())
@@ -150,10 +146,7 @@ def regions(shares: Sequence[float], *, size: int, rng: Rng) -> np.ndarray:
 def mosaic(covers: Sequence[Cover], numbers: np.ndarray, *, rng: Rng) -> np.ndarray:
     """A scene `[13, size, size]` uint16 in digital numbers with 10 m pixels in all bands.
 
-    Args:
-        covers: the land covers.
-        numbers: the index of the land cover of each pixel, `[size, size]`.
-        rng: draws spectra, textures and brightness.
+    `numbers` `[size, size]` are those of the land cover of each pixel.
     """
     pixels = np.empty((len(SENTINEL_2), *numbers.shape))
     for number, cover in enumerate(covers):
