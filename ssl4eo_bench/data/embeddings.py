@@ -22,10 +22,8 @@ class Embeddings:
     """The features of one split.
 
     Attributes:
-        ids: the ids of the samples.
         features: `[N, D]` float32 in the order of `ids`.
         targets: class numbers `[N]` int64, indicators `[N, C]` uint8, or None.
-        classes: the names of the classes in label order.
         about: the origin of the features, as JSON can hold it.
     """
 

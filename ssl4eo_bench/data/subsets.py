@@ -58,10 +58,11 @@ def _radical_inverses(count: int) -> np.ndarray:
 
 
 def choose_pixels(ids: Sequence[str], labels: np.ndarray, count: int) -> np.ndarray:
-    """The numbers `[N, count]` of pixels that are labelled in maps `[N, H, W]`, row by row, without replacement.
+    """The numbers `[N, count]` of labelled pixels of each tile, counted row by row, drawn without replacement.
 
-    The draw depends on the id and the labels of the tile, not on other tiles or the seed of a run. A tile with fewer
-    labelled pixels gives all of them repeatedly. A tile without any gives pixels whose label is `IGNORED`.
+    The draw from label maps `[N, H, W]` depends on the id and the labels of the tile, not on other tiles or the seed of
+    a run. A tile with fewer labelled pixels gives all of them repeatedly, one without any gives pixels whose label is
+    `IGNORED`.
     """
     return np.stack([_pixels_of_tile(id_, tile.ravel(), count) for id_, tile in zip(ids, labels, strict=True)])
 

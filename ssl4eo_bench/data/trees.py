@@ -4,7 +4,7 @@ import os
 import re
 import zipfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
@@ -28,17 +28,12 @@ def read_file(file: Path, *, cure: str = "fetch it again") -> bytes:
             raise MissingDataError(f"{file} is not there; {cure}.") from error
 
 
+@dataclass(frozen=True)
 class Tree:
-    """Files by relative name. Picklable, and safe to read from several threads.
+    """Files by name relative to a folder, or to an archive and a path in it. Picklable, for several threads."""
 
-    Attributes:
-        root: the folder, or the archive and a path in it, that names are relative to.
-        files: what reads each file.
-    """
-
-    def __init__(self, root: str, files: "Mapping[str, _File | _Member]") -> None:
-        self.root = root
-        self.files = dict(files)
+    root: str
+    files: "dict[str, _File | _Member]"
 
     def names(self) -> Set[str]:
         """The names of all files, with forward slashes."""

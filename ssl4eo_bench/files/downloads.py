@@ -58,12 +58,8 @@ def fetch(
 ) -> Path:
     """The path of a published file below `folder`; the file is downloaded if it is not there yet.
 
-    Args:
-        file: the published file.
-        folder: the folder of the task; it is made if it does not exist.
-        option: the command-line option for another directory, for messages.
-        inspect: called with the downloaded file before its hashes are compared. If it raises a `BenchError`, the file
-            is deleted and the error is raised.
+    `inspect` is called with the downloaded file before its hashes are compared; if it raises a `BenchError`, the file
+    is deleted. `option` is the command-line option for another directory.
 
     Raises:
         MissingDataError: if the file is not there and has no address.
@@ -134,12 +130,7 @@ def _fetch(file: RemoteFile, url: str, target: Path, inspect: Callable[[Path], o
 
 
 class _CutError(Exception):
-    """A transfer ended too early, but another attempt may bring the rest.
-
-    Attributes:
-        pause: the seconds that the server asks to wait.
-        offline: whether this machine seems to have no network.
-    """
+    """A transfer ended too early, but another attempt, after a pause in seconds, may bring the rest."""
 
     def __init__(self, reason: str, *, pause: float = 0.0, offline: bool = False) -> None:
         super().__init__(reason)
@@ -158,13 +149,8 @@ class _Part:
     """The first bytes of a file, on disk beside the place of the whole file.
 
     Attributes:
-        file: the published file.
-        url: its address.
-        target: the place of the whole file.
         limit: the most bytes that it may have: its size, else twice what is expected, else not the whole disk.
-        length: the number of bytes on disk.
         validator: the version of the remote file: a strong ETag or a date.
-        complete: whether all bytes are there.
     """
 
     def __init__(self, file: RemoteFile, url: str, target: Path) -> None:
