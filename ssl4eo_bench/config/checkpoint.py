@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from ssl4eo_bench.config.bands import SENSORS, Sensor, canonical_band, sensor_of
 from ssl4eo_bench.config.canonical import LISTED, Frozen, Written, first_fault
@@ -88,9 +88,12 @@ def _bands(value: object) -> object:
     if not isinstance(value, list | tuple):
         raise ValueError(BANDS_ARE)
     try:
-        return tuple(canonical_band(str(name)) for name in value)
+        bands = tuple(canonical_band(str(name)) for name in value)
     except SpecError as error:
         raise ValueError(str(error).removesuffix(".")) from None
+    if len(set(bands)) != len(bands):
+        raise ValueError("a band is listed twice")
+    return bands
 
 
 def _arch(value: str) -> str:
@@ -169,13 +172,6 @@ class Checkpoint(Frozen):
     def _embeddings_need_no_input(cls, entry: Any) -> Any:
         return NO_INPUT | entry if isinstance(entry, dict) and entry.get("arch") == EMBEDDINGS else entry
 
-    @field_validator("bands")
-    @classmethod
-    def _each_once(cls, bands: tuple[str, ...] | Literal["task"]) -> tuple[str, ...] | Literal["task"]:
-        if bands != "task" and len(set(bands)) != len(bands):
-            raise ValueError("a band is listed twice")
-        return bands
-
     @model_validator(mode="after")
     def _scaling_fits_the_sensors(self) -> "Checkpoint":
         if isinstance(self.scaling, BySensor):
@@ -223,14 +219,10 @@ class Checkpoint(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _only_plugins_have_options(self) -> "Checkpoint":
+    def _has_nothing_of_another_architecture(self) -> "Checkpoint":
         own = isinstance(self.weights, OwnWeights) or self.loads_itself
         if not self.is_plugin and (self.options or own):
             raise ValueError(f"`options`, `{{own: true}}` and `layout: own` are for `arch: {PLUGIN}module:Class`")
-        return self
-
-    @model_validator(mode="after")
-    def _hub_weights_are_of_the_architecture(self) -> "Checkpoint":
         if isinstance(self.weights, HubWeights) and self.weights.timm.split(".")[0] != self.arch:
             raise ValueError(f"`weights: {{timm: {self.weights.timm}}}` are not of the architecture {self.arch}")
         return self
