@@ -166,8 +166,7 @@ class PackedSource:
         for start, stop in pairwise([0, *(np.flatnonzero(np.diff(numbers)) + 1), len(numbers)]):  # a shard each
             block = self._rows(int(numbers[start]), what, places[start:stop])
             parts.append(block if columns == slice(None) else block[:, columns])
-        gathered: np.ndarray = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return gathered
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _rows(self, number: int, what: str, rows: np.ndarray) -> np.ndarray:
         """A copy of some rows of an array of a shard."""

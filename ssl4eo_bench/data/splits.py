@@ -32,8 +32,7 @@ class OpenSplit:
             for start in range(0, len(self.ids), LABELS_AT_ONCE):
                 parts.append(self.reader.targets(self.ids[start : start + LABELS_AT_ONCE]))
                 advance(len(parts[-1]))
-        labels: np.ndarray = np.concatenate(parts)
-        return labels
+        return np.concatenate(parts)
 
     @property
     def record(self) -> Split:

@@ -127,8 +127,7 @@ def blend(
 
 
 def _weighted(weights: np.ndarray, arrays: Sequence[np.ndarray]) -> np.ndarray:
-    mean: np.ndarray = np.tensordot(weights, np.stack(arrays), axes=1)
-    return mean
+    return np.tensordot(weights, np.stack(arrays), axes=1)
 
 
 def regions(shares: Sequence[float], *, size: int, rng: Rng) -> np.ndarray:
@@ -185,13 +184,11 @@ def display_image(scene_rgb: np.ndarray, display: DisplayStretch) -> np.ndarray:
 def _noise(size: int, correlation_length: float, rng: Rng, *, count: int) -> np.ndarray:
     """Gaussian random fields `[count, size, size]` on a torus with autocorrelation exp(-distance / length)."""
     white = np.fft.rfft2(rng.standard_normal((count, size, size)))
-    fields: np.ndarray = np.fft.irfft2(_amplitude(size, correlation_length) * white, s=(size, size))
-    return fields
+    return np.fft.irfft2(_amplitude(size, correlation_length) * white, s=(size, size))
 
 
 @cache
 def _amplitude(size: int, correlation_length: float) -> np.ndarray:
     steps = np.minimum(np.arange(size), size - np.arange(size))
     covariance = np.exp(-np.hypot(steps[:, None], steps[None, :]) / correlation_length)
-    amplitude: np.ndarray = np.sqrt(np.clip(np.fft.rfft2(covariance).real, 0.0, None))
-    return amplitude
+    return np.sqrt(np.clip(np.fft.rfft2(covariance).real, 0.0, None))
