@@ -109,12 +109,7 @@ class Patches:
         return ",".join(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)
 
     def read(self, name: str, ending: str) -> tuple[bytes, str]:
-        """The bytes of the file `<name>_<ending>` of a patch, and its place for messages.
-
-        Raises:
-            MissingDataError: if it is not there.
-            DamagedFileError: if it cannot be read.
-        """
+        """The bytes of the file `<name>_<ending>` of a patch, and its place for messages."""
         file = self.folder(name) / f"{name}_{ending}"
         return read_file(file, cure="unpack the archive again"), str(file)
 

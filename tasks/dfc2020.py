@@ -109,11 +109,7 @@ class DFC2020:
         return hashlib.sha256(stamps.encode()).hexdigest()
 
     def check_band_order(self) -> None:
-        """Refuse a copy whose eleventh band is not B10.
-
-        Raises:
-            DamagedFileError: naming the file it was seen in.
-        """
+        """Refuse a copy whose eleventh band is not B10, by its first image."""
         images = sorted(name for name in self._tree.names() if "_s2_" in name)
         if not images:
             return
@@ -140,15 +136,12 @@ class DFC2020:
         content, where = self._tree.read(name), self._tree.where(name)
         # The official files are int32; copies are packed anew in fewer bytes.
         (codes,) = decode_geotiff(content, shape=(1, SIZE, SIZE), dtype=("int32", "uint8", "uint16"), where=where)
-        if codes.max() > LAST_CODE:
+        high = codes.max() > LAST_CODE
+        if high or codes.min() < 0:
+            why = "probably an lc map (MODIS, 500 m) under another name" if high else "another map, or damaged"
             raise DamagedFileError(
-                f"{where} holds code {codes.max()}, but dfc labels go from 0 to {LAST_CODE}: it is probably an lc map "
-                "(MODIS, 500 m) under another name; use the official dfc archive."
-            )
-        if codes.min() < 0:
-            raise DamagedFileError(
-                f"{where} holds code {codes.min()}, but dfc labels go from 0 to {LAST_CODE}: it is another map under "
-                "this name, or damaged; use the official dfc archive."
+                f"{where} holds code {codes.max() if high else codes.min()}, but dfc labels go from 0 to {LAST_CODE}: "
+                f"it is {why}; use the official dfc archive."
             )
         labels: np.ndarray = _LABELS[codes]
         return labels

@@ -111,11 +111,7 @@ class EuroSAT:
         return hashlib.sha256(stamps.encode()).hexdigest()
 
     def check_band_order(self, id_: str) -> None:
-        """Refuse a copy whose tenth band is not B10.
-
-        Raises:
-            DamagedFileError: naming the file it was seen in.
-        """
+        """Refuse a copy whose tenth band is not B10, by an image."""
         where = self._tree.where(self._file(id_))
         require_band_10(self._image(id_), FILE_ORDER.index("B10"), where, order="B01 to B12, then B8A")
 

@@ -30,7 +30,12 @@ def read_file(file: Path, *, cure: str = "fetch it again") -> bytes:
 
 @dataclass(frozen=True)
 class Tree:
-    """Files by name relative to a folder, or to an archive and a path in it. Picklable, for several threads."""
+    """Files by name relative to a folder, or to an archive and a path in it. Picklable, for several threads.
+
+    Raises:
+        MissingDataError: from every method that takes a name, if there is no such file.
+        DamagedFileError: if it cannot be read.
+    """
 
     root: str
     files: "dict[str, _File | _Member]"
@@ -40,22 +45,13 @@ class Tree:
         return self.files.keys()
 
     def where(self, name: str) -> str:
-        """The place of a file, for messages: its path, or archive and member.
-
-        Raises:
-            MissingDataError: if the tree has no such file.
-        """
+        """The place of a file, for messages: its path, or archive and member."""
         if name not in self.files:
             raise MissingDataError(f"{name} is in none of the folders and archives that were searched.")
         return self.files[name].where
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file.
-
-        Raises:
-            MissingDataError: if it is not there.
-            DamagedFileError: if it cannot be read.
-        """
+        """The bytes of a file."""
         self.where(name)
         return self.files[name].read()
 

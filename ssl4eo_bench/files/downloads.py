@@ -258,11 +258,7 @@ def _part_file(target: Path) -> Path:
 
 
 def _receive(part: _Part) -> None:
-    """Request the missing bytes once and append them.
-
-    Raises:
-        _CutError: if bytes are still missing afterwards.
-    """
+    """Request the missing bytes once and append them; a `_CutError` says that some are still missing."""
     # Without `identity` a server may compress the file, and sizes and ranges would be those of the compressed one.
     headers = {"Accept-Encoding": "identity", "User-Agent": f"ssl4eo-bench/{__version__}"}
     if part.continues:
@@ -277,11 +273,7 @@ def _receive(part: _Part) -> None:
 
 
 def _take(response: requests.Response, part: _Part) -> None:
-    """Append the bytes of an answer to the part.
-
-    Raises:
-        _CutError: if bytes are still missing afterwards, or the answer does not continue the part.
-    """
+    """Append the bytes of an answer to the part; a `_CutError` says that it does not bring, or continue, all of it."""
     if response.status_code == 416 and part.continues:
         _continue(response, part)  # nothing is missing
     else:
