@@ -65,11 +65,7 @@ class SpecError(BenchError):
 
 
 class UnknownNameError(SpecError):
-    """A name that is not in the catalogue.
-
-    Attributes:
-        name: as it was given.
-    """
+    """A name that is not in the catalogue."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
         names = sorted(known)
@@ -133,11 +129,7 @@ class WorkerError(BenchError):
 
 
 class JobError(BenchError):
-    """A run, or the opening of its task, that an exception of another kind has stopped.
-
-    Attributes:
-        traceback: the traceback of the exception, as Python prints it.
-    """
+    """A run, or the opening of its task, that an exception of another kind has stopped."""
 
     def __init__(self, error: BaseException) -> None:
         what = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
@@ -149,12 +141,7 @@ class JobError(BenchError):
 
 
 class IncompleteError(BenchError):
-    """Runs that have failed while others were done.
-
-    Attributes:
-        errors: the sentence of each, by what failed.
-        results: of the others.
-    """
+    """Runs that have failed, with the sentence of each, while others were done, with their results."""
 
     def __init__(self, errors: Mapping[str, BenchError], results: Sequence[Any]) -> None:
         first = next(iter(errors))

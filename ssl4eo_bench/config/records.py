@@ -94,19 +94,13 @@ class Epoch(Frozen):
 
 
 class Selection(Frozen):
-    """What was chosen on `val`, by which metric, and from what.
+    """What was chosen on `val`, by which metric, and from what: penalties of a path, or epochs of every learning rate.
 
     `knn` chooses thresholds at most. `finetune` chooses rate and epoch; C and path are those of the linear probe that
     it started from.
 
     Attributes:
-        metric: that was chosen by.
-        C: the chosen penalty.
-        path: the penalties that were tried.
         error: the standard error of the best metric of the path, within which the lower loss decided.
-        rate: the chosen learning rate.
-        epoch: the chosen epoch.
-        history: the epochs of every rate.
         thresholds: for multilabel, of each class.
         threshold: for multilabel, of all classes together.
     """
