@@ -142,12 +142,8 @@ class Checkpoint(Frozen):
         feature: which of the backbone's outputs is the feature.
         resize_pos_embed: resize the position embeddings of the weights to those of `image_size`.
         precision: of the network's convolutions and matrix products, on every device.
-        reference: features of the original implementation.
         source_sha256: of the source files of a plug-in; filled in when a run is planned.
         reads: what a plug-in reads beside pixels; filled in when a run is planned.
-        pretraining: origin of the weights.
-        licence: of the weights.
-        citation: of the weights.
     """
 
     name: Annotated[str, AfterValidator(_name)]

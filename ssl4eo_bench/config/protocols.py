@@ -29,9 +29,7 @@ class Linear(Frozen):
     Logistic regression on standardised features minimises `C · Σ loss + ½ ‖W‖²` over a grid of C, and `val` chooses C.
 
     Attributes:
-        c_min: strongest penalty.
-        c_max: weakest penalty.
-        points: values of C, log-spaced.
+        points: values of C, log-spaced from the strongest to the weakest penalty.
         patience: points without improvement on `val` after which the path stops.
         tolerance: a head has converged when its gradient is this small, relative to the gradient at zero weights.
         pixels: of each tile, for segmentation; none for labels of whole images.
@@ -91,7 +89,6 @@ class Finetune(Frozen):
         warmup: epochs over which the rate rises.
         patience: epochs without improvement on `val` after which a rate is given up.
         batch: images of one step; what is left of an epoch is left out.
-        weight_decay: of weights.
         layer_decay: factor from one layer to the next towards the input.
         smallest_crop: share of an image's area that a crop keeps at least.
     """
