@@ -65,7 +65,11 @@ class SpecError(BenchError):
 
 
 class UnknownNameError(SpecError):
-    """A name that is not in the catalogue."""
+    """A name that is not in the catalogue.
+
+    Attributes:
+        name: as it was given.
+    """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
         names = sorted(known)
@@ -129,7 +133,11 @@ class WorkerError(BenchError):
 
 
 class JobError(BenchError):
-    """A run, or the opening of its task, that an exception of another kind has stopped."""
+    """A run, or the opening of its task, that an exception of another kind has stopped.
+
+    Attributes:
+        traceback: the traceback of the exception, as Python prints it.
+    """
 
     def __init__(self, error: BaseException) -> None:
         what = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
@@ -141,7 +149,12 @@ class JobError(BenchError):
 
 
 class IncompleteError(BenchError):
-    """Runs that have failed, with the sentence of each, while others were done, with their results."""
+    """Runs that have failed while others were done.
+
+    Attributes:
+        errors: the sentence of each, by what failed.
+        results: of the others.
+    """
 
     def __init__(self, errors: Mapping[str, BenchError], results: Sequence[Any]) -> None:
         first = next(iter(errors))

@@ -115,11 +115,6 @@ class Release:
     counts: dict[tuple[SplitName, ...], tuple[int, ...]] = field(default_factory=dict)
 
     @property
-    def carved(self) -> bool:
-        """Whether val is a part of the training file."""
-        return self.files["val"] == self.files["train"]
-
-    @property
     def address(self) -> str:
         """The server's folder."""
         return f"ftp://{self.share}:{self.share}@dataserv.ub.tum.de/{self.folder}"
@@ -134,7 +129,7 @@ class Release:
         """The ids of a split whose file has this many rows."""
         file = self.files[split]
         ids = [f"{file}-{row:06d}" for row in range(rows)]
-        if not self.carved or split == "test":
+        if split == "test" or self.files["val"] != self.files["train"]:
             return ids
         return [id_ for id_ in ids if held_out(id_) == (split == "val")]
 

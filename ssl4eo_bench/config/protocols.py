@@ -175,7 +175,7 @@ def settings(
     if name in PROTOCOLS:
         return current_settings(name, task.kind, sample=sample)
     method = checkpoint.pretraining.method if checkpoint.pretraining else "none"
-    of_name = [recipe for recipe in task.recipes if recipe.name == name and recipe.suits(checkpoint.arch)]
+    of_name = [one for one in task.recipes if one.name == name and checkpoint.arch.startswith(one.arch or "")]
     known = {recipe.method: recipe for recipe in sorted(of_name, key=lambda recipe: len(recipe.arch or ""))}
     usual = f"--protocol {name.partition('-')[0]}"
     if not known:

@@ -83,7 +83,3 @@ class Recipe(Frozen):
         """The epochs that are scored, from 1."""
         epochs = range(self.first or self.every, self.epochs + 1, self.every)
         return (*epochs, self.epochs) if self.scores_last and epochs[-1] != self.epochs else tuple(epochs)
-
-    def suits(self, arch: str) -> bool:
-        """Whether it is for an architecture."""
-        return arch.startswith(self.arch or "")

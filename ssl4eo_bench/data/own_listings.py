@@ -85,11 +85,8 @@ def _images(root: Path, folder: Path) -> Iterator[tuple[str, Path]]:
         inside[:] = sorted(name for name in inside if not name.startswith("."))
         here = Path(place)
         below = here.relative_to(root).as_posix()  # not for each image: there may be a million
-        yield from ((f"{below}/{name}", here / name) for name in sorted(names) if _is_image(name))
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(ENDINGS) and not name.startswith(".")
+        images = sorted(name for name in names if name.lower().endswith(ENDINGS) and not name.startswith("."))
+        yield from ((f"{below}/{name}", here / name) for name in images)
 
 
 def _listed(images: Listing, lists: Mapping[SplitName, Path]) -> Listing:
