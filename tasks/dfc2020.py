@@ -82,15 +82,15 @@ class DFC2020:
 
     def ids(self, split: SplitName) -> list[str]:
         """The tiles of a split of the contest's parts, whatever is there of them; the sample lists its own."""
-        if SAMPLE_LIST not in self._tree.names():
+        if SAMPLE_LIST not in self._tree:
             return list(contest_ids(split))
-        tiles = self._tree.read(SAMPLE_LIST).decode().split()
+        tiles = self._tree[SAMPLE_LIST].read().decode().split()
         return [id_ for id_ in contest_ids(split) if id_ in tiles]
 
     def absent(self, ids: Sequence[str]) -> list[str]:
         """Those without an image or without labels."""
-        names = self._tree.names()
-        return [id_ for id_ in ids if not {file_name(id_, self._sensor), file_name(id_, "dfc")} <= names]
+        kinds = (self._sensor, "dfc")
+        return [id_ for id_ in ids if any(file_name(id_, kind) not in self._tree for kind in kinds)]
 
     def targets(self, ids: Sequence[str]) -> np.ndarray:
         """Class numbers and `IGNORED` `[N, 256, 256]` uint8."""
@@ -105,19 +105,19 @@ class DFC2020:
     def fingerprint(self, ids: Sequence[str]) -> str:
         """The digest of the stamps of these tiles' images and labels."""
         files = [file_name(id_, kind) for id_ in ids for kind in (self._sensor, "dfc")]
-        stamps = "\n".join(f"{name}:{self._tree.stamp(name)}" for name in files)
+        stamps = "\n".join(f"{name}:{self._tree[name].stamp()}" for name in files)
         return hashlib.sha256(stamps.encode()).hexdigest()
 
     def check_band_order(self) -> None:
         """Refuse a copy whose eleventh band is not B10, by its first image."""
-        images = sorted(name for name in self._tree.names() if "_s2_" in name)
+        images = sorted(name for name in self._tree if "_s2_" in name)
         if not images:
             return
         order = "B01 to B08, B8A, B09 to B12"
-        require_band_10(self._image(images[0]), SENTINEL_2.index("B10"), self._tree.where(images[0]), order=order)
+        require_band_10(self._image(images[0]), SENTINEL_2.index("B10"), self._tree[images[0]].where, order=order)
 
     def _image(self, name: str) -> np.ndarray:
-        content, where = self._tree.read(name), self._tree.where(name)
+        content, where = self._tree[name].read(), self._tree[name].where
         if self._sensor == "s2":
             return decode_geotiff(content, shape=(13, SIZE, SIZE), dtype="uint16", where=where)
         # The contest's files are float64; SEN12MS, whose tiles look the same, has float32.
@@ -133,7 +133,7 @@ class DFC2020:
         return decibel
 
     def _labels(self, name: str) -> np.ndarray:
-        content, where = self._tree.read(name), self._tree.where(name)
+        content, where = self._tree[name].read(), self._tree[name].where
         # The official files are int32; copies are packed anew in fewer bytes.
         (codes,) = decode_geotiff(content, shape=(1, SIZE, SIZE), dtype=("int32", "uint8", "uint16"), where=where)
         high = codes.max() > LAST_CODE
@@ -153,13 +153,13 @@ class CopernicusBenchSplit(DFC2020):
     def ids(self, split: SplitName) -> list[str]:
         """The tiles that the split's list names."""
         name = f"dfc-{split}-new.csv"
-        if name not in self._tree.names():
+        if name not in self._tree:
             raise MissingDataError(f"the split list {name} is absent; {how_to_get((), cobench=True)}.")
-        lines = [line.strip() for line in self._tree.read(name).decode("utf-8", errors="replace").splitlines()]
+        lines = [line.strip() for line in self._tree[name].read().decode("utf-8", errors="replace").splitlines()]
         matches = [(line, _FILE.fullmatch(line)) for line in lines if line]
         if foreign := [line for line, match in matches if not match or match[2] != "dfc"]:
             raise SplitError(
-                f"{self._tree.where(name)} names {shortlist(foreign, at_most=3)}, but names like {FIT}_dfc_0_p609.tif "
+                f"{self._tree[name].where} names {shortlist(foreign, at_most=3)}, but names like {FIT}_dfc_0_p609.tif "
                 "are expected; fetch the official list again."
             )
         return [f"{match[1]}_{match[3]}" for _, match in matches if match]
@@ -243,7 +243,7 @@ def open_dfc2020(data_dir: Path, *, kinds: Sequence[str], cobench: bool) -> Sour
     """DFC2020 below a data directory: `<data-dir>/dfc2020`, or the directory itself."""
     root = data_dir / "dfc2020" if (data_dir / "dfc2020").is_dir() else data_dir
     tree = gather_files(root, _WANTED)
-    if not tree.names():
+    if not tree:
         what = "tiles (such as ROIs0000_test_dfc_0_p609.tif)"
         raise MissingDataError(f"no DFC2020 {what} below {root}; {how_to_get(kinds, cobench=cobench)}.")
     sources = [CopernicusBenchSplit(tree, kind) if cobench else DFC2020(tree, kind) for kind in kinds]

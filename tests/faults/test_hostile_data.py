@@ -89,7 +89,7 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
             call(tmp_path / "a.pth")
     (tmp_path / "a.zip").unlink()
     with pytest.raises(DamagedFileError, match=r"b\.jpg cannot be read \(it is no regular file\)"):
-        gather_files(tmp_path, re.compile(r".*\.jpg")).read("b.jpg")
+        gather_files(tmp_path, re.compile(r".*\.jpg"))["b.jpg"].read()
 
 
 def test_what_does_not_fit_into_memory_is_not_read(tmp_path: Path) -> None:
