@@ -29,6 +29,10 @@ class Reader:
         """The ids that the split list names, in list order."""
         return self._source.ids(split)
 
+    def absent(self, ids: Sequence[str]) -> list[str]:
+        """Return the ids among `ids` that have no files."""
+        return self._source.absent(ids)
+
     def fingerprint(self, ids: Sequence[str]) -> str:
         """A digest that changes when the stored bytes of these samples change."""
         return self._source.fingerprint(ids)
