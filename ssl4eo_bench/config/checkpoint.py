@@ -318,7 +318,7 @@ class Checkpoint(Frozen):
 
 
 def checkpoint_from(entry: Mapping[str, object], where: str) -> Checkpoint:
-    """The checkpoint that a person describes by the keys of an entry; `where` this is found, is for messages.
+    """The checkpoint that a person describes by the keys of an entry; messages say `where` the entry is.
 
     Raises:
         SpecError: if they do not make a checkpoint.

@@ -219,7 +219,7 @@ def require_vectors(
 
 
 def read_vectors(files: Sequence[EmbeddingFile], ids: Sequence[str], what: str) -> np.ndarray:
-    """The vectors `[N, D]` float32 of samples, in the order of their ids; progress shows `what` they are.
+    """The vectors `[N, D]` float32 of samples, in the order of their ids; `what` is the title of progress.
 
     Raises:
         WeightsError: if an id is in no file, or in several places with different vectors; if vectors differ in width,

@@ -156,7 +156,7 @@ def _layout(content: bytes, path: Path) -> Layout:
 
 
 def read_layouts(paths: Sequence[Path], what: str, index: Path | None) -> list[ImageFile]:
-    """Hash files and look what is in them; an index remembers this for the next time. `what` they are, progress shows.
+    """Hash files and look what is in them; an index remembers this for the next time. `what` is the title of progress.
 
     Raises:
         DataError: if one is absent or no image, or has another layout than most, or is not square.
@@ -267,7 +267,7 @@ def _is_radar(band: str) -> bool:
     return sensor_of(band) == "Sentinel-1"
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ImageFiles:
     """The files of a task, opened for reading.
 
