@@ -95,10 +95,7 @@ class Release:
     Attributes:
         folder: where they lie below the dataset's folder and on the server, with a slash; empty for its root.
         share: of the server that has them; its name is the user's and the password.
-        page: about them, for people.
         files: the file of each split.
-        md5: of each file.
-        splits: as far as they are known.
         rows: the official number of rows of a file, where known.
         about_rows: what to expect of the others.
         counts: of the samples of each class in some splits, where known.
