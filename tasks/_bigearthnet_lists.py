@@ -57,13 +57,7 @@ BOUNDS: dict[SplitName, tuple[float, float]] = {"train": (0.0, 0.6), "val": (0.6
 
 
 def read_rows(root: Path, name: str, *, cure: str = HOW_TO_GET_LISTS) -> list[list[str]]:
-    """The rows of a list file, packed or not; line ends may be LF or CRLF.
-
-    Args:
-        root: the folder.
-        name: of the file when it is not packed.
-        cure: what to do if it is not there.
-    """
+    """The rows of a list file, packed or not; line ends may be LF or CRLF."""
     plain, packed = root / name, root / f"{name}.gz"
     if not plain.is_file() and not packed.is_file():
         raise MissingDataError(f"the list {plain} (or {packed.name}) is absent; {cure}.")
@@ -87,12 +81,7 @@ def sentinel_1_names() -> dict[str, str]:
 
 
 def google_list(root: Path, split: SplitName) -> bytes:
-    """The bytes of Google's list of a split, made from the official lists below `root`.
-
-    Raises:
-        MissingDataError: if an official list is not there.
-        DamagedFileError: if one cannot be read.
-    """
+    """The bytes of Google's list of a split, made from the official lists below `root`."""
     return "\n".join(google_names(all_patches(root), split)).encode()
 
 

@@ -1,6 +1,6 @@
 """BigEarthNet's names: the 19 classes and the 43 they are made of, its bands, and its published files."""
 
-from ssl4eo_bench.config.bands import Sensor
+from ssl4eo_bench.config.bands import SENTINEL_1, SENTINEL_2, Sensor
 from ssl4eo_bench.config.remote_files import RemoteFile
 
 CLASSES = {
@@ -49,15 +49,10 @@ WITHOUT_CLASS = frozenset(
     }
 )
 
-RESOLUTION = {
-    **dict.fromkeys(("B02", "B03", "B04", "B08"), 10),
-    **dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12"), 20),
-    **dict.fromkeys(("B01", "B09"), 60),
-    **dict.fromkeys(("VV", "VH"), 10),
+BANDS: dict[Sensor, tuple[str, ...]] = {
+    "Sentinel-2": tuple(band for band in SENTINEL_2 if band != "B10"),
+    "Sentinel-1": SENTINEL_1,
 }
-S2_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
-S1_BANDS = ("VV", "VH")
-BANDS: dict[Sensor, tuple[str, ...]] = {"Sentinel-2": S2_BANDS, "Sentinel-1": S1_BANDS}
 SIZE = 120
 SIDE = SIZE * 10
 """Of a patch, in metres."""
@@ -82,22 +77,18 @@ HOW_TO_GET = {
 }
 
 V1 = {
-    "S2": RemoteFile(
-        name="BigEarthNet-S2-v1.0.tar.gz",
-        url=f"{ARCHIVES}BigEarthNet-S2-v1.0.tar.gz",
-        md5="5a64e9ce38deb036a435a7b59494924c",
-        about_bytes=66_000_000_000,
+    sensor: RemoteFile(
+        name=f"BigEarthNet-{sensor}-v1.0.tar.gz",
+        url=f"{ARCHIVES}BigEarthNet-{sensor}-v1.0.tar.gz",
+        md5=md5,
+        about_bytes=about_bytes,
         unpack=True,
-        unpacked_bytes=120_000_000_000,
-    ),
-    "S1": RemoteFile(
-        name="BigEarthNet-S1-v1.0.tar.gz",
-        url=f"{ARCHIVES}BigEarthNet-S1-v1.0.tar.gz",
-        md5="94ced73440dea8c7b9645ee738c5a172",
-        about_bytes=55_000_000_000,
-        unpack=True,
-        unpacked_bytes=90_000_000_000,
-    ),
+        unpacked_bytes=unpacked_bytes,
+    )
+    for sensor, md5, about_bytes, unpacked_bytes in (
+        ("S2", "5a64e9ce38deb036a435a7b59494924c", 66_000_000_000, 120_000_000_000),
+        ("S1", "94ced73440dea8c7b9645ee738c5a172", 55_000_000_000, 90_000_000_000),
+    )
 }
 OFFICIAL_LISTS = tuple(
     RemoteFile(
@@ -113,21 +104,12 @@ OFFICIAL_LISTS = tuple(
         ("test", 9_872_180, "697fb90677e30571b9ac7699b7e5b432"),
     )
 )
-EXCLUSION_LISTS = (
-    RemoteFile(
-        name="patches_with_seasonal_snow.csv",
-        url=f"{EXCLUDED}patches_with_seasonal_snow.csv",
-        size=2_065_439,
-        md5="7219803bde2ab2925ded75c5109450f5",
-        accepted=("patches_with_seasonal_snow.csv.gz",),
-    ),
-    RemoteFile(
-        name="patches_with_cloud_and_shadow.csv",
-        url=f"{EXCLUDED}patches_with_cloud_and_shadow.csv",
-        size=313_331,
-        md5="7388ec3bee2d519846f01ecb9f95cc4d",
-        accepted=("patches_with_cloud_and_shadow.csv.gz",),
-    ),
+EXCLUSION_LISTS = tuple(
+    RemoteFile(name=name, url=f"{EXCLUDED}{name}", size=size, md5=md5, accepted=(f"{name}.gz",))
+    for name, size, md5 in (
+        ("patches_with_seasonal_snow.csv", 2_065_439, "7219803bde2ab2925ded75c5109450f5"),
+        ("patches_with_cloud_and_shadow.csv", 313_331, "7388ec3bee2d519846f01ecb9f95cc4d"),
+    )
 )
 V2 = {
     sensor: (

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ssl4eo_bench.config.bands import SENTINEL_2, Sensor
+from ssl4eo_bench.config.bands import RESOLUTION, SENTINEL_2, Sensor
 from ssl4eo_bench.config.task import SPLITS, SplitName
 from ssl4eo_bench.data.images import write_geotiff
 from ssl4eo_bench.data.patterns import Rng
 from ssl4eo_bench.data.synthesis import Cover, blend, mosaic, regions
-from ssl4eo_bench.tasks._bigearthnet_names import BANDS, CLASSES, RESOLUTION, SIZE
+from ssl4eo_bench.tasks._bigearthnet_names import BANDS, CLASSES, SIZE
 
 COVERS: dict[str, dict[str, Any]] = {
     "Urban fabric": {"parts": {"Residential": 1}},

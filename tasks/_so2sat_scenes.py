@@ -83,8 +83,7 @@ def zone(name: str, size: int, rng: Rng) -> tuple[list[str], np.ndarray]:
 def optical(covers: list[str], numbers: np.ndarray, bands: Sequence[str], rng: Rng) -> np.ndarray:
     """Reflectance `[S, S, 10]` of the ten bands of the dataset."""
     pixels = mosaic([_covers()[cover] for cover in covers], numbers, rng=rng)
-    reflectance: np.ndarray = pixels[[SENTINEL_2.index(band) for band in bands]].transpose(1, 2, 0) / 10000.0
-    return reflectance
+    return pixels[[SENTINEL_2.index(band) for band in bands]].transpose(1, 2, 0) / 10000.0
 
 
 def radar(covers: list[str], numbers: np.ndarray, rng: Rng) -> np.ndarray:

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl4eo_bench.config.bands import Band, Sensor
+from ssl4eo_bench.config.bands import RESOLUTION, Band, Sensor
 from ssl4eo_bench.config.remote_files import RemoteFile
 from ssl4eo_bench.config.task import SPLITS, Clusters, Sample, Source, Split, SplitName, Task
 from ssl4eo_bench.data.combined import combined
@@ -45,9 +45,6 @@ from ssl4eo_bench.tasks._bigearthnet_names import (
     HOW_TO_GET,
     HOW_TO_MAKE_LISTS,
     OFFICIAL_LISTS,
-    RESOLUTION,
-    S1_BANDS,
-    S2_BANDS,
     SIDE,
     SIZE,
     V1,
@@ -112,12 +109,7 @@ class Patches:
         return ",".join(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)
 
     def read(self, name: str, ending: str) -> tuple[bytes, str]:
-        """The bytes of the file `<name>_<ending>` of a patch, and its place for messages.
-
-        Raises:
-            MissingDataError: if it is not there.
-            DamagedFileError: if it cannot be read.
-        """
+        """The bytes of the file `<name>_<ending>` of a patch, and its place for messages."""
         file = self.folder(name) / f"{name}_{ending}"
         return read_file(file, cure="unpack the archive again"), str(file)
 
@@ -207,6 +199,7 @@ class BigEarthNet:
         self._patches = patches
         self._lists = lists
         self._radar = radar
+        self._bands = BANDS["Sentinel-1" if radar else "Sentinel-2"]
 
     def ids(self, split: SplitName) -> list[str]:
         """The ids of a split list."""
@@ -225,7 +218,7 @@ class BigEarthNet:
 
     def read(self, ids: Sequence[str], bands: Sequence[str]) -> tuple[np.ndarray, ...]:
         """Stored pixels by resolution, `[N, C, 120, 120]`, `[N, C, 60, 60]`, `[N, C, 20, 20]`: uint16, or dB."""
-        order = [band for band in (S1_BANDS if self._radar else S2_BANDS) if band in bands]
+        order = [band for band in self._bands if band in bands]
         groups = [[band for band in order if RESOLUTION[band] == resolution] for resolution in (10, 20, 60)]
         with geotiff_decoder() as decode:
             return tuple(
@@ -236,8 +229,7 @@ class BigEarthNet:
 
     def place_and_date(self, ids: Sequence[str]) -> np.ndarray:
         """Where the GeoTIFFs lie, and the days that the names of the patches tell."""
-        first = (S1_BANDS if self._radar else S2_BANDS)[0]
-        files = [self._patches.read(self._patch(id_), f"{first}.tif")[0] for id_ in ids]
+        files = [self._patches.read(self._patch(id_), f"{self._bands[0]}.tif")[0] for id_ in ids]
         return np.array([(*lonlat(file), _day(self._patch(id_))) for file, id_ in zip(files, ids, strict=True)])
 
     def fingerprint(self, ids: Sequence[str]) -> str:
@@ -356,12 +348,7 @@ def tile_of(id_: str) -> str:
     return id_.split("_")[5]
 
 
-CLUSTERS = {
-    "official": Clusters(what="Sentinel-2 images", of=scene_of),
-    "google": Clusters(what="Sentinel-2 images", of=scene_of),
-    "v2": Clusters(what="Sentinel-2 tiles", of=tile_of),
-}
-
+OF_SCENE, OF_TILE = Clusters(what="Sentinel-2 images", of=scene_of), Clusters(what="Sentinel-2 tiles", of=tile_of)
 
 S2: tuple[Sensor, ...] = ("Sentinel-2",)
 S1: tuple[Sensor, ...] = ("Sentinel-1",)
@@ -398,7 +385,7 @@ def _task(name: str, title: str, *, variant: str, sensors: tuple[Sensor, ...] = 
             splits={split: Split.of(sample_ids(split, variant)) for split in SPLITS},
             version=2,
         ),
-        clusters=CLUSTERS[variant],
+        clusters=OF_TILE if variant == "v2" else OF_SCENE,
         headline=headline,
         folder="bigearthnet",
         files=_published(variant, sensors),

@@ -29,7 +29,7 @@ Copernicus-Bench's lists are compared with their digests. Sentinel-1 tiles with 
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import islice
@@ -82,15 +82,15 @@ class DFC2020:
 
     def ids(self, split: SplitName) -> list[str]:
         """The tiles of a split of the contest's parts, whatever is there of them; the sample lists its own."""
-        if SAMPLE_LIST not in self._tree.names():
+        if SAMPLE_LIST not in self._tree:
             return list(contest_ids(split))
-        tiles = self._tree.read(SAMPLE_LIST).decode().split()
+        tiles = self._tree[SAMPLE_LIST].read().decode().split()
         return [id_ for id_ in contest_ids(split) if id_ in tiles]
 
     def absent(self, ids: Sequence[str]) -> list[str]:
         """Those without an image or without labels."""
-        names = self._tree.names()
-        return [id_ for id_ in ids if not {file_name(id_, self._sensor), file_name(id_, "dfc")} <= names]
+        kinds = (self._sensor, "dfc")
+        return [id_ for id_ in ids if any(file_name(id_, kind) not in self._tree for kind in kinds)]
 
     def targets(self, ids: Sequence[str]) -> np.ndarray:
         """Class numbers and `IGNORED` `[N, 256, 256]` uint8."""
@@ -105,23 +105,19 @@ class DFC2020:
     def fingerprint(self, ids: Sequence[str]) -> str:
         """The digest of the stamps of these tiles' images and labels."""
         files = [file_name(id_, kind) for id_ in ids for kind in (self._sensor, "dfc")]
-        stamps = "\n".join(f"{name}:{self._tree.stamp(name)}" for name in files)
+        stamps = "\n".join(f"{name}:{self._tree[name].stamp()}" for name in files)
         return hashlib.sha256(stamps.encode()).hexdigest()
 
     def check_band_order(self) -> None:
-        """Refuse a copy whose eleventh band is not B10.
-
-        Raises:
-            DamagedFileError: naming the file it was seen in.
-        """
-        images = sorted(name for name in self._tree.names() if "_s2_" in name)
+        """Refuse a copy whose eleventh band is not B10, by its first image."""
+        images = sorted(name for name in self._tree if "_s2_" in name)
         if not images:
             return
         order = "B01 to B08, B8A, B09 to B12"
-        require_band_10(self._image(images[0]), SENTINEL_2.index("B10"), self._tree.where(images[0]), order=order)
+        require_band_10(self._image(images[0]), SENTINEL_2.index("B10"), self._tree[images[0]].where, order=order)
 
     def _image(self, name: str) -> np.ndarray:
-        content, where = self._tree.read(name), self._tree.where(name)
+        content, where = self._tree[name].read(), self._tree[name].where
         if self._sensor == "s2":
             return decode_geotiff(content, shape=(13, SIZE, SIZE), dtype="uint16", where=where)
         # The contest's files are float64; SEN12MS, whose tiles look the same, has float32.
@@ -137,18 +133,15 @@ class DFC2020:
         return decibel
 
     def _labels(self, name: str) -> np.ndarray:
-        content, where = self._tree.read(name), self._tree.where(name)
+        content, where = self._tree[name].read(), self._tree[name].where
         # The official files are int32; copies are packed anew in fewer bytes.
         (codes,) = decode_geotiff(content, shape=(1, SIZE, SIZE), dtype=("int32", "uint8", "uint16"), where=where)
-        if codes.max() > LAST_CODE:
+        high = codes.max() > LAST_CODE
+        if high or codes.min() < 0:
+            why = "probably an lc map (MODIS, 500 m) under another name" if high else "another map, or damaged"
             raise DamagedFileError(
-                f"{where} holds code {codes.max()}, but dfc labels go from 0 to {LAST_CODE}: it is probably an lc map "
-                "(MODIS, 500 m) under another name; use the official dfc archive."
-            )
-        if codes.min() < 0:
-            raise DamagedFileError(
-                f"{where} holds code {codes.min()}, but dfc labels go from 0 to {LAST_CODE}: it is another map under "
-                "this name, or damaged; use the official dfc archive."
+                f"{where} holds code {codes.max() if high else codes.min()}, but dfc labels go from 0 to {LAST_CODE}: "
+                f"it is {why}; use the official dfc archive."
             )
         labels: np.ndarray = _LABELS[codes]
         return labels
@@ -160,13 +153,13 @@ class CopernicusBenchSplit(DFC2020):
     def ids(self, split: SplitName) -> list[str]:
         """The tiles that the split's list names."""
         name = f"dfc-{split}-new.csv"
-        if name not in self._tree.names():
+        if name not in self._tree:
             raise MissingDataError(f"the split list {name} is absent; {how_to_get((), cobench=True)}.")
-        lines = [line.strip() for line in self._tree.read(name).decode("utf-8", errors="replace").splitlines()]
+        lines = [line.strip() for line in self._tree[name].read().decode("utf-8", errors="replace").splitlines()]
         matches = [(line, _FILE.fullmatch(line)) for line in lines if line]
         if foreign := [line for line, match in matches if not match or match[2] != "dfc"]:
             raise SplitError(
-                f"{self._tree.where(name)} names {shortlist(foreign, at_most=3)}, but names like {FIT}_dfc_0_p609.tif "
+                f"{self._tree[name].where} names {shortlist(foreign, at_most=3)}, but names like {FIT}_dfc_0_p609.tif "
                 "are expected; fetch the official list again."
             )
         return [f"{match[1]}_{match[3]}" for _, match in matches if match]
@@ -250,7 +243,7 @@ def open_dfc2020(data_dir: Path, *, kinds: Sequence[str], cobench: bool) -> Sour
     """DFC2020 below a data directory: `<data-dir>/dfc2020`, or the directory itself."""
     root = data_dir / "dfc2020" if (data_dir / "dfc2020").is_dir() else data_dir
     tree = gather_files(root, _WANTED)
-    if not tree.names():
+    if not tree:
         what = "tiles (such as ROIs0000_test_dfc_0_p609.tif)"
         raise MissingDataError(f"no DFC2020 {what} below {root}; {how_to_get(kinds, cobench=cobench)}.")
     sources = [CopernicusBenchSplit(tree, kind) if cobench else DFC2020(tree, kind) for kind in kinds]
@@ -301,9 +294,8 @@ def make_sample(root: Path, *, kinds: Sequence[str], cobench: bool) -> None:
     """Write the embedded sample below `root`, in the layout of the contest or of Copernicus-Bench."""
     base = root / "dfc2020" / ("dfc2020_s1s2" if cobench else "")
     ids = [id_ for split in SPLITS for id_ in sample_ids(split, cobench=cobench)]
-    folder = _cobench_folder if cobench else _contest_folder
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(partial(_write_tile, base, folder, kinds), ids))
+        list(pool.map(partial(_write_tile, base, kinds, cobench), ids))
     if cobench:
         for split in SPLITS:
             lines = "".join(f"{file_name(id_, 'dfc')}\n" for id_ in sample_ids(split, cobench=True))
@@ -319,16 +311,12 @@ def sample_ids(split: SplitName, *, cobench: bool) -> list[str]:
     return list(islice(contest_ids(split), SAMPLE_SIZES[split]))
 
 
-def _contest_folder(id_: str, kind: str) -> str:
-    return f"{FIT}/{kind}_0" if id_.startswith(FIT) else f"{TEST}/{kind}_validation"
+def _sample_file(id_: str, kind: str, cobench: bool) -> str:
+    contest = f"{FIT}/{kind}_0" if id_.startswith(FIT) else f"{TEST}/{kind}_validation"
+    return f"{kind if cobench else contest}/{file_name(id_, kind)}"
 
 
-def _cobench_folder(id_: str, kind: str) -> str:
-    del id_
-    return kind
-
-
-def _write_tile(base: Path, folder: Callable[[str, str], str], kinds: Sequence[str], id_: str) -> None:
+def _write_tile(base: Path, kinds: Sequence[str], cobench: bool, id_: str) -> None:
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(id_.encode()).digest()[:8], "big"))
     present = [_number(id_) % len(CODES), (_number(id_) + 3) % len(CODES)]  # so that every split has every class
     present += [int(other) for other in rng.permutation(len(CODES)) if other not in present][:1]
@@ -341,8 +329,8 @@ def _write_tile(base: Path, folder: Callable[[str, str], str], kinds: Sequence[s
             pixels = mosaic([_covers()[number] for number in present], numbers, rng=rng)
         else:
             pixels = _radar(present, numbers, rng)
-        write_geotiff(base / folder(id_, kind) / file_name(id_, kind), pixels)
-    write_geotiff(base / folder(id_, "dfc") / file_name(id_, "dfc"), codes[None].astype(np.int32))
+        write_geotiff(base / _sample_file(id_, kind, cobench), pixels)
+    write_geotiff(base / _sample_file(id_, "dfc", cobench), codes[None].astype(np.int32))
 
 
 def _radar(present: Sequence[int], numbers: np.ndarray, rng: Rng) -> np.ndarray:

@@ -87,8 +87,7 @@ class EuroSAT:
 
     def absent(self, ids: Sequence[str]) -> list[str]:
         """Those without an image."""
-        names = self._tree.names()
-        return [id_ for id_ in ids if self._file(id_) not in names]
+        return [id_ for id_ in ids if self._file(id_) not in self._tree]
 
     def targets(self, ids: Sequence[str]) -> np.ndarray:
         """Class numbers `[N]`."""
@@ -103,28 +102,23 @@ class EuroSAT:
 
     def place_and_date(self, ids: Sequence[str]) -> np.ndarray:
         """Where the GeoTIFFs lie; nobody published their dates."""
-        return np.array([(*lonlat(self._tree.read(self._file(id_))), np.nan) for id_ in ids])
+        return np.array([(*lonlat(self._tree[self._file(id_)].read()), np.nan) for id_ in ids])
 
     def fingerprint(self, ids: Sequence[str]) -> str:
         """The digest of the stamps of these samples' files."""
-        stamps = "\n".join(f"{id_}:{self._tree.stamp(self._file(id_))}" for id_ in ids)
+        stamps = "\n".join(f"{id_}:{self._tree[self._file(id_)].stamp()}" for id_ in ids)
         return hashlib.sha256(stamps.encode()).hexdigest()
 
     def check_band_order(self, id_: str) -> None:
-        """Refuse a copy whose tenth band is not B10.
-
-        Raises:
-            DamagedFileError: naming the file it was seen in.
-        """
-        where = self._tree.where(self._file(id_))
+        """Refuse a copy whose tenth band is not B10, by an image."""
+        where = self._tree[self._file(id_)].where
         require_band_10(self._image(id_), FILE_ORDER.index("B10"), where, order="B01 to B12, then B8A")
 
     def _image(self, id_: str) -> np.ndarray:
-        name = self._file(id_)
-        content, where = self._tree.read(name), self._tree.where(name)
+        file = self._tree[self._file(id_)]
         if self._rgb:
-            return decode_jpeg(content, shape=(3, SIZE, SIZE), where=where)
-        return decode_geotiff(content, shape=(13, SIZE, SIZE), dtype="uint16", where=where)
+            return decode_jpeg(file.read(), shape=(3, SIZE, SIZE), where=file.where)
+        return decode_geotiff(file.read(), shape=(13, SIZE, SIZE), dtype="uint16", where=file.where)
 
     def _file(self, id_: str) -> str:
         return f"{_class_of(id_)}/{id_}{'.jpg' if self._rgb else '.tif'}"
@@ -197,7 +191,7 @@ def open_eurosat(data_dir: Path, *, prefix: str, rgb: bool) -> EuroSAT:
     tree = find_tree(root, folders=CLASSES, suffix=suffix)
     if tree is None:
         raise MissingDataError(f"no EuroSAT images ({suffix}) below {root}; {HOW_TO_GET[suffix]}.")
-    images = [name for name in tree.names() if name.endswith(suffix)]
+    images = [name for name in tree if name.endswith(suffix)]
     if len(images) > sum(CLASSES.values()):
         raise MissingDataError(
             f"{tree.root} holds {len(images):,} images, but EuroSAT has 27,000: this copy has duplicates in it "

@@ -26,8 +26,8 @@ Version 1: first version.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -95,11 +95,10 @@ class Release:
     Attributes:
         folder: where they lie below the dataset's folder and on the server, with a slash; empty for its root.
         share: of the server that has them; its name is the user's and the password.
-        page: about them, for people.
         files: the file of each split.
-        md5: of each file.
         rows: the official number of rows of a file, where known.
         about_rows: what to expect of the others.
+        counts: of the samples of each class in some splits, where known.
     """
 
     folder: str
@@ -107,13 +106,10 @@ class Release:
     page: str
     files: dict[SplitName, str]
     md5: dict[str, str]
-    rows: dict[str, int]
-    about_rows: dict[str, int]
-
-    @property
-    def carved(self) -> bool:
-        """Whether val is a part of the training file."""
-        return self.files["val"] == self.files["train"]
+    splits: dict[SplitName, Split | UnlistedSplit]
+    rows: dict[str, int] = field(default_factory=dict)
+    about_rows: dict[str, int] = field(default_factory=dict)
+    counts: dict[tuple[SplitName, ...], tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
@@ -130,7 +126,7 @@ class Release:
         """The ids of a split whose file has this many rows."""
         file = self.files[split]
         ids = [f"{file}-{row:06d}" for row in range(rows)]
-        if not self.carved or split == "test":
+        if split == "test" or self.files["val"] != self.files["train"]:
             return ids
         return [id_ for id_ in ids if held_out(id_) == (split == "val")]
 
@@ -159,79 +155,48 @@ V2 = Release(
         "validation": "71cfa6795de3e22207229d06d6f8775d",
         "testing": "e81426102b488623a723beab52b31a8a",
     },
+    splits={
+        "train": Split(count=352366, digest="b9f3cc57772ead619703c156579e0485fc0bc281b9f0abcc4b2021d08a01c3aa"),
+        "val": Split(count=24119, digest="c5b10a016f64460b7e1cb49220b714bce82b50fc5cd80cb9c7a28def843fb67d"),
+        "test": Split(count=24188, digest="8323668f95ce6ddb388ebe45ad2ee5fef9590e6d0808e39fbddc20f0e8a5a6d1"),
+    },
     rows={"training": 352_366, "validation": 24_119, "testing": 24_188},
-    about_rows={},
+    counts={
+        ("train",): (
+            *(5068, 24431, 31693, 8651, 16493, 35290, 3269, 39326, 13584, 11954),
+            *(42902, 9514, 9165, 41377, 2392, 7898, 49359),
+        ),
+        ("val",): (256, 1254, 2353, 849, 757, 1906, 474, 3395, 1914, 860, 2287, 382, 1202, 2747, 202, 672, 2609),
+        ("test",): (266, 1262, 2465, 857, 763, 1936, 503, 3496, 2013, 908, 2368, 433, 1166, 2435, 205, 572, 2540),
+    },
 )
-
-
-def _v3(
-    folder: str, training_md5: str, testing_md5: str, *, rows: dict[str, int], about_rows: dict[str, int]
-) -> Release:
-    return Release(
-        folder=folder,
-        share="m1613658",
-        page="https://mediatum.ub.tum.de/1613658",
-        files={"train": "training", "val": "training", "test": "testing"},
-        md5={"training": training_md5, "testing": testing_md5},
-        rows=rows,
-        about_rows=about_rows,
-    )
-
-
-EIGHTY_TWENTY = {"training": 320_538, "testing": 80_135}  # of 400,673
-RANDOM = _v3(
-    "random/",
-    "94e2e2e667b406c2adf61e113b42204e",
-    "1e15c425585ce816342d1cd779d453d8",
-    rows={},
-    about_rows=EIGHTY_TWENTY,
+RANDOM = Release(
+    folder="random/",
+    share="m1613658",
+    page="https://mediatum.ub.tum.de/1613658",
+    files={"train": "training", "val": "training", "test": "testing"},
+    md5={"training": "94e2e2e667b406c2adf61e113b42204e", "testing": "1e15c425585ce816342d1cd779d453d8"},
+    splits={split: UnlistedSplit() for split in SPLITS},
+    about_rows={"training": 320_538, "testing": 80_135},  # of 400,673
 )
-BLOCK = _v3(
-    "block/",
-    "a91d6150e8b059dac86105853f377a11",
-    "6414af1ec33ace417e879f9c88066d47",
-    rows={},
-    about_rows=EIGHTY_TWENTY,
+BLOCK = replace(
+    RANDOM,
+    folder="block/",
+    md5={"training": "a91d6150e8b059dac86105853f377a11", "testing": "6414af1ec33ace417e879f9c88066d47"},
 )
-CULTURE_10 = _v3(
-    "culture_10/",
-    V2.md5["training"],
-    "58335ce34ca3a18424e19da84f2832fc",
+CULTURE_10 = replace(
+    RANDOM,
+    folder="culture_10/",
+    md5={"training": V2.md5["training"], "testing": "58335ce34ca3a18424e19da84f2832fc"},
+    splits={
+        "train": Split(count=316952, digest="2bb7bcc4c1394f36afa7b6fab168f765787750faa78e6d9ebbcdf16d4e7a50df"),
+        "val": Split(count=35414, digest="668fe306ccb48fdfc9adbbdd3df11b4e2504d9f7e088e06dda5f8a9a052e111d"),
+        "test": UnlistedSplit(),
+    },
     rows={"training": V2.rows["training"]},
     about_rows={"testing": V2.rows["validation"] + V2.rows["testing"]},
+    counts={("train", "val"): V2.counts["train",]},
 )
-
-V2_SPLITS: dict[SplitName, Split | UnlistedSplit] = {
-    "train": Split(count=352366, digest="b9f3cc57772ead619703c156579e0485fc0bc281b9f0abcc4b2021d08a01c3aa"),
-    "val": Split(count=24119, digest="c5b10a016f64460b7e1cb49220b714bce82b50fc5cd80cb9c7a28def843fb67d"),
-    "test": Split(count=24188, digest="8323668f95ce6ddb388ebe45ad2ee5fef9590e6d0808e39fbddc20f0e8a5a6d1"),
-}
-CULTURE_10_SPLITS: dict[SplitName, Split | UnlistedSplit] = {
-    "train": Split(count=316952, digest="2bb7bcc4c1394f36afa7b6fab168f765787750faa78e6d9ebbcdf16d4e7a50df"),
-    "val": Split(count=35414, digest="668fe306ccb48fdfc9adbbdd3df11b4e2504d9f7e088e06dda5f8a9a052e111d"),
-    "test": UnlistedSplit(),
-}
-UNLISTED: dict[SplitName, Split | UnlistedSplit] = {split: UnlistedSplit() for split in SPLITS}
-
-
-V2_COUNTS: Mapping[tuple[SplitName, ...], tuple[int, ...]] = {
-    ("train",): (
-        *(5068, 24431, 31693, 8651, 16493, 35290, 3269, 39326, 13584, 11954),
-        *(42902, 9514, 9165, 41377, 2392, 7898, 49359),
-    ),
-    ("val",): (256, 1254, 2353, 849, 757, 1906, 474, 3395, 1914, 860, 2287, 382, 1202, 2747, 202, 672, 2609),
-    ("test",): (266, 1262, 2465, 857, 763, 1936, 503, 3496, 2013, 908, 2368, 433, 1166, 2435, 205, 572, 2540),
-}
-KNOWN_SPLITS = {
-    V2.folder: V2_SPLITS,
-    RANDOM.folder: UNLISTED,
-    BLOCK.folder: UNLISTED,
-    CULTURE_10.folder: CULTURE_10_SPLITS,
-}
-KNOWN_COUNTS: dict[str, Mapping[tuple[SplitName, ...], tuple[int, ...]]] = {
-    V2.folder: V2_COUNTS,
-    CULTURE_10.folder: {("train", "val"): V2_COUNTS["train",]},
-}
 
 
 class So2Sat:
@@ -432,8 +397,8 @@ def _task(
         ),
         level=", ".join("Lee-filtered intensity" if sensor is RADAR else "not stated" for sensor in sensors),
         image_size=SIZE,
-        splits=KNOWN_SPLITS[release.folder],
-        class_counts=KNOWN_COUNTS.get(release.folder, {}),
+        splits=release.splits,
+        class_counts=release.counts,
         open=partial(open_so2sat, release=release, sensors=sensors),
         sample=Sample(
             make=partial(make_sample, release=release),

@@ -171,7 +171,7 @@ def test_archives_with_backslashes_have_the_same_files(tmp_path: Path) -> None:
     assert zipfile.ZipFile(tmp_path / "set.zip").namelist() == ["set\\Forest\\1.jpg"]
     tree = find_tree(tmp_path, folders=["Forest"], suffix=".jpg")
     assert tree
-    assert tree.read("Forest/1.jpg") == b"pixels"
+    assert tree["Forest/1.jpg"].read() == b"pixels"
     (tmp_path / "data").mkdir()
     unpack(tmp_path / "set.zip", tmp_path / "data", limit=None)
     assert (tmp_path / "data/set/Forest/1.jpg").read_bytes() == b"pixels"

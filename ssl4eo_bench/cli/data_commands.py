@@ -18,14 +18,14 @@ from ssl4eo_bench.data.checks import Status, survey, verify
 from ssl4eo_bench.data.own_tasks import find_task
 from ssl4eo_bench.data.packing import damaged_files, pack
 from ssl4eo_bench.data.packs import is_complete, pack_folder
-from ssl4eo_bench.data.releases import PublishedFile, make_at_once, make_files, published_files, require_space
+from ssl4eo_bench.data.releases import PublishedFile, make_at_once, make_files, published_files
 from ssl4eo_bench.data.sample_dataset import write_sample
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.errors import DataError, DownloadError
 from ssl4eo_bench.extraction.store import FeatureCache
 from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.files.cached_items import KINDS, CachedItem, items, prune
-from ssl4eo_bench.files.places import cache_root, data_root, free_bytes
+from ssl4eo_bench.files.places import cache_root, data_root, free_bytes, require_space
 
 ASK_ABOVE = 1_000_000_000
 """More bytes than these are fetched only after a question."""
@@ -86,7 +86,9 @@ def data_download(
         print(f"{item.path} is made")
     todo = [item for item in (item.again() for item in items) if item.todo in ("fetch", "unpack", "make")]
     try:
-        require_space(todo, root)
+        needed = sum(item.bytes_to_write for item in todo)
+        cure = "name a directory on another disk with --data-dir"
+        require_space(needed, root, f"{decimal(needed)} are needed", cure=cure, error=DownloadError)
         if yes or _agreed(sum(item.bytes_to_fetch for item in todo)):
             _get_files(todo)
     except DownloadError as error:

@@ -57,13 +57,7 @@ _SPELLING = re.compile(r"(?:S[12][_-])?(?:B(?P<number>0?\d|1\d)(?P<narrow>A?)|(?
 
 
 class Band(Frozen):
-    """One band that a task's reader yields.
-
-    Attributes:
-        name: canonical name.
-        unit: unit of the pixel values as read.
-        resolution: ground sampling distance of the stored pixels, in metres.
-    """
+    """One band that a task's reader yields: canonical name, unit of the values as read, size of a pixel in metres."""
 
     name: str
     unit: Unit

@@ -48,6 +48,10 @@ def Written(pattern: str, what: str) -> BeforeValidator:  # noqa: N802 - reads a
     return BeforeValidator(check)
 
 
+LISTED = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+"""Takes lists, as YAML and JSON have them, for tuples."""
+
+
 def first_fault(error: ValidationError) -> str:
     """The first fault that pydantic found, as half a sentence: where, and what is wrong there.
 

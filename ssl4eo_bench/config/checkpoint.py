@@ -4,11 +4,11 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from ssl4eo_bench.config.bands import SENSORS, Sensor, canonical_band, sensor_of
-from ssl4eo_bench.config.canonical import Frozen, Written, first_fault
-from ssl4eo_bench.config.scaling import BySensor, Raw, Scaling, is_for_one_unit, scaling_of, statistics
+from ssl4eo_bench.config.canonical import LISTED, Frozen, Written, first_fault
+from ssl4eo_bench.config.scaling import BySensor, Number, Raw, Scaling, is_for_one_unit, scaling_of, statistics
 from ssl4eo_bench.config.weights import (
     OWN,
     EmbeddingWeights,
@@ -33,12 +33,9 @@ patch tokens; `cls4`: class tokens of the last four blocks, each after the final
 
 
 class Layer(NamedTuple):
-    """A layer that a feature is taken from.
+    """A layer that a feature is taken from, by its number from 1; its mean over places, or its class token.
 
-    Attributes:
-        kind: `stage` where layers differ in the size of their maps, `block` where they do not, as in ViTs.
-        number: from input to output, from 1.
-        is_token: whether it is the class token of the layer instead of the mean over its places.
+    Its kind is `stage` where layers differ in the size of their maps, `block` where they do not, as in ViTs.
     """
 
     kind: str
@@ -70,11 +67,7 @@ NAME_MARKS = {":": "the models of timm", "@": "another input size or precision o
 class Pretraining(Frozen):
     """Where the weights come from; documentation only.
 
-    Attributes:
-        method: of the pretraining.
-        data: that it saw.
-        epochs: of it, where they are known.
-        start: what had trained the weights that it went on from; none if they were random, or nobody says.
+    It went on from weights that `start` had trained; none if they were random, or nobody says.
     """
 
     method: str
@@ -89,23 +82,18 @@ NO_FOLDER = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECA
 BANDS_ARE = "bands must be a list of band names, or `task` for whatever bands the task has"
 
 
-def _tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _floats(value: object) -> object:
-    return tuple(map(float, value)) if isinstance(value, list | tuple) else value
-
-
 def _bands(value: object) -> object:
     if value == "task":
         return value
     if not isinstance(value, list | tuple):
         raise ValueError(BANDS_ARE)
     try:
-        return tuple(canonical_band(str(name)) for name in value)
+        bands = tuple(canonical_band(str(name)) for name in value)
     except SpecError as error:
         raise ValueError(str(error).removesuffix(".")) from None
+    if len(set(bands)) != len(bands):
+        raise ValueError("a band is listed twice")
+    return bands
 
 
 def _arch(value: str) -> str:
@@ -134,7 +122,7 @@ class Reference(Frozen):
     """
 
     seed: int
-    features: Annotated[tuple[float, ...], BeforeValidator(_floats)]
+    features: Annotated[tuple[Number, ...], LISTED]
     tolerance: float = 1e-4
 
 
@@ -154,12 +142,8 @@ class Checkpoint(Frozen):
         feature: which of the backbone's outputs is the feature.
         resize_pos_embed: resize the position embeddings of the weights to those of `image_size`.
         precision: of the network's convolutions and matrix products, on every device.
-        reference: features of the original implementation.
         source_sha256: of the source files of a plug-in; filled in when a run is planned.
         reads: what a plug-in reads beside pixels; filled in when a run is planned.
-        pretraining: origin of the weights.
-        licence: of the weights.
-        citation: of the weights.
     """
 
     name: Annotated[str, AfterValidator(_name)]
@@ -174,7 +158,7 @@ class Checkpoint(Frozen):
     precision: Precision = "float32"
     reference: Reference | None = None
     source_sha256: Sha256 | None = None
-    reads: Annotated[tuple[Reads, ...] | None, BeforeValidator(_tuple)] = None
+    reads: Annotated[tuple[Reads, ...] | None, LISTED] = None
     pretraining: Pretraining | None = None
     licence: str = ""
     citation: str = ""
@@ -183,13 +167,6 @@ class Checkpoint(Frozen):
     @classmethod
     def _embeddings_need_no_input(cls, entry: Any) -> Any:
         return NO_INPUT | entry if isinstance(entry, dict) and entry.get("arch") == EMBEDDINGS else entry
-
-    @field_validator("bands")
-    @classmethod
-    def _each_once(cls, bands: tuple[str, ...] | Literal["task"]) -> tuple[str, ...] | Literal["task"]:
-        if bands != "task" and len(set(bands)) != len(bands):
-            raise ValueError("a band is listed twice")
-        return bands
 
     @model_validator(mode="after")
     def _scaling_fits_the_sensors(self) -> "Checkpoint":
@@ -238,14 +215,10 @@ class Checkpoint(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _only_plugins_have_options(self) -> "Checkpoint":
+    def _has_nothing_of_another_architecture(self) -> "Checkpoint":
         own = isinstance(self.weights, OwnWeights) or self.loads_itself
         if not self.is_plugin and (self.options or own):
             raise ValueError(f"`options`, `{{own: true}}` and `layout: own` are for `arch: {PLUGIN}module:Class`")
-        return self
-
-    @model_validator(mode="after")
-    def _hub_weights_are_of_the_architecture(self) -> "Checkpoint":
         if isinstance(self.weights, HubWeights) and self.weights.timm.split(".")[0] != self.arch:
             raise ValueError(f"`weights: {{timm: {self.weights.timm}}}` are not of the architecture {self.arch}")
         return self
@@ -316,11 +289,7 @@ class Checkpoint(Frozen):
         return identity
 
     def at_size(self, image_size: int, *, resize_pos_embed: bool = False) -> "Checkpoint":
-        """The same checkpoint at another input size; `@size` in its name keeps its results apart.
-
-        Args:
-            image_size: in pixels.
-            resize_pos_embed: resize its position embeddings, if it has any.
+        """The same checkpoint at another input size in pixels; `@size` in its name keeps its results apart.
 
         Raises:
             SpecError: for a checkpoint that has no input size.
@@ -349,11 +318,7 @@ class Checkpoint(Frozen):
 
 
 def checkpoint_from(entry: Mapping[str, object], where: str) -> Checkpoint:
-    """The checkpoint that a person describes.
-
-    Args:
-        entry: its keys.
-        where: what they are found in, for messages.
+    """The checkpoint that a person describes by the keys of an entry; messages say `where` the entry is.
 
     Raises:
         SpecError: if they do not make a checkpoint.

@@ -161,14 +161,8 @@ def map_inputs(
     """Map the bands of a task to the input of a checkpoint.
 
     A wanted band of the same sensor that the task lacks (B10 in BigEarthNet; B01, B09, B10 in So2Sat) is filled with
-    the value that is zero after scaling.
-
-    Args:
-        bands: what the task's reader yields.
-        checkpoint: with the bands and the scaling that are wanted.
-        display: how the task's bytes were made, if it is in bytes and that is known.
-        tells: what the task tells of each image beside pixels.
-        fill_bands: fill more than a quarter of the channels.
+    the value that is zero after scaling; `fill_bands` allows that for more than a quarter of the channels. `display`
+    and `tells` are those of the task.
 
     Raises:
         SpecError: if the task has no band of a sensor of the checkpoint, lacks more than a quarter of the channels, or

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from ssl4eo_bench.config.canonical import Frozen
+from ssl4eo_bench.config.canonical import LISTED, Frozen
 
 WRAPPERS = ("module.", "_orig_mod.")
 """What DistributedDataParallel and torch.compile put before every name."""
@@ -70,7 +70,7 @@ def _require_fast(pattern: str) -> None:
         )
 
 
-Rename = Annotated[tuple[str, str], AfterValidator(_rename)]
+Rename = Annotated[tuple[str, str], LISTED, AfterValidator(_rename)]
 """A regular expression, and what to put for it."""
 
 
@@ -91,11 +91,11 @@ class Layout(Frozen):
     """
 
     about: str = ""
-    keys: tuple[str, ...] = ()
+    keys: Annotated[tuple[str, ...], LISTED] = ()
     prefix: str = ""
-    leftovers: tuple[str, ...] = ()
+    leftovers: Annotated[tuple[str, ...], LISTED] = ()
     marker: str | None = None
-    renames: tuple[Rename, ...] = ()
+    renames: Annotated[tuple[Rename, ...], LISTED] = ()
     constants: dict[str, float] = Field(default_factory=dict)
     detected: bool = True
 

@@ -1,4 +1,7 @@
-"""The protocols and their versions: what is done with a backbone, as values that enter the digest."""
+"""The protocols and their versions: what is done with a backbone, as values that enter the digest.
+
+docs/protocols.md describes each of them, says why it is so, and what its versions before were.
+"""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -23,23 +26,10 @@ TILES_BATCH = 16
 class Linear(Frozen):
     """Linear probing of frozen features, version 2.
 
-    Features are standardised with the mean and standard deviation of the training split. Logistic regression
-    (softmax for multiclass, one sigmoid for each class for multilabel) with an L2 penalty on all weights but the
-    intercepts minimises `C · Σ loss + ½ ‖W‖²` over a grid of C, from strong to weak penalty, up to the first point that
-    leaves the best main metric on `val` `patience` points behind. Only heads that explain a tenth of the training loss
-    of the best constant prediction count, unless none does. The best main metric on `val` is taken; where that is
-    accuracy or mIoU, of all heads within one standard error of it the one with the lowest loss on `val`: on a plateau
-    the metric tells nothing, and the loss tells which head is calibrated. On ties, the stronger penalty.
-
-    Version 1 took the best metric alone, and heads that explain nothing counted: with balanced classes these could win.
-
-    For segmentation the samples are pixels: of each tile, `pixels` labelled ones, with dense features interpolated
-    bilinearly between the places of the feature grid. Which ones is drawn by the tile's id.
+    Logistic regression on standardised features minimises `C · Σ loss + ½ ‖W‖²` over a grid of C, and `val` chooses C.
 
     Attributes:
-        c_min: strongest penalty.
-        c_max: weakest penalty.
-        points: values of C, log-spaced.
+        points: values of C, log-spaced from the strongest to the weakest penalty.
         patience: points without improvement on `val` after which the path stops.
         tolerance: a head has converged when its gradient is this small, relative to the gradient at zero weights.
         pixels: of each tile, for segmentation; none for labels of whole images.
@@ -67,17 +57,8 @@ class Linear(Frozen):
 class Knn(Frozen):
     """Classification by the nearest training samples, version 3.
 
-    The `k` training samples with the largest cosine similarity to a sample, found exactly, vote with the weight
-    `exp(similarity / temperature)`; the class's share of all weights is its score (Wu et al., CVPR 2018). Where several
-    samples are as near as the last neighbour, they share its place. For multilabel every neighbour votes for each of
-    its labels. Nothing is fitted and nothing chosen on `val`, but the thresholds of multilabel tasks.
-
-    Version 1 did not round scores: rounding errors ordered those that are equal. Version 2 lost the digits of features
-    that share a large offset, and let the order of the samples decide between neighbours that are equally near.
-
-    Attributes:
-        k: neighbours that vote.
-        temperature: of the votes.
+    The `k` training samples with the largest cosine similarity to a sample vote with the weight
+    `exp(similarity / temperature)`; the class's share of all weights is its score (Wu et al., CVPR 2018).
     """
 
     name: Literal["knn"] = "knn"
@@ -99,17 +80,8 @@ class Knn(Frozen):
 class Finetune(Frozen):
     """Training the whole network on, version 2.
 
-    The head starts from the linear probe on the frozen features (`linear`, version 2, on the same samples). AdamW with
-    a rate that falls from the head to the last block and from each block to the one before, rises over the first epochs
-    and falls as half a cosine; biases, norms, position embeddings and class tokens have no weight decay;
-    images are cropped, flipped and turned by quarters at random; BatchNorm keeps its statistics. Every rate of the
-    grid trains anew, until its epochs are done or `patience` of them have not improved on its best; the state after
-    the epoch with the best main metric on `val` is taken, of all rates, the first on ties.
-
-    For segmentation a decoder of random weights joins the linear head: its logits are added, and start at zero.
-
-    Version 1 started from version 1 of `linear`, gave the last block of some networks the rate of the head, and let
-    position embeddings, class tokens and tables of relative positions decay.
+    The head starts from the linear probe on the frozen features. Every rate of the grid trains anew, and the best main
+    metric on `val` chooses rate and epoch.
 
     Attributes:
         rates: learning rates of the head, ascending.
@@ -117,7 +89,6 @@ class Finetune(Frozen):
         warmup: epochs over which the rate rises.
         patience: epochs without improvement on `val` after which a rate is given up.
         batch: images of one step; what is left of an epoch is left out.
-        weight_decay: of weights.
         layer_decay: factor from one layer to the next towards the input.
         smallest_crop: share of an image's area that a crop keeps at least.
     """
@@ -204,7 +175,7 @@ def settings(
     if name in PROTOCOLS:
         return current_settings(name, task.kind, sample=sample)
     method = checkpoint.pretraining.method if checkpoint.pretraining else "none"
-    of_name = [recipe for recipe in task.recipes if recipe.name == name and recipe.suits(checkpoint.arch)]
+    of_name = [one for one in task.recipes if one.name == name and checkpoint.arch.startswith(one.arch or "")]
     known = {recipe.method: recipe for recipe in sorted(of_name, key=lambda recipe: len(recipe.arch or ""))}
     usual = f"--protocol {name.partition('-')[0]}"
     if not known:

@@ -22,13 +22,11 @@ class Recipe(Frozen):
     Attributes:
         method: of the pretraining that it is for.
         arch: how the names of the architectures begin that it is for; none if it is for all that no other one is for.
-        rate: the learning rate.
         schedule: `cosine` to zero, or `steps`: a tenth of it after 60 % and after 80 % of the epochs.
         by_epoch: whether the rate changes between epochs only, and not at every step.
         warmup: epochs over which the rate rises.
         weight_decay: of all weights that are trained.
         layer_decay: factor from one layer to the next towards the input.
-        nesterov: whether the momentum is Nesterov's.
         batch: images of one step, of all processes together.
         keeps_last: whether what is left of an epoch is a smaller batch; otherwise it is left out.
         head_std: standard deviation of the weights of the new head; 0.01 if none.
@@ -36,7 +34,6 @@ class Recipe(Frozen):
         drift: whether BatchNorm of a frozen network goes by the statistics of batches, and its own follow them.
         frozen_positions: whether the position embeddings stay as they are while the network is trained.
         evaluating: whether the network is trained in `eval()`: without dropout, and with its own BatchNorm statistics.
-        epochs: of training.
         every: epochs between two scorings.
         first: the first epoch that is scored; `every` if none.
         scores_last: whether the last epoch is scored even if it is not in turn.
@@ -86,7 +83,3 @@ class Recipe(Frozen):
         """The epochs that are scored, from 1."""
         epochs = range(self.first or self.every, self.epochs + 1, self.every)
         return (*epochs, self.epochs) if self.scores_last and epochs[-1] != self.epochs else tuple(epochs)
-
-    def suits(self, arch: str) -> bool:
-        """Whether it is for an architecture."""
-        return arch.startswith(self.arch or "")

@@ -94,19 +94,13 @@ class Epoch(Frozen):
 
 
 class Selection(Frozen):
-    """What was chosen on `val`, by which metric, and from what.
+    """What was chosen on `val`, by which metric, and from what: penalties of a path, or epochs of every learning rate.
 
     `knn` chooses thresholds at most. `finetune` chooses rate and epoch; C and path are those of the linear probe that
     it started from.
 
     Attributes:
-        metric: that was chosen by.
-        C: the chosen penalty.
-        path: the penalties that were tried.
         error: the standard error of the best metric of the path, within which the lower loss decided.
-        rate: the chosen learning rate.
-        epoch: the chosen epoch.
-        history: the epochs of every rate.
         thresholds: for multilabel, of each class.
         threshold: for multilabel, of all classes together.
     """
@@ -176,12 +170,9 @@ class Cost(Frozen):
 
 
 class NotFinite(Frozen):
-    """Stored values of a split that are NaN or infinite, and were zero after scaling.
+    """How many stored values of a split are NaN or infinite, and were zero after scaling; of how many samples.
 
-    Attributes:
-        values: how many.
-        samples: how many samples have some.
-        names: the first of these.
+    `names` are the first of these samples.
     """
 
     values: Count
@@ -190,14 +181,7 @@ class NotFinite(Frozen):
 
 
 class ReliabilityBin(Frozen):
-    """The predictions of one bin of confidence, of which there are some.
-
-    Attributes:
-        bin: its number, from 0 on.
-        count: how many predictions there are.
-        correct: how many of them are right.
-        confidence: their mean confidence.
-    """
+    """The predictions in a bin of confidence, from 0 on: how many, how many right, their mean confidence."""
 
     bin: Count
     count: Count

@@ -34,10 +34,6 @@ class RunSpec(Frozen):
     """Everything that decides the numbers of one run.
 
     Attributes:
-        task: and the splits it was run on.
-        checkpoint: the whole entry.
-        inputs: the mapping from the task's bands to the backbone's input.
-        protocol: and its settings.
         seed: of everything random: random weights, subsets, and the order and augmentation of training.
         fraction: of the training samples that may be used; none for all of them.
         sample: run on the embedded sample.

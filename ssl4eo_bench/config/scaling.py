@@ -8,21 +8,20 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ssl4eo_bench.config.bands import Sensor, canonical_band
-from ssl4eo_bench.config.canonical import Frozen, OneOf
+from ssl4eo_bench.config.canonical import LISTED, Frozen, OneOf
 from ssl4eo_bench.errors import SpecError
 
 
 def _by_band(value: object) -> object:
     if not isinstance(value, dict):
         raise ValueError("statistics must be keyed by band name, like {B04: 0.5, B03: 0.5}")
-    return _folded({name: _number(number) for name, number in value.items()})
+    return _folded(value)
 
 
-def _range_by_band(value: object) -> object:
-    return _folded(value) if isinstance(value, dict) else value
-
-
-def _folded(value: dict[object, object]) -> dict[str, object]:
+def _folded(value: object) -> object:
+    """What is keyed by band, by canonical names."""
+    if not isinstance(value, dict):
+        return value
     try:
         folded = [(canonical_band(str(name)), item) for name, item in value.items()]
     except SpecError as error:
@@ -38,10 +37,8 @@ def _number(value: object) -> object:
 
 
 Number = Annotated[float, BeforeValidator(_number)]
-ByBand = Annotated[dict[str, float], BeforeValidator(_by_band)]
-Range = Annotated[
-    tuple[Number, Number], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
-]
+ByBand = Annotated[dict[str, Number], BeforeValidator(_by_band)]
+Range = Annotated[tuple[Number, Number], LISTED]
 
 
 class Divide(Frozen):
@@ -75,7 +72,7 @@ class Stretch(Frozen):
     already: it is divided by 255 instead.
     """
 
-    stretch: Annotated[Range | dict[str, Range], BeforeValidator(_range_by_band)]
+    stretch: Annotated[Range | dict[str, Range], BeforeValidator(_folded)]
     mean: ByBand
     std: ByBand
 

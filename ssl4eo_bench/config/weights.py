@@ -2,12 +2,12 @@
 
 import re
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from ssl4eo_bench.config.canonical import Frozen, OneOf, Written, digest
+from ssl4eo_bench.config.canonical import LISTED, Frozen, OneOf, Written, digest
 from ssl4eo_bench.config.layouts import LAYOUTS, Layout
 from ssl4eo_bench.config.remote_files import Sha256Start
 
@@ -15,24 +15,16 @@ AUTO = "auto"
 BY_ORDER = "timm-by-order"
 OWN = "own"
 
-RENAMES_DEPTH = 2
-"""The deepest nesting of lists in a layout that is written out: pairs in a list of renames."""
-
 Sha256 = Annotated[str, Written(r"[0-9a-f]{64}", "a sha256 of 64 digits in lower case")]
 
 
 def _layout(value: object) -> object:
     if isinstance(value, dict):
-        return Layout.model_validate({key: _tuples(item, RENAMES_DEPTH) for key, item in value.items()})
+        return Layout.model_validate(value)
     known = (AUTO, BY_ORDER, OWN, *LAYOUTS)
     if isinstance(value, Layout) or value in known:
         return value
     raise ValueError(f"layout must be one of {', '.join(known)}, or a mapping of keys, prefix, leftovers, renames")
-
-
-def _tuples(value: Any, depth: int) -> Any:
-    """A list as a tuple, and so lists in it down to a depth: with YAML's anchors, a list may hold itself."""
-    return tuple(_tuples(item, depth - 1) for item in value) if depth and isinstance(value, list) else value
 
 
 LayoutChoice = Annotated[str | Layout, BeforeValidator(_layout)]
@@ -42,14 +34,9 @@ LayoutChoice = Annotated[str | Layout, BeforeValidator(_layout)]
 
 
 class PackagedWeights(Frozen):
-    """A weight file that an installable Python package ships.
+    """A weight file that an installable Python package ships, and the command that installs the package.
 
-    Attributes:
-        package: import name of the package, the outermost: looking for an inner one would run code of the outer.
-        file: path inside it.
-        sha256: of the file; any other content is refused.
-        layout: of the file.
-        install: the command that brings the package.
+    The package is the outermost one: looking for an inner one would run code of the outer.
     """
 
     package: Annotated[str, Written(r"[^\W\d]\w*", "the import name of a package, without dots")]
@@ -85,14 +72,7 @@ def _address(url: str) -> str:
 
 
 class UrlWeights(Frozen):
-    """A file on the web.
-
-    Attributes:
-        url: http or https.
-        sha256: of the file, or its published beginning.
-        md5: of the file, where no sha256 is published.
-        layout: of the file.
-    """
+    """A file on the web, with its sha256, or the published beginning of that, or its md5 where that is all."""
 
     url: Annotated[str, Written(r"https?://[^/\s]+/\S+", ADDRESS), AfterValidator(_address)]
     sha256: Sha256Start | None = None
@@ -158,14 +138,7 @@ class HubFileWeights(Frozen):
 
 
 class DriveWeights(Frozen):
-    """A file on Google Drive, by its id. Nobody publishes checksums of these.
-
-    Attributes:
-        drive: the id.
-        file: the name it is kept under.
-        sha256: of the file, or its beginning, where somebody has told it.
-        layout: of the file.
-    """
+    """A file on Google Drive, by its id, and the name it is kept under. Nobody publishes checksums of these."""
 
     drive: Annotated[str, Written(r"[A-Za-z0-9_-]{20,}", "the id of a file on Google Drive")]
     file: Annotated[str, Written(r"[A-Za-z0-9][A-Za-z0-9._-]*", "a file name of letters, digits and . _ -")]
@@ -201,12 +174,7 @@ class RandomWeights(Frozen):
 
 
 class OwnWeights(Frozen):
-    """Weights that the class of a plug-in brings itself.
-
-    Attributes:
-        own: always true.
-        sha256: of the network, as `network_sha256` gives it; known once it was built.
-    """
+    """Weights that the class of a plug-in brings itself, with their `network_sha256` once the network was built."""
 
     own: Literal[True]
     sha256: Sha256 | None = None
@@ -219,14 +187,10 @@ class EmbeddingFile(Frozen):
     sha256: Sha256
 
 
-def _files(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
 class EmbeddingWeights(Frozen):
     """In place of weights, the vectors that they gave: files of which one or several together have every sample."""
 
-    embeddings: Annotated[tuple[EmbeddingFile, ...], BeforeValidator(_files), Field(min_length=1)]
+    embeddings: Annotated[tuple[EmbeddingFile, ...], LISTED, Field(min_length=1)]
 
 
 LocalWeights = PackagedWeights | FileWeights

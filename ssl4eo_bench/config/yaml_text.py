@@ -45,8 +45,7 @@ class _Loader(yaml.SafeLoader):
         """Return a number that Python can write out again."""
         if len(node.value) > LONGEST_NUMBER:
             raise ValueError(f"a number has {len(node.value):,} digits")
-        number: int = super().construct_yaml_int(node)
-        return number
+        return super().construct_yaml_int(node)
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)

@@ -39,9 +39,7 @@ class Status:
         present: the number of samples on disk by split; None without a split list.
         listed: the number of samples in the split list on disk, or else in the official list.
         missing: the published files that are absent or not unpacked.
-        packed: whether there is a complete pack.
         problem: why the dataset cannot be opened, in one sentence; empty if it can.
-        free: the free bytes on the disk of the data directory.
     """
 
     present: dict[SplitName, int | None]

@@ -14,7 +14,7 @@ import numpy as np
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.bands import Unit, canonical_band
-from ssl4eo_bench.config.task import IGNORED, SPLITS, Split, SplitName, Task
+from ssl4eo_bench.config.task import IGNORED, SPLITS, Groups, Split, SplitName, Task
 from ssl4eo_bench.data.sample_dataset import write_sample
 from ssl4eo_bench.data.splits import OpenSplit, open_splits
 from ssl4eo_bench.errors import BenchError, DataError, MissingDataError, shortlist
@@ -35,14 +35,7 @@ LISTS = (".txt", ".csv", ".json", ".yaml", ".xml")
 
 @dataclass(frozen=True)
 class Trial:
-    """A task, opened to try it.
-
-    Attributes:
-        task: the task.
-        folder: the data directory.
-        sample: whether that holds the embedded sample.
-        splits: of it.
-    """
+    """A task that is opened to try it: its splits in a data directory, which may hold the embedded sample."""
 
     task: Task
     folder: Path
@@ -121,10 +114,15 @@ def _independent(trial: Trial) -> Finding:
     ids = samples.ids[:SEEN]
     together = samples.reader.read(ids, trial.bands)
     for row, id_ in enumerate(ids):
-        for group, alone in zip(together, samples.reader.read([id_], trial.bands), strict=True):
-            if not np.array_equal(group[row], alone[0], equal_nan=group.dtype.kind == "f"):
-                return f"`read` gives other pixels for {id_} alone than among others"
+        if not _equal(tuple(group[row : row + 1] for group in together), samples.reader.read([id_], trial.bands)):
+            return f"`read` gives other pixels for {id_} alone than among others"
     return ""
+
+
+def _equal(groups: Groups, others: Groups) -> bool:
+    """Whether two readings gave the same pixels."""
+    pairs = zip(groups, others, strict=True)
+    return all(np.array_equal(group, other, equal_nan=group.dtype.kind == "f") for group, other in pairs)
 
 
 def _fingerprint(trial: Trial) -> Finding:
@@ -145,8 +143,7 @@ def _clusters(trial: Trial) -> Finding:
 def _pickles(trial: Trial) -> Finding:
     samples = trial.splits["test"]
     copy = pickle.loads(pickle.dumps((trial.task, samples.reader)))[1]
-    pairs = zip(*(reader.read(samples.ids[:1], trial.bands) for reader in (samples.reader, copy)), strict=True)
-    same = all(np.array_equal(group, other, equal_nan=group.dtype.kind == "f") for group, other in pairs)
+    same = _equal(*(reader.read(samples.ids[:1], trial.bands) for reader in (samples.reader, copy)))
     return "" if same else "a reader that went through pickle gives other pixels"
 
 
@@ -157,8 +154,7 @@ def _made_again(trial: Trial) -> Finding:
         write_sample(trial.task, Path(place, "sample"))
         again = trial.opened_at(Path(place, "sample"))["val"]
         first = trial.splits["val"]
-        pairs = zip(*(one.reader.read(one.ids, trial.bands) for one in (first, again)), strict=True)
-        same = all(np.array_equal(group, other, equal_nan=group.dtype.kind == "f") for group, other in pairs)
+        same = _equal(*(one.reader.read(one.ids, trial.bands) for one in (first, again)))
         same = same and np.array_equal(first.targets(), again.targets())
     return "" if same else "the embedded sample is another each time it is made; seed what draws it"
 
@@ -179,20 +175,14 @@ def _absence(trial: Trial) -> Finding:
     return "an empty data directory has to raise MissingDataError, with a sentence on where the data come from"
 
 
-def _damage(trial: Trial) -> Finding:
-    def cut_off(files: Sequence[Path]) -> None:
-        for file in files:
-            os.truncate(file, file.stat().st_size // 2)
-
-    return _after(trial, cut_off, "cut off")
+def _cut_off(files: Sequence[Path]) -> None:
+    for file in files:
+        os.truncate(file, file.stat().st_size // 2)
 
 
-def _loss(trial: Trial) -> Finding:
-    def remove(files: Sequence[Path]) -> None:
-        for file in files[::2]:
-            file.unlink()
-
-    return _after(trial, remove, "absent")
+def _remove(files: Sequence[Path]) -> None:
+    for file in files[::2]:
+        file.unlink()
 
 
 def _after(trial: Trial, change: Callable[[Sequence[Path]], None], what: str) -> Finding:
@@ -234,8 +224,8 @@ CHECKS: dict[str, Callable[[Trial], Finding]] = {
     "sample again": _made_again,
     "sample apart": _kept_apart,
     "no data": _absence,
-    "cut-off files": _damage,
-    "absent files": _loss,
+    "cut-off files": partial(_after, change=_cut_off, what="cut off"),
+    "absent files": partial(_after, change=_remove, what="absent"),
 }
 """The checks after opening, by what they are called; opening checks lists, overlaps, bands, shapes and order."""
 
@@ -243,10 +233,7 @@ CHECKS: dict[str, Callable[[Trial], Finding]] = {
 def run_checks(task: Task, folder: Path, *, sample: bool) -> Iterator[tuple[str, Finding]]:
     """Yield each check that a task is put to, with what it found; nothing more if the task cannot be opened.
 
-    Args:
-        task: the task.
-        folder: the data directory.
-        sample: whether that holds the embedded sample.
+    `folder` is a data directory; `sample` says whether that holds the embedded sample.
     """
     found: list[Trial] = []
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 
@@ -32,22 +32,6 @@ Block = tuple[Sequence[str], np.ndarray]
 """Ids, and their vectors `[N, D]` in the type of the file."""
 
 
-class Reader(Protocol):
-    """Reads a file of one format."""
-
-    def ids(self) -> Sequence[str]:
-        """The ids in the file."""
-        ...
-
-    def about(self) -> str:
-        """The description that `ssl4eo-bench features` writes, as JSON; empty if there is none."""
-        ...
-
-    def blocks(self) -> Iterator[Block]:
-        """All ids and vectors."""
-        ...
-
-
 class NpzReader:
     """Reads an archive of NumPy arrays; none of them is unpickled."""
 
@@ -63,7 +47,7 @@ class NpzReader:
         return found
 
     def about(self) -> str:
-        """The description, from the array `about`; empty if there is none."""
+        """The description that `ssl4eo-bench features` writes, as JSON, from the array `about`; empty without one."""
         with zipfile.ZipFile(self._file) as archive:
             if "about.npy" not in archive.namelist():
                 return ""
@@ -215,12 +199,9 @@ class _Found:
 def require_vectors(
     files: Sequence[EmbeddingFile], about: Mapping[str, object], splits: Mapping[str, Sequence[str]]
 ) -> None:
-    """Refuse files that lack an id, or that say that they are of something else; vectors are not read.
+    """Refuse files that lack an id of a split; vectors are not read.
 
-    Args:
-        files: of one checkpoint.
-        about: what their descriptions must agree with, as far as they have any.
-        splits: the ids that are needed.
+    What the files say of themselves, as far as they do, has to agree with `about`.
 
     Raises:
         WeightsError: naming the file, or the first ids that no file has.
@@ -238,12 +219,7 @@ def require_vectors(
 
 
 def read_vectors(files: Sequence[EmbeddingFile], ids: Sequence[str], what: str) -> np.ndarray:
-    """The vectors `[N, D]` float32 of samples, in the order of their ids.
-
-    Args:
-        files: in which they are looked up.
-        ids: of the samples, each of them once.
-        what: the title of the progress.
+    """The vectors `[N, D]` float32 of samples, in the order of their ids; `what` is the title of progress.
 
     Raises:
         WeightsError: if an id is in no file, or in several places with different vectors; if vectors differ in width,
@@ -264,7 +240,7 @@ def _blocks(file: EmbeddingFile) -> Iterator[Block]:
 
 
 @contextmanager
-def _opened(file: EmbeddingFile) -> Iterator[Reader]:
+def _opened(file: EmbeddingFile) -> Iterator[NpzReader | ParquetReader]:
     """The reader of a file that has the right content; whatever goes wrong while it reads becomes a sentence."""
     path = Path(file.path)
     require_format(path)

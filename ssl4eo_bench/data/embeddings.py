@@ -11,6 +11,7 @@ import numpy as np
 
 from ssl4eo_bench.errors import SpecError, WriteError
 from ssl4eo_bench.files.atomic import replacing
+from ssl4eo_bench.files.places import nearest_folder
 
 GROUP_ROWS = 8192
 """The rows of a row group: 64 MB of features of ResNet-50."""
@@ -21,10 +22,8 @@ class Embeddings:
     """The features of one split.
 
     Attributes:
-        ids: the ids of the samples.
         features: `[N, D]` float32 in the order of `ids`.
         targets: class numbers `[N]` int64, indicators `[N, C]` uint8, or None.
-        classes: the names of the classes in label order.
         about: the origin of the features, as JSON can hold it.
     """
 
@@ -36,11 +35,7 @@ class Embeddings:
 
 
 def require_place(file: Path, *, force: bool) -> None:
-    """Refuse a place for embeddings before they are computed, which may take hours.
-
-    Args:
-        file: the file to be written.
-        force: whether an existing file may be replaced.
+    """Refuse a place for embeddings before they are computed, which may take hours; `force` replaces a file.
 
     Raises:
         SpecError: if the ending is not the one of a known format.
@@ -52,7 +47,7 @@ def require_place(file: Path, *, force: bool) -> None:
         raise WriteError(f"{file} is a directory; name a file with --out.")
     if file.exists() and not force:
         raise WriteError(f"{file} exists; name another file with --out, or replace it with --force.")
-    there = next(place for place in file.absolute().parents if place.exists())
+    there = nearest_folder(file.parent)
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise WriteError(f"{file} cannot be written, since no file can be made in {there}; name another with --out.")
 

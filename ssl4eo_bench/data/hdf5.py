@@ -28,6 +28,10 @@ class Hdf5File:
 
     Each thread and each process opens its own handle, since handles of the library survive neither a fork nor a pickle.
     The library has one lock for all files, so that threads read one after another.
+
+    Raises:
+        MissingDataError: from every method, if the file is not there.
+        DamagedFileError: from every method, if it cannot be read or has no such array.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,22 +42,12 @@ class Hdf5File:
         return Hdf5File, (self.path,)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of an array.
-
-        Raises:
-            MissingDataError: if the file is not there.
-            DamagedFileError: if it cannot be read or has no such array.
-        """
+        """The shape of an array."""
         shape: tuple[int, ...] = self._array(name).shape
         return shape
 
     def attribute(self, name: str) -> Any:
-        """An attribute of the file itself; None if it has none of this name, or one of several values.
-
-        Raises:
-            MissingDataError: if the file is not there.
-            DamagedFileError: if it cannot be read.
-        """
+        """An attribute of the file itself; None if it has none of this name, or one of several values."""
         with reading(f"{self.path} cannot be read"):
             value = self._file.attrs.get(name)
             return value if np.ndim(value) == 0 else None
@@ -62,9 +56,6 @@ class Hdf5File:
         """These rows of an array, in this order, as stored.
 
         The library does not convert the values, since NumPy does so two and a half times faster.
-
-        Raises:
-            DamagedFileError: if they cannot be read.
         """
         wanted = np.asarray(numbers, dtype=np.int64)
         array = self._array(name)
@@ -120,9 +111,6 @@ def _own_array(file: Any, name: str, path: Path) -> Any:
     """An array of numbers that lie in the file.
 
     HDF5 can take values from other files, and reads zeros where those files, or values of its own, are absent.
-
-    Raises:
-        DamagedFileError: if there is no such array.
     """
     import h5py
 

@@ -155,12 +155,7 @@ def require_band_10(pixels: np.ndarray, position: int, where: str, *, order: str
     """Refuse Sentinel-2 L1C pixels `[13, H, W]` in another order of bands than the official one.
 
     Only B10 does not see the ground: its values stay below about 50, and those of other bands are several hundred.
-
-    Args:
-        pixels: digital numbers.
-        position: the index of B10 in the official order.
-        where: the place of the image, for messages.
-        order: the official order in words, for messages.
+    `where` the image is, and the official order in words, are for messages.
 
     Raises:
         DamagedFileError: if the band at `position` is too bright for B10.

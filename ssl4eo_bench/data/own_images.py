@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -155,12 +156,7 @@ def _layout(content: bytes, path: Path) -> Layout:
 
 
 def read_layouts(paths: Sequence[Path], what: str, index: Path | None) -> list[ImageFile]:
-    """Hash files and look what is in them.
-
-    Args:
-        paths: of the files.
-        what: they are, for the display of progress.
-        index: a file that remembers this for the next time; none for nothing.
+    """Hash files and look what is in them; an index remembers this for the next time. `what` is the title of progress.
 
     Raises:
         DataError: if one is absent or no image, or has another layout than most, or is not square.
@@ -271,34 +267,25 @@ def _is_radar(band: str) -> bool:
     return sensor_of(band) == "Sentinel-1"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ImageFiles:
     """The files of a task, opened for reading.
 
     Attributes:
-        kind: of the labels.
-        classes: how many there are.
         files: by the id of their sample.
         labels: the class numbers of each sample, by its id.
         splits: the ids of each split.
         positions: of the bands in the files.
+        kind: of the labels.
+        classes: how many there are.
     """
 
-    def __init__(
-        self,
-        files: Mapping[str, ImageFile],
-        labels: Mapping[str, tuple[int, ...]],
-        splits: Mapping[SplitName, list[str]],
-        positions: Mapping[str, int],
-        *,
-        kind: Kind,
-        classes: int,
-    ) -> None:
-        self.files = files
-        self.labels = labels
-        self.splits = splits
-        self.positions = positions
-        self.kind = kind
-        self.classes = classes
+    files: Mapping[str, ImageFile]
+    labels: Mapping[str, tuple[int, ...]]
+    splits: Mapping[SplitName, list[str]]
+    positions: Mapping[str, int]
+    kind: Kind
+    classes: int
 
     def ids(self, split: SplitName) -> list[str]:
         """The ids of a split."""

@@ -39,8 +39,8 @@ Listing = dict[str, ListedImage]
 """Images by the id of their sample."""
 
 
-def folder_listing(root: Path) -> Listing:
-    """The images of a folder with one folder for each class.
+def folder_listing(root: Path) -> tuple[Listing, Kind]:
+    """The images of a folder with one folder for each class, and the kind of its labels.
 
     Their splits are those of folders `train`, `val`, `test` above the classes, or those of lists `train.txt`, … beside
     them; of images in no list nothing is used. An id is the path below the folder.
@@ -56,14 +56,14 @@ def folder_listing(root: Path) -> Listing:
         found: Listing = {}
         for name, split in above.items():
             found |= _classes(root, folders[name], split)
-        return found
+        return found, "multiclass"
     images = _classes(root, root, None)
     if empty := folders.keys() - {label for image in images.values() for label in image.labels}:
         raise DataError(
             f"{root / min(empty)} holds no PNG, JPEG or GeoTIFF; every folder in {root} is a class: fill or remove it."
         )
     lists = {split: root / f"{name}.txt" for name, split in SPLIT_NAMES.items() if (root / f"{name}.txt").is_file()}
-    return _listed(images, lists) if lists else images
+    return _listed(images, lists) if lists else images, "multiclass"
 
 
 def _folders(root: Path) -> list[Path]:
@@ -85,11 +85,8 @@ def _images(root: Path, folder: Path) -> Iterator[tuple[str, Path]]:
         inside[:] = sorted(name for name in inside if not name.startswith("."))
         here = Path(place)
         below = here.relative_to(root).as_posix()  # not for each image: there may be a million
-        yield from ((f"{below}/{name}", here / name) for name in sorted(names) if _is_image(name))
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(ENDINGS) and not name.startswith(".")
+        images = sorted(name for name in names if name.lower().endswith(ENDINGS) and not name.startswith("."))
+        yield from ((f"{below}/{name}", here / name) for name in images)
 
 
 def _listed(images: Listing, lists: Mapping[SplitName, Path]) -> Listing:

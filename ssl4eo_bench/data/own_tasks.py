@@ -7,11 +7,12 @@ files, labels, splits, bands and units. Other data are another task, with other 
 import hashlib
 import re
 import unicodedata
+from bisect import bisect
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config import catalogue
@@ -34,24 +35,11 @@ FEWEST = 4
 DIGITS = 12
 """Of the digest in a name."""
 
-MULTICLASS: Kind = "multiclass"
-"""The labels of folders."""
-
-
-class _Drawn(NamedTuple):
-    """Images with their splits, and what was drawn of these."""
-
-    listing: Listing
-    what: str
-
 
 def find_task(name: str, said: ImageFormat = NOTHING_SAID, cache_dir: Path | None = None) -> Task:
     """The task of a name in the catalogue, or of the images of `folder:DIR` or `csv:FILE`, which are all read once.
 
-    Args:
-        name: of the task.
-        said: what the user says of the images.
-        cache_dir: what is in the files is remembered there; none for nowhere.
+    What is in the files is remembered in the cache, if one is given.
 
     Raises:
         UnknownNameError: if there is none.
@@ -62,7 +50,7 @@ def find_task(name: str, said: ImageFormat = NOTHING_SAID, cache_dir: Path | Non
     if kind not in OWN_DATA or not place:
         return catalogue.task(name)
     path = Path(place).expanduser().resolve()  # workers have another working directory
-    listing, labels = (folder_listing(path), MULTICLASS) if kind == "folder" else csv_listing(path)
+    listing, labels = (folder_listing if kind == "folder" else csv_listing)(path)
     if not listing:
         raise DataError(f"{path} has no images; put PNG, JPEG or GeoTIFF files into one folder for each class.")
     _require_names(path, listing)
@@ -121,10 +109,10 @@ def _source(
 ) -> ImageFiles:
     numbers = {label: number for number, label in enumerate(classes)}
     return ImageFiles(
-        {id_: files[id_] for id_ in listing},
-        {id_: tuple(sorted(numbers[label] for label in image.labels)) for id_, image in listing.items()},
-        {split: sorted(id_ for id_, image in listing.items() if image.split == split) for split in SPLITS},
-        positions,
+        files={id_: files[id_] for id_ in listing},
+        labels={id_: tuple(sorted(numbers[label] for label in image.labels)) for id_, image in listing.items()},
+        splits={split: sorted(id_ for id_, image in listing.items() if image.split == split) for split in SPLITS},
+        positions=positions,
         kind=kind,
         classes=len(classes),
     )
@@ -180,8 +168,8 @@ def _said(names: Collection[str]) -> str:
     return ", ".join(names) or "none"
 
 
-def _with_splits(place: Path, listing: Listing, files: Mapping[str, ImageFile]) -> _Drawn:
-    """The images with the splits that the user says, or with drawn ones where nothing is said of them.
+def _with_splits(place: Path, listing: Listing, files: Mapping[str, ImageFile]) -> tuple[Listing, str]:
+    """The images with the splits that the user says, or with drawn ones where nothing is said; and what was drawn.
 
     Raises:
         SplitError: if only a part of the splits is said, or a class has too few images to draw.
@@ -190,17 +178,17 @@ def _with_splits(place: Path, listing: Listing, files: Mapping[str, ImageFile]) 
     missing = [split for split in SPLITS if not counts[split]]
     if counts[None] == len(listing):
         _require_enough(place, listing)
-        return _Drawn(_draw(listing, files, SHARES), ", drawn by the bytes of the files")
+        return _draw(listing, files, SHARES), ", drawn by the bytes of the files"
     if counts[None]:
         unsaid = next(id_ for id_, image in listing.items() if image.split is None)
         raise SplitError(f"{place} says no split of {unsaid} and others; say it of all images, or of none.")
     if missing == ["val"]:
         train, val, _ = SHARES
         own = {id_: image for id_, image in listing.items() if image.split == "train"}
-        return _Drawn(listing | _draw(own, files, (train, val)), ", val drawn from train by the bytes of the files")
+        return listing | _draw(own, files, (train, val)), ", val drawn from train by the bytes of the files"
     if missing:
         raise SplitError(f"{place} has no {' and no '.join(missing)} images; add them, or say no splits at all.")
-    return _Drawn(listing, "")
+    return listing, ""
 
 
 def _require_enough(place: Path, listing: Listing) -> None:
@@ -227,22 +215,13 @@ def _draw(listing: Listing, files: Mapping[str, ImageFile], shares: Sequence[tup
     for id_, image in listing.items():
         rarest = min(image.labels, key=lambda label: (counts[label], label), default="")
         strata.setdefault(rarest, set()).add(files[id_].sha256)
-    total, split_of = sum(share for _, share in shares), {}
+    ends, split_of = list(accumulate(share for _, share in shares)), {}
     for members in strata.values():
         ordered = sorted(members, key=lambda sha256: hashlib.sha256(f"{SEED} {sha256}".encode()).hexdigest())
         for place, sha256 in enumerate(ordered):
-            split_of[sha256] = _split_at((place + 0.5) / len(ordered) * total, shares)
+            position = (place + 0.5) / len(ordered) * ends[-1]
+            split_of[sha256] = shares[min(bisect(ends, position), len(shares) - 1)][0]
     return {id_: image._replace(split=split_of[files[id_].sha256]) for id_, image in listing.items()}
-
-
-def _split_at(position: float, shares: Sequence[tuple[SplitName, float]]) -> SplitName:
-    """The split at a position in all of them, one behind the other."""
-    end = 0.0
-    for split, share in shares:
-        end += share
-        if position < end:
-            return split
-    return shares[-1][0]
 
 
 def _require_classes(place: Path, listing: Listing, classes: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from rich.filesize import decimal
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.task import SPLITS, SplitName, Task
@@ -16,7 +17,7 @@ from ssl4eo_bench.data.splits import OpenSplit
 from ssl4eo_bench.errors import MissingDataError
 from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.files.locks import LOCK, locked
-from ssl4eo_bench.files.places import free_bytes
+from ssl4eo_bench.files.places import require_space
 from ssl4eo_bench.files.shards import MANIFEST, ShardStore
 
 BATCH = 32
@@ -50,7 +51,7 @@ def pack(task: Task, samples: dict[SplitName, OpenSplit], folder: Path) -> None:
         store = _begun(folder, contents)
         for split, text in lists.items():
             write_text(list_file(folder, split), text)
-        store.begin()
+        store.write_manifest()
         with progress.stage(f"packing {task.name}", total=len(ids), unit="samples") as advance:
             for number, start in enumerate(range(0, len(ids), SHARD_ROWS)):
                 rows = ids[start : start + SHARD_ROWS]
@@ -100,9 +101,5 @@ def _require_space(task: Task, source: Reader, ids: Sequence[str], folder: Path)
     groups = source.read(ids[:1], [band.name for band in task.bands])
     there = sum(file.stat().st_size for file in folder.glob("*.npy"))
     needed = len(ids) * sum(group.nbytes for group in (*groups, source.targets(ids[:1]))) - there
-    free = free_bytes(folder)
-    if needed > free:
-        raise MissingDataError(
-            f"the pack of task {task.name!r} needs {needed / 1e9:.1f} GB below {folder}, but {free / 1e9:.1f} GB are "
-            "free; free some, or link the folder to another disk."
-        )
+    what = f"the pack of task {task.name!r} takes {decimal(needed)}"
+    require_space(needed, folder, what, cure="link the folder to another disk", error=MissingDataError)

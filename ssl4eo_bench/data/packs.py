@@ -15,7 +15,7 @@ interrupted continues at the next shard. A file is compared with its checksum be
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from itertools import pairwise
@@ -41,11 +41,7 @@ class Contents(Frozen):
     """What a pack holds.
 
     Attributes:
-        task: name.
-        version: of the task.
-        bands: of the pixels, in their order.
         tells: what is packed of place and date; packs of an earlier format have nothing.
-        splits: count and digest of the ids of each split.
         lists: the sha256 of the list file of each split; packs of an earlier format have none.
         chunk_rows: rows of every shard but the last.
     """
@@ -167,11 +163,10 @@ class PackedSource:
         rows = np.array([self._row[id_] for id_ in ids])
         numbers, places = np.divmod(rows, self._pack.contents.chunk_rows)
         parts = []
-        for start, stop in _runs(numbers):
+        for start, stop in pairwise([0, *(np.flatnonzero(np.diff(numbers)) + 1), len(numbers)]):  # a shard each
             block = self._rows(int(numbers[start]), what, places[start:stop])
             parts.append(block if columns == slice(None) else block[:, columns])
-        gathered: np.ndarray = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return gathered
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _rows(self, number: int, what: str, rows: np.ndarray) -> np.ndarray:
         """A copy of some rows of an array of a shard."""
@@ -201,12 +196,6 @@ class PackedSource:
 def _as_json(shard: Shard) -> str:
     """A shard as fingerprints have it, which enter the keys of cached features: this text must never change."""
     return json.dumps({"samples": shard.facts["samples"], "files": shard.files}, separators=(",", ":"))
-
-
-def _runs(numbers: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Start and stop of each run of equal numbers."""
-    bounds = [0, *(np.flatnonzero(np.diff(numbers)) + 1), len(numbers)]
-    yield from pairwise(bounds)
 
 
 def list_file(folder: Path, split: SplitName) -> Path:

@@ -84,16 +84,14 @@ def _turned(size: int, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
 def _rows(size: int, rng: Rng) -> np.ndarray:
     """Rows of trees or vines."""
     along, _ = _turned(size, rng)
-    rows: np.ndarray = np.sin(2 * np.pi * along / rng.uniform(4, 7))
-    return rows
+    return np.sin(2 * np.pi * along / rng.uniform(4, 7))
 
 
 def _grid(size: int, rng: Rng) -> np.ndarray:
     """Single trees on a square grid."""
     period = rng.uniform(6, 9)
     along, across = (np.cos(2 * np.pi * axis / period) for axis in _turned(size, rng))
-    grid: np.ndarray = -np.maximum(along + across - 0.5, 0.0)
-    return grid
+    return -np.maximum(along + across - 0.5, 0.0)
 
 
 def _saplings(size: int, rng: Rng) -> np.ndarray:
@@ -112,8 +110,7 @@ def _tanks(size: int, rng: Rng) -> np.ndarray:
 def _waves(size: int, rng: Rng, *, period: tuple[float, float]) -> np.ndarray:
     """Dunes or swell: long crests that bend."""
     along, _ = _turned(size, rng)
-    waves: np.ndarray = np.sin(2 * np.pi * along / rng.uniform(*period) + 1.5 * _blurred(size, rng, size / 8))
-    return waves
+    return np.sin(2 * np.pi * along / rng.uniform(*period) + 1.5 * _blurred(size, rng, size / 8))
 
 
 def _creeks(size: int, rng: Rng) -> np.ndarray:

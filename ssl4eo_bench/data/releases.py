@@ -16,20 +16,13 @@ from ssl4eo_bench.errors import DamagedFileError, DataError, DownloadError
 from ssl4eo_bench.files.archives import is_unpacked, unpack
 from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.files.downloads import begun_bytes, by_hand, fetch, is_there, needed_bytes
-from ssl4eo_bench.files.places import free_bytes
 
 Todo = Literal["nothing", "unpack", "fetch", "make", "by hand"]
 
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A published file of a task and its state on disk.
-
-    Attributes:
-        file: what is published.
-        folder: the folder of its task in the data directory.
-        todo: the step that is missing until readers can use it.
-    """
+    """A published file, the folder of its task, and the step that is missing until readers can use it."""
 
     file: RemoteFile
     folder: Path
@@ -167,17 +160,3 @@ def make_at_once(items: Iterable[PublishedFile]) -> list[PublishedFile]:
                 item.get()
                 made.append(item)
     return made
-
-
-def require_space(items: Iterable[PublishedFile], folder: Path) -> None:
-    """Refuse files that the disk cannot hold.
-
-    Raises:
-        DownloadError: if they need more space than is free.
-    """
-    needed, free = sum(item.bytes_to_write for item in items), free_bytes(folder)
-    if needed > free:
-        raise DownloadError(
-            f"{decimal(needed)} are needed, but the disk of {folder} has {decimal(free)} free; free some space there, "
-            "or name a directory on another disk with --data-dir."
-        )

@@ -20,12 +20,7 @@ LABELS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class OpenSplit:
-    """One split of an opened dataset.
-
-    Attributes:
-        ids: the ids of the samples in use, sorted.
-        reader: reads the samples, and checks what it reads.
-    """
+    """One split of an opened dataset: the sorted ids of the samples in use, and what reads and checks them."""
 
     ids: tuple[str, ...]
     reader: Reader
@@ -37,8 +32,7 @@ class OpenSplit:
             for start in range(0, len(self.ids), LABELS_AT_ONCE):
                 parts.append(self.reader.targets(self.ids[start : start + LABELS_AT_ONCE]))
                 advance(len(parts[-1]))
-        labels: np.ndarray = np.concatenate(parts)
-        return labels
+        return np.concatenate(parts)
 
     @property
     def record(self) -> Split:
@@ -57,13 +51,9 @@ def open_splits(
 ) -> dict[SplitName, OpenSplit]:
     """All splits of a task, after their lists and the reader have been checked.
 
-    Args:
-        task: the task.
-        data_dir: the data directory.
-        sample: whether the directory holds the embedded sample, which has smaller splits.
-        partial: whether absent samples are left out instead of refused.
-        limit: the largest number of samples of each split, evenly spaced over the sorted ids; None for all.
-        packed: whether to read from the task's pack if there is one.
+    With `sample`, the directory holds the embedded sample, which has smaller splits. With `partial`, absent samples are
+    left out instead of refused. `limit` is the largest number of samples of each split, evenly spaced over the sorted
+    ids. With `packed`, samples are read from the task's pack if there is one.
 
     Raises:
         MissingDataError: if the directory, a list or a listed sample is absent.

@@ -17,11 +17,7 @@ def nested_subset(targets: np.ndarray, fraction: float, seed: int, classes: tupl
     (Sechidis et al., ECML PKDD 2011). Within a stratum, samples with the same labels stand next to each other and the
     subset is spread evenly over them. No sample is drawn twice.
 
-    Args:
-        targets: class numbers `[N]`, or indicators `[N, C]`.
-        fraction: above 0, up to 1.
-        seed: the seed of the draw.
-        classes: the names of the classes.
+    Targets are class numbers `[N]`, or indicators `[N, C]`.
 
     Raises:
         SpecError: if a class of the split does not occur in the subset.
@@ -64,13 +60,9 @@ def _radical_inverses(count: int) -> np.ndarray:
 def choose_pixels(ids: Sequence[str], labels: np.ndarray, count: int) -> np.ndarray:
     """The numbers `[N, count]` of labelled pixels of each tile, counted row by row, drawn without replacement.
 
-    The draw depends on the id and the labels of the tile, not on other tiles or the seed of a run. A tile with fewer
-    labelled pixels gives all of them repeatedly. A tile without any gives pixels whose label is `IGNORED`.
-
-    Args:
-        ids: the ids of the tiles.
-        labels: label maps `[N, H, W]`.
-        count: the number of pixels of each tile.
+    The draw from label maps `[N, H, W]` depends on the id and the labels of the tile, not on other tiles or the seed of
+    a run. A tile with fewer labelled pixels gives all of them repeatedly, one without any gives pixels whose label is
+    `IGNORED`.
     """
     return np.stack([_pixels_of_tile(id_, tile.ravel(), count) for id_, tile in zip(ids, labels, strict=True)])
 

@@ -110,12 +110,8 @@ def blend(
 ) -> Cover:
     """A new land cover: the weighted mean of measured ones, with a gain for each of three parts of the spectrum.
 
-    Args:
-        parts: the weights of measured land covers; they are normalised.
-        visible: the gain of B01 to B04.
-        infrared: the gain of B05 to B09, where vegetation is bright.
-        shortwave: the gain of B10 to B12, where water in soil and leaves is dark.
-        pattern: the spatial pattern; by default the one of the part with the largest weight.
+    These are B01 to B04; B05 to B09, where vegetation is bright; and B10 to B12, where water in soil and leaves is
+    dark. The default pattern is that of the part with the largest weight.
     """
     names = list(parts)
     weights = np.array([parts[name] for name in names]) / sum(parts.values())
@@ -131,8 +127,7 @@ def blend(
 
 
 def _weighted(weights: np.ndarray, arrays: Sequence[np.ndarray]) -> np.ndarray:
-    mean: np.ndarray = np.tensordot(weights, np.stack(arrays), axes=1)
-    return mean
+    return np.tensordot(weights, np.stack(arrays), axes=1)
 
 
 def regions(shares: Sequence[float], *, size: int, rng: Rng) -> np.ndarray:
@@ -150,10 +145,7 @@ def regions(shares: Sequence[float], *, size: int, rng: Rng) -> np.ndarray:
 def mosaic(covers: Sequence[Cover], numbers: np.ndarray, *, rng: Rng) -> np.ndarray:
     """A scene `[13, size, size]` uint16 in digital numbers with 10 m pixels in all bands.
 
-    Args:
-        covers: the land covers.
-        numbers: the index of the land cover of each pixel, `[size, size]`.
-        rng: draws spectra, textures and brightness.
+    `numbers` `[size, size]` are those of the land cover of each pixel.
     """
     pixels = np.empty((len(SENTINEL_2), *numbers.shape))
     for number, cover in enumerate(covers):
@@ -192,13 +184,11 @@ def display_image(scene_rgb: np.ndarray, display: DisplayStretch) -> np.ndarray:
 def _noise(size: int, correlation_length: float, rng: Rng, *, count: int) -> np.ndarray:
     """Gaussian random fields `[count, size, size]` on a torus with autocorrelation exp(-distance / length)."""
     white = np.fft.rfft2(rng.standard_normal((count, size, size)))
-    fields: np.ndarray = np.fft.irfft2(_amplitude(size, correlation_length) * white, s=(size, size))
-    return fields
+    return np.fft.irfft2(_amplitude(size, correlation_length) * white, s=(size, size))
 
 
 @cache
 def _amplitude(size: int, correlation_length: float) -> np.ndarray:
     steps = np.minimum(np.arange(size), size - np.arange(size))
     covariance = np.exp(-np.hypot(steps[:, None], steps[None, :]) / correlation_length)
-    amplitude: np.ndarray = np.sqrt(np.clip(np.fft.rfft2(covariance).real, 0.0, None))
-    return amplitude
+    return np.sqrt(np.clip(np.fft.rfft2(covariance).real, 0.0, None))

@@ -4,7 +4,7 @@ import os
 import re
 import zipfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
@@ -28,46 +28,22 @@ def read_file(file: Path, *, cure: str = "fetch it again") -> bytes:
             raise MissingDataError(f"{file} is not there; {cure}.") from error
 
 
-class Tree:
-    """Files by relative name. Picklable, and safe to read from several threads.
+class Tree(dict[str, "_File | _Member"]):
+    """Files by name, with forward slashes. Picklable, and safe to read from several threads.
 
     Attributes:
         root: the folder, or the archive and a path in it, that names are relative to.
-        files: what reads each file.
+
+    Raises:
+        MissingDataError: when it is indexed by a name that it does not have.
     """
 
-    def __init__(self, root: str, files: "Mapping[str, _File | _Member]") -> None:
+    def __init__(self, root: str, files: "dict[str, _File | _Member]") -> None:
+        super().__init__(files)
         self.root = root
-        self.files = dict(files)
 
-    def names(self) -> Set[str]:
-        """The names of all files, with forward slashes."""
-        return self.files.keys()
-
-    def where(self, name: str) -> str:
-        """The place of a file, for messages: its path, or archive and member.
-
-        Raises:
-            MissingDataError: if the tree has no such file.
-        """
-        if name not in self.files:
-            raise MissingDataError(f"{name} is in none of the folders and archives that were searched.")
-        return self.files[name].where
-
-    def read(self, name: str) -> bytes:
-        """The bytes of a file.
-
-        Raises:
-            MissingDataError: if it is not there.
-            DamagedFileError: if it cannot be read.
-        """
-        self.where(name)
-        return self.files[name].read()
-
-    def stamp(self, name: str) -> str:
-        """A short text that changes when the bytes of the file change."""
-        self.where(name)
-        return self.files[name].stamp()
+    def __missing__(self, name: str) -> "_File | _Member":
+        raise MissingDataError(f"{name} is in none of the folders and archives that were searched.")
 
 
 @dataclass(frozen=True)
@@ -160,7 +136,7 @@ def gather_files(root: Path, pattern: re.Pattern[str]) -> Tree:
     archives = [_Archive(file) for file in sorted(root.rglob("*.zip"))]
     files: dict[str, _File | _Member] = {}
     for tree in (_folder(root), *(_part(archive, "") for archive in archives)):
-        for inside, file in sorted(tree.files.items(), key=itemgetter(0)):
+        for inside, file in sorted(tree.items(), key=itemgetter(0)):
             path = PurePosixPath(inside)
             if pattern.fullmatch(path.name) and "__MACOSX" not in path.parts:
                 files.setdefault(path.name, file)
@@ -176,7 +152,7 @@ def find_tree(root: Path, *, folders: Iterable[str], suffix: str, depth: int = 8
     """
     wanted = frozenset(folders)
     trees = [*_folders_with(root, wanted, depth), *_parts_with(root, wanted, suffix)]
-    sizes = [sum(name.endswith(suffix) for name in tree.names()) for tree in trees]
+    sizes = [sum(name.endswith(suffix) for name in tree) for tree in trees]
     best = max(sizes, default=0)
     return trees[sizes.index(best)] if best else None
 

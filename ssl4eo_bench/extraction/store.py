@@ -241,7 +241,7 @@ class FeatureCache:
             store = self._begun(key)
             use = Use(store.folder)
             if ShardStore.open(store.folder) is None or store.about != {"key": key.model_dump(mode="json")}:
-                store.begin()
+                store.write_manifest()
         missing = [number for number in numbers if not store.is_sound(number)]
         rows = sum(stop - start for number, (start, stop) in enumerate(key.shard_bounds) if number in missing)
         with progress.stage(f"features {key.checkpoint} · {key.split}", total=rows, unit="images") as advance:
@@ -321,7 +321,7 @@ def _completed(store: ShardStore, work: Extraction[Batch]) -> Features:
     with progress.stage(what, total=work.key.rows, unit="images") as advance:
         missing = _missing(store, work, advance)
         if missing:
-            store.begin()
+            store.write_manifest()
         _compute(store, missing, work, advance)
     return _joined(store, work.key, use, computed=sum(bounds[number][1] - bounds[number][0] for number in missing))
 

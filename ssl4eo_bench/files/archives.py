@@ -58,12 +58,9 @@ _UNREADABLE = (
 
 
 def unpack(archive: Path, folder: Path, *, limit: int | None) -> None:
-    """Unpack an archive into a folder, unless this was done before.
+    """Unpack an archive into a folder, unless this was done before; at most `limit` bytes.
 
-    Args:
-        archive: a file in one of `FORMATS`.
-        folder: where the content goes. Directories that exist are used, files that exist are replaced.
-        limit: the largest number of bytes that may be written.
+    Directories that exist are used, files that exist are replaced.
 
     Raises:
         DamagedFileError: if the archive is cut off or damaged, or holds what it must not hold. Nothing is unpacked.

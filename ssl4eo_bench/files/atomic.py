@@ -40,10 +40,7 @@ _swept: set[Path] = set()
 def writing(path: Path, *, cure: str = "name another place", error: type[BenchError] = WriteError) -> Iterator[None]:
     """Turn errors of the operating system in the block into one sentence: that `path` cannot be written, and why.
 
-    Args:
-        path: the file or folder that is written.
-        cure: the end of the sentence, which says how to name another place.
-        error: the class of the error that is raised.
+    The sentence ends in the cure: how to name another place.
     """
     try:
         yield
@@ -115,11 +112,8 @@ def making(folder: Path) -> Iterator[Path]:
 def remove_abandoned(folder: Path, *, now: float) -> None:
     """Remove temporary files and folders of dead writers from a folder, the first time that this process asks for it.
 
-    A writer on this host is dead if there is no such process, one on another host after a day without a change.
-
-    Args:
-        folder: where to look.
-        now: the present time by the clock of the file system.
+    A writer on this host is dead if there is no such process, one on another host after a day without a change. `now`
+    is the present time by the clock of the file system.
     """
     if folder in _swept:
         return

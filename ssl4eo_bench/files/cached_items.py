@@ -41,15 +41,7 @@ STILL_TRAINED = 24 * 3600.0
 
 @dataclass(frozen=True)
 class CachedItem:
-    """Files of a cache that belong together.
-
-    Attributes:
-        kind: one of `KINDS`.
-        name: of the item.
-        paths: its files and folders.
-        bytes: on disk.
-        used: time of the last use, in seconds.
-    """
+    """Files of a cache that belong together, of one of `KINDS`, and the time of their last use, in seconds."""
 
     kind: str
     name: str
@@ -96,12 +88,8 @@ def prune(
 ) -> tuple[list[CachedItem], list[CachedItem]]:
     """Delete items and what killed processes have left; return those that are gone, and those that are in use.
 
-    Args:
-        root: the cache directory.
-        useless: whether an item is to go, whatever its size and age.
-        max_bytes: that may stay; what was used last stays.
-        older_than: seconds since the last use after which an item goes.
-        dry_run: delete nothing, and return what would go unless it is in use.
+    Those that are `useless` go, whatever their size and age; those that were not used for `older_than` seconds; and
+    what was not used last beyond `max_bytes`. With `dry_run` nothing is deleted.
     """
     if not root.is_dir():
         return [], []

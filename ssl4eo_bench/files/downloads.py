@@ -24,7 +24,7 @@ from ssl4eo_bench.errors import BenchError, DamagedFileError, DownloadError, Mis
 from ssl4eo_bench.files.atomic import write_text, writing
 from ssl4eo_bench.files.hashing import file_hash
 from ssl4eo_bench.files.locks import LOCK, locked
-from ssl4eo_bench.files.places import free_bytes
+from ssl4eo_bench.files.places import free_bytes, require_space
 from ssl4eo_bench.version import __version__
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)
@@ -58,12 +58,8 @@ def fetch(
 ) -> Path:
     """The path of a published file below `folder`; the file is downloaded if it is not there yet.
 
-    Args:
-        file: the published file.
-        folder: the folder of the task; it is made if it does not exist.
-        option: the command-line option for another directory, for messages.
-        inspect: called with the downloaded file before its hashes are compared. If it raises a `BenchError`, the file
-            is deleted and the error is raised.
+    `inspect` is called with the downloaded file before its hashes are compared; if it raises a `BenchError`, the file
+    is deleted. `option` is the command-line option for another directory.
 
     Raises:
         MissingDataError: if the file is not there and has no address.
@@ -80,7 +76,10 @@ def fetch(
         target.parent.mkdir(parents=True, exist_ok=True)
         with locked(target.parent / LOCK, note=f"another process is at work in {target.parent}; waiting for it"):
             if not is_there(file, folder):  # another process may have downloaded it meanwhile
-                _require_space(file, folder, option)
+                needed = needed_bytes(file, folder)
+                takes = f"{file.name} takes {decimal(needed)}{' with what is in it' if file.unpack else ''}"
+                cure = f"name a directory on another disk with {option}"
+                require_space(needed, folder, takes, cure=cure, error=DownloadError)
                 _fetch(file, file.url, target, inspect)
     return target
 
@@ -108,16 +107,6 @@ def by_hand(file: RemoteFile, folder: Path) -> str:
     return f"{folder / file.name} has to be put there by hand: {file.instructions.rstrip('.')}."
 
 
-def _require_space(file: RemoteFile, folder: Path, option: str) -> None:
-    needed, free = needed_bytes(file, folder), free_bytes(folder)
-    if needed > free:
-        unpacked = " with what is in it" if file.unpack else ""
-        raise DownloadError(
-            f"{file.name} takes {decimal(needed)}{unpacked}, but the disk of {folder} has {decimal(free)} free; free "
-            f"some space there, or name a directory on another disk with {option}."
-        )
-
-
 def _fetch(file: RemoteFile, url: str, target: Path, inspect: Callable[[Path], object]) -> None:
     with closing(_Part(file, url, target)) as part:
         failures = furthest = 0
@@ -141,12 +130,7 @@ def _fetch(file: RemoteFile, url: str, target: Path, inspect: Callable[[Path], o
 
 
 class _CutError(Exception):
-    """A transfer ended too early, but another attempt may bring the rest.
-
-    Attributes:
-        pause: the seconds that the server asks to wait.
-        offline: whether this machine seems to have no network.
-    """
+    """A transfer ended too early, but another attempt, after a pause in seconds, may bring the rest."""
 
     def __init__(self, reason: str, *, pause: float = 0.0, offline: bool = False) -> None:
         super().__init__(reason)
@@ -165,13 +149,8 @@ class _Part:
     """The first bytes of a file, on disk beside the place of the whole file.
 
     Attributes:
-        file: the published file.
-        url: its address.
-        target: the place of the whole file.
         limit: the most bytes that it may have: its size, else twice what is expected, else not the whole disk.
-        length: the number of bytes on disk.
         validator: the version of the remote file: a strong ETag or a date.
-        complete: whether all bytes are there.
     """
 
     def __init__(self, file: RemoteFile, url: str, target: Path) -> None:
@@ -279,11 +258,7 @@ def _part_file(target: Path) -> Path:
 
 
 def _receive(part: _Part) -> None:
-    """Request the missing bytes once and append them.
-
-    Raises:
-        _CutError: if bytes are still missing afterwards.
-    """
+    """Request the missing bytes once and append them; a `_CutError` says that some are still missing."""
     # Without `identity` a server may compress the file, and sizes and ranges would be those of the compressed one.
     headers = {"Accept-Encoding": "identity", "User-Agent": f"ssl4eo-bench/{__version__}"}
     if part.continues:
@@ -298,11 +273,7 @@ def _receive(part: _Part) -> None:
 
 
 def _take(response: requests.Response, part: _Part) -> None:
-    """Append the bytes of an answer to the part.
-
-    Raises:
-        _CutError: if bytes are still missing afterwards, or the answer does not continue the part.
-    """
+    """Append the bytes of an answer to the part; a `_CutError` says that it does not bring, or continue, all of it."""
     if response.status_code == 416 and part.continues:
         _continue(response, part)  # nothing is missing
     else:

@@ -29,14 +29,10 @@ ENVIRONMENT = {
 def run_git(
     folder: Path, *arguments: str, given: bytes = b"", timeout: float | None = None
 ) -> "subprocess.CompletedProcess[bytes]":
-    """What git answers, and its exit status.
+    """What git answers in a folder of a repository, with some bytes on stdin, and its exit status.
 
-    Args:
-        folder: in the repository.
-        arguments: the command and its options. None of `log`, `ls-tree`, `cat-file`, `rev-parse` and `merge-base` runs
-            a filter, a text conversion or an external diff; `status` runs the filters of the repository.
-        given: on stdin.
-        timeout: in seconds.
+    None of `log`, `ls-tree`, `cat-file`, `rev-parse` and `merge-base` runs a filter, a text conversion or an external
+    diff; `status` runs the filters of the repository.
 
     Raises:
         OSError: if git is not installed.

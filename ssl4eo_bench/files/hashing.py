@@ -15,12 +15,7 @@ LARGE = 1 << 28
 
 
 def file_hash(file: Path, algorithm: str = "sha256", *, what: str | None = None) -> str:
-    """The hash of a file's bytes in hexadecimal digits.
-
-    Args:
-        file: the file to read.
-        algorithm: a name that `hashlib.new` knows, such as `sha256` or `md5`.
-        what: the title of the progress of a large file; `checksum` and its name by default.
+    """The hash of a file's bytes in hexadecimal digits; `what` is the title of the progress of a large one.
 
     Raises:
         OSError: if the file cannot be read.

@@ -47,12 +47,7 @@ def locked(file: Path, *, note: str, wait: bool = True) -> Iterator[None]:
     """Hold a lock file, so that only one process at a time runs such a block.
 
     The folder of the file is made where it is absent. The file stays there, with process id, host and time of its last
-    holder in it.
-
-    Args:
-        file: the lock file.
-        note: shown if another process holds the lock.
-        wait: for that process.
+    holder in it. While another process holds it, the note is shown.
 
     Raises:
         OSError: if no file can be made in the folder.

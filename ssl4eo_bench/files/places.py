@@ -6,8 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from platformdirs import user_cache_path
+from rich.filesize import decimal
 
-from ssl4eo_bench.errors import CacheError
+from ssl4eo_bench.errors import CacheError, DataError
 
 
 def cache_root(chosen: Path | None = None) -> Path:
@@ -50,6 +51,17 @@ def log_file(cache_dir: Path, digest: str) -> Path:
 def free_bytes(folder: Path) -> int:
     """The free space, in bytes, of the disk that holds `folder` or would hold it."""
     return shutil.disk_usage(nearest_folder(folder)).free
+
+
+def require_space(needed: int, folder: Path, what: str, *, cure: str, error: type[DataError]) -> None:
+    """Refuse to write more bytes than a disk has free; `what` begins the sentence, and `cure` ends it.
+
+    Raises:
+        DataError: of the class `error`, if so.
+    """
+    free = free_bytes(folder)
+    if needed > free:
+        raise error(f"{what}, but the disk of {folder} has {decimal(free)} free; free some space there, or {cure}.")
 
 
 def is_read_only(folder: Path) -> bool:

@@ -69,10 +69,8 @@ def require_size(size: int, file: Path) -> None:
 def reading(said: str, *, cure: str = "fetch it again", error: type[BenchError] = DamagedFileError) -> Iterator[None]:
     """Turn every exception of a library that reads damaged or hostile bytes into one sentence.
 
-    Args:
-        said: the beginning of the sentence, such as `a.tif cannot be read`; the exception's words follow in brackets.
-        cure: the end of the sentence.
-        error: the class of the error that is raised.
+    It begins with what is `said`, such as `a.tif cannot be read`, and ends in the cure; between them are the words of
+    the exception.
     """
     try:
         yield

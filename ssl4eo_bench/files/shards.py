@@ -48,14 +48,9 @@ class Shard:
 
 @dataclass(frozen=True)
 class StoredArray:
-    """An array file that was compared with its checksum.
+    """An array file that was compared with its checksum; its values begin at an offset, and are in C order.
 
-    Attributes:
-        file: where it is.
-        offset: bytes before its first value.
-        dtype: of its values.
-        shape: `[rows, …]`, in C order.
-        state: size, modification time and inode of the file at the comparison.
+    Its state is the size, modification time and inode of the file at the comparison.
     """
 
     file: Path
@@ -176,12 +171,9 @@ class ShardedArray:
 
 
 class ShardStore:
-    """The shards in a folder. One store may be used from several threads at once.
+    """The shards in a folder that are written, by number. One store may be used from several threads at once.
 
-    Args:
-        folder: of the store.
-        about: what the arrays are; JSON values by name. Shards of stores that differ in it are never mixed.
-        shards: those that are written, by number.
+    `about` says what the arrays are, in JSON values by name. Shards of stores that differ in it are never mixed.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any], shards: Mapping[int, Shard] | None = None) -> None:
@@ -199,10 +191,6 @@ class ShardStore:
             return cls(folder, about, _listed(about)) if checksum in (None, digest(about)) else None
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
-
-    def begin(self) -> None:
-        """Write the manifest, with no other shards than this store has."""
-        self._write_manifest()
 
     def damaged(self, number: int) -> list[Path]:
         """The files of a shard that are absent or not what was written."""
@@ -227,10 +215,7 @@ class ShardStore:
     def write(self, number: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
         """Write a shard, or write it anew, and list it in the manifest beside those of other processes.
 
-        Args:
-            number: of the shard.
-            arrays: by file name.
-            facts: to be kept of it in the manifest; JSON values by name.
+        Arrays come by file name. The facts, JSON values by name, are kept in the manifest.
 
         Raises:
             WriteError: if the folder cannot be written.
@@ -241,9 +226,10 @@ class ShardStore:
             stored = ShardStore.open(self.folder)
             others = stored.shards if stored and stored.about == self.about else self.shards
             self.shards = others | {number: Shard(files, dict(facts))}
-            self._write_manifest()
+            self.write_manifest()
 
-    def _write_manifest(self) -> None:
+    def write_manifest(self) -> None:
+        """Write the manifest, with no other shards than this store has."""
         shards = {str(number): {"files": one.files} | one.facts for number, one in sorted(self.shards.items())}
         content = self.about | {"shards": shards}
         write_text(self.folder / MANIFEST, json.dumps(content | {"checksum": digest(content)}, indent=1) + "\n")

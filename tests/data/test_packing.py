@@ -22,7 +22,7 @@ from ssl4eo_bench.data.packing import damaged_files, pack
 from ssl4eo_bench.data.packs import Contents, PackedSource, open_source, pack_folder, read_pack
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError
-from ssl4eo_bench.files import atomic, shards
+from ssl4eo_bench.files import atomic, places, shards
 from ssl4eo_bench.files.hashing import file_hash
 from ssl4eo_bench.files.shards import Shard, ShardStore
 
@@ -179,7 +179,7 @@ def test_files_that_changed_meanwhile_are_packed_again(dataset: tuple[Task, Path
     task, data_dir = dataset
     folder = packed(task, data_dir)
     store = read_pack(folder).store
-    ShardStore(folder, store.about, {number: store.shards[number] for number in range(3)}).begin()
+    ShardStore(folder, store.about, {number: store.shards[number] for number in range(3)}).write_manifest()
     first, second = (data_dir / "bigearthnet" / f"train-0{number}.npz" for number in (0, 1))
     first.write_bytes(second.read_bytes())
     packed(task, data_dir)
@@ -191,8 +191,8 @@ def test_files_that_changed_meanwhile_are_packed_again(dataset: tuple[Task, Path
 def test_a_disk_that_is_too_small_is_noticed_before(
     dataset: tuple[Task, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packing, "free_bytes", lambda folder: 1000)
-    with pytest.raises(MissingDataError, match="GB"):
+    monkeypatch.setattr(places, "free_bytes", lambda folder: 1000)
+    with pytest.raises(MissingDataError, match="takes .* kB, but the disk of .* has 1.0 kB free"):
         packed(*dataset)
 
 
@@ -217,7 +217,7 @@ def test_the_fingerprint_follows_the_content(dataset: tuple[Task, Path]) -> None
     assert before != source.fingerprint(ids[:-1])
     store = read_pack(folder).store
     others = {number: replace(one, files=dict.fromkeys(one.files, "0" * 64)) for number, one in store.shards.items()}
-    ShardStore(folder, store.about, others).begin()
+    ShardStore(folder, store.about, others).write_manifest()
     assert before == source.fingerprint(ids)  # what it reads is compared with the manifest that it was opened with
     assert before != open_source(task, data_dir).fingerprint(ids)
 
@@ -235,7 +235,7 @@ def test_fingerprints_stay_what_they_are(tmp_path: Path) -> None:
         (tmp_path / f"{split}.txt").write_text(split)
     files = {"00000-labels.npy": "0" * 64, "00000-10m.npy": "1" * 64}
     made = {number: Shard(files, {"samples": "s"}) for number in range(2)}
-    ShardStore(tmp_path, contents.model_dump(mode="json"), made).begin()
+    ShardStore(tmp_path, contents.model_dump(mode="json"), made).write_manifest()
     expected = "3953fc762f7c6ac7782f45061dadaa29cc5801053394d38e036e5f0d60797e38"
     assert PackedSource(tmp_path, {"B02": "10m"}).fingerprint(["val", "test"]) == expected
 

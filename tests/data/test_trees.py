@@ -34,11 +34,11 @@ def found(root: Path) -> Tree:
 
 
 def check(tree: Tree) -> None:
-    assert set(tree.names()) == set(FILES)
-    assert tree.read("A/A_2.jpg") == b"two"
-    assert tree.stamp("A/A_1.jpg") != tree.stamp("B/B_1.jpg")
+    assert set(tree) == set(FILES)
+    assert tree["A/A_2.jpg"].read() == b"two"
+    assert tree["A/A_1.jpg"].stamp() != tree["B/B_1.jpg"].stamp()
     with pytest.raises(MissingDataError, match="A_9"):
-        tree.read("A/A_9.jpg")
+        tree["A/A_9.jpg"].read()
 
 
 @pytest.mark.parametrize("inside", ["", "2750/", "ds/images/remote_sensing/otherDatasets/sentinel_2/tif/"])
@@ -55,9 +55,9 @@ def test_a_tree_is_found_by_what_it_holds_in_folders_and_archives(tmp_path: Path
 def test_the_fuller_tree_wins_and_a_folder_on_a_tie(tmp_path: Path) -> None:
     archive(tmp_path / "a.zip")
     file = folder(tmp_path / "unpacked") / "A" / "A_1.jpg"
-    assert found(tmp_path).where("A/A_2.jpg") == str(file.with_name("A_2.jpg"))
+    assert found(tmp_path)["A/A_2.jpg"].where == str(file.with_name("A_2.jpg"))
     file.unlink()
-    assert found(tmp_path).where("A/A_2.jpg") == f"{tmp_path}/a.zip:2750/A/A_2.jpg"
+    assert found(tmp_path)["A/A_2.jpg"].where == f"{tmp_path}/a.zip:2750/A/A_2.jpg"
 
 
 def test_a_half_unpacked_archive_is_no_tree(tmp_path: Path) -> None:
@@ -67,19 +67,19 @@ def test_a_half_unpacked_archive_is_no_tree(tmp_path: Path) -> None:
 
 def test_changed_bytes_have_another_stamp_and_deleted_files_are_named(tmp_path: Path) -> None:
     tree, file = found(folder(tmp_path)), tmp_path / "A" / "A_1.jpg"
-    before = tree.stamp("A/A_1.jpg")
+    before = tree["A/A_1.jpg"].stamp()
     file.write_bytes(b"longer")
-    assert tree.stamp("A/A_1.jpg") != before
+    assert tree["A/A_1.jpg"].stamp() != before
     file.unlink()
     with pytest.raises(MissingDataError, match=r"A_1\.jpg is not there; fetch it again"):
-        tree.read("A/A_1.jpg")
+        tree["A/A_1.jpg"].read()
 
 
 def test_threads_read_one_archive_at_once(tmp_path: Path) -> None:
     archive(tmp_path / "a.zip")
     tree = found(tmp_path)
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(tree.read, list(FILES) * 200)) == list(FILES.values()) * 200
+        assert list(pool.map(lambda name: tree[name].read(), list(FILES) * 200)) == list(FILES.values()) * 200
 
 
 def test_a_cut_off_archive_is_refused_by_name(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_member_with_altered_bytes_is_refused_by_name(tmp_path: Path) -> None:
         opened.writestr("A/A_1.jpg", b"some content to alter")
     file.write_bytes(file.read_bytes().replace(b"some content", b"same content"))
     with pytest.raises(DamagedFileError, match=r"a\.zip:A/A_1\.jpg cannot be read"):
-        found(tmp_path).read("A/A_1.jpg")
+        found(tmp_path)["A/A_1.jpg"].read()
 
 
 def test_files_are_gathered_by_name_from_folders_and_archives(tmp_path: Path) -> None:
@@ -106,10 +106,10 @@ def test_files_are_gathered_by_name_from_folders_and_archives(tmp_path: Path) ->
         opened.writestr("__MACOSX/B/B_9.jpg", b"no image")
         opened.writestr("B/._B_1.jpg", b"no image")
     tree = gather_files(tmp_path, re.compile(r"[AB]_\d\.jpg"))
-    assert set(tree.names()) == {"A_1.jpg", "A_2.jpg", "B_1.jpg"}
-    assert (tree.read("A_1.jpg"), tree.read("B_1.jpg")) == (b"unpacked", b"three")
-    assert tree.where("B_1.jpg") == f"{tmp_path}/deep/er/a.zip:2750/B/B_1.jpg"
-    assert tree.stamp("A_2.jpg") != tree.stamp("B_1.jpg")
-    assert pickle.loads(pickle.dumps(tree)).read("A_2.jpg") == b"two"
+    assert set(tree) == {"A_1.jpg", "A_2.jpg", "B_1.jpg"}
+    assert (tree["A_1.jpg"].read(), tree["B_1.jpg"].read()) == (b"unpacked", b"three")
+    assert tree["B_1.jpg"].where == f"{tmp_path}/deep/er/a.zip:2750/B/B_1.jpg"
+    assert tree["A_2.jpg"].stamp() != tree["B_1.jpg"].stamp()
+    assert pickle.loads(pickle.dumps(tree))["A_2.jpg"].read() == b"two"
     with pytest.raises(MissingDataError, match=r"B_9.jpg is in none of the folders"):
-        tree.read("B_9.jpg")
+        tree["B_9.jpg"].read()

@@ -185,7 +185,7 @@ def _(folder: Path) -> tuple[Parse, list[bytes]]:
 
     def parse(file: Path) -> object:
         tree = gather_files(file.parent, re.compile(r"\d\.jpg"))
-        return [(tree.read(name), tree.stamp(name)) for name in sorted(tree.names())]
+        return [(tree[name].read(), tree[name].stamp()) for name in sorted(tree)]
 
     return on_file(folder / "a.zip", parse), [(folder / "b").read_bytes()]
 

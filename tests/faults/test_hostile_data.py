@@ -89,7 +89,7 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
             call(tmp_path / "a.pth")
     (tmp_path / "a.zip").unlink()
     with pytest.raises(DamagedFileError, match=r"b\.jpg cannot be read \(it is no regular file\)"):
-        gather_files(tmp_path, re.compile(r".*\.jpg")).read("b.jpg")
+        gather_files(tmp_path, re.compile(r".*\.jpg"))["b.jpg"].read()
 
 
 def test_what_does_not_fit_into_memory_is_not_read(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def small_pack(folder: Path) -> None:
         about["splits"][split] = {"count": len(ids), "digest": "0"}  # type: ignore[index]
         about["lists"][split] = file_hash(folder / f"{split}.txt")  # type: ignore[index]
     store = ShardStore(folder, about)
-    store.begin()
+    store.write_manifest()
     store.write(0, {"00000-10m.npy": np.zeros((8, 1, 1, 1)), "00000-labels.npy": np.arange(8)}, {"samples": "a"})
 
 

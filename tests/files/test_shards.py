@@ -81,7 +81,7 @@ def test_a_shard_that_is_written_anew_replaces_what_was_read_before(tmp_path: Pa
 def test_a_store_that_begins_anew_forgets_the_shards_that_were_there(tmp_path: Path, about: dict[str, str]) -> None:
     filled(tmp_path)
     store = ShardStore(tmp_path, about)
-    store.begin()
+    store.write_manifest()
     store.write(0, {"0.npy": part(0)}, {})
     opened = ShardStore.open(tmp_path)
     assert opened is not None

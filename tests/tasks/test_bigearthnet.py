@@ -286,7 +286,7 @@ def test_googles_lists_follow_from_the_official_ones_to_the_byte(
     task = catalogue.task("bigearthnet-google")
     with monkeypatch.context() as small:  # too small a disk for the archive
         small.setattr("ssl4eo_bench.cli.data_commands.free_bytes", lambda _: 10**9)
-        small.setattr("ssl4eo_bench.data.releases.free_bytes", lambda _: 10**9)
+        small.setattr("ssl4eo_bench.files.places.free_bytes", lambda _: 10**9)
         code, out, err = command("data", "download", "bigearthnet-google", "--data-dir", official, "--yes", "--quiet")
     assert (code, out.count("is made\n"), out.count(".csv.gz")) == (1, 3, 5)
     assert " are needed, but the disk of" in err
