@@ -18,7 +18,7 @@ from ssl4eo_bench.config.catalogue import Catalogue
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.protocols import PROTOCOLS, RECIPES, Finetune, Knn, Linear
 from ssl4eo_bench.config.recipe import Recipe
-from ssl4eo_bench.config.task import MAIN_METRIC, metric_label
+from ssl4eo_bench.config.task import metric_label
 from ssl4eo_bench.config.weights import (
     EmbeddingWeights,
     FileWeights,
@@ -293,16 +293,16 @@ def _guesses(names: Iterable[str], found: Iterable["RunResult"]) -> str:
 
 
 def _run(result: "RunResult") -> dict[str, Any]:
-    spec, main = result.spec, MAIN_METRIC[result.spec.task.kind]
+    spec = result.spec
     return {
         "task": spec.task_slug,
         "protocol": spec.protocol_slug,
         "checkpoint": spec.checkpoint.name,
-        "fraction": spec.fraction or 1.0,
+        "fraction": result.fraction,
         "seed": spec.seed,
         "marks": " ".join((*spec.marks, *(("uncommitted",) if result.provenance.dirty else ()))),
-        "metric": main,
-        "test %": round(100 * result.metrics["test"][main].value, 2),
+        "metric": result.main_metric,
+        "test %": round(100 * result.main_value.value, 2),
         "started": result.provenance.started,
         "digest": result.digest[:12],
     }

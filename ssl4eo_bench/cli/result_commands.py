@@ -53,7 +53,7 @@ def show(
 
     result = find_result(results, run)
     if json:
-        print_json(result.model_dump(mode="json", exclude_none=True))
+        print_json(result.content)
     else:
         show_result(result)
     return 0

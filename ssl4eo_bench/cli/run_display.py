@@ -10,7 +10,7 @@ from rich.filesize import decimal
 
 from ssl4eo_bench.cli.display import print_json, table
 from ssl4eo_bench.config.run_spec import RunSpec
-from ssl4eo_bench.config.task import MAIN_METRIC, SHARED_METRICS, metric_label
+from ssl4eo_bench.config.task import SHARED_METRICS, metric_label
 from ssl4eo_bench.config.weights import EmbeddingWeights
 from ssl4eo_bench.errors import BenchError, JobError, shortlist
 from ssl4eo_bench.executors.outcomes import Execution, Outcome, looked_up
@@ -125,7 +125,7 @@ def _reasons(result: RunResult) -> set[str]:
 def _outcome_json(outcome: Outcome, results: Path) -> dict[str, Any]:
     described: dict[str, Any] = {"status": outcome.status, "file": str(results / outcome.job.spec.path)}
     if outcome.result:
-        described["result"] = outcome.result.model_dump(mode="json", exclude_none=True)
+        described["result"] = outcome.result.content
     if outcome.error:
         described["error"] = str(outcome.error)
     if isinstance(outcome.error, JobError):
@@ -148,7 +148,7 @@ def _show_metrics(results: Sequence[tuple[RunResult, str]]) -> None:
     for result, status in results:
         by_task.setdefault(f"{result.spec.task_slug} · {result.spec.protocol_slug}", []).append((result, status))
     for name, members in by_task.items():
-        main = MAIN_METRIC[members[0][0].spec.task.kind]
+        main = members[0][0].main_metric
         others = [metric for metric in SHARED_METRICS if metric != main]
         fractions = ["fraction"] if any(result.spec.fraction for result, _ in members) else []
         names = ("rate", "epoch") if any(result.selection.rate for result, _ in members) else ("C",)
@@ -180,8 +180,7 @@ def show_result(result: RunResult) -> None:
         print(f"fitted on {result.subset.count:,} of {result.counts['train']:,} training samples")
     if spec.marks:
         print(f"not official: {', '.join(spec.marks)}")
-    main = MAIN_METRIC[spec.task.kind]
-    names = sorted(test, key=lambda name: (name != main, name))
+    names = sorted(test, key=lambda name: (name != result.main_metric, name))
     rows = [(metric_label(name), test[name].percent, val[name].percent if name in val else "") for name in names]
     table("metrics in percent, 95 % intervals", ["metric", "test", "val"], rows, right=["test", "val"])
     _show_classes(result)

@@ -43,7 +43,6 @@ LOCKS = ".locks"
 
 CURE = "restore it, or remove it and run again"
 
-
 CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\\u00[01]")
 """Characters that would be commands to the terminal that shows a result; JSON writes most of them as numbers."""
 
@@ -55,18 +54,12 @@ class Provenance(Frozen):
     """What produced the numbers; none of it enters the digest.
 
     Attributes:
-        versions: of this package, Python and the libraries that compute.
-        commit: of the checkout the code was run from, if it was one.
-        dirty: whether that checkout had changes in code, tasks or checkpoints.
-        device: what the protocol ran on.
+        dirty: whether the checkout of `commit` had changes in code, tasks or checkpoints.
         runners: what ran the backbone, now or when its features were cached.
         weights_sha256: of all parameters and buffers of the backbone that was run.
-        cost: of this backbone, where it is known.
-        threads: of the processor.
         started: UTC time, ISO 8601.
         seconds: by stage.
         features_computed: images whose features were not in the cache.
-        peak_memory_bytes: of the process so far.
     """
 
     versions: dict[str, str]
@@ -87,21 +80,13 @@ class RunResult(Frozen):
     """The result of one run, as it is stored.
 
     Attributes:
-        schema_version: of the format.
-        digest: of the specification.
-        spec: what was run.
+        digest: of `spec`.
         counts: samples by split.
         subset: the training samples that were used, if not all.
-        not_finite: by split, where pixels were no numbers.
-        metrics: by split and name.
         resampled: the main metric on test in resamples; none in what schema 1 wrote.
-        classes: of the test split, in label order.
-        confusion: of the test split.
-        selection: what was chosen on val.
+        classes: of the test split, in label order; `confusion` is of it, too.
         reference: what the published code would have reported.
-        warnings: what a reader should know.
-        provenance: what produced it.
-        figures: what figures need beyond this, of a result that was just made; it has a file of its own.
+        figures: of a result that was just made; they have a file of their own.
     """
 
     schema_version: Literal[2]
@@ -178,9 +163,14 @@ class RunResult(Frozen):
         return made.features_computed / seconds
 
     @property
+    def content(self) -> Content:
+        """What its file holds, without the checksum of that."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    @property
     def checksum(self) -> str:
         """The sha256 of the whole content."""
-        return digest(self.model_dump(mode="json", exclude_none=True))
+        return digest(self.content)
 
     @property
     def in_short(self) -> "RunResult":
@@ -244,16 +234,12 @@ def write_result(results: Path, result: RunResult) -> Path:
     file = results / result.spec.path
     if result.figures:
         write_figure_data(results, result.digest, result.checksum, result.figures)
-    write_text(file, _as_written(_content(result)))
+    write_text(file, _as_written(result.content, result.checksum))
     return file
 
 
-def _content(result: RunResult) -> Content:
-    return result.model_dump(mode="json", exclude_none=True) | {"checksum": result.checksum}
-
-
-def _as_written(content: Content) -> str:
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+def _as_written(content: Content, checksum: str) -> str:
+    return json.dumps(content | {"checksum": checksum}, indent=1, ensure_ascii=False) + "\n"
 
 
 def read_result(file: Path) -> RunResult:
@@ -279,10 +265,6 @@ def result_bytes(file: Path) -> bytes:
 
 def parse_result(stored: bytes, file: PurePath) -> RunResult:
     """The result in the bytes of a file, checked: every byte must be as it was written.
-
-    Args:
-        stored: the bytes.
-        file: the place they are from.
 
     Raises:
         ResultFileError: if they come from a newer version, were edited, or belong to another place.
@@ -311,8 +293,8 @@ def parse_result(stored: bytes, file: PurePath) -> RunResult:
     if result.digest != result.spec.digest:
         raise ResultFileError(file, "was edited: its digest is not that of its specification", CURE)
     # An old file is formatted like those of today, but has other keys.
-    whole = result.model_dump(mode="json", exclude_none=True) if version == schema.SCHEMA_VERSION else raw
-    if stored != _as_written(whole | {"checksum": checksum}).encode():
+    whole = result.content if version == schema.SCHEMA_VERSION else raw
+    if stored != _as_written(whole, checksum).encode():
         raise ResultFileError(file, "was formatted anew: its bytes are not those that were written", CURE)
     if version != 1 and result.resampled is None:
         raise ResultFileError(file, "has no replicates (`resampled`), which only files of schema 1 lack", CURE)
@@ -344,11 +326,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def require_directory(results: Path) -> None:
-    """Refuse a results directory that is not there.
-
-    Raises:
-        ResultError: naming it.
-    """
+    """Refuse a results directory that is not there, with a ResultError."""
     if not results.is_dir():
         what = "is not a directory" if results.exists() else "does not exist"
         raise ResultError(
@@ -357,11 +335,7 @@ def require_directory(results: Path) -> None:
 
 
 def result_files(results: Path) -> list[Path]:
-    """The files of all results below a results directory, in order.
-
-    Raises:
-        ResultError: if the directory is absent.
-    """
+    """The files of all results below a results directory, in order; a ResultError if the directory is absent."""
     require_directory(results)
     return sorted((results / "runs").rglob("*.json"))
 
@@ -430,12 +404,7 @@ def _read(results: Path) -> Iterator[tuple[RunResult, str]]:
 
 
 def read_checked(file: Path, results: Path, checked: Collection[str]) -> tuple[RunResult, str]:
-    """The result in a file and its fingerprint; of what was checked before, only the values are read.
-
-    Args:
-        file: below `results`.
-        results: a results directory.
-        checked: the fingerprints that its index has, `index.checked_before`.
+    """The result in a file and its fingerprint; of those `checked` before, only the values are read.
 
     Raises:
         ResultFileError: as `read_result`.

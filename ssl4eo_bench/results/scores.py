@@ -10,7 +10,6 @@ from scipy.special import expit, logit
 
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.canonical import ids_digest
-from ssl4eo_bench.config.task import MAIN_METRIC
 from ssl4eo_bench.config.weights import FileWeights
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.files.npz_files import read_arrays, write_arrays
@@ -29,10 +28,9 @@ OTHER_MACHINE = 0.02
 
 @dataclass(frozen=True)
 class StoredScores:
-    """The scores of a run on the samples of the test split.
+    """The scores of a run on the N samples of the test split.
 
     Attributes:
-        ids: of the samples, `[N]`.
         targets: labels `[N]` or `[N, C]`; for segmentation, pixels of each class `[N, C]`.
         metrics: by name, as functions of how often each sample counts.
         correct: whether the class with the highest score is the right one, `[N]`; for multiclass only.
@@ -140,8 +138,8 @@ def stored_scores(arrays: dict[str, np.ndarray], result: RunResult) -> StoredSco
         ValueError: if they give another main metric than the result.
     """
     found = _of_arrays(arrays, result)
-    main = MAIN_METRIC[result.spec.task.kind]
-    value, expected = float(found.metrics[main](np.ones((1, len(found.ids))))[0]), result.metrics["test"][main].value
+    main, expected = result.main_metric, result.main_value.value
+    value = float(found.metrics[main](np.ones((1, len(found.ids))))[0])
     if not abs(value - expected) <= OTHER_MACHINE:
         raise ValueError(f"give {main} {100 * value:.2f}, and the result {100 * expected:.2f}")
     return found
