@@ -5,6 +5,7 @@ Official results make `tables/` and `leaderboard.*`. Results on the embedded sam
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -21,27 +22,16 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 
 def write_generated(folder: Path, texts: Mapping[str, str], stale: Iterable[Path], *starts: str) -> list[Path]:
-    """Write generated files, remove those of results that are not there any more, and return what was written.
+    """Write generated files, by path below a results directory, and return them.
 
-    Args:
-        folder: a results directory.
-        texts: by path below it.
-        stale: files that go, unless they are among the texts.
-        starts: of generated files; a stale one that starts otherwise stays.
+    Of the `stale` files, those that are not among them are removed, unless they start as no generated file does.
     """
     written = []
     for path, text in texts.items():
         write_text(folder / path, text)
         written.append(folder / path)
     for file in set(stale) - set(written):
-        _remove_generated(file, starts)
+        with suppress(FileNotFoundError, UnicodeDecodeError):
+            if file.read_text(encoding="utf-8").startswith(starts):
+                file.unlink()
     return written
-
-
-def _remove_generated(file: Path, starts: tuple[str, ...]) -> None:
-    try:
-        generated = file.read_text(encoding="utf-8").startswith(starts)
-    except (FileNotFoundError, UnicodeDecodeError):
-        return
-    if generated:
-        file.unlink(missing_ok=True)

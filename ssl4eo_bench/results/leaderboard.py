@@ -23,12 +23,9 @@ STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One checkpoint on one task, by one protocol.
+    """One checkpoint on one task, by one protocol; both are named with their versions.
 
     Attributes:
-        task: and its version.
-        protocol: and its version.
-        checkpoint: its name.
         is_floor: whether nothing was learnt in the checkpoint.
         metrics: means over seeds by name, the leading one first. The bounds of an interval are the means of the
             seeds' bounds; docs/results.md says what such an interval covers.
@@ -36,8 +33,7 @@ class Entry:
         seed_matters: whether runs with other seeds can differ.
         deviation: the standard deviation of the leading metric over seeds; none for a single one.
         filled: input bands that the task lacks, and that were zero.
-        cost: of the backbone; none where no result says it.
-        images_per_second: that features were computed at, in the run that computed the most; none where none did.
+        images_per_second: that features were computed at, in the run that computed the most.
         score: the leading metric as ranks need it.
         ranks: on the task, in its protocol; none where the leading metric is not the main one.
         floor: the entry of the best floor; none for floors, and where no floor was run.
@@ -83,11 +79,9 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One checkpoint in one protocol.
+    """One checkpoint in one protocol, with its entries by task.
 
     Attributes:
-        checkpoint: its entry in the catalogue.
-        entries: by task and version.
         mean: of the leading metrics over the tasks that count; none unless every one of them is there.
         ranks: in its protocol, by the mean, or by the only task; none without that value.
     """
@@ -128,14 +122,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """A metric of a task, and an axis that holds its values and bounds over all rows.
-
-    Attributes:
-        task: and its version.
-        metric: name.
-        leads: whether it is the task's leading metric.
-        ticks: of the axis, from end to end.
-    """
+    """A metric of a task, and an axis, from its first tick to its last, that holds values and bounds of all rows."""
 
     task: str
     metric: str
@@ -165,10 +152,7 @@ def ticks_around(low: float, high: float) -> tuple[float, ...]:
 class UnmatchedNumber:
     """A published number that compares with nothing on the leaderboard.
 
-    Attributes:
-        number: from the literature.
-        task: of the entry of the same checkpoint that differs least, with its version.
-        differences: from that entry; see `published.differences`.
+    `task` is that of the entry of the same checkpoint that differs least; see `published.differences`.
     """
 
     number: PublishedNumber
@@ -183,14 +167,12 @@ class UnmatchedNumber:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """All rows, and what is shown of them.
+    """All rows, by protocol and best first, and what is shown of them.
 
     Attributes:
         metrics: by task and version, headline tasks first; the leading metric comes first.
         counted: tasks that the mean is over, by protocol.
         untested: number of runs that take part in no paired test, since files of schema 1 have no replicates.
-        rows: by protocol, best first.
-        unmatched: published numbers of these checkpoints that compare with nothing here.
     """
 
     metrics: dict[str, tuple[str, ...]]
@@ -214,11 +196,6 @@ class Leaderboard:
     def entries(self) -> list[Entry]:
         """The entries of all rows."""
         return [entry for row in self.rows for entry in row.entries.values()]
-
-    @property
-    def has_ranks(self) -> bool:
-        """Whether rows are ranked: by the only task, or by a mean."""
-        return any(row.ranks for row in self.rows)
 
     @property
     def has_mean(self) -> bool:

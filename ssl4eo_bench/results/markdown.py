@@ -24,11 +24,6 @@ OPTIONAL: Final = frozenset({"rank", "mean", "over floor", "published", "over pu
 """Columns that are left out where all cells are empty."""
 
 
-def explanation(board: Leaderboard) -> str:
-    """What a reader must know about the numbers, in a few sentences."""
-    return " ".join(terms(board).values())
-
-
 def terms(board: Leaderboard) -> dict[str, str]:
     """What a reader must know about the numbers, by what it is about."""
     found = {
@@ -130,7 +125,7 @@ def floor_note(entries: Sequence[Entry]) -> str:
 
 def markdown(board: Leaderboard) -> str:
     """The leaderboard in Markdown: for each protocol a table over all tasks, if there are several, and one of each."""
-    parts = [HEADING, f"{explanation(board)}\n"]
+    parts = [HEADING, f"{' '.join(terms(board).values())}\n"]
     for protocol, rows in board.protocols.items():
         if len(board.tasks) > 1:
             parts += [f"## {protocol}\n", _table(_overview(rows, board))]

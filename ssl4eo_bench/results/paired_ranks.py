@@ -18,22 +18,19 @@ from ssl4eo_bench.results.files import RunResult
 Ranks = tuple[int, int]
 """The best and the worst place that cannot be ruled out."""
 
-
 ROWS = 128
 """Scores that are tested against all others at a time: with 10,000 of them, each array takes 10 MB."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What one checkpoint reached on the tasks it is ranked by.
+    """What one checkpoint reached on the tasks it is ranked by: the mean, and by task what tests need.
 
     Attributes:
-        value: mean over the tasks.
-        replicates: of each task `[B]`, in the resamples that all checkpoints have in common; none where a result has
-            none.
-        units: number of samples or clusters that are drawn, of each task.
+        replicates: `[B]`, in the resamples that all checkpoints have in common; none where a result has none.
+        units: number of samples or clusters that are drawn.
         spread: the variance of `value` over seeds, where there are several.
-        single_seed: of each task the seed, where there is one only and another could give another value.
+        single_seed: the seed, where there is one only and another could give another value.
     """
 
     value: float
@@ -77,8 +74,7 @@ def rank_ranges(scores: Sequence[Score]) -> list[Ranks]:
     Each is tested against each other, so time grows with the square of their number, by some 0.1 µs a pair.
     """
     above, below = np.zeros((2, len(scores)), dtype=int)
-    places = [place for place, score in enumerate(scores) if all(one is not None for one in score.replicates)]
-    if places:
+    if places := _tested(scores):
         above[places], below[places] = _above_and_below(_Board.of([scores[place] for place in places]))
     return list(zip((1 + above).tolist(), (len(scores) - below).tolist(), strict=True))
 
@@ -86,12 +82,16 @@ def rank_ranges(scores: Sequence[Score]) -> list[Ranks]:
 def corrected_p(scores: Sequence[Score]) -> np.ndarray:
     """The p values `[K, K]` of tests between at most `ROWS` scores, corrected by Holm; NaN where there is no test."""
     found = np.full((len(scores), len(scores)), np.nan)
-    places = [place for place, score in enumerate(scores) if all(one is not None for one in score.replicates)]
-    if len(places) > 1:
+    if len(places := _tested(scores)) > 1:
         _, pairs = _Board.of([scores[place] for place in places]).tests(0, 0.0)
         one, other = np.array(places)[[pairs.better, pairs.worse]]
         found[one, other] = found[other, one] = holm(p_of_t(pairs.t, pairs.freedom))
     return found
+
+
+def _tested(scores: Sequence[Score]) -> list[int]:
+    """The places of the scores that have replicates of all tasks."""
+    return [place for place, score in enumerate(scores) if all(one is not None for one in score.replicates)]
 
 
 class _Pairs(NamedTuple):

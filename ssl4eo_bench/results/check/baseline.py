@@ -9,7 +9,7 @@ from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.files.git import run_git
 from ssl4eo_bench.files.reading import read_bytes
 from ssl4eo_bench.results.check.tolerances import TOLERANCES
-from ssl4eo_bench.results.files import require_directory
+from ssl4eo_bench.results.files import require_directory, result_files
 
 LOG_OF_ADDITIONS = (
     *("log", "--reverse", "--full-history", "--diff-filter=A", "--no-renames", "--relative", "--raw", "--no-abbrev"),
@@ -20,13 +20,9 @@ LOG_OF_ADDITIONS = (
 
 @dataclass(frozen=True)
 class Baseline:
-    """Results as they were before the changes that are checked.
+    """Results as they were before the changes that are checked: the bytes of result files by place, and of tolerances.
 
-    Attributes:
-        name: of the folder or commit, for people.
-        runs: the bytes of every result file, by its place below the results directory.
-        tolerances: the bytes of the tolerances, if there were any.
-        history: the results directory and the commit, if the results are of a commit.
+    `history` is the results directory and the commit, if the results are of a commit.
     """
 
     name: str
@@ -37,11 +33,9 @@ class Baseline:
     def first(self, places: Collection[str]) -> dict[str, bytes]:
         """The bytes of result files in the commits that added them, the oldest first; empty without a history.
 
-        The place of a result names the versions of its task and protocol, so a higher version is another file.
-
-        Args:
-            places: of the files. Files that differ from them in the name of the checkpoint alone are given as well,
-                since they may hold the same experiment.
+        The place of a result names the versions of its task and protocol, so a higher version is another file. Files
+        that differ from these places in the name of the checkpoint alone are given as well, since they may hold the
+        same experiment.
         """
         if self.history is None or not places:
             return {}
@@ -98,11 +92,10 @@ def _setting(place: str) -> tuple[str, ...]:
 def _of_folder(folder: Path) -> Baseline:
     if not (folder / "runs").is_dir():
         raise ResultError(f"--against {folder} holds no results: there is no runs/ in it; name a results directory.")
-    files = {file.relative_to(folder).as_posix(): file for file in sorted((folder / "runs").rglob("*.json"))}
     tolerances = folder / TOLERANCES
     return Baseline(
         name=str(folder),
-        runs={place: read_bytes(file) for place, file in files.items()},
+        runs={file.relative_to(folder).as_posix(): read_bytes(file) for file in result_files(folder)},
         tolerances=read_bytes(tolerances) if tolerances.is_file() else None,
     )
 

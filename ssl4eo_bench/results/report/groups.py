@@ -24,12 +24,9 @@ FLOORS = 3
 
 @dataclass(frozen=True)
 class ShownCheckpoint:
-    """A checkpoint in the figures.
+    """A checkpoint in the figures, with its style, the same in all of them.
 
-    Attributes:
-        name: of the checkpoint.
-        style: of its series, the same in all figures of the report.
-        run: the one that stands for it: of those on the most training samples, the run of the lowest seed.
+    `run` stands for it: of those on the most training samples, the run of the lowest seed.
     """
 
     name: str
@@ -39,14 +36,10 @@ class ShownCheckpoint:
 
 @dataclass(frozen=True, eq=False)
 class RunGroup:
-    """The runs of a task and protocol.
+    """The runs of a task and protocol (with versions), by checkpoint, fraction and seed.
 
-    Attributes:
-        task: with its version.
-        protocol: with its version.
-        title: of the task; empty if it is not in the catalogue any more.
-        frame: the runs by checkpoint, fraction and seed.
-        shown: the checkpoints in figures, best first, floors last.
+    The title of the task is empty if it is not in the catalogue any more. The checkpoints `shown` in figures are best
+    first, floors last.
     """
 
     task: str
@@ -154,7 +147,6 @@ class RunCheckpoint:
     """A checkpoint as it was run.
 
     Attributes:
-        entry: of the catalogue.
         weights: the sha256 sums of its parameters: several where these differ by run.
         costs: of its backbone: several where tasks differ in bands, or in what a feature is of.
     """
@@ -170,14 +162,14 @@ def checkpoints_of(results: Sequence[RunResult]) -> list[RunCheckpoint]:
     for result in results:
         checkpoint = result.spec.checkpoint
         found.setdefault((checkpoint.name, checkpoint.model_dump_json()), []).append(result)
-    return [_run_checkpoint(runs) for _, runs in sorted(found.items(), key=lambda item: item[0])]
-
-
-def _run_checkpoint(runs: Sequence[RunResult]) -> RunCheckpoint:
-    made = [run.provenance for run in runs]
-    weights = {sha for one in made for sha in one.weights_sha256}
-    costs = dict.fromkeys(one.cost for one in made if one.cost)
-    return RunCheckpoint(runs[0].spec.checkpoint, sorted(weights), list(costs))
+    return [
+        RunCheckpoint(
+            entry=runs[0].spec.checkpoint,
+            weights=sorted({sha for run in runs for sha in run.provenance.weights_sha256}),
+            costs=list(dict.fromkeys(run.provenance.cost for run in runs if run.provenance.cost)),
+        )
+        for _, runs in sorted(found.items())
+    ]
 
 
 def warnings_of(results: Sequence[RunResult]) -> dict[str, list[str]]:
