@@ -51,27 +51,19 @@ class Discordance:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A against B on one task and setting.
+    """A against B on one task and setting: the metric of each, mean over seeds, and A minus B with its 95 % interval.
 
     Attributes:
-        task: name and version.
         setting: protocol, fraction and marks of the runs.
         seeds: of A and B, pair by pair.
-        metric: name of the metric that is compared.
         samples: size of the test split.
         units: number of samples or clusters that are drawn with replacement.
         units_are: what these are, in the plural.
-        a: the metric of A, mean over seeds.
-        b: the metric of B.
-        difference: A minus B.
-        low: lower end of its 95 % interval.
-        high: upper end.
         p: two-sided, of the hypothesis that there is no difference.
         p_holm: the same, corrected for all comparisons that were made together.
         confounded: whether A and B were trained once each, on different samples or from different random numbers: their
             difference may be that of the training.
         mcnemar: for each pair of runs, where accuracy is compared and the scores are there.
-        notes: what a reader should know.
     """
 
     task: str
@@ -111,12 +103,7 @@ class _Measured:
 
 
 def compare(pairs: Sequence[Pairs], results: Path, cache_dir: Path) -> list[Comparison]:
-    """The comparison of each setting, with p values corrected for their number.
-
-    Args:
-        pairs: of runs, as `find_pairs` gives them.
-        results: directory that they are from.
-        cache_dir: that holds their scores, as far as these are needed.
+    """The comparison of each setting that `find_pairs` found, with p values corrected for their number.
 
     Raises:
         ResultError: if scores are needed and absent, cannot be read or do not belong together.

@@ -64,11 +64,7 @@ def _classes(targets: np.ndarray) -> np.ndarray:
 
 
 def write_figure_data(results: Path, digest: str, checksum: str, data: FigureData) -> None:
-    """Write the figure data of the result with this digest and checksum.
-
-    Raises:
-        WriteError: if that cannot be done.
-    """
+    """Write the figure data of the result with this digest and checksum."""
     write_text(figure_file(results, digest), _as_written(digest, checksum, data))
 
 

@@ -100,14 +100,9 @@ class SeriesStyle:
 
 @dataclass(frozen=True)
 class Hover:
-    """A text that a place of a figure shows to a pointer.
+    """A text that a place of a figure shows to a pointer: a point, or a cell, which is a square with sides of 1.
 
-    Attributes:
-        axes: of the place.
-        x: of its middle, in the units of the axes.
-        y: of its middle.
-        text: what is shown.
-        is_cell: whether it is a square with sides of 1, and no point.
+    `x` and `y` are of its middle, in the units of the axes.
     """
 
     axes: Axes
@@ -144,10 +139,7 @@ def styled(draw: Callable[Parameters, Drawn]) -> Callable[Parameters, Drawn]:
 def svg_element(figure: HoverFigure, name: str, words: str) -> str:
     """A figure as an SVG element: its colours are variables of the page, its places have their texts as titles.
 
-    Args:
-        figure: drawn in the colours of this module.
-        name: unique on the page; the ids within follow from it.
-        words: what the figure shows.
+    The ids within follow from its name, which is unique on the page. `words` say what it shows.
     """
     with _saving(name):
         written = StringIO()
@@ -184,10 +176,7 @@ def _targets(figure: HoverFigure) -> Iterator[str]:
 def save_figure(figure: Figure, file: Path, *, name: str = "figure") -> Path:
     """Write a figure in the format that the file's ending names (png, svg or pdf), and return the file.
 
-    Args:
-        figure: to be written.
-        file: its place.
-        name: of the figure; the ids within an SVG follow from it.
+    The ids within an SVG follow from the name.
     """
     ending = file.suffix[1:]
     with replacing(file) as temporary, _saving(name):

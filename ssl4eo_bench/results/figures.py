@@ -34,15 +34,9 @@ NUMBERED: Final = 20
 
 @dataclass(frozen=True)
 class Series:
-    """Points that belong together.
+    """Points that belong together: places `x` and values `y` `[N]`, and their `spread`, drawn to both sides of them.
 
-    Attributes:
-        name: for the legend.
-        style: of line and points.
-        x: places `[N]`.
-        y: values `[N]`.
-        spread: of the values `[N]`, drawn to both sides of them.
-        chosen: number of the point that was chosen.
+    `chosen` is the number of the point that was chosen.
     """
 
     name: str
@@ -55,16 +49,9 @@ class Series:
 
 @dataclass(frozen=True)
 class CostPoint:
-    """What a checkpoint costs and reaches.
+    """What a checkpoint costs, in operations of one image, and reaches; `about` is for who points at it.
 
-    Attributes:
-        name: of the checkpoint.
-        style: of those in the legend; none for others.
-        flops: floating-point operations of one image.
-        value: of the metric.
-        low: lower bound of its interval.
-        high: upper bound.
-        about: more about it, for who points at it.
+    Only those in the legend have a style.
     """
 
     name: str
@@ -158,12 +145,9 @@ def learning(loss: Sequence[Series], val: Sequence[Series], metric: str) -> Hove
 
 @styled
 def class_scores(panels: Mapping[str, Sequence[Series]], classes: Sequence[str], support: Sequence[int]) -> HoverFigure:
-    """Metrics of each class, one panel for each metric.
+    """Metrics of each class, one panel for each metric: `x` are values, `y` are class numbers.
 
-    Args:
-        panels: by metric; `x` are values, `y` are class numbers.
-        classes: their names.
-        support: test samples or pixels of each.
+    `support` is how many test samples or pixels each class has.
     """
     names = [f"{_short(name)}  ({count:,})" for name, count in zip(classes, support, strict=True)]
     width = 0.07 * max(map(len, names)) + 1.4 * len(panels)
@@ -189,12 +173,7 @@ def class_scores(panels: Mapping[str, Sequence[Series]], classes: Sequence[str],
 
 @styled
 def confusion(counts: np.ndarray, classes: Sequence[str]) -> HoverFigure:
-    """A confusion matrix as shares of each true class, in percent.
-
-    Args:
-        counts: `[C, C]`, rows are true classes.
-        classes: their names.
-    """
+    """A confusion matrix `[C, C]` as shares of each true class, in percent; rows are true classes."""
     size = len(classes)
     totals = counts.sum(1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
@@ -261,13 +240,7 @@ def calibration(bins: Sequence[ReliabilityBin], style: SeriesStyle) -> HoverFigu
 
 @styled
 def embedding(points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> HoverFigure:
-    """A map of features.
-
-    Args:
-        points: `[N, 2]`.
-        labels: class numbers `[N]`; samples with another number are grey.
-        classes: their names.
-    """
+    """A map of features: points `[N, 2]` in the colours of their class numbers `[N]`, grey for other numbers."""
     figure = _figure(4.3, 3.6 + 0.09 * len(classes))
     axes = figure.subplots()
     drawn: dict[str, Any] = {"s": 9, "linewidths": 0, "rasterized": True}  # as points they would take megabytes
@@ -294,14 +267,9 @@ def embedding(points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) ->
 def label_maps(
     ids: Sequence[str], rgb: np.ndarray, truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]
 ) -> HoverFigure:
-    """Tiles beside their true and predicted label maps.
+    """K tiles beside their true and predicted label maps.
 
-    Args:
-        ids: of the tiles `[K]`.
-        rgb: what they look like, `[K, S, S, 3]` bytes.
-        truth: class numbers `[K, S, S]`, `IGNORED` where a pixel has none.
-        predicted: class numbers `[K, S, S]`.
-        classes: their names.
+    The tiles are `[K, S, S, 3]` bytes, the maps class numbers `[K, S, S]`, `IGNORED` where a pixel has none.
     """
     figure = _figure(4.3, 1.55 * len(ids) + 0.4)
     grid = figure.subplots(len(ids), 3, squeeze=False)

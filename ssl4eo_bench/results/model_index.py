@@ -41,9 +41,7 @@ METRICS: Final[dict[str, tuple[str, str, dict[str, str]]]] = {
 def model_index(results: Sequence[RunResult], url: str | None = None) -> str:
     """The model index of one checkpoint, in YAML: test metrics as fractions, means over seeds.
 
-    Args:
-        results: of the checkpoint, at least one.
-        url: of where the results are published.
+    `url` is where the results are published.
 
     Raises:
         ResultError: if they are of several checkpoints, of several splits of a task, or not official, or `url` is none.

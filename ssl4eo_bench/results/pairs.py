@@ -19,13 +19,7 @@ NOT_OF_CONFUSIONS = frozenset({"micro_map", "macro_map"})
 
 @dataclass(frozen=True)
 class Pairs:
-    """Runs of A and B on one task: of two checkpoints, a pair for each seed that both have.
-
-    Attributes:
-        runs: of A and of B.
-        metric: to be compared.
-        notes: what a reader should know.
-    """
+    """Runs of A and B on one task, and the metric to compare: of checkpoints, a pair for each seed that both have."""
 
     runs: tuple[tuple[RunResult, RunResult], ...]
     metric: str
@@ -53,7 +47,7 @@ def find_pairs(results: Path, a: str, b: str, wanted: RunFilter, metric: str | N
         a: a checkpoint, or a single result as `find_result` takes it.
         b: another one.
         wanted: the runs to choose from.
-        metric: to compare (default: the main metric of each task).
+        metric: default: the main metric of each task.
 
     Raises:
         ResultError: if A or B is not there, they are the same, or nothing of theirs compares.

@@ -27,19 +27,8 @@ Positive = Annotated[float, Field(gt=0, le=1)]
 class PublishedNumber(Frozen):
     """One number of the literature; docs/results.md says what goes into each column.
 
-    Attributes:
-        task: this suite's task with those images.
-        checkpoint: this suite's name of the same weights; empty if there is none.
-        model: as its source calls it.
-        method: of the pretraining; may be empty.
-        protocol: this suite's name of what was done with the model, or else a description.
-        split: `train`, `val` or `test` if it was scored on that split of the task, or else a description.
-        metric: this suite's name of it, or else a description.
-        value: as a fraction.
-        fraction: of the training samples that were used; none where that is not stated.
-        source: of the number.
-        url: of the source.
-        note: what else is known, and what was inferred.
+    Task, checkpoint, protocol and metric have this suite's names, as far as it has them, and splits those of the task.
+    What is not known of pretraining method, checkpoint or fraction is empty.
     """
 
     task: Text
@@ -93,11 +82,7 @@ def read_published(file: Path) -> list[PublishedNumber]:
 def differences(number: PublishedNumber, *, task: str, protocol: str, metric: str) -> tuple[str, ...]:
     """Why a published number does not compare with a metric of a run on all training samples; nothing if it does.
 
-    Args:
-        number: from the literature.
-        task: name of the run's task; runs are scored on its `test`.
-        protocol: name of the run's protocol.
-        metric: of the run.
+    Task and protocol are without version; runs are scored on `test`.
     """
     found = []
     if (number.task, number.split) != (task, "test"):

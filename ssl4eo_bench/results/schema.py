@@ -50,11 +50,7 @@ The digest of the specification stays what it is: equal digests are the same exp
 
 
 def updated(content: Content) -> Content:
-    """Content of the current version, from content of that version or one before.
-
-    Raises:
-        ValueError: if it has no version, or one that never was.
-    """
+    """Content of the current version, from content of that version or one before; a ValueError for any other."""
     version = content.get("schema_version")
     if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
         raise ValueError(f"schema_version {version!r} is none from 1 to {SCHEMA_VERSION}")

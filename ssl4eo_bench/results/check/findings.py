@@ -11,13 +11,7 @@ UNPRINTABLE = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """One fault.
-
-    Attributes:
-        file: that has the fault, by its place below the results directory.
-        what: is wrong, as the rest of a sentence that begins with the file.
-        cure: what to do.
-    """
+    """One fault: `what` is wrong, as the rest of a sentence that begins with the file, by its place in the results."""
 
     file: str
     what: str

@@ -26,13 +26,7 @@ WRITE = "write tables and leaderboard anew (`ssl4eo-bench tables`, `ssl4eo-bench
 
 @dataclass(frozen=True)
 class _Stored:
-    """The result files of a directory.
-
-    Attributes:
-        contents: their bytes, by place below the results directory; empty for a file that cannot be read.
-        found: the valid results by place, in short.
-        findings: faults of the others, and of the contents of those.
-    """
+    """The result files of a directory: bytes by place (empty for a file that cannot be read), and the valid results."""
 
     contents: dict[str, bytes]
     found: dict[str, RunResult]
@@ -40,11 +34,7 @@ class _Stored:
 
 
 def check(results: Path, baseline: Baseline | None) -> Report:
-    """All faults of a results directory, by itself and compared with an earlier state.
-
-    Args:
-        results: the directory.
-        baseline: the earlier state; without it nothing is compared.
+    """All faults of a results directory, by itself and compared with an earlier state, if there is one.
 
     Raises:
         ResultError: if there are no results, now or before.
@@ -182,12 +172,7 @@ def _generate(results: Path, stored: _Stored) -> tuple[dict[str, str], list[Find
 
 
 def generated_faults(results: Path, texts: Mapping[str, str]) -> Iterator[Finding]:
-    """Generated files that are missing, stale, or come from nowhere.
-
-    Args:
-        results: the directory.
-        texts: of all generated files, by place below it.
-    """
+    """Generated files that are missing, stale, or come from nowhere; `texts` are what they should be, by place."""
     there = _generated(results)
     for place, text in texts.items():
         if place not in there:

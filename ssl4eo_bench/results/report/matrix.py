@@ -14,31 +14,22 @@ from ssl4eo_bench.results.paired_ranks import corrected_p
 MOST = 30
 """Checkpoints that a matrix has at most, the best ones."""
 
+Verdict = Literal["above", "below", ""]
+"""What the test says; empty where it says nothing."""
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One checkpoint against another.
-
-    Attributes:
-        difference: of their main metrics, in percentage points.
-        verdict: what the test says; empty where it says nothing.
-        words: all of it as a sentence.
-    """
+    """One checkpoint against another: the difference in percentage points, and all that is said of it in words."""
 
     difference: str
-    verdict: Literal["above", "below", ""]
+    verdict: Verdict
     words: str
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """The best checkpoints of a task and protocol against each other.
-
-    Attributes:
-        names: of them, best first.
-        cells: a row for each; none against itself.
-        of: how many checkpoints there are.
-    """
+    """The best checkpoints of a task and protocol, best first, against each other; there are `of` of them in all."""
 
     names: tuple[str, ...]
     cells: tuple[tuple[Cell | None, ...], ...]
@@ -60,7 +51,7 @@ def matrix_of(entries: Sequence[Entry]) -> Matrix | None:
 
 def _cell(one: Entry, other: Entry, p: float) -> Cell:
     difference = one.lead.value - other.lead.value
-    verdict: Literal["above", "below", ""] = ("above" if difference > 0 else "below") if p <= LEVEL else ""
+    verdict: Verdict = ("above" if difference > 0 else "below") if p <= LEVEL else ""
     said = {"above": "is above", "below": "is below", "": "is not told apart from"}[verdict]
     tested = "no test" if np.isnan(p) else f"corrected p {p_text(p)}"
     words = f"{one.checkpoint} {said} {other.checkpoint}: {points(difference)} points, {tested}"

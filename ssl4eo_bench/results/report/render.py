@@ -60,7 +60,7 @@ def write_report(
         file: the page.
         cache_dir: where the scores of single samples are kept; what needs them is left out where they are not there.
         figures_dir: where each figure is written as PNG, SVG and PDF, too.
-        wanted: tasks and protocols to report; where tasks are named, the mean is over these.
+        wanted: tasks and protocols; where tasks are named, the mean is over these.
         sample: report the runs on the embedded sample instead of the official ones.
 
     Raises:

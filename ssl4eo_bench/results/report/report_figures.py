@@ -30,13 +30,9 @@ MOST_POINTS = 200
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure of the report.
+    """A figure of the report; its name is unique within its task and protocol.
 
-    Attributes:
-        name: for its file, unique within its task and protocol.
-        words: what it shows, for those who do not see it.
-        draw: makes it.
-        caption: above it.
+    `words` are what it shows, for those who do not see it. The caption stands above it.
     """
 
     name: str
@@ -49,11 +45,7 @@ class ReportFigure:
 class FigureSection:
     """Figures of one kind, with what they show and how to read it; without figures, a note on why there are none.
 
-    Attributes:
-        title: of the section.
-        note: below it.
-        figures: best first.
-        narrowest: width of a figure, in letters' heights, from which on several stand side by side.
+    `narrowest` is the width of a figure, in letters' heights, from which on several stand side by side.
     """
 
     title: str
@@ -68,13 +60,9 @@ class FigureSection:
 
 
 def figure_sections(group: RunGroup, entries: Sequence[Entry], results: Path, cache_dir: Path) -> list[FigureSection]:
-    """The figures of a group of runs, single ones first.
+    """The figures of a group of runs, single ones first; `entries` are those of the leaderboard.
 
-    Args:
-        group: of runs.
-        entries: of the leaderboard on the task, in the protocol.
-        results: the directory with the data of figures.
-        cache_dir: for data that is not there.
+    Their data is in the results directory, or else in the cache.
     """
     kept = {one.name: _data(one.run, results, cache_dir) for one in group.shown}
     data = {name: one for name, one in kept.items() if one}
