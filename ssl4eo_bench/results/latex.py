@@ -31,7 +31,7 @@ def latex(board: Leaderboard) -> str:
     columns = [column for column in board.columns if column.leads or not several]
     mean = ["mean"] if several and board.has_mean else []
     caption = CAPTION if any(entry.ranks for entry in board.entries) else UNRANKED
-    caption += ZERO if any(entry.filled for entry in board.entries) else ""
+    caption += ZERO if any(entry.spec.inputs.filled for entry in board.entries) else ""
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
@@ -58,7 +58,8 @@ def _metric(row: Row, column: Column) -> str:
     if column.task not in row.entries:
         return ""
     entry = row.entries[column.task]
-    return _cell(entry.metrics[column.metric], entry.ranks if column.leads else None, starred=bool(entry.filled))
+    starred = bool(entry.spec.inputs.filled)
+    return _cell(entry.metrics[column.metric], entry.ranks if column.leads else None, starred=starred)
 
 
 def _cell(value: MetricValue, ranks: Ranks | None, *, starred: bool = False) -> str:

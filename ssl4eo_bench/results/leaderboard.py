@@ -9,8 +9,8 @@ import pandas as pd
 
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.records import Cost, MetricValue
+from ssl4eo_bench.config.run_spec import RunSpec
 from ssl4eo_bench.config.task import metric_label
-from ssl4eo_bench.results.frame import unversioned
 from ssl4eo_bench.results.paired_ranks import Ranks, Score
 from ssl4eo_bench.results.published import PublishedNumber, differences
 
@@ -23,16 +23,14 @@ STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One checkpoint on one task, by one protocol; both are named with their versions.
+    """One checkpoint on one task, by one protocol.
 
     Attributes:
-        is_floor: whether nothing was learnt in the checkpoint.
+        spec: of its first run; the others differ by their seeds.
         metrics: means over seeds by name, the leading one first. The bounds of an interval are the means of the
             seeds' bounds; docs/results.md says what such an interval covers.
-        seeds: number of runs that differ by their seed.
-        seed_matters: whether runs with other seeds can differ.
+        seeds: number of runs.
         deviation: the standard deviation of the leading metric over seeds; none for a single one.
-        filled: input bands that the task lacks, and that were zero.
         images_per_second: that features were computed at, in the run that computed the most.
         score: the leading metric as ranks need it.
         ranks: on the task, in its protocol; none where the leading metric is not the main one.
@@ -40,15 +38,10 @@ class Entry:
         published: the highest published number that compares with the leading metric.
     """
 
-    task: str
-    protocol: str
-    checkpoint: str
-    is_floor: bool
+    spec: RunSpec
     metrics: dict[str, MetricValue]
     seeds: int
-    seed_matters: bool
     deviation: float | None
-    filled: tuple[str, ...]
     cost: Cost | None
     images_per_second: float | None
     score: Score = field(repr=False)
@@ -73,8 +66,8 @@ class Entry:
 
     def differences_from(self, number: PublishedNumber) -> tuple[str, ...]:
         """Why a published number does not compare with the leading metric; nothing if it does."""
-        (task, protocol), metric = map(unversioned, (self.task, self.protocol)), next(iter(self.metrics))
-        return differences(number, task=task, protocol=protocol, metric=metric)
+        metric = next(iter(self.metrics))
+        return differences(number, task=self.spec.task.name, protocol=self.spec.protocol.name, metric=metric)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +87,7 @@ class Row:
     @property
     def protocol(self) -> str:
         """The protocol with its version."""
-        return next(iter(self.entries.values())).protocol
+        return next(iter(self.entries.values())).spec.protocol_slug
 
     @property
     def name(self) -> str:
@@ -210,7 +203,7 @@ class Leaderboard:
     @cached_property
     def _published(self) -> set[str]:
         """The tasks with published numbers that compare with an entry."""
-        return {entry.task for entry in self.entries if entry.published}
+        return {entry.spec.task_slug for entry in self.entries if entry.published}
 
     @property
     def columns(self) -> list[Column]:
@@ -218,7 +211,7 @@ class Leaderboard:
         return [self._column(task, metric) for task, metrics in self.metrics.items() for metric in metrics]
 
     def _column(self, task: str, metric: str) -> Column:
-        shown = [entry.metrics[metric] for entry in self.entries if entry.task == task]
+        shown = [entry.metrics[metric] for entry in self.entries if entry.spec.task_slug == task]
         bounds = [bound for one in shown for bound in (one.value, one.low, one.high) if bound is not None]
         return Column(task, metric, metric == self.metrics[task][0], ticks_around(min(bounds), max(bounds)))
 
@@ -255,9 +248,9 @@ def _entry_record(entry: Entry | None, metrics: Sequence[str], *, with_published
         "rank_first": entry and entry.ranks and entry.ranks[0],
         "rank_last": entry and entry.ranks and entry.ranks[1],
         "seeds": entry and entry.seeds,
-        "filled": entry and len(entry.filled),
+        "filled": entry and len(entry.spec.inputs.filled),
         "over_floor": entry and entry.over_floor,
-        "floor": entry and entry.floor and entry.floor.checkpoint,
+        "floor": entry and entry.floor and entry.floor.spec.checkpoint.name,
     }
     if with_published:
         number = entry and entry.published

@@ -54,7 +54,7 @@ def terms(board: Leaderboard) -> dict[str, str]:
         )
     if embeddings := sorted({row.name for row in board.rows if row.checkpoint.is_embeddings}):
         found["Embeddings"] = f"Vectors from files, made elsewhere: {', '.join(embeddings)}."
-    if any(entry.filled for entry in board.entries):
+    if any(entry.spec.inputs.filled for entry in board.entries):
         found["Zero bands"] = "Zero bands: input bands of the backbone that the task lacks."
     return found
 
@@ -115,11 +115,12 @@ def floor_note(entries: Sequence[Entry]) -> str:
     floor = next((entry.floor for entry in entries if entry.floor), None)
     if floor is None:
         return ""
+    name = floor.spec.checkpoint.name
     if floor.deviation is None:
-        return f"The floor is {floor.checkpoint}{', one seed' if floor.seed_matters else ''}."
+        return f"The floor is {name}{', one seed' if floor.spec.seed_matters else ''}."
     return (
-        f"The floor is {floor.checkpoint}, the mean of {floor.seeds} seeds that differ by {100 * floor.deviation:.2f} "
-        "points (standard deviation)."
+        f"The floor is {name}, the mean of {floor.seeds} seeds that differ by {100 * floor.deviation:.2f} points "
+        "(standard deviation)."
     )
 
 
@@ -163,17 +164,17 @@ def _overview(rows: Sequence[Row], board: Leaderboard) -> dict[str, list[str]]:
 def _details(entries: Sequence[Entry], metrics: Sequence[str]) -> dict[str, list[str]]:
     """Cells by column, of one task."""
     lead, *others = metrics
-    ordered = sorted(entries, key=lambda entry: (-entry.lead.value, entry.checkpoint))
+    ordered = sorted(entries, key=lambda entry: (-entry.lead.value, entry.spec.checkpoint.name))
     return {
         "rank": [rank_range(entry.ranks) for entry in ordered],
-        "checkpoint": [entry.checkpoint for entry in ordered],
+        "checkpoint": [entry.spec.checkpoint.name for entry in ordered],
         metric_label(lead): [entry.lead.percent for entry in ordered],
-        "over floor": ["floor" if entry.is_floor else points(entry.over_floor) for entry in ordered],
+        "over floor": ["floor" if entry.spec.checkpoint.is_floor else points(entry.over_floor) for entry in ordered],
         "published": [_link(entry.published) for entry in ordered],
         "over published": [points(entry.over_published) for entry in ordered],
         **{metric_label(name): [percent(entry.metrics[name].value) for entry in ordered] for name in others},
         **_cost_columns(ordered),
-        ZERO_BANDS: [" ".join(entry.filled) for entry in ordered],
+        ZERO_BANDS: [" ".join(entry.spec.inputs.filled) for entry in ordered],
         "seeds": [str(entry.seeds) for entry in ordered],
     }
 

@@ -116,13 +116,13 @@ def _entries(runs: pd.DataFrame, metrics: Sequence[str], published: Sequence[Pub
     ranks: list[Ranks | None] = [None] * len(entries)
     if metrics[0] == runs["main_metric"].iloc[0]:
         ranks = list(rank_ranges([entry.score for entry in entries.values()]))
-    floors = [entry for entry in entries.values() if entry.is_floor]
+    floors = [entry for entry in entries.values() if entry.spec.checkpoint.is_floor]
     best = max(floors, key=lambda entry: entry.lead.value, default=None)
     return {
         name: replace(
             entry,
             ranks=of_entry,
-            floor=None if entry.is_floor else best,
+            floor=None if entry.spec.checkpoint.is_floor else best,
             published=_highest_matching(entry, published),
         )
         for (name, entry), of_entry in zip(entries.items(), ranks, strict=True)
@@ -131,17 +131,12 @@ def _entries(runs: pd.DataFrame, metrics: Sequence[str], published: Sequence[Pub
 
 def _entry(runs: Sequence[RunResult], metrics: Sequence[str]) -> Entry:
     """Means over the runs of one checkpoint, which differ by their seeds."""
-    spec, values = runs[0].spec, [run.metrics["test"][metrics[0]].value for run in runs]
+    values = [run.metrics["test"][metrics[0]].value for run in runs]
     return Entry(
-        task=spec.task_slug,
-        protocol=spec.protocol_slug,
-        checkpoint=spec.checkpoint.name,
-        is_floor=spec.checkpoint.is_floor,
+        spec=runs[0].spec,
         metrics={name: _mean([run.metrics["test"][name] for run in runs]) for name in metrics},
         seeds=len(runs),
-        seed_matters=spec.seed_matters,
         deviation=stdev(values) if len(values) > 1 else None,
-        filled=spec.inputs.filled,
         cost=next((run.provenance.cost for run in runs if run.provenance.cost), None),
         images_per_second=max(runs, key=lambda run: run.provenance.features_computed).images_per_second,
         score=score_of(runs, metrics[0]),
@@ -157,7 +152,7 @@ def _mean(found: Sequence[MetricValue]) -> MetricValue:
 
 def _highest_matching(entry: Entry, published: Sequence[PublishedNumber]) -> PublishedNumber | None:
     """The highest published number of a checkpoint that compares with its entry."""
-    own = [number for number in published if number.checkpoint == entry.checkpoint]
+    own = [number for number in published if number.checkpoint == entry.spec.checkpoint.name]
     matching = [number for number in own if not entry.differences_from(number)]
     return max(matching, key=lambda number: number.value, default=None)
 
@@ -170,9 +165,9 @@ def _unmatched(rows: Sequence[Row], published: Sequence[PublishedNumber]) -> tup
         entries.setdefault(row.name, []).extend(row.entries.values())
     for number in published:
         near = [
-            UnmatchedNumber(number, entry.task, entry.differences_from(number))
+            UnmatchedNumber(number, entry.spec.task_slug, entry.differences_from(number))
             for entry in entries.get(number.checkpoint, ())
-            if _dataset(entry.task) == _dataset(number.task)
+            if _dataset(entry.spec.task.name) == _dataset(number.task)
         ]
         if near and (nearest := min(near, key=lambda one: len(one.differences))).differences:
             found.append(nearest)

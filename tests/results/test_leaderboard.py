@@ -118,7 +118,7 @@ def test_the_floor_is_the_best_that_learnt_nothing_there(board_of: Board) -> Non
     board = board_of((LITE0, 0.8), ("bandstats", 0.3), *floors, (LITE0, 0.8, RGB), *knn)
     best = entry(board, LITE0).floor
     assert best is not None
-    assert (best.checkpoint, best.seeds) == (RANDOM18, 3)
+    assert (best.spec.checkpoint.name, best.seeds) == (RANDOM18, 3)
     assert best.lead.value == pytest.approx(0.51)
     assert best.deviation == pytest.approx(0.01)  # how far the floor moves with its seed
     assert entry(board, LITE0).over_floor == pytest.approx(0.29)
@@ -172,7 +172,7 @@ def test_what_keeps_no_replicates_or_draws_other_units_is_above_and_below_none(
 
 def test_filled_channels_are_marked(board_of: Board) -> None:
     board = board_of(("resnet50.ssl4eo_s12-moco_v2-s2l1c", 0.5, {"task": "so2sat", "by": "knn"}))
-    assert board.entries[0].filled == ("B01", "B09", "B10")
+    assert board.entries[0].spec.inputs.filled == ("B01", "B09", "B10")
     assert board.frame()["so2sat-v1.filled"].tolist() == [3]
 
 

@@ -38,7 +38,7 @@ class Matrix:
 
 def matrix_of(entries: Sequence[Entry]) -> Matrix | None:
     """The matrix of entries on one task in one protocol; none where there is nothing to test."""
-    best = sorted(entries, key=lambda entry: (-entry.lead.value, entry.checkpoint))[:MOST]
+    best = sorted(entries, key=lambda entry: (-entry.lead.value, entry.spec.checkpoint.name))[:MOST]
     p = corrected_p([entry.score for entry in best])
     if np.isnan(p).all():
         return None
@@ -46,7 +46,7 @@ def matrix_of(entries: Sequence[Entry]) -> Matrix | None:
         tuple(None if one is other else _cell(one, other, p[row, column]) for column, other in enumerate(best))
         for row, one in enumerate(best)
     )
-    return Matrix(tuple(entry.checkpoint for entry in best), cells, len(entries))
+    return Matrix(tuple(entry.spec.checkpoint.name for entry in best), cells, len(entries))
 
 
 def _cell(one: Entry, other: Entry, p: float) -> Cell:
@@ -54,7 +54,8 @@ def _cell(one: Entry, other: Entry, p: float) -> Cell:
     verdict: Verdict = ("above" if difference > 0 else "below") if p <= LEVEL else ""
     said = {"above": "is above", "below": "is below", "": "is not told apart from"}[verdict]
     tested = "no test" if np.isnan(p) else f"corrected p {p_text(p)}"
-    words = f"{one.checkpoint} {said} {other.checkpoint}: {points(difference)} points, {tested}"
+    names = f"{one.spec.checkpoint.name} {said} {other.spec.checkpoint.name}"
+    words = f"{names}: {points(difference)} points, {tested}"
     return Cell(f"{100 * difference:+.1f}".replace("-", "−"), verdict, words)
 
 

@@ -106,7 +106,7 @@ def _kept(cache_dir: Path, result: RunResult) -> Arrays:
 def _cost_quality(group: RunGroup, entries: Sequence[Entry]) -> FigureSection | None:
     styles = {one.name: one.style for one in group.shown}
     priced = sorted((entry for entry in entries if entry.cost and entry.cost.flops), key=lambda one: -one.lead.value)
-    found = [_cost_point(entry, styles.get(entry.checkpoint)) for entry in priced[:MOST_POINTS]]
+    found = [_cost_point(entry, styles.get(entry.spec.checkpoint.name)) for entry in priced[:MOST_POINTS]]
     if len(found) < 2:
         return None
     words = "; ".join(f"{one.name}: {100 * one.value:.1f} % at {one.flops / 1e9:.3g} GFLOPs" for one in found[:20])
@@ -128,7 +128,7 @@ def _cost_point(entry: Entry, style: SeriesStyle | None) -> CostPoint:
     lead, flops = entry.lead, float(entry.cost.flops or 0)
     low, high = lead.value if lead.low is None else lead.low, lead.value if lead.high is None else lead.high
     about = cost_text(entry.cost, entry.images_per_second)
-    return CostPoint(entry.checkpoint, style, flops, lead.value, low, high, about)
+    return CostPoint(entry.spec.checkpoint.name, style, flops, lead.value, low, high, about)
 
 
 def _with_data(shown: Sequence[ShownCheckpoint], data: Data, name: str) -> Iterator[tuple[ShownCheckpoint, FigureData]]:
