@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ssl4eo_bench.errors import ResultFileError
+from ssl4eo_bench.errors import ResultError, ResultFileError, UnknownNameError
 from ssl4eo_bench.results.files import RunFilter, RunResult, read_results
 
 KEYS = ["task", "protocol", "checkpoint", "fraction", "marks"]
@@ -84,9 +84,26 @@ def select(frame: pd.DataFrame, wanted: RunFilter) -> pd.DataFrame:
     return frame[frame["result"].map(wanted.matches).astype(bool)]
 
 
-def known_names(frame: pd.DataFrame, column: str) -> set[str]:
-    """The tasks or protocols of runs, by their names with and without version."""
-    return {name for slug in frame[column] for name in (slug, unversioned(slug))}
+def choose(frame: pd.DataFrame, wanted: RunFilter, *, sample: bool, of: str = "results") -> pd.DataFrame:
+    """The wanted runs among those that generated files are made of; `of` says in errors what the frame holds.
+
+    Raises:
+        UnknownNameError: for a task or protocol without runs.
+        ResultError: if there are none.
+    """
+    runs = publishable(frame, sample=sample)
+    for kind, names in (("task", wanted.tasks), ("protocol", wanted.protocols)):
+        known = {name for slug in runs[kind] for name in (slug, unversioned(slug))}
+        for name in names:
+            if known and name not in known:
+                raise UnknownNameError(f"{of} of {kind}", name, known)
+    found = select(runs, wanted)
+    if found.empty:
+        what = "sample" if sample else "official"
+        others = not sample and any(run.spec.sample for run in frame["result"])
+        hint = "; --sample shows those on the embedded sample" if others else ""
+        raise ResultError(f"there are no such {what} {of}; make some with `ssl4eo-bench run`{hint}.")
+    return found
 
 
 def unversioned(slug: str) -> str:

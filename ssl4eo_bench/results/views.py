@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from ssl4eo_bench.errors import ResultError, shortlist
+from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results.files import RunFilter, RunResult, fingerprints_of, generating, read_and_keep, read_results
-from ssl4eo_bench.results.frame import frame_of, known_names, publishable, select
+from ssl4eo_bench.results.frame import choose, frame_of, publishable
 from ssl4eo_bench.results.generated import SUFFIXES, csv_text, write_generated
 from ssl4eo_bench.results.index import generated_before, keep_generated
 from ssl4eo_bench.results.latex import latex
@@ -71,9 +71,9 @@ def leaderboard_files(results: Sequence[RunResult], published: Sequence[Publishe
     frame, texts = frame_of(results), {}
     for sample, suffix in SUFFIXES.items():
         runs = publishable(frame, sample=sample)
-        if (chosen := runs[runs["on_leaderboard"]]).empty:
+        if (ranked := runs[runs["on_leaderboard"]]).empty:
             continue
-        board = make_leaderboard(chosen, () if sample else published)  # nothing was published on the sample
+        board = make_leaderboard(ranked, () if sample else published)  # nothing was published on the sample
         for kind in ("csv", "md"):
             texts[f"leaderboard{suffix}.{kind}"] = FORMATS[kind](board)
     return texts
@@ -84,28 +84,16 @@ def chosen_leaderboard(
 ) -> Leaderboard:
     """The leaderboard of official results, or of those on the embedded sample, or of some of them.
 
-    Args:
-        results: a results directory.
-        wanted: tasks and protocols; where tasks are named, the mean is over these.
-        metrics: to show; see `make_leaderboard`.
-        sample: of the embedded sample.
+    Where tasks are named, the mean is over these.
 
     Raises:
-        ResultError: if there are none, or none of one of these names.
+        UnknownNameError: for a task or protocol without results.
+        ResultError: if there are none.
     """
-    runs = publishable(frame_of(read_results(results, in_short=True)), sample=sample)
-    runs, kind_of_run = runs[runs["on_leaderboard"]], "run on the sample" if sample else "official result"
-    for kind, names in (("task", wanted.tasks), ("protocol", wanted.protocols)):
-        known = sorted(known_names(runs, kind))
-        for name in names:
-            if name not in known:
-                there = shortlist(known, at_most=20) or "nothing"
-                raise ResultError(f"no {kind_of_run} on all training samples has {kind} {name!r}; there is {there}.")
-    chosen = select(runs, wanted)
-    if chosen.empty:
-        raise ResultError(f"{results} has no such {kind_of_run}; `list runs --results {results}` shows what there is.")
-    counted = sorted(set(chosen["task"])) if wanted.tasks else None
-    return make_leaderboard(chosen, () if sample else published_numbers(results), metrics=metrics, counted=counted)
+    frame = frame_of(read_results(results, in_short=True))
+    runs = choose(frame[frame["on_leaderboard"]], wanted, sample=sample, of="results on all training samples")
+    counted = sorted(set(runs["task"])) if wanted.tasks else None
+    return make_leaderboard(runs, () if sample else published_numbers(results), metrics=metrics, counted=counted)
 
 
 def refuse_generated(file: Path, results: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results.files import RunFilter, RunResult, write_result
-from ssl4eo_bench.results.frame import distinct, frame_of, known_names, load_results, publishable, select
+from ssl4eo_bench.results.frame import distinct, frame_of, load_results, publishable, select
 
 Make = Callable[..., RunResult]
 
@@ -35,7 +35,6 @@ def test_runs_are_chosen(make_result: Make) -> None:
     assert publishable(frame, sample=False)["result"].tolist() == [runs[0], runs[2]]
     assert publishable(frame, sample=True)["result"].tolist() == [runs[1], runs[3]]
     assert select(frame, RunFilter(tasks=["eurosat"], seeds=[1]))["result"].tolist() == runs[2:]
-    assert known_names(frame, "task") == {"eurosat", "eurosat-v1", "eurosat-rgb", "eurosat-rgb-v1"}
     empty = frame_of([])
     assert publishable(empty, sample=False).empty
     assert publishable(empty, sample=True).empty

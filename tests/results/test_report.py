@@ -189,12 +189,12 @@ def test_without_results_there_is_no_report(tmp_path: Path, make_result: Make) -
         report(tmp_path / "nowhere")
     folder = tmp_path / "results"
     folder.mkdir()
-    with pytest.raises(ResultError, match="no official results to report; make some with `ssl4eo-bench run`.$"):
+    with pytest.raises(ResultError, match="no such official results; make some with `ssl4eo-bench run`.$"):
         report(folder)
-    with pytest.raises(ResultError, match="no sample results to report; make some with `ssl4eo-bench run`.$"):
+    with pytest.raises(ResultError, match="no such sample results; make some with `ssl4eo-bench run`.$"):
         report(folder, sample=True)
     write_result(folder, make_result(sample=True))
-    with pytest.raises(ResultError, match="--sample shows those there are"):
+    with pytest.raises(ResultError, match="--sample shows those on the embedded sample"):
         report(folder)
     write_result(folder, make_result(fraction=0.1))
     assert "No run is on all training samples" in report(folder).text

@@ -128,9 +128,9 @@ def test_the_leaderboard_of_the_sample_is_shown(command: Command, make_result: M
     assert out.splitlines()[1].startswith("1,1,linear-v2,resnet18.random,1,,0.8,")
     code, _, err = command("leaderboard", "--format", "csv")
     assert code == 2
-    assert "has no such official result" in err
+    assert "no such official results on all training samples; make some" in err
     code, _, err = command("leaderboard", "--sample", "--task", "so2sat")
-    assert "no run on the sample on all training samples has task 'so2sat'; there is eurosat, eurosat-v1." in err
+    assert "results on all training samples of task 'so2sat' not found; did you mean 'eurosat'?" in err
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ssl4eo_bench.errors import ResultError
+from ssl4eo_bench.errors import BenchError, ResultError
 from ssl4eo_bench.results.files import RunFilter, RunResult, write_result
 from ssl4eo_bench.results.frame import frame_of
 from ssl4eo_bench.results.latex import latex
@@ -229,13 +229,16 @@ def test_a_view_is_of_some_tasks_and_protocols(results: Path) -> None:
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        ({"tasks": ["eurosat", "so2sat"]}, r"has task 'so2sat'; there is eurosat, eurosat-rgb,"),
-        ({"protocols": ["finetune"]}, r"has protocol 'finetune'; there is knn, knn-v3, linear, linear-v2\."),
-        ({"tasks": ["eurosat-rgb"], "protocols": ["knn"]}, r"has no such official result; `list runs --results"),
+        ({"tasks": ["eurosat", "so2sat"]}, r"of task 'so2sat' not found; did you mean 'eurosat'"),
+        ({"protocols": ["finetune"]}, r"of protocol 'finetune' not found; known: knn, knn-v3, linear, linear-v2\."),
+        (
+            {"tasks": ["eurosat-rgb"], "protocols": ["knn"]},
+            r"no such official results on all training samples; make some with",
+        ),
     ],
 )
 def test_a_view_of_nothing_is_refused(results: Path, chosen: dict[str, Any], message: str) -> None:
-    with pytest.raises(ResultError, match=message):
+    with pytest.raises(BenchError, match=message):
         chosen_leaderboard(results, RunFilter(**chosen))
 
 

@@ -11,10 +11,8 @@ from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.records import Cost
 from ssl4eo_bench.config.task import metric_label
-from ssl4eo_bench.errors import ResultError, UnknownNameError
 from ssl4eo_bench.results.figure_style import SeriesStyle
-from ssl4eo_bench.results.files import RunFilter, RunResult
-from ssl4eo_bench.results.frame import known_names, publishable, select
+from ssl4eo_bench.results.files import RunResult
 
 BEST = 6
 """Checkpoints of a task and protocol that figures show, beside the floors."""
@@ -78,28 +76,6 @@ class RunGroup:
         """Those with figures of their own: the best three, and the best floor."""
         floors = [one for one in self.shown if one.style.floor]
         return [*[one for one in self.shown if not one.style.floor][:3], *floors[:1]]
-
-
-def choose(frame: pd.DataFrame, wanted: RunFilter, *, sample: bool) -> pd.DataFrame:
-    """The wanted runs among the official ones, or among those on the embedded sample.
-
-    Raises:
-        UnknownNameError: for a task or protocol without results.
-        ResultError: if there are none.
-    """
-    runs = publishable(frame, sample=sample)
-    for kind, names in (("task", wanted.tasks), ("protocol", wanted.protocols)):
-        known = known_names(runs, kind)
-        for name in names:
-            if known and name not in known:
-                raise UnknownNameError(f"results of {kind}", name, known)
-    chosen = select(runs, wanted)
-    if chosen.empty:
-        what = "sample" if sample else "official"
-        others = not sample and any(run.spec.sample for run in frame["result"])
-        hint = "; --sample shows those there are" if others else ""
-        raise ResultError(f"there are no {what} results to report; make some with `ssl4eo-bench run`{hint}.")
-    return chosen
 
 
 def groups_of(frame: pd.DataFrame) -> list[RunGroup]:

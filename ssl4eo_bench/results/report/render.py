@@ -11,7 +11,7 @@ from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.results.figure_style import UNDATED, save_figure, svg_element
 from ssl4eo_bench.results.files import ALL, RunFilter, read_results
-from ssl4eo_bench.results.frame import frame_of
+from ssl4eo_bench.results.frame import choose, frame_of
 from ssl4eo_bench.results.generated import csv_text
 from ssl4eo_bench.results.leaderboard import Leaderboard
 from ssl4eo_bench.results.published import published_numbers
@@ -73,7 +73,7 @@ def write_report(
     with progress.stage("results", total=1, unit="directories") as advance:
         everything = frame_of(read_results(results))
         advance(1)
-    frame = groups.choose(everything, wanted, sample=sample)
+    frame = choose(everything, wanted, sample=sample)
     runs, whole = list(frame["result"]), frame[frame["on_leaderboard"]]
     published = () if sample else published_numbers(results)  # nothing was published on the sample
     counted = sorted(set(frame["task"])) if wanted.tasks else None
