@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from rich.filesize import decimal
 
 from ssl4eo_bench.cli import options
-from ssl4eo_bench.cli.display import print_json, show_rows, told
+from ssl4eo_bench.cli.display import print_json, show_checks, show_rows
 from ssl4eo_bench.cli.options import Group, Text, Value
 from ssl4eo_bench.cli.run_options import AdhocCheckpoint, CheckpointChanges
 from ssl4eo_bench.config import catalogue
@@ -366,14 +366,9 @@ def checkpoint_test(
     chosen = [*(named_checkpoint(name, known) for name in checkpoint), *adhoc.checkpoints(changes)]
     if not chosen:
         raise SpecError("nothing is named to be tested; name a checkpoint, or a class with --arch python:module:Class.")
-    rows: list[dict[str, Any]] = []
-    for one in chosen:
-        rows += [
-            {"checkpoint": one.name, "check": check, "ok": None if fault is None else not fault, "fault": fault or ""}
-            for check, fault in tested(one, seed=seed, cache_dir=cache_root(cache_dir))
-        ]
-    show_rows(rows if json else told(rows), json=json, prose=("fault",))
-    return 1 if any(row["fault"] for row in rows) else 0
+    cache = cache_root(cache_dir)
+    found = ((one.name, *checked) for one in chosen for checked in tested(one, seed=seed, cache_dir=cache))
+    return show_checks("checkpoint", found, json=json)
 
 
 def _as_json(found: "Inspection") -> dict[str, Any]:

@@ -18,9 +18,15 @@ def print_json(value: object) -> None:
     print(dumps(value, indent=1))
 
 
-def told(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of checks for a person: whether each has passed in words, with a dash where it is not for such a thing."""
-    return [{**row, "ok": {None: "–", True: "yes", False: "no"}[row["ok"]]} for row in rows]
+def show_checks(kind: str, found: Iterable[tuple[str, str, str | None]], *, json: bool) -> int:
+    """Print names, checks and faults, which are none where a check does not apply; returns the exit code."""
+    rows: list[dict[str, Any]] = [
+        {kind: name, "check": check, "ok": None if fault is None else not fault, "fault": fault or ""}
+        for name, check, fault in found
+    ]
+    words = {None: "–", True: "yes", False: "no"}
+    show_rows(rows if json else [row | {"ok": words[row["ok"]]} for row in rows], json=json, prose=("fault",))
+    return 1 if any(row["fault"] for row in rows) else 0
 
 
 def show_rows(
@@ -54,11 +60,11 @@ def table(
     spare: Sequence[str] = (),
     prose: Sequence[str] = (),
 ) -> None:
-    """Print a table to stdout.
+    """Print a table to stdout, below its title.
 
     Args:
-        title: printed above the table.
-        columns: names of the columns.
+        title: may be empty.
+        columns: their names.
         rows: cells in the order of the columns.
         right: columns that are aligned to the right: numbers.
         spare: columns that are left out on a narrow terminal, the first of them first.

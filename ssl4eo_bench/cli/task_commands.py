@@ -6,10 +6,10 @@ from keyword import kwlist
 from pathlib import Path
 from string import Template
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated
 
 from ssl4eo_bench.cli import options
-from ssl4eo_bench.cli.display import show_rows, told
+from ssl4eo_bench.cli.display import show_checks
 from ssl4eo_bench.cli.options import Value
 from ssl4eo_bench.cli.run_options import OwnImages
 from ssl4eo_bench.config import catalogue
@@ -41,7 +41,7 @@ def task_check(
       ssl4eo-bench task check eurosat-rgb
       ssl4eo-bench task check bigearthnet --data-dir DIR --json
     """
-    rows: list[dict[str, Any]] = []
+    found: list[tuple[str, str, str | None]] = []
     for each in [find_task(name, own.format()) for name in task]:
         sample = bool(each.sample) and data_dir is None
         with TemporaryDirectory() if sample else nullcontext(data_root(data_dir)) as place:
@@ -49,12 +49,8 @@ def task_check(
             if sample:
                 folder = folder / "sample"
                 write_sample(each, folder)
-            rows += [
-                {"task": each.name, "check": name, "ok": None if fault is None else not fault, "fault": fault or ""}
-                for name, fault in run_checks(each, folder, sample=sample)
-            ]
-    show_rows(rows if json else told(rows), json=json, prose=("fault",))
-    return 1 if any(row["fault"] for row in rows) else 0
+            found += [(each.name, *checked) for checked in run_checks(each, folder, sample=sample)]
+    return show_checks("task", found, json=json)
 
 
 def new_task(name: NewName, *, out: Out = Path()) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ssl4eo_bench.config.records import Cost
 from ssl4eo_bench.errors import ResultError, ResultFileError, UnknownNameError
 from ssl4eo_bench.results.files import RunFilter, RunResult, read_results
 
@@ -54,23 +55,14 @@ def _record(result: RunResult) -> dict[str, object]:
         record |= {name: metric.value, f"{name}_low": metric.low, f"{name}_high": metric.high}
     return record | {
         "C": result.selection.C,
-        **_costs(result),
+        **(cost.model_dump() if (cost := result.provenance.cost) else dict.fromkeys(Cost.model_fields)),
+        "images_per_second": result.images_per_second,
         "started": result.provenance.started,
         "digest": result.digest,
         "seed_matters": spec.seed_matters,
         "is_floor": spec.checkpoint.is_floor,
         "on_leaderboard": spec.fraction is None and result.reference is None,
         "result": result,
-    }
-
-
-def _costs(result: RunResult) -> dict[str, object]:
-    cost = result.provenance.cost
-    return {
-        "parameters": cost and cost.parameters,
-        "flops": cost and cost.flops,
-        "width": cost and cost.width,
-        "images_per_second": result.images_per_second,
     }
 
 
