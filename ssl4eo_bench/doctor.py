@@ -40,14 +40,9 @@ State = Literal["ok", "warning", "broken"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One thing that was looked at, with what was found in words, and as numbers and names in `facts`.
 
-    Attributes:
-        what: it is.
-        found: about it, in words.
-        state: `broken` if runs fail with it.
-        cure: what to do unless all is well.
-        facts: the same as numbers and names.
+    It is `broken` if runs fail with it.
     """
 
     what: str
@@ -58,12 +53,7 @@ class Finding:
 
 
 def examine(cache_dir: Callable[[], Path], data_dir: Path) -> Iterator[Finding]:
-    """Yield what is found of this machine; a check that fails is a finding, too.
-
-    Args:
-        cache_dir: returns where the cache is, or raises a BenchError.
-        data_dir: where datasets are looked for.
-    """
+    """Yield what is found of this machine; a check that fails is a finding, too, also one of where the cache is."""
     checks: dict[str, Callable[[], Finding]] = {
         "Python": _python,
         "packages": _packages,

@@ -37,22 +37,14 @@ class Request:
 
     Attributes:
         tasks: names, also `folder:DIR` and `csv:FILE`.
-        protocols: names.
-        checkpoints: names, after those of `suites`.
-        suites: names of suites; without them and `checkpoints`, a default.
-        seeds: one run for each.
-        fractions: one run for each, of the training samples; 1 is all of them.
-        data_dir: where the datasets are.
-        cache_dir: where samples and features are kept.
+        suites: their checkpoints go before those that are named; without both, a default.
         checkpoint_files: the user's own catalogues.
-        adhoc_checkpoints: checkpoints that are in no catalogue.
-        image_size: overrides the checkpoints' input size.
-        resize_pos_embed: resize position embeddings to that.
-        precision: overrides the checkpoints'.
+        adhoc_checkpoints: those that are in no catalogue.
+        image_size: of all checkpoints, as `precision` is.
         fill_bands: fill more than a quarter of the input channels.
-        sample: run on the embedded samples.
         partial: run on those samples that are there.
         limit: at most this many samples of each split.
+        fractions: of the training samples; one run for each, as for each seed.
         drift: BatchNorm statistics of a frozen network follow the batches, as a published recipe has it.
         strict: refuse the whole request where a part of it cannot be run.
         images: what the files of folders and CSV files hold.
@@ -96,11 +88,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The runs of a request, and what of it cannot be run.
+    """The runs of a request, in the order they are done: by task, checkpoint, protocol, seed, fraction.
 
-    Attributes:
-        jobs: in the order they are done: by task, checkpoint, protocol, seed, fraction.
-        left_out: each task, protocol and named checkpoint that was asked for and has no run at all, and why.
+    `left_out` is each task, protocol and named checkpoint that was asked for and has no run at all, and why.
     """
 
     jobs: tuple[Job, ...]
@@ -181,11 +171,7 @@ def plan(request: Request) -> Sweep:
 
 
 def _tasks(request: Request) -> list[Task]:
-    """Return the tasks of a request.
-
-    Raises:
-        SpecError: if one is not known, or something is said of images and none are of the user's own.
-    """
+    """Return the tasks of a request; a SpecError if something is said of images and none are of the user's own."""
     tasks = [find_task(name, request.images, request.cache_dir) for name in dict.fromkeys(request.tasks)]
     if request.images != NOTHING_SAID and not any(is_own_data(task.name) for task in tasks):
         raise SpecError("--data-bands, --data-unit and --data-stretch are of --task folder:DIR or csv:FILE; name one.")
@@ -210,11 +196,7 @@ def _combination(task: Task, checkpoint: Checkpoint, protocol: str, request: Req
 
 
 def _require_pixels_only(protocol: str, checkpoint: Checkpoint, inputs: InputMapping) -> None:
-    """Refuse to train a network that reads place or date: batches of training are pixels alone.
-
-    Raises:
-        SpecError: if so.
-    """
+    """Refuse to train a network that reads place or date: batches of training are pixels alone."""
     if inputs.metadata and protocol not in ("linear", "knn"):
         raise SpecError(
             f"checkpoint {checkpoint.name!r} reads {' and '.join(inputs.metadata)} of each image, which protocol "
@@ -241,11 +223,7 @@ def _with_vectors(combination: _Combination, samples: dict[SplitName, OpenSplit]
 
 
 def _as_asked(checkpoint: Checkpoint, request: Request) -> Checkpoint:
-    """Return the checkpoint at the size and precision that were asked for.
-
-    Raises:
-        SpecError: if it takes no other size.
-    """
+    """Return the checkpoint at the size and precision that were asked for."""
     if request.image_size is not None:
         checkpoint = checkpoint.at_size(request.image_size, resize_pos_embed=request.resize_pos_embed)
     return checkpoint.at_precision(request.precision) if request.precision else checkpoint
@@ -254,8 +232,7 @@ def _as_asked(checkpoint: Checkpoint, request: Request) -> Checkpoint:
 def _specs(combination: _Combination, samples: dict[SplitName, OpenSplit], request: Request) -> Iterator[RunSpec]:
     """Yield the runs of a combination, one for each seed and fraction.
 
-    Raises:
-        SpecError: if a result could not be written under the name of the checkpoint.
+    A SpecError is raised if a result could not be written under the name of the checkpoint.
     """
     assert combination.inputs is not None
     assert combination.settings is not None
@@ -283,8 +260,7 @@ def _specs(combination: _Combination, samples: dict[SplitName, OpenSplit], reque
 def _left_out(combinations: Sequence[_Combination], request: Request, known: Catalogue) -> dict[str, BenchError]:
     """Return everything that was asked for by name and has no run, with the reason; note each refusal.
 
-    Raises:
-        BenchError: if nothing at all can be run.
+    If nothing at all can be run, the reason is raised.
     """
     if all(each.refusal for each in combinations):
         raise _reason(combinations, request, known)

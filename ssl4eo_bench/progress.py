@@ -13,11 +13,9 @@ class Display(Protocol):
 
     def stage(self, what: str, *, total: int, unit: str) -> AbstractContextManager[Advance]:
         """Show one stage, as the function `stage` of this module describes it."""
-        ...
 
     def note(self, message: str) -> None:
         """Show a line that stays."""
-        ...
 
 
 class Silent:

@@ -104,11 +104,7 @@ def _run(given: Mapping[str, Any]) -> int:
 
 
 def _use_folders(general: GeneralOptions) -> None:
-    """Look for tasks and backbones in the folders that were named, here and in worker processes.
-
-    Raises:
-        SpecError: if one of them is no folder.
-    """
+    """Look for tasks and backbones in the folders that were named, here and in worker processes."""
     for option, variable in (("tasks", "SSL4EO_BENCH_TASKS"), ("backbones", "SSL4EO_BENCH_BACKBONES")):
         folders = getattr(general, f"{option}_dir")
         for folder in folders:

@@ -21,11 +21,7 @@ class Names(NamedTuple):
 
 
 def complete(parser_of: Callable[[Sequence[str]], ArgumentParser]) -> None:
-    """Answer the shell, and leave.
-
-    Args:
-        parser_of: makes the parser for words that are complete.
-    """
+    """Answer the shell, and leave; `parser_of` makes the parser for words that are complete."""
     from argcomplete import autocomplete  # for completion alone
 
     line = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])]

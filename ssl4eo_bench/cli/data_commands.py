@@ -130,11 +130,7 @@ def _amounts(items: Sequence[PublishedFile], free: int) -> str:
 
 
 def _agreed(fetching: int) -> bool:
-    """Whether so many bytes may be fetched; if they are many, the user is asked.
-
-    Raises:
-        DownloadError: if there is nobody to ask.
-    """
+    """Whether so many bytes may be fetched; if they are many, the user is asked. A DownloadError if nobody is there."""
     if fetching <= ASK_ABOVE:
         return True
     if not sys.stdin.isatty():

@@ -23,15 +23,9 @@ class Parser(ArgumentParser):
 
 
 def add_function(parser: ArgumentParser, function: Callable[..., int], words: Sequence[str]) -> None:
-    """Give a parser the options, description and examples of the function of a command.
+    """Give a parser the options, description and examples of the function of a command, which are in its docstring.
 
-    Args:
-        parser: gets them.
-        function: of the command; examples are in the section of its docstring that is called so.
-        words: that will be parsed; none where it is the function of another command.
-
-    Raises:
-        SpecError: if the words have an option that the function does not.
+    Of the words that will be parsed, an option that the function does not have is refused.
     """
     about, _, examples = inspect.cleandoc(function.__doc__ or "").partition("\nExamples:\n")
     parser.description = " ".join(about.split())
@@ -43,11 +37,7 @@ def add_function(parser: ArgumentParser, function: Callable[..., int], words: Se
 
 
 def chosen(words: Sequence[str], names: Iterable[str], kind: str) -> str | None:
-    """The command, or the action of one, that words name; none if they name none.
-
-    Raises:
-        UnknownNameError: if there is no such command.
-    """
+    """The command, or the action of one, that words name; none if they name none. Unknown ones are refused."""
     first = next((word for word in words if not word.startswith("-")), None)
     if first is not None and first not in names:
         raise UnknownNameError(kind, first, names)

@@ -37,11 +37,7 @@ class OwnImages:
     ] = ()
 
     def format(self) -> ImageFormat:
-        """What they say together.
-
-        Raises:
-            SpecError: if a stretch is not two numbers.
-        """
+        """What they say together."""
         return ImageFormat.of(self.data_bands, self.data_unit, self.data_stretch or None)
 
 
