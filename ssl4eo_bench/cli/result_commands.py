@@ -143,27 +143,28 @@ def _p(value: float) -> str:
 
 
 def tables(*, results: options.Results = RESULTS) -> int:
-    """Write tables/ anew from the result files.
+    """Write tables and leaderboard anew from the result files, and print the names of the tables.
 
     Examples:
       ssl4eo-bench tables
       ssl4eo-bench tables --results ../results
     """
-    from ssl4eo_bench.results.tables import write_tables
-
-    files = write_tables(results)
-    _report_none(files, results)
-    for file in files:
+    for file in _generated(results, "table"):
         print(file)
     return 0
 
 
-def _report_none(files: Sequence[Path], results: Path) -> None:
+def _generated(results: Path, kind: str) -> list[Path]:
+    """Write what is generated from results, and return the files of a kind; say so if there are none."""
+    from ssl4eo_bench.results.views import write_generated_files
+
+    files = write_generated_files(results)[kind]
     if not files:
         print(
             f"no result in {results} enters a table; `ssl4eo-bench list runs --results {results}` shows what there is",
             file=sys.stderr,
         )
+    return files
 
 
 def leaderboard(
@@ -178,7 +179,7 @@ def leaderboard(
     out: Annotated[options.File | None, "write the view to a file"] = None,
     results: options.Results = RESULTS,
 ) -> int:
-    """Write leaderboard.csv and .md anew from the result files, or a view of them.
+    """Write tables and leaderboard anew from the result files, and print the leaderboard, or a view of it.
 
     With any option but --results, a view of the official results, or of those on the sample, is printed, or written to
     --out.
@@ -189,12 +190,10 @@ def leaderboard(
       ssl4eo-bench leaderboard --task eurosat --metric macro_f1 --format latex --out table.tex
     """
     from ssl4eo_bench.results.files import RunFilter
-    from ssl4eo_bench.results.views import FORMATS, chosen_leaderboard, refuse_generated, write_leaderboard
+    from ssl4eo_bench.results.views import FORMATS, chosen_leaderboard, refuse_generated
 
     if not any((task, protocol, metric, format_, sample, out)):
-        files = write_leaderboard(results)
-        _report_none(files, results)
-        for file in files:
+        for file in _generated(results, "leaderboard"):
             print(file)
             if file.suffix == ".md":
                 print(file.read_text(encoding="utf-8"))

@@ -1,28 +1,17 @@
 """Result tables: generated from the result files, byte for byte the same each time."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ssl4eo_bench.results.files import RunResult, generating, read_and_keep
+from ssl4eo_bench.results.files import RunResult
 from ssl4eo_bench.results.frame import distinct, frame_of, metric_names, publishable, require_one_split
-from ssl4eo_bench.results.generated import SUFFIXES, csv_text, write_generated
+from ssl4eo_bench.results.generated import SUFFIXES, csv_text
 
-STARTS = ("checkpoint,seed,", "checkpoint,fraction,seeds,")
-
-
-def write_tables(results: Path) -> list[Path]:
-    """Write the table of every task and protocol, remove stale ones, and return what is there now."""
-    with generating(results):
-        found, _ = read_and_keep(results)
-        return write_table_files(results, table_files(found))
-
-
-def write_table_files(results: Path, texts: Mapping[str, str]) -> list[Path]:
-    """Write tables, remove stale ones, and return what is there now; for who holds the lock of the directory."""
-    return write_generated(results, texts, tables_there(results), *STARTS)
+TABLE_STARTS = ("checkpoint,seed,", "checkpoint,fraction,seeds,")
+"""How tables begin."""
 
 
 def tables_there(results: Path) -> list[Path]:

@@ -1,6 +1,6 @@
 """The leaderboard's files, generated from the result files, and its views: CSV, Markdown, HTML and LaTeX."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +14,7 @@ from ssl4eo_bench.results.leaderboard import FIRST_COLUMNS, Leaderboard
 from ssl4eo_bench.results.markdown import HEADING, markdown
 from ssl4eo_bench.results.published import PublishedNumber, published_numbers
 from ssl4eo_bench.results.ranked_rows import headline_tasks, make_leaderboard
-from ssl4eo_bench.results.tables import table_files, tables_there, write_table_files
+from ssl4eo_bench.results.tables import TABLE_STARTS, table_files, tables_there
 
 STARTS = (f"{','.join(FIRST_COLUMNS)},", HEADING)
 """How the generated files begin, so that no other file is replaced or removed."""
@@ -37,28 +37,22 @@ FORMATS: Final[dict[str, Callable[[Leaderboard], str]]] = {
 """Functions that make the views, by their names on the command line."""
 
 
-def write_leaderboard(results: Path) -> list[Path]:
-    """Write `leaderboard.csv` and `.md` of the official results, and those of the sample; none without results."""
-    with generating(results):
-        found, _ = read_and_keep(results)
-        return _write_leaderboard(results, leaderboard_files(found, published_numbers(results)))
-
-
-def _write_leaderboard(results: Path, texts: Mapping[str, str]) -> list[Path]:
-    return write_generated(results, texts, [results / name for name in NAMES], *STARTS)
-
-
 def write_generated_files(results: Path) -> dict[str, list[Path]]:
-    """Write all tables and the leaderboard anew, if anything changed, and return the files by what they are."""
+    """Write tables and leaderboard, of the official results and of those on the sample, unless nothing has changed.
+
+    Returns:
+        The files by what they are: `table` or `leaderboard`.
+    """
     with generating(results):
         published = published_numbers(results)
         settings = repr((published, headline_tasks()))
         tables, boards = tables_there(results), [file for name in NAMES if (file := results / name).is_file()]
         if not generated_before(results, [*fingerprints_of(results), settings], [*tables, *boards]):
             found, fingerprints = read_and_keep(results)
-            texts = table_files(found), leaderboard_files(found, published)
-            tables, boards = write_table_files(results, texts[0]), _write_leaderboard(results, texts[1])
-            keep_generated(results, [*fingerprints, settings], texts[0] | texts[1])
+            table_texts, board_texts = table_files(found), leaderboard_files(found, published)
+            tables = write_generated(results, table_texts, tables, *TABLE_STARTS)
+            boards = write_generated(results, board_texts, boards, *STARTS)
+            keep_generated(results, [*fingerprints, settings], table_texts | board_texts)
     return {"table": tables, "leaderboard": boards}
 
 

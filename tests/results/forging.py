@@ -10,8 +10,7 @@ from pydantic import ValidationError
 
 from ssl4eo_bench.config.canonical import digest
 from ssl4eo_bench.config.run_spec import RunSpec
-from ssl4eo_bench.results.tables import write_tables
-from ssl4eo_bench.results.views import write_leaderboard
+from ssl4eo_bench.results.views import write_generated_files
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -36,5 +35,4 @@ def forge(file: Path, change: Change, *, to: Path | None = None) -> Path:
 
 def regenerate(results: Path) -> None:
     """Write everything that is generated from results."""
-    write_tables(results)
-    write_leaderboard(results)
+    write_generated_files(results)

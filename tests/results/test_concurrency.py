@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl4eo_bench.results import tables, views
+from ssl4eo_bench.results import views
 from ssl4eo_bench.results.files import (
     LOCKS,
     RunResult,
@@ -19,8 +19,8 @@ from ssl4eo_bench.results.files import (
     write_result,
 )
 from ssl4eo_bench.results.index import FOLDER
-from ssl4eo_bench.results.tables import write_tables
-from ssl4eo_bench.results.views import write_leaderboard
+from ssl4eo_bench.results.tables import table_files
+from ssl4eo_bench.results.views import leaderboard_files, write_generated_files
 from tests.results.forging import regenerate
 
 Make = Callable[..., RunResult]
@@ -35,8 +35,7 @@ def work(results: Path, prepared: Path, number: int) -> None:
     for seed in range(RUNS):
         check_writable(results)
         write_result(results, read_result(prepared / place(number, seed)))
-        write_tables(results)
-        write_leaderboard(results)
+        write_generated_files(results)
 
 
 def place(number: int, seed: int) -> str:
@@ -52,7 +51,7 @@ def test_ten_processes_lose_nothing(tmp_path: Path, make_result: Make) -> None:
             spec = result.spec.model_copy(update={"checkpoint": checkpoint})
             write_result(prepared, result.model_copy(update={"spec": spec, "digest": spec.digest}))
     context = get_context("forkserver")  # not a copy of a process that has threads
-    context.set_forkserver_preload(["ssl4eo_bench.results.tables"])
+    context.set_forkserver_preload(["ssl4eo_bench.results.views"])
     processes = [context.Process(target=work, args=(results, prepared, number)) for number in range(PROCESSES)]
     for process in processes:
         process.start()
@@ -68,26 +67,24 @@ def test_ten_processes_lose_nothing(tmp_path: Path, make_result: Make) -> None:
     assert left == {LOCKS, FOLDER, ".gitignore"}  # no temporary files
 
 
-@pytest.mark.parametrize("write", [write_tables, write_leaderboard])
 def test_who_read_the_results_before_does_not_write_after(
-    tmp_path: Path, make_result: Make, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], list[Path]]
+    tmp_path: Path, make_result: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_result(tmp_path, make_result(accuracy=0.5))
-    write(tmp_path)
     overtaking: list[threading.Thread] = []
 
     def overtaken(results: Path) -> tuple[list[RunResult], list[str]]:
         found = read_and_keep(results)
         if not overtaking:  # between reading and writing, another one has a new result, and generates
             write_result(results, make_result(accuracy=0.9, seed=1))
-            overtaking.append(threading.Thread(target=write, args=(results,)))
+            overtaking.append(threading.Thread(target=write_generated_files, args=(results,)))
             overtaking[0].start()
             overtaking[0].join(timeout=0.5)  # it is there by then, or waits
         return found
 
-    for module in (tables, views):
-        monkeypatch.setattr(module, "read_and_keep", overtaken)
-    write(tmp_path)
+    monkeypatch.setattr(views, "read_and_keep", overtaken)
+    write_generated_files(tmp_path)
     overtaking[0].join()
-    left = {file: file.read_bytes() for file in tmp_path.rglob("*.csv")}
-    assert left == {file: file.read_bytes() for file in write(tmp_path) if file.suffix == ".csv"}
+    left = {file.name: file.read_bytes() for file in tmp_path.rglob("*.csv")}
+    texts = table_files(read_results(tmp_path)) | leaderboard_files(read_results(tmp_path), [])
+    assert left == {Path(name).name: text.encode() for name, text in texts.items() if name.endswith(".csv")}

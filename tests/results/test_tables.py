@@ -7,8 +7,8 @@ import pytest
 from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.results.files import RunResult, read_results, write_result
 from ssl4eo_bench.results.published import published_numbers
-from ssl4eo_bench.results.tables import table_files, write_tables
-from ssl4eo_bench.results.views import leaderboard_files, write_leaderboard
+from ssl4eo_bench.results.tables import table_files
+from ssl4eo_bench.results.views import leaderboard_files, write_generated_files
 
 Make = Callable[..., RunResult]
 
@@ -19,7 +19,7 @@ def rows(file: Path) -> list[dict[str, str]]:
 
 
 def generate(results: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in (*write_tables(results), *write_leaderboard(results))}
+    return {file.name: file.read_bytes() for files in write_generated_files(results).values() for file in files}
 
 
 @pytest.fixture
@@ -133,4 +133,4 @@ def test_numbers_on_other_samples_never_share_a_table(results: Path, make_result
     spec = result.spec.model_copy(update={"task": task})
     write_result(results, result.model_copy(update={"spec": spec, "digest": spec.digest}))
     with pytest.raises(ResultError, match="other samples"):
-        write_tables(results)
+        write_generated_files(results)

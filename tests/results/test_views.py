@@ -18,7 +18,7 @@ from ssl4eo_bench.results.views import (
     FORMATS,
     chosen_leaderboard,
     refuse_generated,
-    write_leaderboard,
+    write_generated_files,
 )
 from tests.results.conftest import published_number
 from tests.results.html_page import Page
@@ -196,7 +196,7 @@ def results(tmp_path: Path, make_result: Make) -> Path:
 
 
 def test_the_csv_has_fractions_in_full_precision(results: Path) -> None:
-    write_leaderboard(results)
+    write_generated_files(results)
     rows = list(csv.DictReader(StringIO((results / "leaderboard.csv").read_text())))
     assert [(row["protocol"], row["checkpoint"]) for row in rows] == [
         ("knn-v3", "resnet18.random"),

@@ -21,7 +21,7 @@ from ssl4eo_bench.results.views import leaderboard_files
 GENERATED = ("tables/**/*", "leaderboard*")
 """Where only generated files may lie."""
 
-WRITE = "write tables and leaderboard anew (`ssl4eo-bench tables`, `ssl4eo-bench leaderboard`)"
+WRITE = "write tables and leaderboard anew (`ssl4eo-bench tables`)"
 
 
 @dataclass(frozen=True)
