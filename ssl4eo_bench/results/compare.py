@@ -221,11 +221,7 @@ def _moved_notes(pairs: Pairs, measured: _Measured) -> list[str]:
 
 
 def _common_scores(pairs: Pairs, results: Path, cache_dir: Path) -> list[list[StoredScores]]:
-    """The scores of all runs.
-
-    Raises:
-        ResultError: if they cannot be read, or are of other samples or labels than those of the first run.
-    """
+    """The scores of all runs; a ResultError if they are of other samples or labels than those of the first run."""
     scores = [[read_scores(run, results, cache_dir) for run in pair] for pair in pairs.runs]
     first = scores[0][0]
     for runs, of_runs in zip(pairs.runs, scores, strict=True):

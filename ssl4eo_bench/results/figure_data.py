@@ -51,16 +51,10 @@ def _packed(points: np.ndarray, targets: np.ndarray) -> str:
     """Places `[N, 2]` with classes, as `FigureData` keeps them."""
     some = slice(None, None, -(-len(points) // MOST_PLACES))
     low, high = points.min(axis=0), points.max(axis=0)
-    steps = np.rint(255 * (points[some] - low) / np.where(high > low, high - low, 1.0))
-    return base64.b64encode(np.column_stack([steps, _classes(targets[some])]).astype(np.uint8).tobytes()).decode()
-
-
-def _classes(targets: np.ndarray) -> np.ndarray:
-    """The class of each sample; `IGNORED` for those with several or none."""
-    if targets.ndim == 1:
-        return targets
-    classes: np.ndarray = np.where(targets.sum(axis=1) == 1, targets.argmax(axis=1), IGNORED)
-    return classes
+    steps, classes = np.rint(255 * (points[some] - low) / np.where(high > low, high - low, 1.0)), targets[some]
+    if classes.ndim == 2:
+        classes = np.where(classes.sum(axis=1) == 1, classes.argmax(axis=1), IGNORED)  # of samples with one class
+    return base64.b64encode(np.column_stack([steps, classes]).astype(np.uint8).tobytes()).decode()
 
 
 def write_figure_data(results: Path, digest: str, checksum: str, data: FigureData) -> None:

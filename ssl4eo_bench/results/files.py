@@ -252,11 +252,7 @@ def read_result(file: Path) -> RunResult:
 
 
 def result_bytes(file: Path) -> bytes:
-    """The bytes of a result file, unchecked.
-
-    Raises:
-        ResultFileError: if it cannot be read.
-    """
+    """The bytes of a result file, unchecked; a ResultFileError if it cannot be read."""
     try:
         return read_bytes(file)
     except OSError as error:
@@ -353,10 +349,7 @@ def read_results(results: Path, *, in_short: bool = False) -> list[RunResult]:
 def read_and_keep(results: Path) -> tuple[list[RunResult], list[str]]:
     """All results in short, and the fingerprints of their files, which are kept in the index.
 
-    It is for who holds the lock of the directory, that of `generating`.
-
-    Raises:
-        ResultError: if the directory is absent or one of the files cannot be used.
+    It is for who holds the lock of the directory, that of `generating`, and raises what `read_results` does.
     """
     with uncollected():
         found = [(result.in_short, fingerprint) for result, fingerprint in _read(results)]
@@ -378,11 +371,7 @@ def uncollected() -> Iterator[None]:
 
 
 def fingerprints_of(results: Path) -> list[str]:
-    """The fingerprints of all result files, in the order of the files, unchecked.
-
-    Raises:
-        ResultError: if the directory is absent or one of the files cannot be read.
-    """
+    """The fingerprints of all result files, in the order of the files, unchecked."""
     return [_fingerprint(file, results, result_bytes(file)) for file in result_files(results)]
 
 
@@ -391,11 +380,7 @@ def _fingerprint(file: Path, results: Path, stored: bytes) -> str:
 
 
 def _read(results: Path) -> Iterator[tuple[RunResult, str]]:
-    """All results, each with its fingerprint: values come from the files, also of those that were checked before.
-
-    Raises:
-        ResultError: if the directory is absent or one of the files cannot be used.
-    """
+    """All results, each with its fingerprint: values come from the files, also of those that were checked before."""
     files, checked = result_files(results), index.checked_before(results)
     with progress.stage("result files", total=len(files), unit="files") as advance:
         for file in files:
@@ -438,9 +423,6 @@ def generating(results: Path) -> Iterator[None]:
     """Keep other processes from generating files of these results while this one reads results and generates.
 
     The last process has then read the results of all others; otherwise older tables could replace newer ones.
-
-    Raises:
-        ResultError: if the directory is absent.
     """
     require_directory(results)
     with locked(

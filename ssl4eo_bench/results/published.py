@@ -15,7 +15,6 @@ from ssl4eo_bench.errors import ResultError, SpecError
 from ssl4eo_bench.files.reading import read_bytes, reading
 
 PUBLISHED: Final = "published.csv"
-NUMBERS: Final = ("value", "fraction")
 
 ADDRESS: Final = r"^https?://[^\s<>\"`|]+$"
 """A regular expression of addresses that can be linked to; other schemes than http could be programs."""
@@ -39,7 +38,7 @@ class PublishedNumber(Frozen):
     split: Text
     metric: Text
     value: Annotated[float, Field(ge=0, le=1)]
-    fraction: Positive | None
+    fraction: Positive | None = None
     source: Text
     url: Annotated[str, Field(pattern=ADDRESS)]
     note: str
@@ -100,20 +99,14 @@ def _number(row: dict[str, Any], where: str) -> PublishedNumber:
     if None in row or None in row.values():
         raise ResultError(f"{where}: expected {len(COLUMNS)} cells; put text with commas in quotes.")
     try:
-        number = PublishedNumber.model_validate(row | {name: _float(row[name]) for name in NUMBERS})
+        stated = {name: text for name, text in row.items() if text or name != "fraction"}
+        number = PublishedNumber.model_validate_strings(stated)
         catalogue.task(number.task)
     except ValidationError as error:
         raise ResultError(f"{where}: {first_fault(error)}; correct the row, or remove it.") from None
     except SpecError as error:
         raise ResultError(f"{where}: {error}") from None
     return number
-
-
-def _float(text: str) -> float | str | None:
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return text  # the model says what is wrong with it
 
 
 def _refuse_twice(numbers: Sequence[tuple[int, PublishedNumber]], file: Path) -> None:

@@ -119,11 +119,7 @@ def _of_commit(results: Path, commit: str, name: str) -> Baseline:
 
 
 def _blobs(results: Path, names: list[bytes]) -> list[bytes]:
-    """The contents of git objects, read by a single git process.
-
-    Raises:
-        ResultError: if the repository lacks one, since it was cloned without it or is damaged.
-    """
+    """The contents of git objects, read by a single git process; the repository may lack one that was not cloned."""
     answer = _git(results, "cat-file", "--batch", given=b"".join(name + b"\n" for name in names))
     contents, start = [], 0
     for name in names:
@@ -140,11 +136,7 @@ def _blobs(results: Path, names: list[bytes]) -> list[bytes]:
 
 
 def _in_repository(folder: Path) -> bool:
-    """Whether a repository holds a folder.
-
-    Raises:
-        ResultError: if one seems to, and git is absent or cannot read it.
-    """
+    """Whether a repository holds a folder; a ResultError if one seems to, and git is absent or cannot read it."""
     seems_so = any((parent / ".git").exists() for parent in (folder.resolve(), *folder.resolve().parents))
     try:
         done = run_git(folder, "rev-parse", "--is-inside-work-tree")

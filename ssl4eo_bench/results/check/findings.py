@@ -1,7 +1,6 @@
 """The findings of a check, as records, Markdown and JUnit XML."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
@@ -66,15 +65,11 @@ def as_junit(report: Report) -> str:
     suite = ET.Element("testsuite", {"name": "ssl4eo-bench check", **counts})
     for place, kind in places.items():
         case = ET.SubElement(suite, "testcase", {"classname": kind, "name": _plain(place)})
-        if place in failed:
-            _add_failure(case, failed[place])
+        if found := failed.get(place):
+            failure = ET.SubElement(case, "failure", {"message": _plain("; ".join(one.what for one in found))})
+            failure.text = "\n".join(_plain(f"{one.file} {one.what}; {one.cure}.") for one in found)
     ET.indent(suite)
     return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
-
-
-def _add_failure(case: ET.Element, found: Sequence[Finding]) -> None:
-    failure = ET.SubElement(case, "failure", {"message": _plain("; ".join(one.what for one in found))})
-    failure.text = "\n".join(_plain(f"{one.file} {one.what}; {one.cure}.") for one in found)
 
 
 def _cell(text: str) -> str:

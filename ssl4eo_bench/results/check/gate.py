@@ -1,8 +1,7 @@
 """The check of a results directory by all rules."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ssl4eo_bench import progress
@@ -24,62 +23,60 @@ GENERATED = ("tables/**/*", "leaderboard*")
 WRITE = "write tables and leaderboard anew (`ssl4eo-bench tables`)"
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """The result files of a directory: bytes by place (empty for a file that cannot be read), and the valid results."""
-
-    contents: dict[str, bytes]
-    found: dict[str, RunResult]
-    findings: list[Finding]
-
-
 def check(results: Path, baseline: Baseline | None) -> Report:
     """All faults of a results directory, by itself and compared with an earlier state, if there is one.
 
     Raises:
         ResultError: if there are no results, now or before.
     """
-    stored = _read(results)
-    if not stored.contents and not (baseline and baseline.runs):
+    contents, found, faults = _read(results)
+    if not contents and not (baseline and baseline.runs):
         raise ResultError(f"{results} holds no result files (runs/**/*.json); name yours with --results.")
     tolerances, findings = _tolerances(results, baseline)
-    findings += stored.findings
-    findings += [*_misplaced(results, stored.found), *_duplicates(stored.found), *_unofficial(stored.found)]
-    findings += [*_differing_seeds(stored.found, tolerances), *_differing_units(stored.found)]
-    if len(stored.found) == len(stored.contents):
-        findings += stray_figure_data(results, {result.digest for result in stored.found.values()})
+    findings += [*faults, *_misplaced(results, found), *_duplicates(found), *_unofficial(found)]
+    findings += [*_differing_seeds(found, tolerances), *_differing_units(found)]
     if baseline:
-        changed = {place for place, content in baseline.runs.items() if stored.contents.get(place) != content}
-        findings += changes(baseline, stored.contents.keys(), stored.found, changed, tolerances)
-    texts, more, notes = _generate(results, stored)
+        changed = {place for place, content in baseline.runs.items() if contents.get(place) != content}
+        findings += changes(baseline, contents.keys(), found, changed, tolerances)
+    texts: dict[str, str] = {}
+    notes = []
+    if len(found) < len(contents):
+        notes.append("tables and leaderboard were not compared, since not all result files are valid")
+    else:
+        findings += stray_figure_data(results, {result.digest for result in found.values()})
+        texts, more = _generate(results, list(found.values()))
+        findings += more
     if baseline is None:
         notes.append("nothing was compared with what it was, since these results are in no commit")
     return Report(
-        results=tuple(stored.contents),
+        results=tuple(contents),
         generated=tuple(sorted({*texts, *_generated(results)})),
         against=baseline.name if baseline else None,
-        findings=tuple(sorted({*findings, *more})),
-        notes=(*notes, *_unknown_tasks(stored.found.values())),
+        findings=tuple(sorted(set(findings))),
+        notes=(*notes, *_unknown_tasks(found.values())),
     )
 
 
-def _read(results: Path) -> _Stored:
+def _read(results: Path) -> tuple[dict[str, bytes], dict[str, RunResult], list[Finding]]:
+    """The bytes of all result files, empty where they cannot be read, the valid results, by place, and faults."""
     files = result_files(results)
-    stored = _Stored({}, {}, [])
+    contents: dict[str, bytes] = {}
+    found: dict[str, RunResult] = {}
+    faults: list[Finding] = []
     with uncollected(), progress.stage("result files", total=len(files), unit="files") as advance:
         for file in files:
             place = file.relative_to(results).as_posix()
             try:
-                stored.contents[place] = result_bytes(file)
-                result = parse_result(stored.contents[place], file)
-                stored.findings.extend(Finding(place, what, cure) for what, cure in content_faults(result))
-                stored.findings.extend(figure_faults(results, result))
-                stored.found[place] = result.in_short
+                contents[place] = result_bytes(file)
+                result = parse_result(contents[place], file)
+                faults += [Finding(place, what, cure) for what, cure in content_faults(result)]
+                faults += figure_faults(results, result)
+                found[place] = result.in_short
             except ResultFileError as error:
-                stored.contents.setdefault(place, b"")
-                stored.findings.append(Finding(place, error.what, error.cure))
+                contents.setdefault(place, b"")
+                faults.append(Finding(place, error.what, error.cure))
             advance(1)
-    return stored
+    return contents, found, faults
 
 
 def _tolerances(results: Path, baseline: Baseline | None) -> tuple[Tolerances, list[Finding]]:
@@ -155,20 +152,15 @@ def _unofficial(found: Mapping[str, RunResult]) -> Iterator[Finding]:
             yield Finding(place, f"is not official ({marks}), but lies among official results", cure)
 
 
-def _generate(results: Path, stored: _Stored) -> tuple[dict[str, str], list[Finding], list[str]]:
-    """What should have been generated, findings about what was, and notes on what could not be compared."""
-    if len(stored.found) < len(stored.contents):
-        return {}, [], ["tables and leaderboard were not compared, since not all result files are valid"]
-    found = list(stored.found.values())
+def _generate(results: Path, found: Sequence[RunResult]) -> tuple[dict[str, str], list[Finding]]:
+    """What should have been generated, and findings about what was."""
     try:
-        published = published_numbers(results)
-    except ResultError as error:
-        return {}, [Finding(PUBLISHED, f"is not valid: {error}", "correct it")], []
-    try:
-        texts = table_files(found) | leaderboard_files(found, published)
+        texts = table_files(found) | leaderboard_files(found, published_numbers(results))
     except ResultFileError as error:
-        return {}, [Finding(str(error.file), error.what, error.cure)], []
-    return texts, list(generated_faults(results, texts)), []
+        return {}, [Finding(str(error.file), error.what, error.cure)]
+    except ResultError as error:
+        return {}, [Finding(PUBLISHED, f"is not valid: {error}", "correct it")]
+    return texts, list(generated_faults(results, texts))
 
 
 def generated_faults(results: Path, texts: Mapping[str, str]) -> Iterator[Finding]:
