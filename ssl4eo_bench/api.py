@@ -330,8 +330,7 @@ def _request(tasks: Names, protocols: Names, options: Mapping[str, Any], **field
     given["data_dir"] = data_root(_path(options.get("data_dir")))
     given["cache_dir"] = cache_root(_path(options.get("cache_dir")))
     given["images"] = ImageFormat.of(*(options.get(name, default) for name, default in SAID.items()))
-    defaults = {"checkpoints": (), "suites": (), "seeds": (0,)}
-    return Request(tasks=_names(tasks), protocols=_names(protocols), **(defaults | given | fields))
+    return Request(tasks=_names(tasks), protocols=_names(protocols), **(given | fields))
 
 
 def _run(request: Request, options: RunOptions) -> list[RunResult]:

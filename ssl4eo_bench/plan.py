@@ -52,11 +52,11 @@ class Request:
 
     tasks: tuple[str, ...]
     protocols: tuple[str, ...]
-    checkpoints: tuple[str, ...]
-    suites: tuple[str, ...]
-    seeds: tuple[int, ...]
     data_dir: Path
     cache_dir: Path
+    checkpoints: tuple[str, ...] = ()
+    suites: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
     checkpoint_files: tuple[Path, ...] = ()
     adhoc_checkpoints: tuple[Checkpoint, ...] = ()
     image_size: int | None = None

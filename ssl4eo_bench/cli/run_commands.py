@@ -144,7 +144,6 @@ def features(
         tasks=(task,),
         protocols=("linear",),  # any would do: features are the same for all
         checkpoints=(checkpoint,) if checkpoint else (),
-        suites=(),
         seeds=(seed,),
         adhoc_checkpoints=own,
         checkpoint_files=checkpoints,
