@@ -114,9 +114,6 @@ class EvaluateOptions(RunOptions, total=False):
     feature: Feature
 
 
-SAID: dict[str, Any] = {"data_bands": (), "data_unit": None, "data_stretch": None}
-"""Those of `SampleOptions` that say what image files hold, with their defaults."""
-
 ENTRY = ("bands", "scaling", "feature", "image_size")
 """Those of `EvaluateOptions` that an entry has."""
 
@@ -329,7 +326,8 @@ def _request(tasks: Names, protocols: Names, options: Mapping[str, Any], **field
     given["checkpoint_files"] = tuple(map(Path, options.get("checkpoint_files", ())))
     given["data_dir"] = data_root(_path(options.get("data_dir")))
     given["cache_dir"] = cache_root(_path(options.get("cache_dir")))
-    given["images"] = ImageFormat.of(*(options.get(name, default) for name, default in SAID.items()))
+    said = (options.get("data_bands", ()), options.get("data_unit"), options.get("data_stretch"))
+    given["images"] = ImageFormat.of(*said)
     return Request(tasks=_names(tasks), protocols=_names(protocols), **(given | fields))
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from rich.filesize import decimal
 
@@ -14,7 +14,7 @@ from ssl4eo_bench.cli.options import Age, CacheDir, Checkpoint, DataDir, File, F
 from ssl4eo_bench.cli.run_options import OwnImages
 from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.task import SPLITS
-from ssl4eo_bench.data.checks import Status, survey, verify
+from ssl4eo_bench.data.checks import survey, verify
 from ssl4eo_bench.data.own_tasks import find_task
 from ssl4eo_bench.data.packing import damaged_files, pack
 from ssl4eo_bench.data.packs import is_complete, pack_folder
@@ -168,7 +168,8 @@ def data_status(
         )
     found = {each.name: survey(each, root) for each in chosen}
     if json:
-        print_json({name: _status_json(status) for name, status in found.items()})
+        missing = {name: [item.file.name for item in status.missing] for name, status in found.items()}
+        print_json({name: vars(status) | {"missing": missing[name]} for name, status in found.items()})
         return 0
     rows = [
         (
@@ -186,10 +187,6 @@ def data_status(
         if status.missing and task:
             print(f"{name}: {_amounts(status.missing, status.free)}")
     return 0
-
-
-def _status_json(status: Status) -> dict[str, Any]:
-    return vars(status) | {"missing": [item.file.name for item in status.missing]}
 
 
 def _counts(present: int | None, listed: int | None) -> str:

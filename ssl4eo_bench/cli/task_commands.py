@@ -60,11 +60,7 @@ def new_task(name: NewName, *, out: Out = Path()) -> int:
       ssl4eo-bench new task mine
       ssl4eo-bench new task mine --out project
     """
-    if not re.fullmatch("[a-z][a-z0-9]*", name) or name in kwlist:
-        raise SpecError(
-            f"a module of tasks is called by small letters and digits, and no keyword of Python, not {name!r}; choose "
-            "another name."
-        )
+    _require_name(name, "[a-z][a-z0-9]*", "a module of tasks is called by small letters and digits")
     if name in catalogue.task_modules():
         raise SpecError(f"there is a module of tasks {name!r} already; choose another name.")
     files = {out / "tasks" / f"{name}.py": "task.txt", out / "tests" / f"test_task_{name}.py": "task_test.txt"}
@@ -80,11 +76,7 @@ def new_backbone(name: NewName, *, out: Out = Path()) -> int:
       ssl4eo-bench new backbone mynet
       ssl4eo-bench new backbone mynet --out project
     """
-    if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in kwlist:
-        raise SpecError(
-            f"a module is called by small letters, digits and _, and no keyword of Python, not {name!r}; choose "
-            "another name."
-        )
+    _require_name(name, "[a-z][a-z0-9_]*", "a module is called by small letters, digits and _")
     files = {
         out / "backbones" / f"{name}.py": "backbone.txt",
         out / "tests" / f"test_backbone_{name}.py": "backbone_test.txt",
@@ -95,6 +87,11 @@ def new_backbone(name: NewName, *, out: Out = Path()) -> int:
         "--weights random --bands B04 B03 B02 --scaling divide=10000 --image-size 64"
     )
     return 0
+
+
+def _require_name(name: str, pattern: str, rule: str) -> None:
+    if not re.fullmatch(pattern, name) or name in kwlist:
+        raise SpecError(f"{rule}, and no keyword of Python, not {name!r}; choose another name.")
 
 
 def _class(name: str) -> str:

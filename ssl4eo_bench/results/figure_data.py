@@ -26,7 +26,6 @@ FOLDER: Final = "figures"
 """Below a results directory."""
 
 VERSION: Final = 1
-"""Of the format."""
 
 MOST_PLACES: Final = 1000
 """Samples of which places are kept: they take 4 kB."""

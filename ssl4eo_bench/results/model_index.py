@@ -24,7 +24,6 @@ TASKS: Final[dict[Kind, tuple[str, str]]] = {
     "multilabel": ("image-classification", "Multi-Label Image Classification"),
     "segmentation": ("image-segmentation", "Semantic Segmentation"),
 }
-"""Type and name of the kinds of tasks."""
 
 METRICS: Final[dict[str, tuple[str, str, dict[str, str]]]] = {
     "accuracy": ("accuracy", "Accuracy", {}),

@@ -11,7 +11,6 @@ from ssl4eo_bench.results.frame import distinct, frame_of, metric_names, publish
 from ssl4eo_bench.results.generated import SUFFIXES, csv_text
 
 TABLE_STARTS = ("checkpoint,seed,", "checkpoint,fraction,seeds,")
-"""How tables begin."""
 
 
 def tables_there(results: Path) -> list[Path]:

@@ -19,7 +19,6 @@ from ssl4eo_bench.results.tables import TABLE_STARTS, table_files, tables_there
 STARTS = (f"{','.join(FIRST_COLUMNS)},", HEADING)
 """How the generated files begin, so that no other file is replaced or removed."""
 NAMES: Final = [f"leaderboard{suffix}.{kind}" for suffix in SUFFIXES.values() for kind in ("csv", "md")]
-"""Of the generated files."""
 
 
 def _html(board: Leaderboard) -> str:
