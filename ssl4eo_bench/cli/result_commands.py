@@ -104,24 +104,11 @@ def compare(
 def _show_comparisons(comparisons: "Sequence[Comparison]") -> None:
     rows = []
     for one in comparisons:
-        clusters = f" in {one.units:,}" if one.units < one.samples else ""
-        scores = (f"{100 * one.a:.2f}", f"{100 * one.b:.2f}")
+        samples = f"{one.samples:,}{f' in {one.units:,}' if one.units < one.samples else ''}"
+        metrics = (metric_label(one.metric), f"{100 * one.a:.2f}", f"{100 * one.b:.2f}")
         difference = f"{100 * one.difference:+.2f} ({100 * one.low:+.2f} to {100 * one.high:+.2f})"
         tests = (_p(one.p), _p(one.p_holm), _p(max(pair.p for pair in one.mcnemar)) if one.mcnemar else "–")
-        samples = f"{one.samples:,}{clusters}"
-        rows.append(
-            (
-                one.task,
-                one.setting,
-                len(one.seeds),
-                samples,
-                metric_label(one.metric),
-                *scores,
-                difference,
-                *tests,
-                one.verdict,
-            )
-        )
+        rows.append((one.task, one.setting, len(one.seeds), samples, *metrics, difference, *tests, one.verdict))
     spare = ("seeds", "McNemar", "p", "samples", "metric", "Holm", "setting")
     title = "test in percent, A − B with 95 % interval"
     table(title, COMPARED, rows, right=COMPARED[2:4] + COMPARED[5:11], spare=spare)

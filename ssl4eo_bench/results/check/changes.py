@@ -32,14 +32,15 @@ def changes(
         changed: the places of files with other bytes than in `baseline`, and of files that are gone.
         tolerances: how far metrics may move.
     """
-    by_digest = {result.digest: result for result in found.values() if result.enters_tables}
+    official = [result for result in found.values() if result.enters_tables]
+    by_digest = {result.digest: result for result in official}
     origins: dict[str, tuple[int, RunResult]] = {}  # by digest and by place, the first of each, with its number
     for number, (place, content) in enumerate(baseline.first(changed).items()):
         if (one := _official(content, place)) is not None:
             for key in (one.digest, str(one.spec.path)):
                 origins.setdefault(key, (number, one))
     versions: dict[tuple[object, ...], list[RunResult]] = {}
-    for result in found.values():
+    for result in official:
         versions.setdefault(_run(result), []).append(result)
     for place in sorted(changed):
         was = _official(baseline.runs[place], place)
@@ -69,21 +70,16 @@ def _official(stored: bytes, place: str) -> RunResult | None:
 
 
 def _is_higher_version(result: RunResult, was: RunResult) -> bool:
-    """Whether a result is the earlier run in a higher version of its task or protocol."""
-    if not result.enters_tables or _run(result) != _run(was):
-        return False
-    new, old = _versions(result), _versions(was)
-    return new != old and all(high >= low for high, low in zip(new, old, strict=True))
+    """Whether a result of the same run has a higher version of its task or protocol, and no lower one of either."""
+    task = result.spec.task.version - was.spec.task.version
+    protocol = result.spec.protocol.version - was.spec.protocol.version
+    return min(task, protocol) >= 0 < max(task, protocol)
 
 
 def _run(result: RunResult) -> tuple[object, ...]:
     spec = result.spec
     seed = spec.seed if spec.seed_matters else None  # every seed gives the same numbers
     return spec.task.name, spec.protocol.name, spec.checkpoint.name, seed, spec.fraction
-
-
-def _versions(result: RunResult) -> tuple[int, int]:
-    return result.spec.task.version, result.spec.protocol.version
 
 
 def _change(was: RunResult, now: RunResult, tolerances: Tolerances) -> str | None:

@@ -1,6 +1,6 @@
 """Rules for a single valid result: official samples, numbers that agree with each other, metrics above chance."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -8,7 +8,6 @@ from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.protocols import PROTOCOLS, current_settings, is_for
 from ssl4eo_bench.config.run_spec import RunSpec
 from ssl4eo_bench.config.task import SPLITS, Split, Task
-from ssl4eo_bench.config.weights import RandomWeights
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.metrics.bootstrap import interval
 from ssl4eo_bench.metrics.counts import COUNT_METRICS, Counts
@@ -197,8 +196,7 @@ def _interval_faults(result: RunResult) -> Iterator[Fault]:
 
 def _chance_faults(result: RunResult) -> Iterator[Fault]:
     """Metrics that lie below the chance level with their whole interval; only floors may."""
-    weights = result.spec.checkpoint.weights
-    if weights is None or isinstance(weights, RandomWeights):
+    if result.spec.checkpoint.is_floor:
         return
     for name, level in chance(result).items():
         value = result.metrics["test"][name]
@@ -222,11 +220,11 @@ def chance(result: RunResult) -> dict[str, float]:
     if not total:
         return {}
     pairs = len(supports) * (result.counts["test"] if result.spec.task.kind == "multilabel" else total)
-    levels: dict[str, Callable[[], float]] = {
-        "accuracy": lambda: largest / total,
-        "balanced_accuracy": lambda: 1 / occurring,
-        "micro_map": lambda: total / pairs,
-        "macro_map": lambda: total / pairs,
-        "miou": lambda: largest / total / occurring,
+    levels = {
+        "accuracy": largest / total,
+        "balanced_accuracy": 1 / occurring,
+        "micro_map": total / pairs,
+        "macro_map": total / pairs,
+        "miou": largest / total / occurring,
     }
-    return {name: level() for name, level in levels.items() if name in result.metrics["test"]}
+    return {name: level for name, level in levels.items() if name in result.metrics["test"]}

@@ -57,11 +57,6 @@ class RunGroup:
         return list(self.frame["result"])
 
     @property
-    def checkpoints(self) -> int:
-        """How many checkpoints the runs are of."""
-        return self.frame["checkpoint"].nunique()
-
-    @property
     def metric(self) -> str:
         """The main metric of the task, as people write it."""
         return metric_label(self.runs[0].main_metric)

@@ -1,6 +1,6 @@
 """The figures of a task and protocol: which there are, what they say in words, and how they are drawn."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -64,8 +64,7 @@ def figure_sections(group: RunGroup, entries: Sequence[Entry], results: Path, ca
 
     Their data is in the results directory, or else in the cache.
     """
-    kept = {one.name: _data(one.run, results, cache_dir) for one in group.shown}
-    data = {name: one for name, one in kept.items() if one}
+    data = {one.name: _data(one.run, results, cache_dir) for one in group.shown}
     found = (
         _cost_quality(group, entries),
         _label_efficiency(group),
@@ -80,14 +79,14 @@ def figure_sections(group: RunGroup, entries: Sequence[Entry], results: Path, ca
     return sorted(filter(None, found), key=lambda section: not section.is_single)
 
 
-def _data(result: RunResult, results: Path, cache_dir: Path) -> FigureData | None:
+def _data(result: RunResult, results: Path, cache_dir: Path) -> FigureData:
     """The figure data of a result: from the file beside it, or made from what the cache holds of the run."""
     with suppress(ResultFileError):  # `check` tells what is wrong with it
         if found := read_figure_data(results, result.digest, result.checksum):
             return found
     with suppress(ValueError):  # of scores that are no probabilities
-        return figure_data(_kept(cache_dir, result))
-    return None
+        return figure_data(_kept(cache_dir, result)) or FigureData()
+    return FigureData()
 
 
 def _kept(cache_dir: Path, result: RunResult) -> Arrays:
@@ -129,11 +128,6 @@ def _cost_point(entry: Entry, style: SeriesStyle | None) -> CostPoint:
     low, high = lead.value if lead.low is None else lead.low, lead.value if lead.high is None else lead.high
     about = cost_text(entry.cost, entry.images_per_second)
     return CostPoint(entry.spec.checkpoint.name, style, flops, lead.value, low, high, about)
-
-
-def _with_data(shown: Sequence[ShownCheckpoint], data: Data, name: str) -> Iterator[tuple[ShownCheckpoint, FigureData]]:
-    """The checkpoints that have figure data of this name."""
-    return ((one, data[one.name]) for one in shown if one.name in data and getattr(data[one.name], name))
 
 
 def _label_efficiency(group: RunGroup) -> FigureSection | None:
@@ -255,10 +249,10 @@ def _calibration(group: RunGroup, data: Data) -> FigureSection | None:
     if group.kind == "segmentation":
         return None  # the scores of single pixels are not kept
     found = []
-    for one, kept in _with_data(group.shown, data, "reliability"):
+    for one in (one for one in group.shown if data[one.name].reliability):
         name = f"{one.name}, ECE {100 * one.run.metrics['test']['ece'].value:.1f} %"
         words = f"Reliability diagram, with the expected calibration error: {name}."
-        draw = partial(figures.calibration, kept.reliability, one.style)
+        draw = partial(figures.calibration, data[one.name].reliability, one.style)
         found.append(ReportFigure(f"calibration.{one.name}", words, draw, name))
     if not found:
         return FigureSection("Calibration", _not_kept("scores of single samples"))
@@ -276,8 +270,8 @@ def _embeddings(group: RunGroup, data: Data) -> FigureSection | None:
     if group.kind == "segmentation":
         return None
     found = []
-    for one, kept in _with_data(group.best, data, "places"):
-        classes, points = [c.name for c in one.run.classes], kept.points
+    for one in (one for one in group.best if data[one.name].places):
+        classes, points = [c.name for c in one.run.classes], data[one.name].points
         draw = partial(figures.embedding, points[:, :2], points[:, 2], classes)
         words = f"Map of {len(points):,} test features of {one.name}, coloured by class."
         found.append(ReportFigure(f"embedding.{one.name}", words, draw, one.name))
