@@ -130,7 +130,7 @@ def _p(value: float) -> str:
 
 
 def tables(*, results: options.Results = RESULTS) -> int:
-    """Write tables and leaderboard anew from the result files, and print the names of the tables.
+    """Write tables and leaderboard anew from the result files.
 
     Examples:
       ssl4eo-bench tables
@@ -166,7 +166,7 @@ def leaderboard(
     out: Annotated[options.File | None, "write the view to a file"] = None,
     results: options.Results = RESULTS,
 ) -> int:
-    """Write tables and leaderboard anew from the result files, and print the leaderboard, or a view of it.
+    """Print the leaderboard, written anew from the result files, or a view of it.
 
     With any option but --results, a view of the official results, or of those on the sample, is printed, or written to
     --out.

@@ -66,6 +66,11 @@ def _record(result: RunResult) -> dict[str, object]:
     }
 
 
+def csv_text(frame: pd.DataFrame) -> str:
+    """A frame as CSV: fractions in full precision, empty where there is nothing."""
+    return frame.to_csv(index=False, lineterminator="\n")
+
+
 def publishable(frame: pd.DataFrame, *, sample: bool) -> pd.DataFrame:
     """The runs that generated files are made of: official ones, or those on the whole embedded sample."""
     return frame[frame["marks"] == "sample"] if sample else frame[frame["official"]]

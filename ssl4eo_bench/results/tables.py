@@ -1,4 +1,8 @@
-"""Result tables: generated from the result files, byte for byte the same each time."""
+"""Result tables: generated from the result files, byte for byte the same each time.
+
+Official results make `tables/` and `leaderboard.*`. Results on the embedded sample have files of their own, marked
+`.sample`; partial, limited and uncommitted ones enter neither.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,8 +11,10 @@ from typing import Any
 import pandas as pd
 
 from ssl4eo_bench.results.files import RunResult
-from ssl4eo_bench.results.frame import distinct, frame_of, metric_names, publishable, require_one_split
-from ssl4eo_bench.results.generated import SUFFIXES, csv_text
+from ssl4eo_bench.results.frame import csv_text, distinct, frame_of, metric_names, publishable, require_one_split
+
+SUFFIXES = {False: "", True: ".sample"}
+"""What stands in a file's name before its ending, by whether the results are on the sample."""
 
 TABLE_STARTS = ("checkpoint,seed,", "checkpoint,fraction,seeds,")
 

@@ -1,20 +1,21 @@
 """The leaderboard's files, generated from the result files, and its views: CSV, Markdown, HTML and LaTeX."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from ssl4eo_bench.errors import ResultError
+from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.results.files import RunFilter, RunResult, fingerprints_of, generating, read_and_keep, read_results
-from ssl4eo_bench.results.frame import choose, frame_of, publishable
-from ssl4eo_bench.results.generated import SUFFIXES, csv_text, write_generated
+from ssl4eo_bench.results.frame import choose, csv_text, frame_of, publishable
 from ssl4eo_bench.results.index import generated_before, keep_generated
 from ssl4eo_bench.results.latex import latex
 from ssl4eo_bench.results.leaderboard import FIRST_COLUMNS, Leaderboard
 from ssl4eo_bench.results.markdown import HEADING, markdown
 from ssl4eo_bench.results.published import PublishedNumber, published_numbers
 from ssl4eo_bench.results.ranked_rows import headline_tasks, make_leaderboard
-from ssl4eo_bench.results.tables import TABLE_STARTS, table_files, tables_there
+from ssl4eo_bench.results.tables import SUFFIXES, TABLE_STARTS, table_files, tables_there
 
 STARTS = (f"{','.join(FIRST_COLUMNS)},", HEADING)
 """How the generated files begin, so that no other file is replaced or removed."""
@@ -49,10 +50,22 @@ def write_generated_files(results: Path) -> dict[str, list[Path]]:
         if not generated_before(results, [*fingerprints_of(results), settings], [*tables, *boards]):
             found, fingerprints = read_and_keep(results)
             table_texts, board_texts = table_files(found), leaderboard_files(found, published)
-            tables = write_generated(results, table_texts, tables, *TABLE_STARTS)
-            boards = write_generated(results, board_texts, boards, *STARTS)
+            tables = _write(results, table_texts, tables, TABLE_STARTS)
+            boards = _write(results, board_texts, boards, STARTS)
             keep_generated(results, [*fingerprints, settings], table_texts | board_texts)
     return {"table": tables, "leaderboard": boards}
+
+
+def _write(results: Path, texts: Mapping[str, str], there: Iterable[Path], starts: tuple[str, ...]) -> list[Path]:
+    """Write texts by path, and return their files; of the others that are there, those that start so are removed."""
+    written = [results / path for path in texts]
+    for file, text in zip(written, texts.values(), strict=True):
+        write_text(file, text)
+    for file in set(there) - set(written):
+        with suppress(FileNotFoundError, UnicodeDecodeError):
+            if file.read_text(encoding="utf-8").startswith(starts):
+                file.unlink()
+    return written
 
 
 def leaderboard_files(results: Sequence[RunResult], published: Sequence[PublishedNumber]) -> dict[str, str]:

@@ -11,8 +11,7 @@ from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.results.figure_style import UNDATED, save_figure, svg_element
 from ssl4eo_bench.results.files import ALL, RunFilter, read_results
-from ssl4eo_bench.results.frame import choose, frame_of
-from ssl4eo_bench.results.generated import csv_text
+from ssl4eo_bench.results.frame import choose, csv_text, frame_of
 from ssl4eo_bench.results.leaderboard import Leaderboard
 from ssl4eo_bench.results.published import published_numbers
 from ssl4eo_bench.results.ranked_rows import make_leaderboard
