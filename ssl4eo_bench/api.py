@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields as dataclass_fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict, Unpack
 
@@ -16,7 +15,7 @@ from ssl4eo_bench.config.weights import StoredWeights
 from ssl4eo_bench.data.embeddings import Embeddings
 from ssl4eo_bench.data.own_images import ImageFormat
 from ssl4eo_bench.data.own_tasks import find_task
-from ssl4eo_bench.errors import IncompleteError, SpecError
+from ssl4eo_bench.errors import IncompleteError, SpecError, guess
 from ssl4eo_bench.executors import execute
 from ssl4eo_bench.executors.outcomes import Execution
 from ssl4eo_bench.files.places import cache_root, data_root
@@ -315,9 +314,8 @@ def _request(tasks: Names, protocols: Names, options: Mapping[str, Any], **field
     """
     allowed = EvaluateOptions.__required_keys__ | EvaluateOptions.__optional_keys__
     if unknown := [name for name in options if name not in allowed]:
-        closest = get_close_matches(unknown[0], [*allowed, "checkpoints"], n=1)
-        guess = f"; did you mean {closest[0]!r}?" if closest else f"; known are {', '.join(sorted(allowed))}"
-        raise TypeError(f"there is no option {unknown[0]!r}{guess}")
+        cure = guess(unknown[0], [*allowed, "checkpoints"]) or f"; known are {', '.join(sorted(allowed))}"
+        raise TypeError(f"there is no option {unknown[0]!r}{cure}")
     known = {field.name for field in dataclass_fields(Request)}
     several = {key: options[key] for key in ("seeds", "fractions") if key in options}
     given = {key: value for key, value in options.items() if key in known} | {
