@@ -15,7 +15,6 @@ from ssl4eo_bench.config.task import Split, SplitName
 from ssl4eo_bench.config.weights import EmbeddingWeights
 from ssl4eo_bench.errors import shortlist
 from ssl4eo_bench.extraction.problem import Context, Problem
-from ssl4eo_bench.files.atomic import replacing
 from ssl4eo_bench.files.places import is_read_only, picture_file, scores_file
 from ssl4eo_bench.labels.base import Predictions
 from ssl4eo_bench.methods import fit
@@ -74,13 +73,12 @@ def _store(problem: Problem, arrays: dict[str, np.ndarray]) -> None:
         return
     store_arrays(scores_file(cache_dir, job.spec.digest), job.samples["test"].ids, arrays)
     if "examples" in arrays:
-        from ssl4eo_bench.results.figures import label_maps  # imports matplotlib
+        from ssl4eo_bench.results.figure_style import save_figure  # these import matplotlib
+        from ssl4eo_bench.results.figures import label_maps
 
         rgb, truth, predicted = (arrays[f"examples_{kind}"] for kind in ("rgb", "truth", "predicted"))
-        with replacing(picture_file(cache_dir, job.spec.digest)) as temporary:
-            label_maps(arrays["examples"].tolist(), rgb, truth, predicted, job.task.classes).savefig(
-                temporary, format="png", dpi=200
-            )
+        drawn = label_maps(arrays["examples"].tolist(), rgb, truth, predicted, job.task.classes)
+        save_figure(drawn, picture_file(cache_dir, job.spec.digest))
 
 
 def _not_finite(job: Job) -> dict[SplitName, NotFinite]:

@@ -125,11 +125,10 @@ def _is_in_files(pairs: Pairs) -> bool:
 
 def _from_files(pairs: Pairs) -> _Measured:
     found = [[run.resampled for run in pair if run.resampled] for pair in pairs.runs]
-    drawn = {(one.units, one.units_are, len(one.values)) for pair in found for one in pair}
-    if len(drawn) > 1:
+    (units, units_are), *others = {(one.units, one.units_are) for pair in found for one in pair}
+    if others:
         a, b = pairs.runs[0]
         raise ResultError(f"{a.spec.path} and {b.spec.path} were resampled differently; run one of them again.")
-    ((units, units_are, _),) = drawn
     return _Measured(_in_results(pairs), np.array([[one.values for one in pair] for pair in found]), units, units_are)
 
 
