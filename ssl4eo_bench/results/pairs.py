@@ -40,14 +40,8 @@ def find_pairs(results: Path, a: str, b: str, wanted: RunFilter, metric: str | N
     """The runs that compare, by task and setting.
 
     Two checkpoints are compared in every setting that both were run in; in those marked as sample, partial or limited
-    only where there are no others. Two single results may differ in protocol, seed and fraction.
-
-    Args:
-        results: directory.
-        a: a checkpoint, or a single result as `find_result` takes it.
-        b: another one.
-        wanted: the runs to choose from.
-        metric: default: the main metric of each task.
+    only where there are no others. Two single results, named as `find_result` takes them, may differ in protocol, seed
+    and fraction. Without a metric, the main one of each task is compared.
 
     Raises:
         ResultError: if A or B is not there, they are the same, or nothing of theirs compares.

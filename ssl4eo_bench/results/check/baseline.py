@@ -55,11 +55,8 @@ class Baseline:
 def baseline_of(results: Path, against: str | None) -> Baseline | None:
     """The results that `against` names, or those of the last commit; none where there is no commit.
 
-    For a commit on another branch it is the merge base: what was merged there since is no change of these results.
-
-    Args:
-        results: the results directory that is checked.
-        against: another results directory, or a commit of the repository that holds `results`.
+    It names another directory, or a commit of the repository that holds `results`. For a commit on another branch it is
+    the merge base: what was merged there since is no change of these results.
 
     Raises:
         ResultError: if it is neither, or git refuses.

@@ -23,14 +23,9 @@ def changes(
 ) -> Iterator[Finding]:
     """The changes since `baseline` that are not allowed.
 
-    Only official runs that could be read in the baseline are guarded; all others may change and go.
-
-    Args:
-        baseline: the results before.
-        stored: the places of all result files now.
-        found: the valid ones.
-        changed: the places of files with other bytes than in `baseline`, and of files that are gone.
-        tolerances: how far metrics may move.
+    Only official runs that could be read in the baseline are guarded; all others may change and go. `stored` are the
+    places of all result files now, `found` the valid ones, and `changed` the places of files with other bytes than in
+    `baseline`, and of files that are gone.
     """
     official = [result for result in found.values() if result.enters_tables]
     by_digest = {result.digest: result for result in official}

@@ -25,7 +25,6 @@ class Report:
         results: the places of the result files that were checked.
         generated: the places of the files that these results give, and of files that look like them.
         against: the name of the baseline; none where nothing was compared.
-        findings: in the order of their files.
         notes: what could not be checked, and why.
     """
 
