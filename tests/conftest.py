@@ -140,7 +140,7 @@ def results(tmp_path: Path) -> Path:
     if not (ROOT / "results").is_dir():
         pytest.skip("the repository's results are not here")
     place = tmp_path / "repository" / "results"
-    return Path(shutil.copytree(ROOT / "results", place, ignore=shutil.ignore_patterns(".lock", ".locks")))
+    return Path(shutil.copytree(ROOT / "results", place, ignore=shutil.ignore_patterns(".index", ".lock", ".locks")))
 
 
 @pytest.fixture
