@@ -14,7 +14,6 @@ from torch import nn
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.canonical import digest
-from ssl4eo_bench.config.records import Cost
 from ssl4eo_bench.config.task import Groups, SplitName
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.errors import SpecError
@@ -131,8 +130,7 @@ class LazyBackbone:
         self.batch = batch
         self._stopwatch = stopwatch
         self._run: Runner | None = None
-        self.runner = self.weights_sha256 = ""
-        self.cost: Cost | None = None
+        self._origin = Origin(0, (), ())
 
     def __call__(self, groups: Groups) -> np.ndarray:
         """Return what the module gives for at most `batch` samples."""
@@ -140,7 +138,6 @@ class LazyBackbone:
             if self._run is None:
                 with self._stopwatch.stage("start"):
                     self._run = self._build(groups)
-                self.runner = self._run.name
         return self._run(groups)
 
     def _build(self, groups: Groups) -> "Runner":
@@ -149,15 +146,16 @@ class LazyBackbone:
         from ssl4eo_bench.models.runtime import make_runner
 
         module = module_for(self._job, self._context, self._make, groups)
-        self.weights_sha256 = state_sha256(module)
-        self.cost = module_cost(module, tuple(group[:1] for group in groups))
+        weights_sha256, cost = state_sha256(module), module_cost(module, tuple(group[:1] for group in groups))
         full = tuple(np.repeat(group[:1], self.batch, axis=0) for group in groups)
         precision = self._job.spec.checkpoint.precision
-        return make_runner(module, full, self._context.device, progress.note, precision=precision)
+        runner = make_runner(module, full, self._context.device, progress.note, precision=precision)
+        self._origin = Origin(0, (runner.name,), (weights_sha256,), cost)
+        return runner
 
     def origin(self, samples: int) -> Origin:
         """Return the origin of what it computed for so many samples."""
-        return Origin(samples, (self.runner,), (self.weights_sha256,), self.cost)
+        return replace(self._origin, computed=samples)
 
 
 @dataclass(frozen=True)

@@ -49,19 +49,8 @@ Read = Callable[[int, int], Iterable[Batch]]
 class Extractor(Protocol[Taken]):
     """Turns batches, such as groups of stored pixels, into features."""
 
-    @property
-    def runner(self) -> str:
-        """The name of the code that runs it, such as `torch-cpu`; known after the first batch."""
-        ...
-
-    @property
-    def weights_sha256(self) -> str:
-        """The sha256 of its parameters and buffers; known after the first batch."""
-        ...
-
-    @property
-    def cost(self) -> Cost | None:
-        """What it costs; known after the first batch, and none without a network."""
+    def origin(self, samples: int) -> "Origin":
+        """The origin of what it computed for so many samples; known after the first batch."""
         ...
 
     def __call__(self, batch: Taken, /) -> np.ndarray:
@@ -390,12 +379,12 @@ def _compute_run(
 
     def write(shard: tuple[int, np.ndarray]) -> None:
         number, rows = shard
-        ids = work.ids[slice(*bounds[number])]
+        ids, origin = work.ids[slice(*bounds[number])], backbone.origin(len(rows))
         facts = {
             "rows": len(rows),
-            "runner": backbone.runner,
-            "weights_sha256": backbone.weights_sha256,
-            "cost": backbone.cost and backbone.cost.model_dump(),
+            "runner": origin.runners[0],
+            "weights_sha256": origin.weights_sha256[0],
+            "cost": origin.cost and origin.cost.model_dump(),
             "not_finite": {id_: work.not_finite[id_] for id_ in ids if id_ in work.not_finite},
         }
         store.write(number, {_file(number): halved(rows)}, facts)

@@ -22,7 +22,6 @@ from torch.nn import functional
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.protocols import linear_settings
 from ssl4eo_bench.config.recipe import Recipe
-from ssl4eo_bench.config.records import Cost
 from ssl4eo_bench.config.task import IGNORED, Groups, SplitName
 from ssl4eo_bench.data.subsets import choose_pixels, labels_at, nested_subset
 from ssl4eo_bench.errors import DataError
@@ -318,21 +317,7 @@ class _PixelBackbone:
     def __init__(self, dense: LazyBackbone, side: int) -> None:
         self._dense = dense
         self._side = side
-
-    @property
-    def runner(self) -> str:
-        """The name of what runs the backbone."""
-        return self._dense.runner
-
-    @property
-    def weights_sha256(self) -> str:
-        """The sha256 of its parameters and buffers."""
-        return self._dense.weights_sha256
-
-    @property
-    def cost(self) -> Cost | None:
-        """The cost of the backbone, known after the first batch."""
-        return self._dense.cost
+        self.origin = dense.origin
 
     def __call__(self, batch: tuple[Groups, np.ndarray]) -> np.ndarray:
         """Return the features of stored groups at chosen pixels `[N, K]`."""
