@@ -117,12 +117,14 @@ class PixelMaps(Labels):
         tally = SegmentationTally(len(problem.job.task.classes))
         logits = torch.from_numpy(head.logits(val.features))
         tally.add(one_against_rest(logits).numpy().T[None], val.targets[None])
-        backbone, dense = problem.backbones(dense_module, batch=TILES)[0], DenseHead.of(head)
+        backbone = problem.backbones(dense_module, batch=TILES)[0]
 
-        def predict() -> TilePredictions:
-            return _predicted(problem, lambda groups, side: dense.scores(backbone(groups), side), backbone.origin)
+        def score(groups: Groups, side: int) -> np.ndarray:
+            return label_scores(dense_logits(head, backbone(groups)), side)
 
-        return Scorer(None, tally.evaluate(problem.job.task.classes), predict)
+        return Scorer(
+            None, tally.evaluate(problem.job.task.classes), lambda: _predicted(problem, score, backbone.origin)
+        )
 
     def trainable(self, problem: Problem, start: Head) -> Trainable:
         """Return the network with the linear head and a decoder; the last layer of the decoder starts at zero."""
@@ -188,36 +190,13 @@ class TilePredictions:
         return {"confusions": self.tally.confusions} | self.examples.arrays()
 
 
-@dataclass(frozen=True)
-class DenseHead:
-    """A linear head for features that are not standardised.
-
-    Attributes:
-        mean: `[D]`, of the training features.
-        weights: `[C, D]`.
-        intercept: `[C]`.
-    """
-
-    mean: Tensor
-    weights: Tensor
-    intercept: Tensor
-
-    @classmethod
-    def of(cls, head: Head) -> "DenseHead":
-        """Return the head with its standardisation folded in."""
-        standardisation, weights = head.standardisation, head.weights
-        return cls(standardisation.mean, weights[:, :-1] / standardisation.scale, weights[:, -1])
-
-    def logits(self, grid: Tensor) -> Tensor:
-        """Return logits `[N, C, g, g]` of features `[N, D, g, g]`."""
-        # The mean goes first: a feature far from zero would leave float32 few digits for what varies.
-        centred = grid - self.mean[:, None, None]
-        return torch.einsum("cd,ndhw->nchw", self.weights, centred) + self.intercept[:, None, None]
-
-    def scores(self, grid: np.ndarray, side: int) -> np.ndarray:
-        """Return logits of each class against all others, `[N, C, side, side]`, of features `[N, D, g, g]`."""
-        with torch.inference_mode():
-            return label_scores(self.logits(torch.from_numpy(grid).to(self.mean.device)), side)
+@torch.inference_mode()
+def dense_logits(head: Head, grid: np.ndarray) -> Tensor:
+    """Return logits `[N, C, g, g]` of a linear head for features `[N, D, g, g]`, which are not standardised."""
+    mean, weights = head.standardisation.mean, head.weights[:, :-1] / head.standardisation.scale
+    # The mean goes first: a feature far from zero would leave float32 few digits for what varies.
+    centred = torch.from_numpy(grid).to(mean.device) - mean[:, None, None]
+    return torch.einsum("cd,ndhw->nchw", weights, centred) + head.weights[:, -1, None, None]
 
 
 def label_scores(logits: Tensor, side: int) -> np.ndarray:
