@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -36,21 +36,19 @@ class Rows:
     origin: Origin
 
 
-class Predictions(Protocol):
-    """The predictions for the test split. Its labels are opened by `evaluate` and `arrays`."""
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions for the test split. Its labels are opened by `evaluate` and `arrays`.
 
-    @property
-    def origin(self) -> Origin:
-        """Where the predictions came from."""
-        ...
+    Attributes:
+        origin: of the predictions.
+        evaluate: returns the metrics with intervals.
+        arrays: returns what paired comparisons and figures need of each sample, by name.
+    """
 
-    def evaluate(self, bootstrap: Bootstrap) -> Evaluation:
-        """Return the metrics with intervals."""
-        ...
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return what paired comparisons and figures need of each sample, by name."""
-        ...
+    origin: Origin
+    evaluate: Callable[[Bootstrap], Evaluation]
+    arrays: Callable[[], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """Labels of whole images: one feature and one score vector for each sample."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from ssl4eo_bench.data.subsets import nested_subset
 from ssl4eo_bench.extraction.extract import pooled_extraction, pooled_features
 from ssl4eo_bench.extraction.problem import Problem, batch_size
 from ssl4eo_bench.extraction.store import Extraction, Features, Origin, require_finite
-from ssl4eo_bench.labels.base import Labels, Rows, Scorer
+from ssl4eo_bench.labels.base import Labels, Predictions, Rows, Scorer
 from ssl4eo_bench.metrics.bootstrap import Bootstrap
 from ssl4eo_bench.metrics.classification import Evaluation, Thresholds
 from ssl4eo_bench.models.runtime import Runner
@@ -84,14 +83,19 @@ class ImageLabels(Labels):
 
     def scorer(self, problem: Problem, features_of: FeaturesOf, scores: Scores, val: Rows) -> Scorer:
         """Return a scorer of features or logits, with thresholds chosen on `val`."""
-        on_val = scores(val.features)
+        on_val, names = scores(val.features), problem.job.task.classes
         thresholds = self.thresholds(on_val, val.targets)
 
-        def predict() -> ImagePredictions:
+        def predict() -> Predictions:
             found = features_of("test")
-            return ImagePredictions(self, problem, thresholds, found, scores(found.values))
+            on_test, targets = scores(found.values), cache(problem.job.samples["test"].targets)
+            return Predictions(
+                found.origin,
+                lambda bootstrap: self.evaluate(on_test, targets(), names, thresholds, bootstrap),
+                lambda: {"scores": on_test, "targets": targets(), "embedding": plane(found.values)},
+            )
 
-        return Scorer(thresholds, self.evaluate(on_val, val.targets, problem.job.task.classes, thresholds), predict)
+        return Scorer(thresholds, self.evaluate(on_val, val.targets, names, thresholds), predict)
 
     def head_scorer(self, problem: Problem, head: Head, val: Rows) -> Scorer:
         """Return the scorer of a linear head on frozen features."""
@@ -130,44 +134,6 @@ class ImageLabels(Labels):
         return self.scorer(
             problem, logits_of, self.probabilities, Rows(on_val.values, val.targets, val.ids, on_val.origin)
         )
-
-
-@dataclass(frozen=True)
-class ImagePredictions:
-    """The predictions for the test split.
-
-    Attributes:
-        labels: their kind.
-        problem: with the samples.
-        thresholds: chosen on `val`.
-        features: that were scored: features or logits.
-        scores: probabilities `[N, C]`.
-    """
-
-    labels: ImageLabels
-    problem: Problem
-    thresholds: Thresholds | None
-    features: Features
-    scores: np.ndarray
-
-    @property
-    def origin(self) -> Origin:
-        """Where the features came from."""
-        return self.features.origin
-
-    @cached_property
-    def targets(self) -> np.ndarray:
-        """The labels, opened now that everything has been chosen."""
-        return self.problem.job.samples["test"].targets()
-
-    def evaluate(self, bootstrap: Bootstrap) -> Evaluation:
-        """Return the metrics with intervals."""
-        names = self.problem.job.task.classes
-        return self.labels.evaluate(self.scores, self.targets, names, self.thresholds, bootstrap)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return scores and targets for paired comparisons, and the place of each sample on a map of the features."""
-        return {"scores": self.scores, "targets": self.targets, "embedding": plane(self.features.values)}
 
 
 def network_logits(problem: Problem, split: SplitName, run: Runner) -> np.ndarray:

@@ -11,7 +11,6 @@ memory nor the time of features at every pixel.
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -28,7 +27,7 @@ from ssl4eo_bench.errors import DataError
 from ssl4eo_bench.extraction.extract import cache_of, extraction
 from ssl4eo_bench.extraction.problem import LazyBackbone, Problem
 from ssl4eo_bench.extraction.store import Extraction, Origin, require_finite
-from ssl4eo_bench.labels.base import Labels, Rows, Scorer
+from ssl4eo_bench.labels.base import Labels, Predictions, Rows, Scorer
 from ssl4eo_bench.labels.example_tiles import ExampleTiles
 from ssl4eo_bench.metrics.bootstrap import Bootstrap
 from ssl4eo_bench.metrics.classification import Evaluation
@@ -163,33 +162,6 @@ class PixelMaps(Labels):
         )
 
 
-@dataclass(frozen=True)
-class TilePredictions:
-    """What was counted of the predictions for the test split."""
-
-    problem: Problem
-    tally: SegmentationTally
-    examples: ExampleTiles
-    origin: Origin
-
-    def evaluate(self, bootstrap: Bootstrap) -> Evaluation:
-        """Return the metrics with intervals over tiles.
-
-        Raises:
-            DataError: if no pixel has a label.
-        """
-        task = self.problem.job.task
-        if not self.tally.confusions.any():
-            raise DataError(
-                f"no pixel of the test tiles of task {task.name!r} has a label; fetch the label maps again."
-            )
-        return self.tally.evaluate(task.classes, bootstrap=bootstrap)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return the confusion matrix `[N, C, C]` of each tile for paired comparisons, and the examples."""
-        return {"confusions": self.tally.confusions} | self.examples.arrays()
-
-
 @torch.inference_mode()
 def dense_logits(head: Head, grid: np.ndarray) -> Tensor:
     """Return logits `[N, C, g, g]` of a linear head for features `[N, D, g, g]`, which are not standardised."""
@@ -221,10 +193,10 @@ def _by_network(run: Runner) -> ScoreTiles:
     return lambda groups, side: label_scores(torch.from_numpy(run(groups)), side)
 
 
-def _predicted(problem: Problem, score: ScoreTiles, origin: Callable[[int], Origin]) -> TilePredictions:
-    """Return the predictions for the test split, counted tile by tile."""
-    samples = problem.job.samples["test"]
-    examples, tally = ExampleTiles.of(problem.job), SegmentationTally(len(problem.job.task.classes))
+def _predicted(problem: Problem, score: ScoreTiles, origin: Callable[[int], Origin]) -> Predictions:
+    """Return the predictions for the test split, counted tile by tile; intervals are over tiles."""
+    samples, task = problem.job.samples["test"], problem.job.task
+    examples, tally = ExampleTiles.of(problem.job), SegmentationTally(len(task.classes))
     what = f"label maps {problem.job.spec.checkpoint.name} · test"
     with (
         problem.stopwatch.stage("features"),
@@ -234,7 +206,15 @@ def _predicted(problem: Problem, score: ScoreTiles, origin: Callable[[int], Orig
             tally.add(scores, labels)
             examples.add(ids, labels, scores)
             advance(len(labels))
-    return TilePredictions(problem, tally, examples, origin(len(samples.ids)))
+
+    def evaluate(bootstrap: Bootstrap) -> Evaluation:
+        if not tally.confusions.any():
+            raise DataError(
+                f"no pixel of the test tiles of task {task.name!r} has a label; fetch the label maps again."
+            )
+        return tally.evaluate(task.classes, bootstrap=bootstrap)
+
+    return Predictions(origin(len(samples.ids)), evaluate, lambda: {"confusions": tally.confusions} | examples.arrays())
 
 
 def _scored(
