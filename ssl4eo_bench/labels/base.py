@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ssl4eo_bench.config.task import SplitName
 from ssl4eo_bench.extraction.problem import Problem
@@ -76,11 +78,10 @@ class Labels(ABC):
     def main_metric(self, logits: np.ndarray, targets: np.ndarray) -> float:
         """Return the metric that everything is chosen by, from logits `[R, C]` and targets of rows."""
 
-    @abstractmethod
     def mean_loss(self, logits: np.ndarray, targets: np.ndarray) -> float:
-        """Return the mean cross-entropy of logits `[R, C]`."""
+        """Return the mean cross-entropy of logits `[R, C]`; by default that of class numbers."""
+        return float(functional.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(targets).long()))
 
-    @abstractmethod
     def standard_error(self, logits: np.ndarray, targets: np.ndarray) -> float:
         """Return the standard error of the main metric of logits `[R, C]` if it has plateaus, else 0.
 
@@ -88,6 +89,8 @@ class Labels(ABC):
         precision moves with every score: its best point is better than a near one with a lower loss. Samples, or
         pixels, are taken as independent.
         """
+        del logits, targets
+        return 0.0
 
     @abstractmethod
     def training_loss(self, logits: Tensor, targets: Tensor) -> Tensor:

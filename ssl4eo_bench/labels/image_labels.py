@@ -14,8 +14,7 @@ from ssl4eo_bench.extraction.extract import pooled_extraction, pooled_features
 from ssl4eo_bench.extraction.problem import Problem, batch_size
 from ssl4eo_bench.extraction.store import Extraction, Features, Origin, require_finite
 from ssl4eo_bench.labels.base import Labels, Predictions, Rows, Scorer
-from ssl4eo_bench.metrics.bootstrap import Bootstrap
-from ssl4eo_bench.metrics.classification import Evaluation, Thresholds
+from ssl4eo_bench.metrics.classification import Thresholds, evaluate
 from ssl4eo_bench.models.runtime import Runner
 from ssl4eo_bench.solver.path import Head
 from ssl4eo_bench.training.trainable import Classifier, Trainable
@@ -44,17 +43,6 @@ class ImageLabels(Labels):
         """Return the thresholds of probabilities `[N, C]` that are best on targets; none where they are not needed."""
         del scores, targets
         return None
-
-    def evaluate(
-        self,
-        scores: np.ndarray,
-        targets: np.ndarray,
-        names: tuple[str, ...],
-        thresholds: Thresholds | None,
-        bootstrap: Bootstrap | None = None,
-    ) -> Evaluation:
-        """Return the metrics of probabilities `[N, C]`."""
-        raise NotImplementedError
 
     def augmented(self, targets: Tensor, views: Tensor) -> Tensor:
         """Return the targets: labels of whole images do not change."""
@@ -91,11 +79,11 @@ class ImageLabels(Labels):
             on_test, targets = scores(found.values), cache(problem.job.samples["test"].targets)
             return Predictions(
                 found.origin,
-                lambda bootstrap: self.evaluate(on_test, targets(), names, thresholds, bootstrap),
+                lambda bootstrap: evaluate(on_test, targets(), names, thresholds, bootstrap=bootstrap),
                 lambda: {"scores": on_test, "targets": targets(), "embedding": plane(found.values)},
             )
 
-        return Scorer(thresholds, self.evaluate(on_val, val.targets, names, thresholds), predict)
+        return Scorer(thresholds, evaluate(on_val, val.targets, names, thresholds), predict)
 
     def head_scorer(self, problem: Problem, head: Head, val: Rows) -> Scorer:
         """Return the scorer of a linear head on frozen features."""

@@ -61,10 +61,6 @@ class PixelMaps(Labels):
         """Return the mean intersection over union."""
         return float(Counts.of_confusion(confusion_matrix(targets, logits.argmax(axis=1), logits.shape[1])).miou())
 
-    def mean_loss(self, logits: np.ndarray, targets: np.ndarray) -> float:
-        """Return the mean cross-entropy over pixels."""
-        return float(functional.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(targets).long()))
-
     def standard_error(self, logits: np.ndarray, targets: np.ndarray) -> float:
         """Return the standard error of mIoU over pixels, from multinomial draws of the confusion matrix."""
         classes = logits.shape[1]
