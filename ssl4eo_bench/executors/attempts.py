@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ssl4eo_bench.config.weights import StoredWeights
 from ssl4eo_bench.errors import BenchError, WriteError, without_frames
 from ssl4eo_bench.executors.outcomes import Execution, Outcome, looked_up
 from ssl4eo_bench.extraction.problem import Problem
@@ -14,7 +13,6 @@ from ssl4eo_bench.files.locks import locked
 from ssl4eo_bench.files.places import log_file
 from ssl4eo_bench.job import run_job
 from ssl4eo_bench.methods import discard_state
-from ssl4eo_bench.models.weight_files import obtain
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.results.files import lock_file, write_result
 
@@ -47,17 +45,6 @@ def attempt(problem: Problem, how: Execution, *, wait: bool = True) -> Outcome:
     with suppress(OSError):
         log_file(how.cache_dir, job.spec.digest).unlink(missing_ok=True)  # of an attempt before
     return Outcome(job, "done", result=result)
-
-
-def fetch_weights(job: Job, cache_dir: Path) -> None:
-    """Fetch the weight file of a job if it is absent.
-
-    Raises:
-        WeightsError: if that cannot be done.
-    """
-    checkpoint = job.spec.checkpoint
-    if isinstance(checkpoint.weights, StoredWeights):
-        obtain(checkpoint.weights, checkpoint.name, cache_dir)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from ssl4eo_bench.config.protocols import Knn, Linear
 from ssl4eo_bench.config.run_spec import RunSpec
 from ssl4eo_bench.config.task import SplitName, is_own_data
 from ssl4eo_bench.errors import BenchError, SpecError, WorkerError
-from ssl4eo_bench.executors.attempts import attempt, fetch_weights, logged
+from ssl4eo_bench.executors.attempts import attempt, logged
 from ssl4eo_bench.executors.forecast import NO_NETWORK, peak_memory
 from ssl4eo_bench.executors.outcomes import Execution, Outcome
 from ssl4eo_bench.extraction.problem import Context, Problem
@@ -34,6 +34,7 @@ from ssl4eo_bench.extraction.store import Extraction, FeatureCache
 from ssl4eo_bench.methods import extractions
 from ssl4eo_bench.models.cost import entry_costs
 from ssl4eo_bench.models.runtime import resolve_devices
+from ssl4eo_bench.models.weight_files import prepare_weights
 from ssl4eo_bench.plan import Job, open_job, shared_features
 from ssl4eo_bench.results.files import RunResult, write_result
 from ssl4eo_bench.version import __version__
@@ -284,7 +285,7 @@ def _problem(version: str, spec: str, how: Execution) -> Problem:
     if version != __version__:
         raise SpecError(f"a worker has ssl4eo-bench {__version__}, not {version}; install the same on all nodes.")
     job = _opened(RunSpec.model_validate_json(spec), how)
-    fetch_weights(job, how.cache_dir)
+    prepare_weights(job.spec.checkpoint, how.cache_dir)
     return Problem(job, Context(how.cache_dir, resolve_devices(how.device), how.full_path))
 
 

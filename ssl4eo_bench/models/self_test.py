@@ -11,12 +11,11 @@ from torch import Tensor
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.bands import SENTINEL_2
 from ssl4eo_bench.config.checkpoint import Checkpoint
-from ssl4eo_bench.config.weights import StoredWeights
 from ssl4eo_bench.errors import SpecError, shortlist
 from ssl4eo_bench.models.backbone import Backbone, state_sha256
 from ssl4eo_bench.models.build import build, require_feature
 from ssl4eo_bench.models.plugin import is_alive, resolved, with_own_weights
-from ssl4eo_bench.models.weight_files import obtain
+from ssl4eo_bench.models.weight_files import prepare_weights
 
 TOLERANCE = 1e-4
 """The largest accepted difference between features that should be the same, relative to the largest of them.
@@ -187,12 +186,9 @@ def tested(checkpoint: Checkpoint, *, seed: int, cache_dir: Path) -> list[tuple[
     """
     if not checkpoint.has_network:
         raise SpecError(f"checkpoint {checkpoint.name!r} has no network to test.")
-    if isinstance(checkpoint.weights, StoredWeights):
-        obtain(checkpoint.weights, checkpoint.name, cache_dir)
+    prepare_weights(checkpoint, cache_dir)
     if checkpoint.is_plugin:
-        checkpoint = with_own_weights(
-            resolved(checkpoint), SENTINEL_2 if checkpoint.bands == "task" else checkpoint.bands
-        )
+        checkpoint = with_own_weights(resolved(checkpoint), SENTINEL_2)
     return list(run_checks(checkpoint, seed=seed, cache_dir=cache_dir))
 
 

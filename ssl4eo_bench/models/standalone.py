@@ -6,11 +6,10 @@ from typing import cast
 from ssl4eo_bench.config.bands import Band, Sensor, Unit, sensor_of
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.inputs import map_inputs
-from ssl4eo_bench.config.weights import StoredWeights
 from ssl4eo_bench.errors import SpecError
 from ssl4eo_bench.models.plugin import resolved, with_own_weights
 from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module
-from ssl4eo_bench.models.weight_files import obtain
+from ssl4eo_bench.models.weight_files import prepare_weights
 
 
 def standalone_module(checkpoint: Checkpoint, *, size: int | None, seed: int, cache_dir: Path) -> BackboneFeatures:
@@ -30,8 +29,7 @@ def standalone_module(checkpoint: Checkpoint, *, size: int | None, seed: int, ca
         raise SpecError(f"checkpoint {checkpoint.name!r} has no network; choose one that has.")
     if checkpoint.bands == "task":
         raise SpecError(f"checkpoint {checkpoint.name!r} takes the bands of a task; choose one with bands of its own.")
-    if isinstance(checkpoint.weights, StoredWeights):
-        obtain(checkpoint.weights, checkpoint.name, cache_dir)
+    prepare_weights(checkpoint, cache_dir)
     if checkpoint.is_plugin:
         checkpoint = with_own_weights(resolved(checkpoint), checkpoint.bands)
     units: dict[Sensor, Unit] = {"Sentinel-1": "db", "Sentinel-2": "dn"}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.weights import (
     OWN,
     EmbeddingWeights,
@@ -98,6 +99,12 @@ def unpinned_sha256(weights: Weights | None, cache_dir: Path) -> str | None:
     file = weights_place(weights, cache_dir)
     with _reading(file):
         return file_hash(file, "sha256") if file.is_file() else None
+
+
+def prepare_weights(checkpoint: Checkpoint, cache_dir: Path) -> None:
+    """Fetch the weight file of a checkpoint if it has one that is absent, and check it; see `obtain`."""
+    if isinstance(checkpoint.weights, StoredWeights):
+        obtain(checkpoint.weights, checkpoint.name, cache_dir)
 
 
 def obtain(weights: StoredWeights, checkpoint: str, cache_dir: Path) -> Path:
