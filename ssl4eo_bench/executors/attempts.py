@@ -18,14 +18,7 @@ from ssl4eo_bench.results.files import lock_file, write_result
 
 
 def attempt(problem: Problem, how: Execution, *, wait: bool = True) -> Outcome:
-    """Do a job, store its result and return the outcome.
-
-    Where another process does the same job, its result is taken.
-
-    Args:
-        problem: the job in its context.
-        how: with the place of results.
-        wait: for another process that does the job.
+    """Do a job, store its result and return the outcome. Where another process does the same job, its result is taken.
 
     Raises:
         LockedError: if another process does the job, and `wait` is not set.

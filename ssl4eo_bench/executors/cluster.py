@@ -126,12 +126,9 @@ def _require_answer(address: str) -> None:
 
 @dataclass(frozen=True)
 class _Tasks:
-    """The tasks of a sweep.
+    """The tasks of a sweep: those of jobs with the number of the job, those of shards with their number of samples.
 
-    Attributes:
-        jobs: each task of a job, with the number of the job.
-        shards: each task of a shard, with its number of samples.
-        slots: how many the cluster can run at once.
+    `slots` is how many the cluster can run at once.
     """
 
     jobs: "dict[ray.ObjectRef[Any], int]"

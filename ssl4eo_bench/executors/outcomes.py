@@ -16,9 +16,6 @@ class Execution:
     """How and where the jobs of a plan are done; nothing here can move a number.
 
     Attributes:
-        results: the results directory.
-        data_dir: where the datasets are.
-        cache_dir: where features and scores are kept.
         device: to compute on, as `resolve_devices` takes it.
         full_path: solve the penalties behind the stop, too.
         force: run again what is in the results already.
@@ -51,10 +48,7 @@ class Outcome:
 def stored(job: Job, results: Path, checked: Collection[str] = ()) -> RunResult | None:
     """Return the stored result of a job; none if there is none.
 
-    Args:
-        job: of a plan.
-        results: the results directory.
-        checked: fingerprints of files that were checked before, as `results.index` has them.
+    `checked` has fingerprints of files that were checked before, as `results.index` has them.
 
     Raises:
         ResultError: if the place is taken by the result of another spec.

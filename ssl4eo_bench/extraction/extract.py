@@ -55,15 +55,7 @@ def extraction(
     read: Read[Batch],
     changes: dict[str, object] | None = None,
 ) -> Extraction[Batch]:
-    """Return what the features of a split are computed from.
-
-    Args:
-        problem: with the samples.
-        split: of the task.
-        backbones: compute the features of a batch, each on a device.
-        read: yields the batches from one sample to another.
-        changes: to the key of features of whole images.
-    """
+    """Return what the features of a split are computed from; `changes` are to the key of features of whole images."""
     samples = problem.job.samples[split]
     return Extraction(
         problem.feature_key(split).model_copy(update=changes or {}),

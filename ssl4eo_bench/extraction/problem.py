@@ -111,12 +111,7 @@ def module_for(job: Job, context: Context, make: Callable[..., Module], groups: 
 class LazyBackbone:
     """The backbone of a problem, built and compiled when the first batch comes: not at all if features are cached.
 
-    Args:
-        job: with the checkpoint.
-        context: with the device.
-        make: builds the module.
-        batch: samples at once.
-        stopwatch: counts building and compiling as a stage.
+    It takes `batch` samples at once. Building and compiling are a stage of the stopwatch.
     """
 
     _building = threading.Lock()  # of all of them: compilers are not made for several threads

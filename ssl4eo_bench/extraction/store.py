@@ -138,10 +138,8 @@ class Origin:
 class Features:
     """Features in the order of the samples, and where they came from.
 
-    Attributes:
-        values: `[N, D]`, or `[N · K, D]` for K pixels of each sample; float16 where `halved` found that this does no
-            harm, else float32. Stored features are a `ShardedArray`: slices and rows are read when it is indexed.
-        origin: of the values.
+    Values are `[N, D]`, or `[N · K, D]` for K pixels of each sample; float16 where `halved` found that this does no
+    harm, else float32. Stored features are a `ShardedArray`: slices and rows are read when it is indexed.
     """
 
     values: np.ndarray
@@ -169,7 +167,6 @@ class Extraction(Generic[Batch]):
     """What the features of a split are computed from.
 
     Attributes:
-        key: of the entry.
         backbones: one for each device; each computes a part of the shards.
         read: gives their inputs.
         threads: run a backbone, and as many others store shards, while the next inputs are read; with 0 all is done
@@ -190,10 +187,8 @@ class Extraction(Generic[Batch]):
 class FeatureCache:
     """The entries below a cache directory.
 
-    Args:
-        root: the cache directory.
-        renewed: None where stored features are used. Else each entry is computed anew unless its digest is in this set,
-            to which it is then added.
+    Stored features are used where `renewed` is None. Else each entry is computed anew unless its digest is in this set,
+    to which it is then added.
     """
 
     def __init__(self, root: Path, renewed: set[str] | None = None) -> None:

@@ -42,10 +42,8 @@ class Rows:
 class Predictions:
     """The predictions for the test split. Its labels are opened by `evaluate` and `arrays`.
 
-    Attributes:
-        origin: of the predictions.
-        evaluate: returns the metrics with intervals.
-        arrays: returns what paired comparisons and figures need of each sample, by name.
+    The one returns the metrics with intervals, the other what paired comparisons and figures need of each sample, by
+    name.
     """
 
     origin: Origin

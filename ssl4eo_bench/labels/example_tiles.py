@@ -19,10 +19,7 @@ PERCENTILES = (2, 98)
 class ExampleTiles:
     """Tiles spread evenly over the test split, filled in as they are scored.
 
-    Attributes:
-        job: with the test split.
-        wanted: their ids.
-        maps: truth and prediction of each, `[S, S]` class numbers.
+    `maps` has truth and prediction of each, `[S, S]` class numbers.
     """
 
     job: Job

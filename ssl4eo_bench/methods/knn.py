@@ -88,13 +88,7 @@ class Directions:
 
 @dataclass(frozen=True)
 class KnnProbe:
-    """Training samples that vote for classes.
-
-    Attributes:
-        protocol: its settings.
-        directions: of the training features.
-        votes: what each of them votes for, `[N, C]` float64.
-    """
+    """Training samples that vote for classes; `votes` are `[N, C]` float64."""
 
     protocol: Knn
     directions: Directions
@@ -164,14 +158,7 @@ def fit_knn(problem: Problem, protocol: Knn) -> Predictor:
 
 
 def knn_probe(protocol: Knn, indicators: np.ndarray, features: np.ndarray, device: str) -> KnnProbe:
-    """Return the probe of training samples.
-
-    Args:
-        protocol: its settings.
-        indicators: the classes `[N, C]` that each sample votes for.
-        features: `[N, D]`, float32 or float16.
-        device: where to compare.
-    """
+    """Return the probe of training samples: features `[N, D]`, and the classes `[N, C]` that each votes for."""
     place = torch.device(device)
     return KnnProbe(protocol, Directions.of(features, place), torch.from_numpy(indicators).to(place).double())
 

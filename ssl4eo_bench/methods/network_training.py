@@ -26,8 +26,6 @@ class NetworkTraining:
     """The training of a network on a problem. It can be sent to other processes.
 
     Attributes:
-        problem: with the samples.
-        config: returns how to train.
         ids: of the training samples.
         targets: returns the targets of training samples by their numbers.
         validate: returns the main metric on `val` of what a runner runs after so many epochs.

@@ -13,7 +13,6 @@ class Predictor:
     """A fitted method.
 
     Attributes:
-        scorer: evaluates `val` and predicts `test`.
         choice: what was chosen on `val`, but for thresholds.
         warnings: what a reader of the result should know.
         train_ids: of the training samples that were used.

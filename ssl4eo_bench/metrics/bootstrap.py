@@ -24,9 +24,7 @@ Metric = Callable[[np.ndarray], np.ndarray]
 class Bootstrap:
     """What is drawn with replacement: single samples, or whole clusters of samples that depend on each other.
 
-    Attributes:
-        seed: of the draws.
-        units: number `[N]` of the unit of each sample, from 0 on without gaps.
+    `units` has the number `[N]` of the unit of each sample, from 0 on without gaps.
     """
 
     seed: int
@@ -54,9 +52,7 @@ def replicated(
 ) -> dict[str, np.ndarray]:
     """Return the values `[RESAMPLES]` of each metric in the resamples; nothing without a bootstrap.
 
-    Args:
-        measure: returns the metrics `[B]` for weights `[B, N]`.
-        bootstrap: what is drawn.
+    `measure` returns the metrics `[B]` for weights `[B, N]`.
     """
     if bootstrap is None:
         return {}

@@ -35,7 +35,6 @@ class Evaluation:
     """Everything measured on one split.
 
     Attributes:
-        metrics: by name.
         classes: in label order.
         confusion: `[C, C]` counts, rows are true classes; none for multilabel.
         replicates: values `[RESAMPLES]` of each metric with an interval; empty without a bootstrap.
@@ -81,14 +80,10 @@ def single_metrics(scores: np.ndarray, labels: np.ndarray, thresholds: Threshold
 
 
 def tune_thresholds(scores: np.ndarray, labels: np.ndarray) -> Thresholds:
-    """Return the thresholds with the best F1 of each class and the best micro-F1; 0.5 where nothing is positive.
+    """Return the thresholds with the best F1 of each class and the best micro-F1 for scores and indicators `[N, C]`.
 
-    Thresholds that are best for each class are not best for micro-F1: a class that cannot be recognised gets one near
-    zero, and is predicted for every sample.
-
-    Args:
-        scores: `[N, C]`.
-        labels: indicators `[N, C]`.
+    They are 0.5 where nothing is positive. Thresholds that are best for each class are not best for micro-F1: a class
+    that cannot be recognised gets one near zero, and is predicted for every sample.
     """
     each = [_best_threshold(scores[:, number], labels[:, number]) for number in range(scores.shape[1])]
     return Thresholds(np.array(each), _best_threshold(scores.ravel(), labels.ravel()))
@@ -125,12 +120,9 @@ def _measure(scores: np.ndarray, labels: np.ndarray, thresholds: Thresholds | No
 
 
 class _Measure:
-    """The metrics as functions of sample weights `[B, N]`.
+    """The metrics of scores and truth, both `[N, C]`, as functions of sample weights `[B, N]`.
 
-    Args:
-        scores: `[N, C]`.
-        truth: `[N, C]`.
-        of_counts: for each metric of counts, the predictions `[N, C]` that it counts, and what it makes of the counts.
+    `of_counts` has for each metric of counts the predictions `[N, C]` that it counts, and what it makes of the counts.
     """
 
     def __init__(

@@ -26,10 +26,7 @@ from ssl4eo_bench.models.weight_reader import names_in, read_weights
 def build(checkpoint: Checkpoint, *, seed: int, cache_dir: Path | None = None) -> Backbone:
     """The backbone of a checkpoint: frozen, in `eval()` (BatchNorm statistics fixed), without its classifier.
 
-    Args:
-        checkpoint: one that has a network.
-        seed: draws the weights of a random checkpoint, and nothing else.
-        cache_dir: where fetched weight files are; by default the user's cache.
+    The seed draws the weights of a random checkpoint, and nothing else.
 
     Raises:
         UnknownNameError: if there is no such architecture.

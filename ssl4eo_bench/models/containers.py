@@ -31,11 +31,7 @@ LOCAL_HEADER = 30
 
 
 class _NotWeightsError(Exception):
-    """The rest of a sentence that begins with the file: what it is instead of weights, and what to do.
-
-    Attributes:
-        lines: of Python that do it.
-    """
+    """The rest of a sentence that begins with the file: what it is instead of weights; and Python that reads it."""
 
     def __init__(self, sentence: str, lines: str = "") -> None:
         super().__init__(sentence)
@@ -43,11 +39,7 @@ class _NotWeightsError(Exception):
 
 
 def examine(file: Path, *, name: str = "") -> Container:
-    """The kind of a weight file. Nothing is unpickled.
-
-    Args:
-        file: the file to look at.
-        name: what to call it in an error, instead of its path.
+    """The kind of a weight file, which an error calls by its path or `name`. Nothing is unpickled.
 
     Raises:
         WeightsError: if it is no weight file, or not a complete one.

@@ -31,12 +31,9 @@ STRIDE = 8
 
 
 class DenseFeatures(nn.Module):
-    """From stored groups `[N, C_g, H_g, W_g]` to a grid of features `[N, D, g, g]` of a backbone.
+    """From stored groups `[N, C_g, H_g, W_g]` by scaled images to a grid of features `[N, D, g, g]` of a backbone.
 
-    Attributes:
-        preprocess: from stored groups to scaled images `[N, C, S, S]`.
-        backbone: from scaled images to maps.
-        last: indices of the maps that make the features.
+    `last` are the indices of the maps that make the features.
     """
 
     def __init__(self, preprocess: Preprocess, backbone: Backbone) -> None:

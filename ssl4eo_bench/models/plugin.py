@@ -115,12 +115,7 @@ class Features:
 
 
 class PluginBackbone(Backbone):
-    """A network of a class that the suite does not know.
-
-    Attributes:
-        network: the network.
-        reads_images: what it reads of each image beside pixels.
-    """
+    """A network of a class that the suite does not know; `reads_images` is what it reads of images beside pixels."""
 
     def __init__(self, network: nn.Module, checkpoint: Checkpoint) -> None:
         """Adapt a network, after one trial forward that tells which features it has.
@@ -142,11 +137,7 @@ class PluginBackbone(Backbone):
             self.lacking = {"cls": "class token", "avg": "maps"}.get(checkpoint.feature, checkpoint.feature)
 
     def features(self, images: Tensor, meta: Tensor | None = None) -> Features:
-        """Everything that the network gives for images `[N, C, S, S]`.
-
-        Args:
-            images: scaled.
-            meta: longitude, latitude and days since 1970-01-01, `[N, 3]`; NaN for what is not known, none for nothing.
+        """Everything that the network gives for scaled images `[N, C, S, S]`; `meta` is as of `Backbone.pooled`.
 
         Raises:
             SpecError: if the network fails, or gives something else.

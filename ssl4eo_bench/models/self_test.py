@@ -33,11 +33,9 @@ apply to such a network."""
 
 @dataclass(frozen=True)
 class Trial:
-    """A backbone with two images to try it on.
+    """A backbone, frozen, with two images to try it on; its checkpoint has the bands of its channels.
 
     Attributes:
-        checkpoint: the one of the backbone, with the bands of its channels.
-        backbone: frozen.
         images: scaled images `[2, C, S, S]` of a standard normal.
         features: the features `[2, D]` that it gave for them at first.
         rebuild: builds it for other bands.
@@ -151,10 +149,7 @@ def run_checks(
 ) -> Iterator[tuple[str, Finding]]:
     """Yield each check that a backbone is put to, with what it returns; see `CHECKS`.
 
-    Args:
-        checkpoint: with a network; one that takes the bands of a task gets all of Sentinel-2.
-        seed: draws random weights.
-        cache_dir: where its weights are.
+    A checkpoint that takes the bands of a task gets all of Sentinel-2. The seed draws random weights.
 
     Raises:
         BenchError: if it cannot be built, or gives no features at all.

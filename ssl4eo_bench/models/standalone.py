@@ -15,11 +15,7 @@ from ssl4eo_bench.models.weight_files import prepare_weights
 def standalone_module(checkpoint: Checkpoint, *, size: int | None, seed: int, cache_dir: Path) -> BackboneFeatures:
     """The frozen module from images `[N, C, H, W]`, in the order of the checkpoint's bands, to features.
 
-    Args:
-        checkpoint: the one to build.
-        size: side of the images in pixels; by default that of the checkpoint's input.
-        seed: draws random weights.
-        cache_dir: where weights are kept; those that are absent are fetched.
+    `size` is the side of the images in pixels; by default that of the checkpoint's input. Absent weights are fetched.
 
     Raises:
         SpecError: if the checkpoint has no network, or takes the bands of a task.

@@ -134,10 +134,7 @@ def _prefix(reading: Reading) -> str:
 def read_by(content: Mapping[str, State], layouts: Mapping[str, Layout], *, detecting: bool) -> list[Reading]:
     """A file read by layouts, in their order, for each dict that a layout may mean.
 
-    Args:
-        content: the dicts of tensors in the file.
-        layouts: by name.
-        detecting: leave out what shows nothing of a layout, and look under all keys.
+    Detection leaves out what shows nothing of a layout, and looks under all keys.
     """
     read = []
     for name, layout in layouts.items():

@@ -26,11 +26,7 @@ DISPLAY_STRETCH = (0.0, 2750.0)
 
 
 class TimmBackbone(Backbone):
-    """A timm model without its classifier.
-
-    Attributes:
-        network: the timm model.
-    """
+    """A timm model without its classifier."""
 
     def __init__(self, network: nn.Module, feature: Feature = "pooled") -> None:
         """Remove the classifier of a model, and let `pooled` give this feature."""

@@ -25,10 +25,7 @@ NORM_GROUPS = 16
 class Segmenter(Trainable):
     """A module from scaled inputs `[N, B, S, S]` to logits `[N, C, g, g]` at a quarter of the input's size or finer.
 
-    Args:
-        network: gives dense features.
-        weights: of the linear head, `[C, D]`.
-        intercept: of the linear head, `[C]`.
+    The linear head has weights `[C, D]` for dense features, and an intercept `[C]`.
     """
 
     def __init__(self, network: DenseFeatures, weights: Tensor, intercept: Tensor) -> None:
