@@ -72,12 +72,10 @@ def estimates(point: dict[str, np.ndarray], replicates: dict[str, np.ndarray]) -
     """
     found = {}
     for name, (value,) in point.items():
-        low, high = interval(replicates[name]) if name in replicates else (None, None)
-        found[name] = MetricValue(
-            value=float(value),
-            low=None if low is None else min(low, float(value)),
-            high=None if high is None else max(high, float(value)),
-        )
+        found[name] = MetricValue(value=float(value))
+        if name in replicates:
+            low, high = interval(replicates[name])
+            found[name] = MetricValue(value=float(value), low=min(low, float(value)), high=max(high, float(value)))
     return found
 
 
