@@ -113,11 +113,7 @@ def _own_signals() -> Iterator[None]:
 
 
 def _require_answer(address: str) -> None:
-    """Refuse an address where nothing answers; Ray would try for many minutes.
-
-    Raises:
-        OSError: if nothing answers.
-    """
+    """Raise OSError for an address where nothing answers; Ray would try for many minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         with socket.create_connection((host, int(port)), timeout=10):
@@ -274,11 +270,7 @@ def _make_known(own: bytes) -> None:
 
 @lru_cache(1)
 def _problem(version: str, spec: str, how: Execution) -> Problem:
-    """Return the problem of a spec, opened on this worker.
-
-    Raises:
-        BenchError: if it cannot be done here.
-    """
+    """Return the problem of a spec, opened on this worker."""
     if version != __version__:
         raise SpecError(f"a worker has ssl4eo-bench {__version__}, not {version}; install the same on all nodes.")
     job = _opened(RunSpec.model_validate_json(spec), how)

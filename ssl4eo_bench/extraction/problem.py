@@ -208,11 +208,7 @@ class Problem:
         return Bootstrap(self.job.spec.bootstrap_seed, self.job.task.units(self.job.samples["test"].ids)[0])
 
     def feature_key(self, split: SplitName) -> FeatureKey:
-        """Return the key of a split's features of whole images.
-
-        Raises:
-            WeightsError: if a weight file has to be read for it and cannot be.
-        """
+        """Return the key of a split's features of whole images; a weight file may have to be read for it."""
         spec, samples = self.job.spec, self.job.samples[split]
         return FeatureKey(
             task=spec.task_slug,
@@ -230,9 +226,6 @@ class Problem:
         """Return where a training keeps what it needs to go on after a kill.
 
         The name is made of all that decides the training: other pixels or weights are another training.
-
-        Raises:
-            WeightsError: as from `feature_key`.
         """
         keys = [self.feature_key(split).digest for split in self.job.samples]
         return self.context.cache_dir / "finetuning" / f"{digest([STATE_FORMAT, self.job.spec.digest, *keys])}.pt"

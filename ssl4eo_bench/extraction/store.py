@@ -214,11 +214,7 @@ class FeatureCache:
     def compute(self, extraction: Extraction[Batch], numbers: Sequence[int]) -> int:
         """Compute and store those of these shards that are missing; gives the number of samples in them.
 
-        Other processes may compute other shards of the entry at the same time.
-
-        Raises:
-            CacheError: if the directory cannot be written.
-            WeightsError: if features are not finite.
+        Other processes may compute other shards of the entry at the same time. It raises what `get` raises.
         """
         key = extraction.key
         with self._locked(key):
@@ -421,11 +417,7 @@ def _file(number: int) -> str:
 
 
 def require_finite(features: np.ndarray, checkpoint: str, task: str) -> None:
-    """Refuse features that no protocol can use.
-
-    Raises:
-        WeightsError: if there are NaN or infinities among them.
-    """
+    """Refuse features with NaN or infinities among them, which no protocol can use."""
     if not np.isfinite(features).all():
         raise WeightsError(
             f"checkpoint {checkpoint!r} gives features that are not finite on task {task!r}; its weights or its "

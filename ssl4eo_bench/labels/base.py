@@ -112,11 +112,7 @@ class Labels(ABC):
 
     @abstractmethod
     def trainable(self, problem: Problem, start: Head) -> Trainable:
-        """Return the network of a problem with a head that starts from a linear one, to be trained.
-
-        Raises:
-            SpecError: if the checkpoint has no network.
-        """
+        """Return the network of a problem with a head that starts from a linear one, to be trained."""
 
     @abstractmethod
     def target_reader(self, problem: Problem, train: Rows) -> Callable[[np.ndarray], np.ndarray]:

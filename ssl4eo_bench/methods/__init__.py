@@ -37,11 +37,7 @@ def extractions(problem: Problem) -> "dict[SplitName, Extraction[Any]]":
 
 
 def fit(problem: Problem) -> Predictor:
-    """Fit the method that a job asks for; the labels of `test` stay closed.
-
-    Raises:
-        BenchError: if it cannot be fitted.
-    """
+    """Fit the method that a job asks for, or say why that cannot be done; the labels of `test` stay closed."""
     protocol = problem.job.spec.protocol
     match protocol:
         case Linear():

@@ -27,12 +27,7 @@ from ssl4eo_bench.training.trainable import Logits
 
 
 def fit_finetune(problem: Problem, protocol: Finetune) -> Predictor:
-    """Train the network of a problem.
-
-    Raises:
-        SpecError: if the checkpoint has no network.
-        TrainingError: if the loss is not finite.
-    """
+    """Train the network of a problem."""
     task = problem.job.task
     labels = labels_of(task.kind)
     train, val = labels.rows(problem, "train"), labels.rows(problem, "val")

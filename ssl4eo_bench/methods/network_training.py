@@ -38,11 +38,7 @@ class NetworkTraining:
     validate: Callable[[Runner, int], float]
 
     def train(self, model: Trainable) -> State:
-        """Train a model, which has the parameters of the best epoch afterwards, and return the last state.
-
-        Raises:
-            TrainingError: if the loss is not finite.
-        """
+        """Train a model, which has the parameters of the best epoch afterwards, and return the last state."""
         context = self.problem.context
         if len(context.devices) > 1:  # they leave the state of a finished training
             launch(context.devices, partial(_train_in_group, self, model))

@@ -32,12 +32,7 @@ from ssl4eo_bench.training.recipe_classifier import WHOLE, RecipeClassifier, rec
 
 
 def fit_recipe(problem: Problem, recipe: Recipe) -> Predictor:
-    """Train by a recipe.
-
-    Raises:
-        SpecError: if the checkpoint has no network.
-        TrainingError: if the loss is not finite.
-    """
+    """Train by a recipe."""
     job = problem.job
     labels, side = labels_of(job.task.kind), job.spec.checkpoint.image_size
     assert isinstance(labels, ImageLabels)  # no recipe is for label maps

@@ -50,9 +50,7 @@ def build(checkpoint: Checkpoint, *, seed: int, cache_dir: Path | None = None) -
 def build_empty(checkpoint: Checkpoint) -> Backbone:
     """The backbone of a checkpoint without its weights, on the device `meta` where the architecture allows it.
 
-    Raises:
-        UnknownNameError: if there is no such architecture.
-        SpecError: as from `build`.
+    It raises what `build` raises, but for weights.
     """
     backbone: Backbone
     if checkpoint.is_plugin:
@@ -73,11 +71,7 @@ def _take_layer(checkpoint: Checkpoint, backbone: Backbone) -> None:
 
 
 def require_feature(checkpoint: Checkpoint, backbone: Backbone) -> None:
-    """Refuse a backbone that does not have the feature that its checkpoint names.
-
-    Raises:
-        SpecError: naming what it lacks.
-    """
+    """Refuse a backbone that does not have the feature that its checkpoint names."""
     if backbone.lacking:
         raise SpecError(
             f"checkpoint {checkpoint.name!r} asks for feature {checkpoint.feature!r}, but {checkpoint.arch} has no "

@@ -173,12 +173,7 @@ def run_checks(
 
 
 def tested(checkpoint: Checkpoint, *, seed: int, cache_dir: Path) -> list[tuple[str, Finding]]:
-    """Return the checks of a checkpoint of the catalogue as from `run_checks`; absent weights are fetched.
-
-    Raises:
-        SpecError: if it has no network.
-        BenchError: as from `run_checks`.
-    """
+    """Return the checks of a checkpoint of the catalogue as from `run_checks`; absent weights are fetched."""
     if not checkpoint.has_network:
         raise SpecError(f"checkpoint {checkpoint.name!r} has no network to test.")
     prepare_weights(checkpoint, cache_dir)
@@ -188,12 +183,7 @@ def tested(checkpoint: Checkpoint, *, seed: int, cache_dir: Path) -> list[tuple[
 
 
 def require_sound(checkpoint: Checkpoint, *, seed: int, cache_dir: Path) -> None:
-    """Refuse a plug-in that fails a check; each is tested once in a process.
-
-    Raises:
-        SpecError: with the first thing that is wrong.
-        BenchError: as from `run_checks`.
-    """
+    """Refuse a plug-in that fails a check, with the first thing that is wrong; each is tested once in a process."""
     key = f"{checkpoint.identity()} {checkpoint.reference} {seed}"
     if not checkpoint.is_plugin or key in _passed:
         return

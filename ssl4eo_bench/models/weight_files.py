@@ -87,11 +87,7 @@ def checked_file(weights: StoredWeights, checkpoint: str, cache_dir: Path) -> Pa
 
 
 def unpinned_sha256(weights: Weights | None, cache_dir: Path) -> str | None:
-    """The sha256 of the weight file that is here, where the entry does not say which file that is.
-
-    Raises:
-        WeightsError: if the file cannot be read.
-    """
+    """The sha256 of the weight file that is here, where the entry does not say which file that is."""
     if weights is None or isinstance(weights, RandomWeights | OwnWeights | EmbeddingWeights):
         return None
     if not isinstance(weights, HubWeights) and len(weights.sha256 or "") == WHOLE:
