@@ -154,7 +154,7 @@ def _submitted(jobs: Sequence[Job], how: Execution) -> _Tasks:
                     shards_of[key.digest] = [
                         compute.remote(__version__, spec, how, task, split, shard) for shard in missing
                     ]
-                    rows = [key.shard_bounds[shard][1] - key.shard_bounds[shard][0] for shard in missing]
+                    rows = [key.rows_in([shard]) for shard in missing]
                     tasks.shards.update(zip(shards_of[key.digest], rows, strict=True))
                 needed_by[shared] += shards_of[key.digest]
         devices = 1 if isinstance(job.spec.protocol, Linear | Knn) else len(how.device.split(","))

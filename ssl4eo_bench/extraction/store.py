@@ -99,6 +99,11 @@ class FeatureKey(Frozen):
         """The first sample of each shard, and the one after its last."""
         return list(pairwise([*range(0, self.rows, max(1, SHARD_ROWS // (self.pixels or 1))), self.rows]))
 
+    def rows_in(self, shards: Iterable[int]) -> int:
+        """The number of samples in some shards."""
+        bounds = self.shard_bounds
+        return sum(bounds[shard][1] - bounds[shard][0] for shard in shards)
+
 
 _installed = cache(version)  # reading the metadata of a package takes milliseconds
 
@@ -223,7 +228,7 @@ class FeatureCache:
             if ShardStore.open(store.folder) is None or store.about != {"key": key.model_dump(mode="json")}:
                 store.write_manifest()
         missing = [number for number in numbers if not store.is_sound(number)]
-        rows = sum(stop - start for number, (start, stop) in enumerate(key.shard_bounds) if number in missing)
+        rows = key.rows_in(missing)
         with progress.stage(f"features {key.checkpoint} · {key.split}", total=rows, unit="images") as advance:
             _compute(store, missing, extraction, advance)
         del use  # nobody could delete the entry meanwhile
@@ -296,14 +301,14 @@ def _stored(store: ShardStore, work: Extraction[Batch]) -> Features | None:
 
 def _completed(store: ShardStore, work: Extraction[Batch]) -> Features:
     """The features of a store; shards that are missing or damaged are computed first."""
-    use, bounds = Use(store.folder), work.key.shard_bounds
+    use = Use(store.folder)
     what = f"features {work.key.checkpoint} · {work.key.split}"
     with progress.stage(what, total=work.key.rows, unit="images") as advance:
         missing = _missing(store, work, advance)
         if missing:
             store.write_manifest()
         _compute(store, missing, work, advance)
-    return _joined(store, work.key, use, computed=sum(bounds[number][1] - bounds[number][0] for number in missing))
+    return _joined(store, work.key, use, computed=work.key.rows_in(missing))
 
 
 def _missing(store: ShardStore, work: Extraction[Batch], advance: Advance) -> list[int]:
