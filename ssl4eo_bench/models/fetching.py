@@ -17,7 +17,7 @@ from ssl4eo_bench.config.weights import DriveWeights, HubFileWeights, RemoteWeig
 from ssl4eo_bench.errors import DataError, RefusedError, WeightsError
 from ssl4eo_bench.files.downloads import fetch
 from ssl4eo_bench.files.hashing import file_hash
-from ssl4eo_bench.models.containers import examine, is_web_page
+from ssl4eo_bench.models.containers import examine, head_of, is_web_page
 
 DRIVE = "https://drive.usercontent.google.com/download"
 """Where Google Drive gives files to programs."""
@@ -75,7 +75,7 @@ def _from_web(weights: UrlWeights | DriveWeights, folder: Path) -> None:
         file = RemoteFile(name=place, url=url, sha256=weights.sha256)
 
     def inspect(part: Path) -> None:
-        if isinstance(weights, DriveWeights) and is_web_page(part):
+        if isinstance(weights, DriveWeights) and is_web_page(head_of(part)):
             raise RefusedError(f"{file.url} answers with a web page instead of the file.")
         _examine(part, weights, folder / place)
 

@@ -32,9 +32,6 @@ class Reading:
     """A dict of tensors in a file, read by a layout and compared with what a network needs.
 
     Attributes:
-        name: of the layout.
-        layout: the layout.
-        key: of the dict in the file.
         state: the tensors that the layout takes for the backbone's, by the network's names.
         ignored: names in the file that the layout expects beside the backbone.
         missing: tensors of the network that neither the file nor the layout gives.
