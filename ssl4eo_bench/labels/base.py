@@ -127,5 +127,5 @@ class Labels(ABC):
         """Return the main metric of a trained network on `val`; `val` holds the targets of its rows."""
 
     @abstractmethod
-    def network_scorer(self, problem: Problem, val: Rows, run: Runner, weights_sha256: str) -> Scorer:
-        """Return the scorer of a trained network."""
+    def network_scorer(self, problem: Problem, val: np.ndarray, run: Runner, weights_sha256: str) -> Scorer:
+        """Return the scorer of a trained network; `val` holds the targets of its rows."""

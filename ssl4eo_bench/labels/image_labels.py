@@ -69,27 +69,31 @@ class ImageLabels(Labels):
         """Return what the features of a split are computed from."""
         return pooled_extraction(problem, split)
 
-    def scorer(self, problem: Problem, features_of: FeaturesOf, scores: Scores, val: Rows) -> Scorer:
-        """Return a scorer of features or logits, with thresholds chosen on `val`."""
-        on_val, names = scores(val.features), problem.job.task.classes
-        thresholds = self.thresholds(on_val, val.targets)
+    def scorer(
+        self, problem: Problem, features_of: FeaturesOf, scores: Scores, val: np.ndarray, targets: np.ndarray
+    ) -> Scorer:
+        """Return a scorer of features or logits, with thresholds chosen on those of `val`."""
+        on_val, names = scores(val), problem.job.task.classes
+        thresholds = self.thresholds(on_val, targets)
 
         def predict() -> Predictions:
             found = features_of("test")
-            on_test, targets = scores(found.values), cache(problem.job.samples["test"].targets)
+            on_test, truth = scores(found.values), cache(problem.job.samples["test"].targets)
             return Predictions(
                 found.origin,
-                lambda bootstrap: evaluate(on_test, targets(), names, thresholds, bootstrap=bootstrap),
-                lambda: {"scores": on_test, "targets": targets(), "embedding": plane(found.values)},
+                lambda bootstrap: evaluate(on_test, truth(), names, thresholds, bootstrap=bootstrap),
+                lambda: {"scores": on_test, "targets": truth(), "embedding": plane(found.values)},
             )
 
-        return Scorer(thresholds, evaluate(on_val, val.targets, names, thresholds), predict)
+        return Scorer(thresholds, evaluate(on_val, targets, names, thresholds), predict)
 
     def head_scorer(self, problem: Problem, head: Head, val: Rows) -> Scorer:
         """Return the scorer of a linear head on frozen features."""
-        return self.scorer(
-            problem, partial(pooled_features, problem), lambda x: self.probabilities(head.logits(x)), val
-        )
+
+        def scores(features: np.ndarray) -> np.ndarray:
+            return self.probabilities(head.logits(features))
+
+        return self.scorer(problem, partial(pooled_features, problem), scores, val.features, val.targets)
 
     def trainable(self, problem: Problem, start: Head) -> Trainable:
         """Return the network with the linear head."""
@@ -110,7 +114,7 @@ class ImageLabels(Labels):
         """Return the main metric on all samples of `val`."""
         return self.main_metric(network_logits(problem, "val", run), val)
 
-    def network_scorer(self, problem: Problem, val: Rows, run: Runner, weights_sha256: str) -> Scorer:
+    def network_scorer(self, problem: Problem, val: np.ndarray, run: Runner, weights_sha256: str) -> Scorer:
         """Return the scorer of a trained network: its logits take the place of features."""
 
         def logits_of(split: SplitName) -> Features:
@@ -118,10 +122,7 @@ class ImageLabels(Labels):
             require_finite(found, problem.job.spec.checkpoint.name, problem.job.spec.task_slug)
             return Features(found, Origin(len(found), (run.name,), (weights_sha256,)))
 
-        on_val = logits_of("val")
-        return self.scorer(
-            problem, logits_of, self.probabilities, Rows(on_val.values, val.targets, val.ids, on_val.origin)
-        )
+        return self.scorer(problem, logits_of, self.probabilities, logits_of("val").values, val)
 
 
 def network_logits(problem: Problem, split: SplitName, run: Runner) -> np.ndarray:

@@ -144,7 +144,7 @@ class PixelMaps(Labels):
             confusion += confusion_matrix(labels[labelled], scores.argmax(axis=1)[labelled], classes)
         return float(Counts.of_confusion(confusion).miou())
 
-    def network_scorer(self, problem: Problem, val: Rows, run: Runner, weights_sha256: str) -> Scorer:
+    def network_scorer(self, problem: Problem, val: np.ndarray, run: Runner, weights_sha256: str) -> Scorer:
         """Return the scorer of a trained network, evaluated on all tiles of `val`."""
         del val
         tally = SegmentationTally(len(problem.job.task.classes))

@@ -152,7 +152,7 @@ def fit_knn(problem: Problem, protocol: Knn) -> Predictor:
     train, val = labels.rows(problem, "train"), labels.rows(problem, "val")
     indicators = labels.loss.indicators(train.targets, len(problem.job.task.classes))
     probe = knn_probe(protocol, indicators, train.features, problem.context.device)
-    scorer = labels.scorer(problem, partial(pooled_features, problem), probe.probabilities, val)
+    scorer = labels.scorer(problem, partial(pooled_features, problem), probe.probabilities, val.features, val.targets)
     choice = Selection(metric=problem.job.task.main_metric)
     return Predictor(scorer, choice, (), train.ids, (train.origin, val.origin))
 

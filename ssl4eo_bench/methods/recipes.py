@@ -19,7 +19,6 @@ from ssl4eo_bench.extraction.problem import Problem
 from ssl4eo_bench.extraction.store import Features, Origin
 from ssl4eo_bench.files.npz_files import read_arrays, write_arrays
 from ssl4eo_bench.labels import labels_of
-from ssl4eo_bench.labels.base import Rows
 from ssl4eo_bench.labels.image_labels import ImageLabels, network_logits
 from ssl4eo_bench.methods.network_training import NetworkTraining
 from ssl4eo_bench.methods.predictor import Predictor
@@ -50,12 +49,7 @@ def fit_recipe(problem: Problem, recipe: Recipe) -> Predictor:
     ).train(_model(problem, recipe, side))
     best = best_of(state.history)
     on_val = kept.read(best.epoch, "val")
-    scorer = labels.scorer(
-        problem,
-        partial(kept.read, best.epoch),
-        labels.probabilities,
-        Rows(on_val.values, val, job.samples["val"].ids, on_val.origin),
-    )
+    scorer = labels.scorer(problem, partial(kept.read, best.epoch), labels.probabilities, on_val.values, val)
     choice = Selection(metric=job.task.main_metric, rate=best.rate, epoch=best.epoch, history=tuple(state.history))
     origins = (Origin(0, (), ()), on_val.origin)
     return Predictor(scorer, choice, (), ids, origins, partial(_reference, kept, recipe, best.epoch))
