@@ -192,7 +192,7 @@ def _by_network(run: Runner) -> ScoreTiles:
 def _predicted(problem: Problem, score: ScoreTiles, origin: Callable[[int], Origin]) -> Predictions:
     """Return the predictions for the test split, counted tile by tile; intervals are over tiles."""
     samples, task = problem.job.samples["test"], problem.job.task
-    examples, tally = ExampleTiles.of(problem.job), SegmentationTally(len(task.classes))
+    examples, tally = ExampleTiles(problem.job), SegmentationTally(len(task.classes))
     what = f"label maps {problem.job.spec.checkpoint.name} · test"
     with (
         problem.stopwatch.stage("features"),
