@@ -12,7 +12,6 @@ from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.files.locks import locked
 from ssl4eo_bench.files.places import log_file
 from ssl4eo_bench.job import run_job
-from ssl4eo_bench.methods import discard_state
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.results.files import lock_file, write_result
 
@@ -29,10 +28,10 @@ def attempt(problem: Problem, how: Execution, *, wait: bool = True) -> Outcome:
             return found
         try:
             if how.force:
-                discard_state(problem)
+                problem.discard_state()
             result = run_job(job, problem.context)
             write_result(how.results, result)
-            discard_state(problem)
+            problem.discard_state()
         except (Exception, SystemExit) as error:  # code of a plug-in may leave, too
             return Outcome(job, "failed", error=logged(error, job.spec.digest, how.cache_dir))
     with suppress(OSError):

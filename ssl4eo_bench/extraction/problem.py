@@ -14,6 +14,8 @@ from torch import nn
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.canonical import digest
+from ssl4eo_bench.config.protocols import Finetune
+from ssl4eo_bench.config.recipe import Recipe
 from ssl4eo_bench.config.task import Groups, SplitName
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.errors import SpecError
@@ -231,7 +233,8 @@ class Problem:
         return self.context.cache_dir / "finetuning" / f"{digest([STATE_FORMAT, self.job.spec.digest, *keys])}.pt"
 
     def discard_state(self) -> None:
-        """Delete what a training kept in the cache."""
-        state = self.state_file()
-        for file in state.parent.glob(f"{state.stem}*"):
-            file.unlink()
+        """Delete what a training kept in the cache; for when its result is stored, or it is to start again."""
+        if isinstance(self.job.spec.protocol, Finetune | Recipe):
+            state = self.state_file()
+            for file in state.parent.glob(f"{state.stem}*"):
+                file.unlink()

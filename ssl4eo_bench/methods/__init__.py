@@ -16,12 +16,6 @@ from ssl4eo_bench.methods.linear import fit_linear
 from ssl4eo_bench.methods.predictor import Predictor
 
 
-def discard_state(problem: Problem) -> None:
-    """Delete what a training kept; for when its result is stored, or it is to start again."""
-    if isinstance(problem.job.spec.protocol, Finetune | Recipe):
-        problem.discard_state()
-
-
 def extractions(problem: Problem) -> "dict[SplitName, Extraction[Any]]":
     """Return what the features that a method reads are computed from, by split; none of them are computed.
 
