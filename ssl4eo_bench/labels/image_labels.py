@@ -36,8 +36,7 @@ class ImageLabels(Labels):
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Return class probabilities float64 of logits, both `[N, C]`."""
-        found: np.ndarray = self.loss.probabilities(torch.from_numpy(logits).double()).numpy()
-        return found
+        return self.loss.probabilities(torch.from_numpy(logits).double()).numpy()
 
     def thresholds(self, scores: np.ndarray, targets: np.ndarray) -> Thresholds | None:
         """Return the thresholds of probabilities `[N, C]` that are best on targets; none where they are not needed."""

@@ -262,8 +262,7 @@ def _pixel_extraction(
 
 def _label_maps(problem: Problem, ids: Sequence[str], rows: np.ndarray) -> np.ndarray:
     """Return the label maps `[N, S, S]` of some training tiles."""
-    labels: np.ndarray = problem.job.samples["train"].reader.targets([ids[row] for row in rows])
-    return labels
+    return problem.job.samples["train"].reader.targets([ids[row] for row in rows])
 
 
 class _PixelBackbone:

@@ -64,8 +64,7 @@ class Head:
         """Return logits `[N, C]` of features `[N, D]` of any split."""
         columns, intercept = self.weights[:, :-1].T, self.weights[:, -1]
         parts = [torch.addmm(intercept, rows, columns).cpu() for rows in self.standardisation.stream(features)]
-        logits: np.ndarray = torch.cat(parts).numpy()
-        return logits
+        return torch.cat(parts).numpy()
 
     def unstandardised(self) -> tuple[Tensor, Tensor]:
         """Return weights `[C, D]` and intercepts `[C]` for features that are not standardised."""
