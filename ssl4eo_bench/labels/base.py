@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssl4eo_bench.config.task import SplitName
-from ssl4eo_bench.extraction.problem import Problem
+from ssl4eo_bench.extraction.problem import Problem, batch_size
 from ssl4eo_bench.extraction.store import Extraction, Origin
 from ssl4eo_bench.metrics.bootstrap import Bootstrap
 from ssl4eo_bench.metrics.classification import Evaluation, Thresholds
@@ -94,9 +95,10 @@ class Labels(ABC):
     def training_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the sum of cross-entropies over what has a label."""
 
-    @abstractmethod
     def augmented(self, targets: Tensor, views: Tensor) -> Tensor:
-        """Return the targets of images that are shown by transforms `[N, 2, 3]`."""
+        """Return the targets of images that are shown by transforms `[N, 2, 3]`; those of whole images are the same."""
+        del views
+        return targets
 
     @abstractmethod
     def rows(self, problem: Problem, split: SplitName) -> Rows:
@@ -114,13 +116,14 @@ class Labels(ABC):
     def trainable(self, problem: Problem, start: Head) -> Trainable:
         """Return the network of a problem with a head that starts from a linear one, to be trained."""
 
-    @abstractmethod
     def target_reader(self, problem: Problem, train: Rows) -> Callable[[np.ndarray], np.ndarray]:
         """Return a function that gives the targets of some training samples by their numbers; it can be pickled."""
+        del problem
+        return partial(np.take, train.targets, axis=0)
 
-    @abstractmethod
     def batch(self, problem: Problem) -> int:
         """Return how many samples a runner takes at once."""
+        return batch_size(problem.context.device)
 
     @abstractmethod
     def validate(self, problem: Problem, val: np.ndarray, run: Runner) -> float:

@@ -5,7 +5,6 @@ from functools import cache, partial
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.task import Groups, SplitName
@@ -42,11 +41,6 @@ class ImageLabels(Labels):
         """Return the thresholds of probabilities `[N, C]` that are best on targets; none where they are not needed."""
         del scores, targets
         return None
-
-    def augmented(self, targets: Tensor, views: Tensor) -> Tensor:
-        """Return the targets: labels of whole images do not change."""
-        del views
-        return targets
 
     def labelled(self, problem: Problem, split: SplitName) -> tuple[np.ndarray, np.ndarray]:
         """Return the numbers of the samples that may be used, ascending, and their targets; of `train` a fraction."""
@@ -99,15 +93,6 @@ class ImageLabels(Labels):
         from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module  # imports timm: not for frozen features
 
         return Classifier(problem.network(feature_module, BackboneFeatures), *start.unstandardised())
-
-    def target_reader(self, problem: Problem, train: Rows) -> Callable[[np.ndarray], np.ndarray]:
-        """Return a look-up of the targets in memory."""
-        del problem
-        return partial(np.take, train.targets, axis=0)
-
-    def batch(self, problem: Problem) -> int:
-        """Return the usual batch of images."""
-        return batch_size(problem.context.device)
 
     def validate(self, problem: Problem, val: np.ndarray, run: Runner) -> float:
         """Return the main metric on all samples of `val`."""

@@ -73,16 +73,17 @@ class NetworkTraining:
         if self.problem.context.device == "cpu" and len(job.samples["val"].ids) < WORTH_COMPILING:
             bfloat16 = job.spec.checkpoint.precision == "bfloat16"
             return TorchRunner(module.eval(), torch.device("cpu"), bfloat16=bfloat16)
-        return runner_of(self.problem, module, labels_of(job.task.kind).batch(self.problem))
+        return runner_of(self.problem, module)
 
 
 def _train_in_group(task: NetworkTraining, model: Trainable, group: ProcessGroup) -> None:
     task.training(model, group).run()
 
 
-def runner_of(problem: Problem, module: Logits, batch: int) -> Runner:
+def runner_of(problem: Problem, module: Logits) -> Runner:
     """Return the fastest runner for a trained module and batches of stored groups."""
     frozen = module.cpu().eval().requires_grad_(requires_grad=False)
+    batch = labels_of(problem.job.task.kind).batch(problem)
     full = tuple(np.repeat(group, batch, axis=0) for group in problem.example())
     precision = problem.job.spec.checkpoint.precision
     return make_runner(frozen, full, problem.context.device, progress.note, precision=precision)
