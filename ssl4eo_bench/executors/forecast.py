@@ -109,7 +109,7 @@ def _forecast(spec: RunSpec, images: int, cost: Cost, speed: float) -> Forecast:
     )
 
 
-def peak_memory(spec: RunSpec, cost: Cost = NO_NETWORK) -> int:
+def peak_memory(spec: RunSpec, cost: Cost) -> int:
     """Return the bytes that a job takes at the peak, about."""
     rows = {split: of.count for split, of in spec.task.splits.items()}
     pixels = spec.protocol.pixels or 1 if isinstance(spec.protocol, Linear) else 1

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 STATE_FORMAT = 2
 """Raised when the parameters in the state of a training get other names."""
 
-Module = TypeVar("Module", bound=nn.Module)
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -93,7 +92,7 @@ class Stopwatch:
         self._since = now
 
 
-def module_for(job: Job, context: Context, make: Callable[..., Module], groups: Groups) -> Module:
+def module_for(job: Job, context: Context, make: Callable[..., nn.Module], groups: Groups) -> nn.Module:
     """Return the module that `make` builds for the checkpoint of a job and stored pixels of the size of `groups`."""
     spec = job.spec
     if spec.checkpoint.is_plugin:

@@ -36,14 +36,14 @@ class Bootstrap:
             yield drawn[:, self.units]
 
 
-def resamples(units: int, count: int, seed: int, *, at_once: int = AT_ONCE) -> Iterator[np.ndarray]:
+def resamples(units: int, count: int, seed: int) -> Iterator[np.ndarray]:
     """Yield how often each unit is drawn `[B, N]`, in blocks of `count` resamples together.
 
     A resample draws as many units as there are.
     """
     rng = np.random.default_rng(seed)
-    for start in range(0, count, at_once):
-        draws = rng.integers(units, size=(min(at_once, count - start), units))
+    for start in range(0, count, AT_ONCE):
+        draws = rng.integers(units, size=(min(AT_ONCE, count - start), units))
         yield np.stack([np.bincount(row, minlength=units) for row in draws]).astype(float)
 
 
