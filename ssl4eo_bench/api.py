@@ -158,8 +158,8 @@ def load_checkpoint(
 ) -> "BackboneFeatures":
     """Return a frozen module from pixels to features `[N, D]` of a checkpoint; its weights are fetched if need be.
 
-    It takes images `[N, C, H, W]` in the order of the checkpoint's `bands`: digital numbers of Sentinel-2, decibel of
-    Sentinel-1. It resizes and scales them as the entry says. Its `backbone` takes scaled images.
+    It takes images `[N, C, H, W]` in the order of the checkpoint's `bands`: decibel of Sentinel-1, digital numbers of
+    all others. It resizes and scales them as the entry says. Its `backbone` takes scaled images.
 
     Args:
         name: of a checkpoint in the catalogue, or `timm:NAME`.

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import cast
 
-from ssl4eo_bench.config.bands import Band, Sensor, Unit, sensor_of
+from ssl4eo_bench.config.bands import Band, Unit, sensor_of
 from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.inputs import map_inputs
 from ssl4eo_bench.errors import SpecError
@@ -28,8 +28,8 @@ def standalone_module(checkpoint: Checkpoint, *, size: int | None, seed: int, ca
     prepare_weights(checkpoint, cache_dir)
     if checkpoint.is_plugin:
         checkpoint = with_own_weights(resolved(checkpoint), checkpoint.bands)
-    units: dict[Sensor, Unit] = {"Sentinel-1": "db", "Sentinel-2": "dn"}
-    bands = tuple(Band(name=name, unit=units[sensor_of(name)], resolution=10) for name in checkpoint.bands)
+    units: list[Unit] = ["db" if sensor_of(name) == "Sentinel-1" else "dn" for name in checkpoint.bands]
+    bands = tuple(Band(name=n, unit=unit, resolution=10) for n, unit in zip(checkpoint.bands, units, strict=True))
     side = size or cast(int, checkpoint.image_size)
     inputs = map_inputs(bands, checkpoint)
     module = feature_module(checkpoint, inputs, [checkpoint.bands], [(side, side)], seed=seed, cache_dir=cache_dir)
