@@ -107,9 +107,11 @@ def _connected(address: str | None) -> Iterator[None]:
 def _own_signals() -> Iterator[None]:
     """Keep the handler of SIGTERM, which Ray replaces by one that aborts the program."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _require_answer(address: str) -> None:
