@@ -22,7 +22,7 @@ from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.data.splits import open_splits
 from ssl4eo_bench.extraction.problem import BATCH
-from ssl4eo_bench.extraction.store import Extraction, FeatureCache, FeatureKey
+from ssl4eo_bench.extraction.store import Extraction, FeatureCache, FeatureKey, Origin
 from ssl4eo_bench.models.pooled import BackboneFeatures, feature_module
 from ssl4eo_bench.models.runtime import Runner, TorchRunner, make_runner
 
@@ -33,12 +33,12 @@ IMAGES = {"tf_efficientnet_lite0.in1k": 512, "resnet50.random": 64, "vit_small_p
 class Compiled:
     """A runner as the feature cache wants it."""
 
-    weights_sha256 = "0" * 64
-    cost = None
-
     def __init__(self, run: Runner) -> None:
-        self.runner = run.name
         self._run = run
+
+    def origin(self, samples: int) -> Origin:
+        """The origin of so many samples."""
+        return Origin(samples, (self._run.name,), ("0" * 64,))
 
     def __call__(self, groups: Groups) -> np.ndarray:
         """Features of a batch."""
@@ -79,7 +79,8 @@ def measure(name: str, images: int, options: Options) -> bool:
     finally:
         shutil.rmtree(cache, ignore_errors=True)
     rates = [images / np.median(times_of_one) for times_of_one in times]
-    print(f"{name} ({ours.runner}): bare loop {rates[0]:.1f} images/s, from the archive {rates[1]:.1f} images/s")
+    (runner,) = ours.origin(0).runners
+    print(f"{name} ({runner}): bare loop {rates[0]:.1f} images/s, from the archive {rates[1]:.1f} images/s")
     in_torch = TorchRunner(feature_module(checkpoint, inputs, groups, [(64, 64)], seed=0), torch.device("cpu"))
     in_torch(stored)
     fastest = min(seconds(lambda: in_torch(stored)) for _ in range(5))

@@ -27,7 +27,7 @@ from ssl4eo_bench.data.splits import OpenSplit
 from ssl4eo_bench.executors import execute
 from ssl4eo_bench.executors.outcomes import Execution
 from ssl4eo_bench.extraction.problem import Context, Problem
-from ssl4eo_bench.extraction.store import Extraction, FeatureCache
+from ssl4eo_bench.extraction.store import Extraction, FeatureCache, Origin
 from ssl4eo_bench.plan import Job
 
 ROWS = {"train": 269_695, "val": 123_723, "test": 125_866}
@@ -74,10 +74,12 @@ def _labels(latent: np.ndarray) -> np.ndarray:
 class Features:
     """In the place of a backbone: features of a structure with noise."""
 
-    runner, weights_sha256, cost = "synthetic", "0" * 64, None
-
     def __init__(self) -> None:
         self._projection = np.random.default_rng(2).standard_normal((LATENT, WIDTH), dtype=np.float32)
+
+    def origin(self, samples: int) -> Origin:
+        """The origin of so many samples."""
+        return Origin(samples, ("synthetic",), ("0" * 64,))
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """Features `[N, 2048]` of row numbers `[N]`."""

@@ -11,7 +11,6 @@ from ssl4eo_bench.config import catalogue
 from ssl4eo_bench.config.bands import Unit
 from ssl4eo_bench.config.checkpoint import DEFAULT_SIZE, PLUGIN, Feature, Precision, checkpoint_from
 from ssl4eo_bench.config.task import SplitName, Task
-from ssl4eo_bench.config.weights import StoredWeights
 from ssl4eo_bench.data.embeddings import Embeddings
 from ssl4eo_bench.data.own_images import ImageFormat
 from ssl4eo_bench.data.own_tasks import find_task
@@ -159,8 +158,8 @@ def load_checkpoint(
 ) -> "BackboneFeatures":
     """Return a frozen module from pixels to features `[N, D]` of a checkpoint; its weights are fetched if need be.
 
-    It takes images `[N, C, H, W]` in the order of the checkpoint's `bands`: digital numbers of Sentinel-2, decibel of
-    Sentinel-1. It resizes and scales them as the entry says. Its `backbone` takes scaled images.
+    It takes images `[N, C, H, W]` in the order of the checkpoint's `bands`: decibel of Sentinel-1, digital numbers of
+    all others. It resizes and scales them as the entry says. Its `backbone` takes scaled images.
 
     Args:
         name: of a checkpoint in the catalogue, or `timm:NAME`.
@@ -284,11 +283,10 @@ def features_of(request: Request, split: SplitName, device: str) -> tuple[Embedd
     from ssl4eo_bench.extraction.extract import pooled_features  # these import torch: not for what cannot be done
     from ssl4eo_bench.extraction.problem import Context, Problem
     from ssl4eo_bench.models.runtime import resolve_device
-    from ssl4eo_bench.models.weight_files import obtain
+    from ssl4eo_bench.models.weight_files import prepare_weights
 
     spec, samples = job.spec, job.samples[split]
-    if isinstance(spec.checkpoint.weights, StoredWeights):
-        obtain(spec.checkpoint.weights, spec.checkpoint.name, request.cache_dir)
+    prepare_weights(spec.checkpoint, request.cache_dir)
     found = pooled_features(Problem(job, Context(request.cache_dir, (resolve_device(device),))), split)
     dumped = spec.model_dump(mode="json", exclude_none=True)
     about = {

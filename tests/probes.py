@@ -7,7 +7,7 @@ import numpy as np
 from ssl4eo_bench.config.protocols import Knn, Linear
 from ssl4eo_bench.config.task import Kind
 from ssl4eo_bench.labels import labels_of
-from ssl4eo_bench.methods.knn import KnnProbe, knn_probe
+from ssl4eo_bench.methods.knn import KnnProbe
 from ssl4eo_bench.methods.linear import LinearProbe, fit_probe
 from ssl4eo_bench.solver.path import Data
 
@@ -20,7 +20,7 @@ def linear(protocol: Linear, kind: Kind, classes: int, train: Pair, val: Pair, *
 
 
 def knn(protocol: Knn, kind: Kind, classes: int, train: Pair, device: str = "cpu") -> KnnProbe:
-    return knn_probe(protocol, labels_of(kind).loss.indicators(train[1], classes), train[0], device)
+    return KnnProbe(protocol, labels_of(kind).loss.indicators(train[1], classes), train[0], device)
 
 
 def probabilities(kind: Kind, probe: LinearProbe, features: np.ndarray) -> np.ndarray:

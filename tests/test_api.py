@@ -127,6 +127,16 @@ def test_a_checkpoint_takes_raw_pixels(options: dict[str, Any]) -> None:
     assert np.allclose(features, found.features, atol=2e-3)
 
 
+def test_a_checkpoint_of_another_sensor_takes_digital_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "checkpoints:\n  mine:\n    arch: test_resnet\n    weights: {random: true}\n    bands: [red=665nm, nir=0.84um]\n"
+        "    image_size: 48\n    scaling: {divide: 10000}\n"
+    )
+    module = bench.load_checkpoint("mine", checkpoint_files=[file])
+    assert torch.allclose(module.preprocess(torch.full((1, 2, 48, 48), 2500.0)), torch.tensor(0.25))
+
+
 def test_lists_and_cards() -> None:
     assert "bigearthnet" in bench.list_tasks()
     assert set(bench.list_checkpoints("offline")) < set(bench.list_checkpoints())

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ssl4eo_bench.config.weights import StoredWeights
 from ssl4eo_bench.errors import BenchError, WriteError, without_frames
 from ssl4eo_bench.executors.outcomes import Execution, Outcome, looked_up
 from ssl4eo_bench.extraction.problem import Problem
@@ -13,21 +12,12 @@ from ssl4eo_bench.files.atomic import write_text
 from ssl4eo_bench.files.locks import locked
 from ssl4eo_bench.files.places import log_file
 from ssl4eo_bench.job import run_job
-from ssl4eo_bench.methods import discard_state
-from ssl4eo_bench.models.weight_files import obtain
 from ssl4eo_bench.plan import Job
 from ssl4eo_bench.results.files import lock_file, write_result
 
 
 def attempt(problem: Problem, how: Execution, *, wait: bool = True) -> Outcome:
-    """Do a job, store its result and return the outcome.
-
-    Where another process does the same job, its result is taken.
-
-    Args:
-        problem: the job in its context.
-        how: with the place of results.
-        wait: for another process that does the job.
+    """Do a job, store its result and return the outcome. Where another process does the same job, its result is taken.
 
     Raises:
         LockedError: if another process does the job, and `wait` is not set.
@@ -38,26 +28,15 @@ def attempt(problem: Problem, how: Execution, *, wait: bool = True) -> Outcome:
             return found
         try:
             if how.force:
-                discard_state(problem)
+                problem.discard_state()
             result = run_job(job, problem.context)
             write_result(how.results, result)
-            discard_state(problem)
+            problem.discard_state()
         except (Exception, SystemExit) as error:  # code of a plug-in may leave, too
             return Outcome(job, "failed", error=logged(error, job.spec.digest, how.cache_dir))
     with suppress(OSError):
         log_file(how.cache_dir, job.spec.digest).unlink(missing_ok=True)  # of an attempt before
     return Outcome(job, "done", result=result)
-
-
-def fetch_weights(job: Job, cache_dir: Path) -> None:
-    """Fetch the weight file of a job if it is absent.
-
-    Raises:
-        WeightsError: if that cannot be done.
-    """
-    checkpoint = job.spec.checkpoint
-    if isinstance(checkpoint.weights, StoredWeights):
-        obtain(checkpoint.weights, checkpoint.name, cache_dir)
 
 
 @contextmanager

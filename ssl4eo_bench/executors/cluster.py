@@ -26,7 +26,7 @@ from ssl4eo_bench.config.protocols import Knn, Linear
 from ssl4eo_bench.config.run_spec import RunSpec
 from ssl4eo_bench.config.task import SplitName, is_own_data
 from ssl4eo_bench.errors import BenchError, SpecError, WorkerError
-from ssl4eo_bench.executors.attempts import attempt, fetch_weights, logged
+from ssl4eo_bench.executors.attempts import attempt, logged
 from ssl4eo_bench.executors.forecast import NO_NETWORK, peak_memory
 from ssl4eo_bench.executors.outcomes import Execution, Outcome
 from ssl4eo_bench.extraction.problem import Context, Problem
@@ -34,6 +34,7 @@ from ssl4eo_bench.extraction.store import Extraction, FeatureCache
 from ssl4eo_bench.methods import extractions
 from ssl4eo_bench.models.cost import entry_costs
 from ssl4eo_bench.models.runtime import resolve_devices
+from ssl4eo_bench.models.weight_files import prepare_weights
 from ssl4eo_bench.plan import Job, open_job, shared_features
 from ssl4eo_bench.results.files import RunResult, write_result
 from ssl4eo_bench.version import __version__
@@ -106,17 +107,15 @@ def _connected(address: str | None) -> Iterator[None]:
 def _own_signals() -> Iterator[None]:
     """Keep the handler of SIGTERM, which Ray replaces by one that aborts the program."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _require_answer(address: str) -> None:
-    """Refuse an address where nothing answers; Ray would try for many minutes.
-
-    Raises:
-        OSError: if nothing answers.
-    """
+    """Raise OSError for an address where nothing answers; Ray would try for many minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         with socket.create_connection((host, int(port)), timeout=10):
@@ -125,12 +124,9 @@ def _require_answer(address: str) -> None:
 
 @dataclass(frozen=True)
 class _Tasks:
-    """The tasks of a sweep.
+    """The tasks of a sweep: those of jobs with the number of the job, those of shards with their number of samples.
 
-    Attributes:
-        jobs: each task of a job, with the number of the job.
-        shards: each task of a shard, with its number of samples.
-        slots: how many the cluster can run at once.
+    `slots` is how many the cluster can run at once.
     """
 
     jobs: "dict[ray.ObjectRef[Any], int]"
@@ -160,7 +156,7 @@ def _submitted(jobs: Sequence[Job], how: Execution) -> _Tasks:
                     shards_of[key.digest] = [
                         compute.remote(__version__, spec, how, task, split, shard) for shard in missing
                     ]
-                    rows = [key.shard_bounds[shard][1] - key.shard_bounds[shard][0] for shard in missing]
+                    rows = [key.rows_in([shard]) for shard in missing]
                     tasks.shards.update(zip(shards_of[key.digest], rows, strict=True))
                 needed_by[shared] += shards_of[key.digest]
         devices = 1 if isinstance(job.spec.protocol, Linear | Knn) else len(how.device.split(","))
@@ -276,15 +272,11 @@ def _make_known(own: bytes) -> None:
 
 @lru_cache(1)
 def _problem(version: str, spec: str, how: Execution) -> Problem:
-    """Return the problem of a spec, opened on this worker.
-
-    Raises:
-        BenchError: if it cannot be done here.
-    """
+    """Return the problem of a spec, opened on this worker."""
     if version != __version__:
         raise SpecError(f"a worker has ssl4eo-bench {__version__}, not {version}; install the same on all nodes.")
     job = _opened(RunSpec.model_validate_json(spec), how)
-    fetch_weights(job, how.cache_dir)
+    prepare_weights(job.spec.checkpoint, how.cache_dir)
     return Problem(job, Context(how.cache_dir, resolve_devices(how.device), how.full_path))
 
 

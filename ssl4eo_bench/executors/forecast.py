@@ -17,7 +17,7 @@ from ssl4eo_bench.config.records import Cost
 from ssl4eo_bench.config.run_spec import RunSpec
 from ssl4eo_bench.executors.outcomes import Execution
 from ssl4eo_bench.extraction.problem import Context, Problem
-from ssl4eo_bench.extraction.store import FeatureCache, FeatureKey
+from ssl4eo_bench.extraction.store import FeatureCache
 from ssl4eo_bench.methods import extractions
 from ssl4eo_bench.models.cost import entry_costs
 from ssl4eo_bench.models.runtime import resolve_devices
@@ -77,17 +77,11 @@ def forecasts(jobs: Sequence[Job], how: Execution) -> list[Forecast]:
         if (shared := shared_features(job)) not in known:
             known.add(shared)
             keys = [one.key for one in extractions(Problem(job, Context(how.cache_dir, (device,)))).values()]
-            images = sum(_missing_rows(cache, key) for key in keys if key.digest not in seen)
+            images = sum(key.rows_in(cache.missing(key)) for key in keys if key.digest not in seen)
             seen.update(key.digest for key in keys)
         cost = costs.get(job.spec.checkpoint.name, NO_NETWORK)
         found.append(_forecast(job.spec, images, cost, speed))
     return found
-
-
-def _missing_rows(cache: FeatureCache, key: FeatureKey) -> int:
-    """Return the number of samples whose features are not stored."""
-    bounds = key.shard_bounds
-    return sum(bounds[number][1] - bounds[number][0] for number in cache.missing(key))
 
 
 def _forecast(spec: RunSpec, images: int, cost: Cost, speed: float) -> Forecast:
@@ -115,7 +109,7 @@ def _forecast(spec: RunSpec, images: int, cost: Cost, speed: float) -> Forecast:
     )
 
 
-def peak_memory(spec: RunSpec, cost: Cost = NO_NETWORK) -> int:
+def peak_memory(spec: RunSpec, cost: Cost) -> int:
     """Return the bytes that a job takes at the peak, about."""
     rows = {split: of.count for split, of in spec.task.splits.items()}
     pixels = spec.protocol.pixels or 1 if isinstance(spec.protocol, Linear) else 1

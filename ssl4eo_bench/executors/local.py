@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.errors import BenchError, LockedError, without_frames
-from ssl4eo_bench.executors.attempts import attempt, fetch_weights
+from ssl4eo_bench.executors.attempts import attempt
 from ssl4eo_bench.executors.outcomes import Execution, Outcome
 from ssl4eo_bench.extraction.problem import Context, Problem
 from ssl4eo_bench.models.runtime import resolve_devices
+from ssl4eo_bench.models.weight_files import prepare_weights
 from ssl4eo_bench.plan import Job
 
 
@@ -42,10 +43,10 @@ def _without_weights(jobs: Sequence[Job], how: Execution) -> dict[str, BenchErro
     So they are known at once, not after hours of other runs.
     """
     absent: dict[str, BenchError] = {}
-    for job in {job.spec.checkpoint.name: job for job in jobs}.values():
+    for checkpoint in {job.spec.checkpoint.name: job.spec.checkpoint for job in jobs}.values():
         try:
-            fetch_weights(job, how.cache_dir)
+            prepare_weights(checkpoint, how.cache_dir)
         except Exception as error:
-            absent[job.spec.checkpoint.name] = without_frames(error)
-            progress.note(f"left out: the weights of checkpoint {job.spec.checkpoint.name!r} are not to be had")
+            absent[checkpoint.name] = without_frames(error)
+            progress.note(f"left out: the weights of checkpoint {checkpoint.name!r} are not to be had")
     return absent

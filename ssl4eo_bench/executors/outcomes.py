@@ -16,9 +16,6 @@ class Execution:
     """How and where the jobs of a plan are done; nothing here can move a number.
 
     Attributes:
-        results: the results directory.
-        data_dir: where the datasets are.
-        cache_dir: where features and scores are kept.
         device: to compute on, as `resolve_devices` takes it.
         full_path: solve the penalties behind the stop, too.
         force: run again what is in the results already.
@@ -48,37 +45,26 @@ class Outcome:
     error: BenchError | None = None
 
 
-def stored(job: Job, results: Path, checked: Collection[str] = ()) -> RunResult | None:
-    """Return the stored result of a job; none if there is none.
-
-    Args:
-        job: of a plan.
-        results: the results directory.
-        checked: fingerprints of files that were checked before, as `results.index` has them.
-
-    Raises:
-        ResultError: if the place is taken by the result of another spec.
-    """
-    file = results / job.spec.path
-    if not file.is_file():
-        return None
-    found, _ = read_checked(file, results, checked)
-    if found.digest != job.spec.digest:
-        raise ResultError(
-            f"{file} holds the result of another specification under the same name (digest {found.digest[:12]}…, now "
-            f"{job.spec.digest[:12]}…); give the checkpoint another name, or replace the result with --force (from "
-            "Python, force=True)."
-        )
-    return found
-
-
 def looked_up(job: Job, how: Execution, checked: Collection[str] = ()) -> Outcome | None:
-    """Return the outcome of a job that has a result already or cannot have one; none if it has to be done."""
+    """Return the outcome of a job that has a result already or cannot have one; none if it has to be done.
+
+    `checked` has fingerprints of files that were checked before, as `results.index` has them.
+    """
+    file = how.results / job.spec.path
+    if how.force or not file.is_file():
+        return None
     try:
-        found = None if how.force else stored(job, how.results, checked)
+        found, _ = read_checked(file, how.results, checked)
     except BenchError as error:
         return Outcome(job, "failed", error=error)
-    return Outcome(job, "skipped", result=found) if found else None
+    if found.digest == job.spec.digest:
+        return Outcome(job, "skipped", result=found)
+    taken = ResultError(
+        f"{file} holds the result of another specification under the same name (digest {found.digest[:12]}…, now "
+        f"{job.spec.digest[:12]}…); give the checkpoint another name, or replace the result with --force (from Python, "
+        "force=True)."
+    )
+    return Outcome(job, "failed", error=taken)
 
 
 def tell(how: Execution, result: RunResult) -> None:

@@ -13,11 +13,6 @@ from ssl4eo_bench.extraction.problem import Problem
 from ssl4eo_bench.extraction.store import Batch, Extraction, Extractor, FeatureCache, Features, Origin, Read
 
 
-def threads(device: str) -> int:
-    """Return how many batches run at once: on a GPU one is copied while another is computed."""
-    return 0 if device == "cpu" else 2
-
-
 def pooled_features(problem: Problem, split: SplitName) -> Features:
     """Return the features of whole images, from the cache as far as they are there; labels stay closed.
 
@@ -55,21 +50,13 @@ def extraction(
     read: Read[Batch],
     changes: dict[str, object] | None = None,
 ) -> Extraction[Batch]:
-    """Return what the features of a split are computed from.
-
-    Args:
-        problem: with the samples.
-        split: of the task.
-        backbones: compute the features of a batch, each on a device.
-        read: yields the batches from one sample to another.
-        changes: to the key of features of whole images.
-    """
+    """Return what the features of a split are computed from; `changes` are to the key of features of whole images."""
     samples = problem.job.samples[split]
     return Extraction(
         problem.feature_key(split).model_copy(update=changes or {}),
         backbones,
         read,
-        threads=threads(problem.context.device),
+        threads=0 if problem.context.device == "cpu" else 2,  # on a GPU one batch is copied while another is computed
         ids=samples.ids,
         not_finite=samples.reader.not_finite,
     )

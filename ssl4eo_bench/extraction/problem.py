@@ -14,7 +14,8 @@ from torch import nn
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.canonical import digest
-from ssl4eo_bench.config.records import Cost
+from ssl4eo_bench.config.protocols import Finetune
+from ssl4eo_bench.config.recipe import Recipe
 from ssl4eo_bench.config.task import Groups, SplitName
 from ssl4eo_bench.data.batches import batches
 from ssl4eo_bench.errors import SpecError
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 STATE_FORMAT = 2
 """Raised when the parameters in the state of a training get other names."""
 
-Module = TypeVar("Module", bound=nn.Module)
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -92,7 +92,7 @@ class Stopwatch:
         self._since = now
 
 
-def module_for(job: Job, context: Context, make: Callable[..., Module], groups: Groups) -> Module:
+def module_for(job: Job, context: Context, make: Callable[..., nn.Module], groups: Groups) -> nn.Module:
     """Return the module that `make` builds for the checkpoint of a job and stored pixels of the size of `groups`."""
     spec = job.spec
     if spec.checkpoint.is_plugin:
@@ -112,12 +112,7 @@ def module_for(job: Job, context: Context, make: Callable[..., Module], groups: 
 class LazyBackbone:
     """The backbone of a problem, built and compiled when the first batch comes: not at all if features are cached.
 
-    Args:
-        job: with the checkpoint.
-        context: with the device.
-        make: builds the module.
-        batch: samples at once.
-        stopwatch: counts building and compiling as a stage.
+    It takes `batch` samples at once. Building and compiling are a stage of the stopwatch.
     """
 
     _building = threading.Lock()  # of all of them: compilers are not made for several threads
@@ -131,8 +126,7 @@ class LazyBackbone:
         self.batch = batch
         self._stopwatch = stopwatch
         self._run: Runner | None = None
-        self.runner = self.weights_sha256 = ""
-        self.cost: Cost | None = None
+        self._origin = Origin(0, (), ())
 
     def __call__(self, groups: Groups) -> np.ndarray:
         """Return what the module gives for at most `batch` samples."""
@@ -140,7 +134,6 @@ class LazyBackbone:
             if self._run is None:
                 with self._stopwatch.stage("start"):
                     self._run = self._build(groups)
-                self.runner = self._run.name
         return self._run(groups)
 
     def _build(self, groups: Groups) -> "Runner":
@@ -149,15 +142,16 @@ class LazyBackbone:
         from ssl4eo_bench.models.runtime import make_runner
 
         module = module_for(self._job, self._context, self._make, groups)
-        self.weights_sha256 = state_sha256(module)
-        self.cost = module_cost(module, tuple(group[:1] for group in groups))
+        weights_sha256, cost = state_sha256(module), module_cost(module, tuple(group[:1] for group in groups))
         full = tuple(np.repeat(group[:1], self.batch, axis=0) for group in groups)
         precision = self._job.spec.checkpoint.precision
-        return make_runner(module, full, self._context.device, progress.note, precision=precision)
+        runner = make_runner(module, full, self._context.device, progress.note, precision=precision)
+        self._origin = Origin(0, (runner.name,), (weights_sha256,), cost)
+        return runner
 
     def origin(self, samples: int) -> Origin:
         """Return the origin of what it computed for so many samples."""
-        return Origin(samples, (self.runner,), (self.weights_sha256,), self.cost)
+        return replace(self._origin, computed=samples)
 
 
 @dataclass(frozen=True)
@@ -215,11 +209,7 @@ class Problem:
         return Bootstrap(self.job.spec.bootstrap_seed, self.job.task.units(self.job.samples["test"].ids)[0])
 
     def feature_key(self, split: SplitName) -> FeatureKey:
-        """Return the key of a split's features of whole images.
-
-        Raises:
-            WeightsError: if a weight file has to be read for it and cannot be.
-        """
+        """Return the key of a split's features of whole images; a weight file may have to be read for it."""
         spec, samples = self.job.spec, self.job.samples[split]
         return FeatureKey(
             task=spec.task_slug,
@@ -237,15 +227,13 @@ class Problem:
         """Return where a training keeps what it needs to go on after a kill.
 
         The name is made of all that decides the training: other pixels or weights are another training.
-
-        Raises:
-            WeightsError: as from `feature_key`.
         """
         keys = [self.feature_key(split).digest for split in self.job.samples]
         return self.context.cache_dir / "finetuning" / f"{digest([STATE_FORMAT, self.job.spec.digest, *keys])}.pt"
 
     def discard_state(self) -> None:
-        """Delete what a training kept in the cache."""
-        state = self.state_file()
-        for file in state.parent.glob(f"{state.stem}*"):
-            file.unlink()
+        """Delete what a training kept in the cache; for when its result is stored, or it is to start again."""
+        if isinstance(self.job.spec.protocol, Finetune | Recipe):
+            state = self.state_file()
+            for file in state.parent.glob(f"{state.stem}*"):
+                file.unlink()

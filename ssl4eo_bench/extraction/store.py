@@ -49,19 +49,8 @@ Read = Callable[[int, int], Iterable[Batch]]
 class Extractor(Protocol[Taken]):
     """Turns batches, such as groups of stored pixels, into features."""
 
-    @property
-    def runner(self) -> str:
-        """The name of the code that runs it, such as `torch-cpu`; known after the first batch."""
-        ...
-
-    @property
-    def weights_sha256(self) -> str:
-        """The sha256 of its parameters and buffers; known after the first batch."""
-        ...
-
-    @property
-    def cost(self) -> Cost | None:
-        """What it costs; known after the first batch, and none without a network."""
+    def origin(self, samples: int) -> "Origin":
+        """The origin of what it computed for so many samples; known after the first batch."""
         ...
 
     def __call__(self, batch: Taken, /) -> np.ndarray:
@@ -110,6 +99,11 @@ class FeatureKey(Frozen):
         """The first sample of each shard, and the one after its last."""
         return list(pairwise([*range(0, self.rows, max(1, SHARD_ROWS // (self.pixels or 1))), self.rows]))
 
+    def rows_in(self, shards: Iterable[int]) -> int:
+        """The number of samples in some shards."""
+        bounds = self.shard_bounds
+        return sum(bounds[shard][1] - bounds[shard][0] for shard in shards)
+
 
 _installed = cache(version)  # reading the metadata of a package takes milliseconds
 
@@ -149,10 +143,8 @@ class Origin:
 class Features:
     """Features in the order of the samples, and where they came from.
 
-    Attributes:
-        values: `[N, D]`, or `[N · K, D]` for K pixels of each sample; float16 where `halved` found that this does no
-            harm, else float32. Stored features are a `ShardedArray`: slices and rows are read when it is indexed.
-        origin: of the values.
+    Values are `[N, D]`, or `[N · K, D]` for K pixels of each sample; float16 where `halved` found that this does no
+    harm, else float32. Stored features are a `ShardedArray`: slices and rows are read when it is indexed.
     """
 
     values: np.ndarray
@@ -180,7 +172,6 @@ class Extraction(Generic[Batch]):
     """What the features of a split are computed from.
 
     Attributes:
-        key: of the entry.
         backbones: one for each device; each computes a part of the shards.
         read: gives their inputs.
         threads: run a backbone, and as many others store shards, while the next inputs are read; with 0 all is done
@@ -201,10 +192,8 @@ class Extraction(Generic[Batch]):
 class FeatureCache:
     """The entries below a cache directory.
 
-    Args:
-        root: the cache directory.
-        renewed: None where stored features are used. Else each entry is computed anew unless its digest is in this set,
-            to which it is then added.
+    Stored features are used where `renewed` is None. Else each entry is computed anew unless its digest is in this set,
+    to which it is then added.
     """
 
     def __init__(self, root: Path, renewed: set[str] | None = None) -> None:
@@ -230,11 +219,7 @@ class FeatureCache:
     def compute(self, extraction: Extraction[Batch], numbers: Sequence[int]) -> int:
         """Compute and store those of these shards that are missing; gives the number of samples in them.
 
-        Other processes may compute other shards of the entry at the same time.
-
-        Raises:
-            CacheError: if the directory cannot be written.
-            WeightsError: if features are not finite.
+        Other processes may compute other shards of the entry at the same time. It raises what `get` raises.
         """
         key = extraction.key
         with self._locked(key):
@@ -243,7 +228,7 @@ class FeatureCache:
             if ShardStore.open(store.folder) is None or store.about != {"key": key.model_dump(mode="json")}:
                 store.write_manifest()
         missing = [number for number in numbers if not store.is_sound(number)]
-        rows = sum(stop - start for number, (start, stop) in enumerate(key.shard_bounds) if number in missing)
+        rows = key.rows_in(missing)
         with progress.stage(f"features {key.checkpoint} · {key.split}", total=rows, unit="images") as advance:
             _compute(store, missing, extraction, advance)
         del use  # nobody could delete the entry meanwhile
@@ -316,14 +301,14 @@ def _stored(store: ShardStore, work: Extraction[Batch]) -> Features | None:
 
 def _completed(store: ShardStore, work: Extraction[Batch]) -> Features:
     """The features of a store; shards that are missing or damaged are computed first."""
-    use, bounds = Use(store.folder), work.key.shard_bounds
+    use = Use(store.folder)
     what = f"features {work.key.checkpoint} · {work.key.split}"
     with progress.stage(what, total=work.key.rows, unit="images") as advance:
         missing = _missing(store, work, advance)
         if missing:
             store.write_manifest()
         _compute(store, missing, work, advance)
-    return _joined(store, work.key, use, computed=sum(bounds[number][1] - bounds[number][0] for number in missing))
+    return _joined(store, work.key, use, computed=work.key.rows_in(missing))
 
 
 def _missing(store: ShardStore, work: Extraction[Batch], advance: Advance) -> list[int]:
@@ -390,12 +375,12 @@ def _compute_run(
 
     def write(shard: tuple[int, np.ndarray]) -> None:
         number, rows = shard
-        ids = work.ids[slice(*bounds[number])]
+        ids, origin = work.ids[slice(*bounds[number])], backbone.origin(len(rows))
         facts = {
             "rows": len(rows),
-            "runner": backbone.runner,
-            "weights_sha256": backbone.weights_sha256,
-            "cost": backbone.cost and backbone.cost.model_dump(),
+            "runner": origin.runners[0],
+            "weights_sha256": origin.weights_sha256[0],
+            "cost": origin.cost and origin.cost.model_dump(),
             "not_finite": {id_: work.not_finite[id_] for id_ in ids if id_ in work.not_finite},
         }
         store.write(number, {_file(number): halved(rows)}, facts)
@@ -437,11 +422,7 @@ def _file(number: int) -> str:
 
 
 def require_finite(features: np.ndarray, checkpoint: str, task: str) -> None:
-    """Refuse features that no protocol can use.
-
-    Raises:
-        WeightsError: if there are NaN or infinities among them.
-    """
+    """Refuse features with NaN or infinities among them, which no protocol can use."""
     if not np.isfinite(features).all():
         raise WeightsError(
             f"checkpoint {checkpoint!r} gives features that are not finite on task {task!r}; its weights or its "

@@ -3,13 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ssl4eo_bench.config.task import SplitName
-from ssl4eo_bench.extraction.problem import Problem
+from ssl4eo_bench.extraction.problem import Problem, batch_size
 from ssl4eo_bench.extraction.store import Extraction, Origin
 from ssl4eo_bench.metrics.bootstrap import Bootstrap
 from ssl4eo_bench.metrics.classification import Evaluation, Thresholds
@@ -36,21 +39,17 @@ class Rows:
     origin: Origin
 
 
-class Predictions(Protocol):
-    """The predictions for the test split. Its labels are opened by `evaluate` and `arrays`."""
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions for the test split. Its labels are opened by `evaluate` and `arrays`.
 
-    @property
-    def origin(self) -> Origin:
-        """Where the predictions came from."""
-        ...
+    The one returns the metrics with intervals, the other what paired comparisons and figures need of each sample, by
+    name.
+    """
 
-    def evaluate(self, bootstrap: Bootstrap) -> Evaluation:
-        """Return the metrics with intervals."""
-        ...
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return what paired comparisons and figures need of each sample, by name."""
-        ...
+    origin: Origin
+    evaluate: Callable[[Bootstrap], Evaluation]
+    arrays: Callable[[], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -78,11 +77,10 @@ class Labels(ABC):
     def main_metric(self, logits: np.ndarray, targets: np.ndarray) -> float:
         """Return the metric that everything is chosen by, from logits `[R, C]` and targets of rows."""
 
-    @abstractmethod
     def mean_loss(self, logits: np.ndarray, targets: np.ndarray) -> float:
-        """Return the mean cross-entropy of logits `[R, C]`."""
+        """Return the mean cross-entropy of logits `[R, C]`; by default that of class numbers."""
+        return float(functional.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(targets).long()))
 
-    @abstractmethod
     def standard_error(self, logits: np.ndarray, targets: np.ndarray) -> float:
         """Return the standard error of the main metric of logits `[R, C]` if it has plateaus, else 0.
 
@@ -90,14 +88,17 @@ class Labels(ABC):
         precision moves with every score: its best point is better than a near one with a lower loss. Samples, or
         pixels, are taken as independent.
         """
+        del logits, targets
+        return 0.0
 
     @abstractmethod
     def training_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the sum of cross-entropies over what has a label."""
 
-    @abstractmethod
     def augmented(self, targets: Tensor, views: Tensor) -> Tensor:
-        """Return the targets of images that are shown by transforms `[N, 2, 3]`."""
+        """Return the targets of images that are shown by transforms `[N, 2, 3]`; those of whole images are the same."""
+        del views
+        return targets
 
     @abstractmethod
     def rows(self, problem: Problem, split: SplitName) -> Rows:
@@ -113,24 +114,21 @@ class Labels(ABC):
 
     @abstractmethod
     def trainable(self, problem: Problem, start: Head) -> Trainable:
-        """Return the network of a problem with a head that starts from a linear one, to be trained.
+        """Return the network of a problem with a head that starts from a linear one, to be trained."""
 
-        Raises:
-            SpecError: if the checkpoint has no network.
-        """
-
-    @abstractmethod
     def target_reader(self, problem: Problem, train: Rows) -> Callable[[np.ndarray], np.ndarray]:
         """Return a function that gives the targets of some training samples by their numbers; it can be pickled."""
+        del problem
+        return partial(np.take, train.targets, axis=0)
 
-    @abstractmethod
     def batch(self, problem: Problem) -> int:
         """Return how many samples a runner takes at once."""
+        return batch_size(problem.context.device)
 
     @abstractmethod
     def validate(self, problem: Problem, val: np.ndarray, run: Runner) -> float:
         """Return the main metric of a trained network on `val`; `val` holds the targets of its rows."""
 
     @abstractmethod
-    def network_scorer(self, problem: Problem, val: Rows, run: Runner, weights_sha256: str) -> Scorer:
-        """Return the scorer of a trained network."""
+    def network_scorer(self, problem: Problem, val: np.ndarray, run: Runner, weights_sha256: str) -> Scorer:
+        """Return the scorer of a trained network; `val` holds the targets of its rows."""

@@ -1,7 +1,6 @@
 """A few test tiles with truth and prediction, for people to look at."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,49 +14,38 @@ PERCENTILES = (2, 98)
 """Of the pixels of a tile, shown as black and as full brightness of each band."""
 
 
-@dataclass
 class ExampleTiles:
-    """Tiles spread evenly over the test split, filled in as they are scored.
+    """Tiles spread evenly over the test split of a job, filled in as they are scored."""
 
-    Attributes:
-        job: with the test split.
-        wanted: their ids.
-        maps: truth and prediction of each, `[S, S]` class numbers.
-    """
-
-    job: Job
-    wanted: Sequence[str]
-    maps: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, job: Job) -> "ExampleTiles":
-        """Return those of a job, still without predictions."""
+    def __init__(self, job: Job) -> None:
         ids = job.samples["test"].ids
         places = np.linspace(0, len(ids) - 1, min(TILES_SHOWN, len(ids))).astype(int)
-        return cls(job, [ids[place] for place in places])
+        self._job = job
+        self._wanted = [ids[place] for place in places]
+        self._maps: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def add(self, ids: Sequence[str], labels: np.ndarray, scores: np.ndarray) -> None:
         """Keep those of scored tiles: labels `[N, S, S]` and scores of the classes `[N, C, S, S]`."""
         for id_, truth, of_tile in zip(ids, labels, scores, strict=True):
-            if id_ in self.wanted:
-                self.maps[id_] = truth, of_tile.argmax(axis=0)
+            if id_ in self._wanted:
+                self._maps[id_] = truth, of_tile.argmax(axis=0)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return ids `[K]`, colour images `[K, H, W, 3]` uint8, truth and prediction `[K, S, S]` uint8."""
-        truth, predicted = (np.stack([self.maps[id_][side] for id_ in self.wanted]) for side in (0, 1))
+        truth, predicted = (np.stack([self._maps[id_][side] for id_ in self._wanted]) for side in (0, 1))
         return {
-            "examples": np.array(self.wanted),
-            "examples_rgb": np.stack([self._colours(id_) for id_ in self.wanted]),
+            "examples": np.array(self._wanted),
+            "examples_rgb": np.stack([self._colours(id_) for id_ in self._wanted]),
             "examples_truth": truth.astype(np.uint8),
             "examples_predicted": predicted.astype(np.uint8),
         }
 
     def _colours(self, id_: str) -> np.ndarray:
         """Return the colour image of a tile, `[H, W, 3]` uint8."""
-        known = {band.name for band in self.job.task.bands}
+        known = {band.name for band in self._job.task.bands}
         bands = next(wanted for wanted in COLOURS if set(wanted) <= known)
-        groups: Groups = self.job.samples["test"].reader.read([id_], bands)
-        names = [name for group in self.job.task.groups(bands) for name in group]
+        groups: Groups = self._job.samples["test"].reader.read([id_], bands)
+        names = [name for group in self._job.task.groups(bands) for name in group]
         planes = dict(zip(names, [plane for group in groups for plane in group[0]], strict=True))
         image = np.stack([planes[band].astype(np.float32) for band in bands], axis=-1)
         image = np.where(np.isfinite(image), image, np.nan)

@@ -1,12 +1,10 @@
 """Labels of whole images: one feature and one score vector for each sample."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, partial
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.task import Groups, SplitName
@@ -14,9 +12,8 @@ from ssl4eo_bench.data.subsets import nested_subset
 from ssl4eo_bench.extraction.extract import pooled_extraction, pooled_features
 from ssl4eo_bench.extraction.problem import Problem, batch_size
 from ssl4eo_bench.extraction.store import Extraction, Features, Origin, require_finite
-from ssl4eo_bench.labels.base import Labels, Rows, Scorer
-from ssl4eo_bench.metrics.bootstrap import Bootstrap
-from ssl4eo_bench.metrics.classification import Evaluation, Thresholds
+from ssl4eo_bench.labels.base import Labels, Predictions, Rows, Scorer
+from ssl4eo_bench.metrics.classification import Thresholds, evaluate
 from ssl4eo_bench.models.runtime import Runner
 from ssl4eo_bench.solver.path import Head
 from ssl4eo_bench.training.trainable import Classifier, Trainable
@@ -38,29 +35,12 @@ class ImageLabels(Labels):
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Return class probabilities float64 of logits, both `[N, C]`."""
-        found: np.ndarray = self.loss.probabilities(torch.from_numpy(logits).double()).numpy()
-        return found
+        return self.loss.probabilities(torch.from_numpy(logits).double()).numpy()
 
     def thresholds(self, scores: np.ndarray, targets: np.ndarray) -> Thresholds | None:
         """Return the thresholds of probabilities `[N, C]` that are best on targets; none where they are not needed."""
         del scores, targets
         return None
-
-    def evaluate(
-        self,
-        scores: np.ndarray,
-        targets: np.ndarray,
-        names: tuple[str, ...],
-        thresholds: Thresholds | None,
-        bootstrap: Bootstrap | None = None,
-    ) -> Evaluation:
-        """Return the metrics of probabilities `[N, C]`."""
-        raise NotImplementedError
-
-    def augmented(self, targets: Tensor, views: Tensor) -> Tensor:
-        """Return the targets: labels of whole images do not change."""
-        del views
-        return targets
 
     def labelled(self, problem: Problem, split: SplitName) -> tuple[np.ndarray, np.ndarray]:
         """Return the numbers of the samples that may be used, ascending, and their targets; of `train` a fraction."""
@@ -82,22 +62,31 @@ class ImageLabels(Labels):
         """Return what the features of a split are computed from."""
         return pooled_extraction(problem, split)
 
-    def scorer(self, problem: Problem, features_of: FeaturesOf, scores: Scores, val: Rows) -> Scorer:
-        """Return a scorer of features or logits, with thresholds chosen on `val`."""
-        on_val = scores(val.features)
-        thresholds = self.thresholds(on_val, val.targets)
+    def scorer(
+        self, problem: Problem, features_of: FeaturesOf, scores: Scores, val: np.ndarray, targets: np.ndarray
+    ) -> Scorer:
+        """Return a scorer of features or logits, with thresholds chosen on those of `val`."""
+        on_val, names = scores(val), problem.job.task.classes
+        thresholds = self.thresholds(on_val, targets)
 
-        def predict() -> ImagePredictions:
+        def predict() -> Predictions:
             found = features_of("test")
-            return ImagePredictions(self, problem, thresholds, found, scores(found.values))
+            on_test, truth = scores(found.values), cache(problem.job.samples["test"].targets)
+            return Predictions(
+                found.origin,
+                lambda bootstrap: evaluate(on_test, truth(), names, thresholds, bootstrap=bootstrap),
+                lambda: {"scores": on_test, "targets": truth(), "embedding": plane(found.values)},
+            )
 
-        return Scorer(thresholds, self.evaluate(on_val, val.targets, problem.job.task.classes, thresholds), predict)
+        return Scorer(thresholds, evaluate(on_val, targets, names, thresholds), predict)
 
     def head_scorer(self, problem: Problem, head: Head, val: Rows) -> Scorer:
         """Return the scorer of a linear head on frozen features."""
-        return self.scorer(
-            problem, partial(pooled_features, problem), lambda x: self.probabilities(head.logits(x)), val
-        )
+
+        def scores(features: np.ndarray) -> np.ndarray:
+            return self.probabilities(head.logits(features))
+
+        return self.scorer(problem, partial(pooled_features, problem), scores, val.features, val.targets)
 
     def trainable(self, problem: Problem, start: Head) -> Trainable:
         """Return the network with the linear head."""
@@ -105,20 +94,11 @@ class ImageLabels(Labels):
 
         return Classifier(problem.network(feature_module, BackboneFeatures), *start.unstandardised())
 
-    def target_reader(self, problem: Problem, train: Rows) -> Callable[[np.ndarray], np.ndarray]:
-        """Return a look-up of the targets in memory."""
-        del problem
-        return partial(np.take, train.targets, axis=0)
-
-    def batch(self, problem: Problem) -> int:
-        """Return the usual batch of images."""
-        return batch_size(problem.context.device)
-
     def validate(self, problem: Problem, val: np.ndarray, run: Runner) -> float:
         """Return the main metric on all samples of `val`."""
         return self.main_metric(network_logits(problem, "val", run), val)
 
-    def network_scorer(self, problem: Problem, val: Rows, run: Runner, weights_sha256: str) -> Scorer:
+    def network_scorer(self, problem: Problem, val: np.ndarray, run: Runner, weights_sha256: str) -> Scorer:
         """Return the scorer of a trained network: its logits take the place of features."""
 
         def logits_of(split: SplitName) -> Features:
@@ -126,48 +106,7 @@ class ImageLabels(Labels):
             require_finite(found, problem.job.spec.checkpoint.name, problem.job.spec.task_slug)
             return Features(found, Origin(len(found), (run.name,), (weights_sha256,)))
 
-        on_val = logits_of("val")
-        return self.scorer(
-            problem, logits_of, self.probabilities, Rows(on_val.values, val.targets, val.ids, on_val.origin)
-        )
-
-
-@dataclass(frozen=True)
-class ImagePredictions:
-    """The predictions for the test split.
-
-    Attributes:
-        labels: their kind.
-        problem: with the samples.
-        thresholds: chosen on `val`.
-        features: that were scored: features or logits.
-        scores: probabilities `[N, C]`.
-    """
-
-    labels: ImageLabels
-    problem: Problem
-    thresholds: Thresholds | None
-    features: Features
-    scores: np.ndarray
-
-    @property
-    def origin(self) -> Origin:
-        """Where the features came from."""
-        return self.features.origin
-
-    @cached_property
-    def targets(self) -> np.ndarray:
-        """The labels, opened now that everything has been chosen."""
-        return self.problem.job.samples["test"].targets()
-
-    def evaluate(self, bootstrap: Bootstrap) -> Evaluation:
-        """Return the metrics with intervals."""
-        names = self.problem.job.task.classes
-        return self.labels.evaluate(self.scores, self.targets, names, self.thresholds, bootstrap)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return scores and targets for paired comparisons, and the place of each sample on a map of the features."""
-        return {"scores": self.scores, "targets": self.targets, "embedding": plane(self.features.values)}
+        return self.scorer(problem, logits_of, self.probabilities, logits_of("val").values, val)
 
 
 def network_logits(problem: Problem, split: SplitName, run: Runner) -> np.ndarray:

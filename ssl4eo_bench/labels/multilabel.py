@@ -6,8 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssl4eo_bench.labels.image_labels import ImageLabels
-from ssl4eo_bench.metrics.bootstrap import Bootstrap
-from ssl4eo_bench.metrics.classification import Evaluation, Thresholds, evaluate_multilabel, tune_thresholds
+from ssl4eo_bench.metrics.classification import Thresholds, tune_thresholds
 from ssl4eo_bench.metrics.ranking import Ranking
 from ssl4eo_bench.solver.losses import Sigmoid
 
@@ -27,11 +26,6 @@ class Multilabel(ImageLabels):
         exact = torch.from_numpy(logits).double()
         return float(functional.binary_cross_entropy_with_logits(exact, torch.from_numpy(targets).double()))
 
-    def standard_error(self, logits: np.ndarray, targets: np.ndarray) -> float:
-        """Return 0: average precision has no plateaus."""
-        del logits, targets
-        return 0.0
-
     def training_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the sum of binary cross-entropies over sample–class pairs."""
         return functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="sum")
@@ -39,15 +33,3 @@ class Multilabel(ImageLabels):
     def thresholds(self, scores: np.ndarray, targets: np.ndarray) -> Thresholds | None:
         """Return the thresholds with the best F1 of each class, and with the best micro-F1."""
         return tune_thresholds(scores, targets)
-
-    def evaluate(
-        self,
-        scores: np.ndarray,
-        targets: np.ndarray,
-        names: tuple[str, ...],
-        thresholds: Thresholds | None,
-        bootstrap: Bootstrap | None = None,
-    ) -> Evaluation:
-        """Return the metrics of probabilities `[N, C]`."""
-        assert thresholds is not None  # as chosen by `thresholds`
-        return evaluate_multilabel(scores, targets, names, thresholds, bootstrap=bootstrap)

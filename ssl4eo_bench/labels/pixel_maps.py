@@ -11,7 +11,6 @@ memory nor the time of features at every pixel.
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -22,14 +21,13 @@ from torch.nn import functional
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.protocols import linear_settings
 from ssl4eo_bench.config.recipe import Recipe
-from ssl4eo_bench.config.records import Cost
 from ssl4eo_bench.config.task import IGNORED, Groups, SplitName
 from ssl4eo_bench.data.subsets import choose_pixels, labels_at, nested_subset
 from ssl4eo_bench.errors import DataError
 from ssl4eo_bench.extraction.extract import cache_of, extraction
 from ssl4eo_bench.extraction.problem import LazyBackbone, Problem
 from ssl4eo_bench.extraction.store import Extraction, Origin, require_finite
-from ssl4eo_bench.labels.base import Labels, Rows, Scorer
+from ssl4eo_bench.labels.base import Labels, Predictions, Rows, Scorer
 from ssl4eo_bench.labels.example_tiles import ExampleTiles
 from ssl4eo_bench.metrics.bootstrap import Bootstrap
 from ssl4eo_bench.metrics.classification import Evaluation
@@ -62,10 +60,6 @@ class PixelMaps(Labels):
     def main_metric(self, logits: np.ndarray, targets: np.ndarray) -> float:
         """Return the mean intersection over union."""
         return float(Counts.of_confusion(confusion_matrix(targets, logits.argmax(axis=1), logits.shape[1])).miou())
-
-    def mean_loss(self, logits: np.ndarray, targets: np.ndarray) -> float:
-        """Return the mean cross-entropy over pixels."""
-        return float(functional.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(targets).long()))
 
     def standard_error(self, logits: np.ndarray, targets: np.ndarray) -> float:
         """Return the standard error of mIoU over pixels, from multinomial draws of the confusion matrix."""
@@ -118,12 +112,14 @@ class PixelMaps(Labels):
         tally = SegmentationTally(len(problem.job.task.classes))
         logits = torch.from_numpy(head.logits(val.features))
         tally.add(one_against_rest(logits).numpy().T[None], val.targets[None])
-        backbone, dense = problem.backbones(dense_module, batch=TILES)[0], DenseHead.of(head)
+        backbone = problem.backbones(dense_module, batch=TILES)[0]
 
-        def predict() -> TilePredictions:
-            return _predicted(problem, lambda groups, side: dense.scores(backbone(groups), side), backbone.origin)
+        def score(groups: Groups, side: int) -> np.ndarray:
+            return label_scores(dense_logits(head, backbone(groups)), side)
 
-        return Scorer(None, tally.evaluate(problem.job.task.classes), predict)
+        return Scorer(
+            None, tally.evaluate(problem.job.task.classes), lambda: _predicted(problem, score, backbone.origin)
+        )
 
     def trainable(self, problem: Problem, start: Head) -> Trainable:
         """Return the network with the linear head and a decoder; the last layer of the decoder starts at zero."""
@@ -148,7 +144,7 @@ class PixelMaps(Labels):
             confusion += confusion_matrix(labels[labelled], scores.argmax(axis=1)[labelled], classes)
         return float(Counts.of_confusion(confusion).miou())
 
-    def network_scorer(self, problem: Problem, val: Rows, run: Runner, weights_sha256: str) -> Scorer:
+    def network_scorer(self, problem: Problem, val: np.ndarray, run: Runner, weights_sha256: str) -> Scorer:
         """Return the scorer of a trained network, evaluated on all tiles of `val`."""
         del val
         tally = SegmentationTally(len(problem.job.task.classes))
@@ -162,63 +158,13 @@ class PixelMaps(Labels):
         )
 
 
-@dataclass(frozen=True)
-class TilePredictions:
-    """What was counted of the predictions for the test split."""
-
-    problem: Problem
-    tally: SegmentationTally
-    examples: ExampleTiles
-    origin: Origin
-
-    def evaluate(self, bootstrap: Bootstrap) -> Evaluation:
-        """Return the metrics with intervals over tiles.
-
-        Raises:
-            DataError: if no pixel has a label.
-        """
-        task = self.problem.job.task
-        if not self.tally.confusions.any():
-            raise DataError(
-                f"no pixel of the test tiles of task {task.name!r} has a label; fetch the label maps again."
-            )
-        return self.tally.evaluate(task.classes, bootstrap=bootstrap)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return the confusion matrix `[N, C, C]` of each tile for paired comparisons, and the examples."""
-        return {"confusions": self.tally.confusions} | self.examples.arrays()
-
-
-@dataclass(frozen=True)
-class DenseHead:
-    """A linear head for features that are not standardised.
-
-    Attributes:
-        mean: `[D]`, of the training features.
-        weights: `[C, D]`.
-        intercept: `[C]`.
-    """
-
-    mean: Tensor
-    weights: Tensor
-    intercept: Tensor
-
-    @classmethod
-    def of(cls, head: Head) -> "DenseHead":
-        """Return the head with its standardisation folded in."""
-        standardisation, weights = head.standardisation, head.weights
-        return cls(standardisation.mean, weights[:, :-1] / standardisation.scale, weights[:, -1])
-
-    def logits(self, grid: Tensor) -> Tensor:
-        """Return logits `[N, C, g, g]` of features `[N, D, g, g]`."""
-        # The mean goes first: a feature far from zero would leave float32 few digits for what varies.
-        centred = grid - self.mean[:, None, None]
-        return torch.einsum("cd,ndhw->nchw", self.weights, centred) + self.intercept[:, None, None]
-
-    def scores(self, grid: np.ndarray, side: int) -> np.ndarray:
-        """Return logits of each class against all others, `[N, C, side, side]`, of features `[N, D, g, g]`."""
-        with torch.inference_mode():
-            return label_scores(self.logits(torch.from_numpy(grid).to(self.mean.device)), side)
+@torch.inference_mode()
+def dense_logits(head: Head, grid: np.ndarray) -> Tensor:
+    """Return logits `[N, C, g, g]` of a linear head for features `[N, D, g, g]`, which are not standardised."""
+    mean, weights = head.standardisation.mean, head.weights[:, :-1] / head.standardisation.scale
+    # The mean goes first: a feature far from zero would leave float32 few digits for what varies.
+    centred = torch.from_numpy(grid).to(mean.device) - mean[:, None, None]
+    return torch.einsum("cd,ndhw->nchw", weights, centred) + head.weights[:, -1, None, None]
 
 
 def label_scores(logits: Tensor, side: int) -> np.ndarray:
@@ -243,10 +189,10 @@ def _by_network(run: Runner) -> ScoreTiles:
     return lambda groups, side: label_scores(torch.from_numpy(run(groups)), side)
 
 
-def _predicted(problem: Problem, score: ScoreTiles, origin: Callable[[int], Origin]) -> TilePredictions:
-    """Return the predictions for the test split, counted tile by tile."""
-    samples = problem.job.samples["test"]
-    examples, tally = ExampleTiles.of(problem.job), SegmentationTally(len(problem.job.task.classes))
+def _predicted(problem: Problem, score: ScoreTiles, origin: Callable[[int], Origin]) -> Predictions:
+    """Return the predictions for the test split, counted tile by tile; intervals are over tiles."""
+    samples, task = problem.job.samples["test"], problem.job.task
+    examples, tally = ExampleTiles(problem.job), SegmentationTally(len(task.classes))
     what = f"label maps {problem.job.spec.checkpoint.name} · test"
     with (
         problem.stopwatch.stage("features"),
@@ -256,7 +202,15 @@ def _predicted(problem: Problem, score: ScoreTiles, origin: Callable[[int], Orig
             tally.add(scores, labels)
             examples.add(ids, labels, scores)
             advance(len(labels))
-    return TilePredictions(problem, tally, examples, origin(len(samples.ids)))
+
+    def evaluate(bootstrap: Bootstrap) -> Evaluation:
+        if not tally.confusions.any():
+            raise DataError(
+                f"no pixel of the test tiles of task {task.name!r} has a label; fetch the label maps again."
+            )
+        return tally.evaluate(task.classes, bootstrap=bootstrap)
+
+    return Predictions(origin(len(samples.ids)), evaluate, lambda: {"confusions": tally.confusions} | examples.arrays())
 
 
 def _scored(
@@ -308,8 +262,7 @@ def _pixel_extraction(
 
 def _label_maps(problem: Problem, ids: Sequence[str], rows: np.ndarray) -> np.ndarray:
     """Return the label maps `[N, S, S]` of some training tiles."""
-    labels: np.ndarray = problem.job.samples["train"].reader.targets([ids[row] for row in rows])
-    return labels
+    return problem.job.samples["train"].reader.targets([ids[row] for row in rows])
 
 
 class _PixelBackbone:
@@ -318,21 +271,7 @@ class _PixelBackbone:
     def __init__(self, dense: LazyBackbone, side: int) -> None:
         self._dense = dense
         self._side = side
-
-    @property
-    def runner(self) -> str:
-        """The name of what runs the backbone."""
-        return self._dense.runner
-
-    @property
-    def weights_sha256(self) -> str:
-        """The sha256 of its parameters and buffers."""
-        return self._dense.weights_sha256
-
-    @property
-    def cost(self) -> Cost | None:
-        """The cost of the backbone, known after the first batch."""
-        return self._dense.cost
+        self.origin = dense.origin
 
     def __call__(self, batch: tuple[Groups, np.ndarray]) -> np.ndarray:
         """Return the features of stored groups at chosen pixels `[N, K]`."""

@@ -16,12 +16,6 @@ from ssl4eo_bench.methods.linear import fit_linear
 from ssl4eo_bench.methods.predictor import Predictor
 
 
-def discard_state(problem: Problem) -> None:
-    """Delete what a training kept; for when its result is stored, or it is to start again."""
-    if isinstance(problem.job.spec.protocol, Finetune | Recipe):
-        problem.discard_state()
-
-
 def extractions(problem: Problem) -> "dict[SplitName, Extraction[Any]]":
     """Return what the features that a method reads are computed from, by split; none of them are computed.
 
@@ -37,11 +31,7 @@ def extractions(problem: Problem) -> "dict[SplitName, Extraction[Any]]":
 
 
 def fit(problem: Problem) -> Predictor:
-    """Fit the method that a job asks for; the labels of `test` stay closed.
-
-    Raises:
-        BenchError: if it cannot be fitted.
-    """
+    """Fit the method that a job asks for, or say why that cannot be done; the labels of `test` stay closed."""
     protocol = problem.job.spec.protocol
     match protocol:
         case Linear():

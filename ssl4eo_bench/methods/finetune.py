@@ -27,12 +27,7 @@ from ssl4eo_bench.training.trainable import Logits
 
 
 def fit_finetune(problem: Problem, protocol: Finetune) -> Predictor:
-    """Train the network of a problem.
-
-    Raises:
-        SpecError: if the checkpoint has no network.
-        TrainingError: if the loss is not finite.
-    """
+    """Train the network of a problem."""
     task = problem.job.task
     labels = labels_of(task.kind)
     train, val = labels.rows(problem, "train"), labels.rows(problem, "val")
@@ -47,7 +42,7 @@ def fit_finetune(problem: Problem, protocol: Finetune) -> Predictor:
     ).train(model)
     trained = Logits(model)
     sha256 = state_sha256(trained)
-    scorer = labels.network_scorer(problem, val, runner_of(problem, trained, labels.batch(problem)), sha256)
+    scorer = labels.network_scorer(problem, val.targets, runner_of(problem, trained), sha256)
     best = best_of(state.history)
     choice = start.selection(task.main_metric).model_copy(
         update={"rate": best.rate, "epoch": best.epoch, "history": tuple(state.history)}

@@ -86,19 +86,14 @@ class Directions:
         return torch.mv(_unit(self.features[rows.cpu().numpy()], self.mean.device), query)
 
 
-@dataclass(frozen=True)
 class KnnProbe:
-    """Training samples that vote for classes.
+    """Training samples with features `[N, D]`, each of which votes for the classes that indicators `[N, C]` name."""
 
-    Attributes:
-        protocol: its settings.
-        directions: of the training features.
-        votes: what each of them votes for, `[N, C]` float64.
-    """
-
-    protocol: Knn
-    directions: Directions
-    votes: Tensor
+    def __init__(self, protocol: Knn, indicators: np.ndarray, features: np.ndarray, device: str) -> None:
+        place = torch.device(device)
+        self.protocol = protocol
+        self.directions = Directions.of(features, place)
+        self.votes = torch.from_numpy(indicators).to(place).double()
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Return the share of the votes for each class, `[M, C]` float64, of features `[M, D]`."""
@@ -157,23 +152,10 @@ def fit_knn(problem: Problem, protocol: Knn) -> Predictor:
     assert isinstance(labels, ImageLabels)  # the settings are refused for label maps
     train, val = labels.rows(problem, "train"), labels.rows(problem, "val")
     indicators = labels.loss.indicators(train.targets, len(problem.job.task.classes))
-    probe = knn_probe(protocol, indicators, train.features, problem.context.device)
-    scorer = labels.scorer(problem, partial(pooled_features, problem), probe.probabilities, val)
+    probe = KnnProbe(protocol, indicators, train.features, problem.context.device)
+    scorer = labels.scorer(problem, partial(pooled_features, problem), probe.probabilities, val.features, val.targets)
     choice = Selection(metric=problem.job.task.main_metric)
     return Predictor(scorer, choice, (), train.ids, (train.origin, val.origin))
-
-
-def knn_probe(protocol: Knn, indicators: np.ndarray, features: np.ndarray, device: str) -> KnnProbe:
-    """Return the probe of training samples.
-
-    Args:
-        protocol: its settings.
-        indicators: the classes `[N, C]` that each sample votes for.
-        features: `[N, D]`, float32 or float16.
-        device: where to compare.
-    """
-    place = torch.device(device)
-    return KnnProbe(protocol, Directions.of(features, place), torch.from_numpy(indicators).to(place).double())
 
 
 def _unit(features: np.ndarray, device: torch.device) -> Tensor:

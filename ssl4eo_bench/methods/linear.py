@@ -32,7 +32,6 @@ class LinearProbe:
     """The chosen head and how it was chosen.
 
     Attributes:
-        head: the chosen one.
         path: every value of C that was solved, ascending.
         error: standard error of the best main metric on `val`, within which the lower loss decided.
         warnings: what a reader of the result should know.
@@ -85,15 +84,9 @@ def fit_probe(
     device: str,
     full_path: bool = False,
 ) -> LinearProbe:
-    """Return the probe with the best penalty.
+    """Return the probe with the best penalty, which is chosen on features and targets of `val`.
 
-    Args:
-        protocol: its settings.
-        labels: their kind.
-        train: features `[N, D]`, float32 or float16, and targets, `[N]` or `[N, C]`.
-        val: features and targets of the validation split, on which C is chosen.
-        device: where to solve.
-        full_path: solve the points behind the stop, too. They cannot be chosen, so no number depends on it.
+    The points behind the stop are solved with `full_path` alone. They cannot be chosen, so no number depends on it.
     """
     grid, points, candidates = protocol.grid(), list[PathPoint](), list[tuple[Head, PathPoint]]()
     unconverged = since_best = 0

@@ -26,8 +26,6 @@ class NetworkTraining:
     """The training of a network on a problem. It can be sent to other processes.
 
     Attributes:
-        problem: with the samples.
-        config: returns how to train.
         ids: of the training samples.
         targets: returns the targets of training samples by their numbers.
         validate: returns the main metric on `val` of what a runner runs after so many epochs.
@@ -40,11 +38,7 @@ class NetworkTraining:
     validate: Callable[[Runner, int], float]
 
     def train(self, model: Trainable) -> State:
-        """Train a model, which has the parameters of the best epoch afterwards, and return the last state.
-
-        Raises:
-            TrainingError: if the loss is not finite.
-        """
+        """Train a model, which has the parameters of the best epoch afterwards, and return the last state."""
         context = self.problem.context
         if len(context.devices) > 1:  # they leave the state of a finished training
             launch(context.devices, partial(_train_in_group, self, model))
@@ -79,16 +73,17 @@ class NetworkTraining:
         if self.problem.context.device == "cpu" and len(job.samples["val"].ids) < WORTH_COMPILING:
             bfloat16 = job.spec.checkpoint.precision == "bfloat16"
             return TorchRunner(module.eval(), torch.device("cpu"), bfloat16=bfloat16)
-        return runner_of(self.problem, module, labels_of(job.task.kind).batch(self.problem))
+        return runner_of(self.problem, module)
 
 
 def _train_in_group(task: NetworkTraining, model: Trainable, group: ProcessGroup) -> None:
     task.training(model, group).run()
 
 
-def runner_of(problem: Problem, module: Logits, batch: int) -> Runner:
+def runner_of(problem: Problem, module: Logits) -> Runner:
     """Return the fastest runner for a trained module and batches of stored groups."""
     frozen = module.cpu().eval().requires_grad_(requires_grad=False)
+    batch = labels_of(problem.job.task.kind).batch(problem)
     full = tuple(np.repeat(group, batch, axis=0) for group in problem.example())
     precision = problem.job.spec.checkpoint.precision
     return make_runner(frozen, full, problem.context.device, progress.note, precision=precision)

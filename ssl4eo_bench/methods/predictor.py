@@ -1,6 +1,6 @@
 """What a method leaves of a problem."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ssl4eo_bench.config.records import ReferenceResult, Selection
@@ -13,11 +13,11 @@ class Predictor:
     """A fitted method.
 
     Attributes:
-        scorer: evaluates `val` and predicts `test`.
         choice: what was chosen on `val`, but for thresholds.
         warnings: what a reader of the result should know.
         train_ids: of the training samples that were used.
         origins: of the features of `train` and `val`.
+        reference: returns what the published code would have reported; only recipes have it. Opens the test labels.
     """
 
     scorer: Scorer
@@ -25,6 +25,7 @@ class Predictor:
     warnings: tuple[str, ...]
     train_ids: Sequence[str]
     origins: tuple[Origin, ...]
+    reference: Callable[[], ReferenceResult | None] = lambda: None
 
     @property
     def selection(self) -> Selection:
@@ -34,7 +35,3 @@ class Predictor:
             return self.choice
         update = {"thresholds": tuple(thresholds.each.tolist()), "threshold": thresholds.common}
         return self.choice.model_copy(update=update)
-
-    def reference(self) -> ReferenceResult | None:
-        """Return what the published code would have reported; only recipes have it. Opens the test labels."""
-        return None

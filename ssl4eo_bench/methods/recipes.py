@@ -5,7 +5,7 @@ best on val. After that choice test labels are opened, and the kept logits are e
 """
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,6 @@ from ssl4eo_bench.extraction.problem import Problem
 from ssl4eo_bench.extraction.store import Features, Origin
 from ssl4eo_bench.files.npz_files import read_arrays, write_arrays
 from ssl4eo_bench.labels import labels_of
-from ssl4eo_bench.labels.base import Rows
 from ssl4eo_bench.labels.image_labels import ImageLabels, network_logits
 from ssl4eo_bench.methods.network_training import NetworkTraining
 from ssl4eo_bench.methods.predictor import Predictor
@@ -32,12 +31,7 @@ from ssl4eo_bench.training.recipe_classifier import WHOLE, RecipeClassifier, rec
 
 
 def fit_recipe(problem: Problem, recipe: Recipe) -> Predictor:
-    """Train by a recipe.
-
-    Raises:
-        SpecError: if the checkpoint has no network.
-        TrainingError: if the loss is not finite.
-    """
+    """Train by a recipe."""
     job = problem.job
     labels, side = labels_of(job.task.kind), job.spec.checkpoint.image_size
     assert isinstance(labels, ImageLabels)  # no recipe is for label maps
@@ -55,15 +49,10 @@ def fit_recipe(problem: Problem, recipe: Recipe) -> Predictor:
     ).train(_model(problem, recipe, side))
     best = best_of(state.history)
     on_val = kept.read(best.epoch, "val")
-    scorer = labels.scorer(
-        problem,
-        partial(kept.read, best.epoch),
-        labels.probabilities,
-        Rows(on_val.values, val, job.samples["val"].ids, on_val.origin),
-    )
+    scorer = labels.scorer(problem, partial(kept.read, best.epoch), labels.probabilities, on_val.values, val)
     choice = Selection(metric=job.task.main_metric, rate=best.rate, epoch=best.epoch, history=tuple(state.history))
     origins = (Origin(0, (), ()), on_val.origin)
-    return RecipePredictor(scorer, choice, (), ids, origins, kept)
+    return Predictor(scorer, choice, (), ids, origins, partial(_reference, kept, recipe, best.epoch))
 
 
 @dataclass(frozen=True)
@@ -95,51 +84,32 @@ class KeptLogits:
         return state.with_name(f"{state.stem}-{epoch}.npz")
 
 
-@dataclass(frozen=True)
-class RecipePredictor(Predictor):
-    """A network that was trained by a recipe.
+def _reference(kept: KeptLogits, recipe: Recipe, chosen: int) -> ReferenceResult:
+    """Return what the published code would have reported of a training of which an epoch was chosen on `val`."""
+    metric, targets = kept.labels.main_metric, kept.problem.job.samples["test"].targets()
+    order = shuffled(len(targets)) if recipe.shuffles_scored else np.arange(len(targets))
 
-    Attributes:
-        kept: its logits at every epoch that was evaluated.
-    """
-
-    kept: KeptLogits
-
-    def reference(self) -> ReferenceResult:
-        """Return what the published code would have reported of the same training."""
-        recipe, labels, history = self.kept.problem.job.spec.protocol, self.kept.labels, self.choice.history
-        assert isinstance(recipe, Recipe)
-        assert history is not None  # a recipe trains
-        targets = self._targets
-        order = shuffled(len(targets)) if recipe.shuffles_scored else np.arange(len(targets))
-
-        def averaged(logits: np.ndarray) -> float:
-            return batch_averaged(
-                labels.main_metric,
-                logits[order],
-                targets[order],
-                recipe.scored_batch,
-                drop_last=bool(recipe.drops_scored),
-                weighted=bool(recipe.weighted),
-            )
-
-        logits = {epoch.epoch: self.kept.read(epoch.epoch, "test").values for epoch in history}
-        whole = {epoch: labels.main_metric(values, targets) for epoch, values in logits.items()}
-        batched = {epoch: averaged(values) for epoch, values in logits.items()}
-        best = max(whole, key=lambda epoch: whole[epoch])
-        chosen = self.choice.epoch
-        assert chosen is not None
-        return ReferenceResult(
-            batch=recipe.scored_batch,
-            batch_averaged=batched[chosen],
-            best_test_epoch=best,
-            best_test=whole[best],
-            best_test_batch_averaged=max(batched.values()),
+    def averaged(logits: np.ndarray) -> float:
+        return batch_averaged(
+            metric,
+            logits[order],
+            targets[order],
+            recipe.scored_batch,
+            drop_last=bool(recipe.drops_scored),
+            weighted=bool(recipe.weighted),
         )
 
-    @cached_property
-    def _targets(self) -> np.ndarray:
-        return self.kept.problem.job.samples["test"].targets()
+    logits = {epoch: kept.read(epoch, "test").values for epoch in recipe.scored_epochs}
+    whole = {epoch: metric(values, targets) for epoch, values in logits.items()}
+    batched = {epoch: averaged(values) for epoch, values in logits.items()}
+    best = max(whole, key=lambda epoch: whole[epoch])
+    return ReferenceResult(
+        batch=recipe.scored_batch,
+        batch_averaged=batched[chosen],
+        best_test_epoch=best,
+        best_test=whole[best],
+        best_test_batch_averaged=max(batched.values()),
+    )
 
 
 def _model(problem: Problem, recipe: Recipe, side: int) -> RecipeClassifier:

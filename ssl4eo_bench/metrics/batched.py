@@ -17,15 +17,10 @@ def batch_averaged(
     drop_last: bool = False,
     weighted: bool = False,
 ) -> float:
-    """Return the mean of a metric over consecutive batches of samples.
+    """Return the mean of a metric over consecutive batches of scores `[N, C]` and targets.
 
-    Args:
-        metric: of scores and targets.
-        scores: `[N, C]`.
-        targets: `[N]` or `[N, C]`.
-        batch: samples in one.
-        drop_last: leave out the last batch if it is smaller, unless it is the only one.
-        weighted: weigh each batch by its samples; otherwise a small one counts like any other.
+    `drop_last` leaves out the last batch if it is smaller, unless it is the only one. `weighted` weighs each batch by
+    its samples; otherwise a small one counts like any other.
     """
     count = len(scores)
     if drop_last and count > batch:

@@ -24,9 +24,7 @@ Metric = Callable[[np.ndarray], np.ndarray]
 class Bootstrap:
     """What is drawn with replacement: single samples, or whole clusters of samples that depend on each other.
 
-    Attributes:
-        seed: of the draws.
-        units: number `[N]` of the unit of each sample, from 0 on without gaps.
+    `units` has the number `[N]` of the unit of each sample, from 0 on without gaps.
     """
 
     seed: int
@@ -38,14 +36,14 @@ class Bootstrap:
             yield drawn[:, self.units]
 
 
-def resamples(units: int, count: int, seed: int, *, at_once: int = AT_ONCE) -> Iterator[np.ndarray]:
+def resamples(units: int, count: int, seed: int) -> Iterator[np.ndarray]:
     """Yield how often each unit is drawn `[B, N]`, in blocks of `count` resamples together.
 
     A resample draws as many units as there are.
     """
     rng = np.random.default_rng(seed)
-    for start in range(0, count, at_once):
-        draws = rng.integers(units, size=(min(at_once, count - start), units))
+    for start in range(0, count, AT_ONCE):
+        draws = rng.integers(units, size=(min(AT_ONCE, count - start), units))
         yield np.stack([np.bincount(row, minlength=units) for row in draws]).astype(float)
 
 
@@ -54,9 +52,7 @@ def replicated(
 ) -> dict[str, np.ndarray]:
     """Return the values `[RESAMPLES]` of each metric in the resamples; nothing without a bootstrap.
 
-    Args:
-        measure: returns the metrics `[B]` for weights `[B, N]`.
-        bootstrap: what is drawn.
+    `measure` returns the metrics `[B]` for weights `[B, N]`.
     """
     if bootstrap is None:
         return {}
@@ -76,12 +72,10 @@ def estimates(point: dict[str, np.ndarray], replicates: dict[str, np.ndarray]) -
     """
     found = {}
     for name, (value,) in point.items():
-        low, high = interval(replicates[name]) if name in replicates else (None, None)
-        found[name] = MetricValue(
-            value=float(value),
-            low=None if low is None else min(low, float(value)),
-            high=None if high is None else max(high, float(value)),
-        )
+        found[name] = MetricValue(value=float(value))
+        if name in replicates:
+            low, high = interval(replicates[name])
+            found[name] = MetricValue(value=float(value), low=min(low, float(value)), high=max(high, float(value)))
     return found
 
 

@@ -21,11 +21,9 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> f
 
 
 def reliability(scores: np.ndarray, labels: np.ndarray) -> tuple[ReliabilityBin, ...]:
-    """Return the bins of the reliability diagram that have predictions.
+    """Return the bins of the reliability diagram of probabilities `[N, C]` that have predictions.
 
-    Args:
-        scores: probabilities `[N, C]`.
-        labels: class numbers `[N]`, for the top class; or indicators `[N, C]`, for all pairs.
+    Labels are class numbers `[N]`, for the top class; or indicators `[N, C]`, for all pairs.
     """
     if labels.ndim == 1:
         confidence, correct = scores.max(axis=1), scores.argmax(axis=1) == labels

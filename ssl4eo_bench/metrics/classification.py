@@ -5,7 +5,7 @@ scikit-learn is the definition of every metric that it has; the tests compare to
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -35,7 +35,6 @@ class Evaluation:
     """Everything measured on one split.
 
     Attributes:
-        metrics: by name.
         classes: in label order.
         confusion: `[C, C]` counts, rows are true classes; none for multilabel.
         replicates: values `[RESAMPLES]` of each metric with an interval; empty without a bootstrap.
@@ -47,71 +46,44 @@ class Evaluation:
     replicates: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def evaluate_multiclass(
-    scores: np.ndarray, labels: np.ndarray, names: tuple[str, ...], *, bootstrap: Bootstrap | None = None
-) -> Evaluation:
-    """Return the evaluation of class probabilities.
-
-    `micro_map` takes all sample–class pairs together, one class against the rest; `ece` is the expected calibration
-    error of the top class.
-
-    Args:
-        scores: probabilities `[N, C]`.
-        labels: class numbers `[N]`.
-        names: of the classes.
-        bootstrap: what is drawn for intervals; without one there are none.
-    """
-    _require(scores, (len(labels), len(names)))
-    confusion = confusion_matrix(labels, scores.argmax(axis=1), len(names))
-    ece = expected_calibration_error(scores.max(axis=1), scores.argmax(axis=1) == labels)
-    found = _multiclass(scores, labels).evaluate(names, ece, bootstrap)
-    return Evaluation(found.metrics, found.classes, tuple(map(tuple, confusion.tolist())), found.replicates)
-
-
-def evaluate_multilabel(
+def evaluate(
     scores: np.ndarray,
     labels: np.ndarray,
     names: tuple[str, ...],
-    thresholds: Thresholds,
+    thresholds: Thresholds | None = None,
     *,
     bootstrap: Bootstrap | None = None,
 ) -> Evaluation:
-    """Return the evaluation of label probabilities.
+    """Return the evaluation of probabilities `[N, C]`.
 
-    F1 is measured at 0.5; `macro_f1_tuned` at the threshold of each class, and `micro_f1_tuned` at the common one.
-    `ece` is over all sample–class pairs.
+    Without thresholds labels are class numbers `[N]`, and the class with the highest probability is predicted. With
+    those that `tune_thresholds` chose on `val`, labels are indicators `[N, C]`; then F1 is measured at 0.5,
+    `macro_f1_tuned` at the threshold of each class, and `micro_f1_tuned` at the common one.
 
-    Args:
-        scores: probabilities `[N, C]`.
-        labels: indicators `[N, C]` in {0, 1}.
-        names: of the classes.
-        thresholds: chosen on `val` by `tune_thresholds`.
-        bootstrap: what is drawn for intervals; without one there are none.
+    `micro_map` takes all sample–class pairs together, one class against the rest. `ece` is the expected calibration
+    error of the top class, or of all pairs. Without a bootstrap there are no intervals.
     """
     _require(scores, (len(labels), len(names)))
-    ece = expected_calibration_error(scores, labels.astype(bool))
-    return _multilabel(scores, labels, thresholds).evaluate(names, ece, bootstrap)
+    measure, confusion = _measure(scores, labels, thresholds), None
+    if thresholds is None:
+        top = scores.argmax(axis=1)
+        ece = expected_calibration_error(scores.max(axis=1), top == labels)
+        confusion = tuple(map(tuple, confusion_matrix(labels, top, len(names)).tolist()))
+    else:
+        ece = expected_calibration_error(scores, labels.astype(bool))
+    return replace(measure.evaluate(names, ece, bootstrap), confusion=confusion)
 
 
-def multiclass_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, Metric]:
-    """Return each metric of class probabilities `[N, C]` and class numbers `[N]` by name; all but `ece`."""
-    return _multiclass(scores, labels).single_metrics()
-
-
-def multilabel_metrics(scores: np.ndarray, labels: np.ndarray, thresholds: Thresholds) -> dict[str, Metric]:
-    """Return each metric of label probabilities `[N, C]` and indicators `[N, C]` by name; all but `ece`."""
-    return _multilabel(scores, labels, thresholds).single_metrics()
+def single_metrics(scores: np.ndarray, labels: np.ndarray, thresholds: Thresholds | None = None) -> dict[str, Metric]:
+    """Return each metric by name as a function of its own, but `ece`; arguments as of `evaluate`."""
+    return _measure(scores, labels, thresholds).single_metrics()
 
 
 def tune_thresholds(scores: np.ndarray, labels: np.ndarray) -> Thresholds:
-    """Return the thresholds with the best F1 of each class and the best micro-F1; 0.5 where nothing is positive.
+    """Return the thresholds with the best F1 of each class and the best micro-F1 for scores and indicators `[N, C]`.
 
-    Thresholds that are best for each class are not best for micro-F1: a class that cannot be recognised gets one near
-    zero, and is predicted for every sample.
-
-    Args:
-        scores: `[N, C]`.
-        labels: indicators `[N, C]`.
+    They are 0.5 where nothing is positive. Thresholds that are best for each class are not best for micro-F1: a class
+    that cannot be recognised gets one near zero, and is predicted for every sample.
     """
     each = [_best_threshold(scores[:, number], labels[:, number]) for number in range(scores.shape[1])]
     return Thresholds(np.array(each), _best_threshold(scores.ravel(), labels.ravel()))
@@ -128,14 +100,12 @@ def _best_threshold(scores: np.ndarray, truth: np.ndarray) -> float:
     return float(ranked[f1.argmax()])
 
 
-def _multiclass(scores: np.ndarray, labels: np.ndarray) -> "_Measure":
-    one = np.eye(scores.shape[1], dtype=bool)
-    predicted = one[scores.argmax(axis=1)]
-    names = ("micro_f1", "macro_f1", "accuracy", "balanced_accuracy")
-    return _Measure(scores, one[labels], {name: (predicted, COUNT_METRICS[name]) for name in names})
-
-
-def _multilabel(scores: np.ndarray, labels: np.ndarray, thresholds: Thresholds) -> "_Measure":
+def _measure(scores: np.ndarray, labels: np.ndarray, thresholds: Thresholds | None) -> "_Measure":
+    if thresholds is None:
+        one = np.eye(scores.shape[1], dtype=bool)
+        predicted = one[scores.argmax(axis=1)]
+        names = ("micro_f1", "macro_f1", "accuracy", "balanced_accuracy")
+        return _Measure(scores, one[labels], {name: (predicted, COUNT_METRICS[name]) for name in names})
     predicted = scores >= 0.5
     return _Measure(
         scores,
@@ -150,12 +120,9 @@ def _multilabel(scores: np.ndarray, labels: np.ndarray, thresholds: Thresholds) 
 
 
 class _Measure:
-    """The metrics as functions of sample weights `[B, N]`.
+    """The metrics of scores and truth, both `[N, C]`, as functions of sample weights `[B, N]`.
 
-    Args:
-        scores: `[N, C]`.
-        truth: `[N, C]`.
-        of_counts: for each metric of counts, the predictions `[N, C]` that it counts, and what it makes of the counts.
+    `of_counts` has for each metric of counts the predictions `[N, C]` that it counts, and what it makes of the counts.
     """
 
     def __init__(
@@ -189,7 +156,7 @@ class _Measure:
         )
 
     def single_metrics(self) -> dict[str, Metric]:
-        """Return each metric as a function of its own, but `ece`."""
+        """Return each metric as a function of its own."""
         of_counts = {name: partial(self._one_of_counts, name) for name in self._of_counts}
         return {"micro_map": self._micro_map, "macro_map": self._macro_map, **of_counts}
 

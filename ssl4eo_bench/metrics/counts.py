@@ -58,12 +58,7 @@ class Counts:
         return ratio(ratio(self.hits, self.union).sum(-1), (self.union > 0).sum(-1))
 
     def classes(self, names: tuple[str, ...], average_precision: np.ndarray) -> tuple[ClassResult, ...]:
-        """Return the metrics of each class, without intersection over union.
-
-        Args:
-            names: of the classes.
-            average_precision: `[C]`.
-        """
+        """Return the metrics of each class, with this average precision `[C]`, without intersection over union."""
         f1 = ratio(2 * self.hits, self.predicted + self.actual)
         precision, recall = ratio(self.hits, self.predicted), ratio(self.hits, self.actual)
         return tuple(

@@ -27,13 +27,9 @@ class Variance(NamedTuple):
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one metric lies above another.
+    """How far one metric lies above another, with its 95 % interval.
 
-    Attributes:
-        value: the difference.
-        low: lower end of its 95 % interval.
-        high: upper end.
-        p: of the hypothesis that there is no difference, two-sided.
+    `p` is that of the hypothesis that there is no difference, two-sided.
     """
 
     value: float
@@ -85,9 +81,7 @@ def _error(values: np.ndarray | np.float64, parts: Sequence[Variance]) -> tuple[
 def of_samples(replicates: np.ndarray, units: int) -> Variance:
     """The variance that the choice of the test samples gives, from the replicates `[B]` of a difference.
 
-    Args:
-        replicates: in resamples of the units.
-        units: how many are drawn: samples, or clusters of them.
+    `units` is how many are drawn in a resample: samples, or clusters of them.
     """
     return Variance(float(np.var(replicates, ddof=1)), max(units - 1, 1))
 
@@ -100,12 +94,8 @@ def of_seeds(values: Sequence[float]) -> Variance:
 def mcnemar(only_a: int, only_b: int) -> float:
     """McNemar's exact p value, two-sided, for independent samples (McNemar, Psychometrika 12, 1947).
 
-    Where only one of two models is right, a fair coin decides which of them: twice the smaller tail of a binomial
-    distribution, at most 1, in whole numbers.
-
-    Args:
-        only_a: samples on which only A is right.
-        only_b: samples on which only B is right.
+    `only_a` and `only_b` count the samples on which only A, or only B, is right. Where only one of two models is right,
+    a fair coin decides which of them: twice the smaller tail of a binomial distribution, at most 1, in whole numbers.
     """
     tosses = only_a + only_b
     ways = tail = 1
@@ -128,12 +118,9 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def rejected(p: np.ndarray, level: float, tests: int) -> np.ndarray:
-    """Whether each p value corrected by Holm is at most a level.
+    """Whether each p value corrected by Holm is at most a level of significance.
 
-    Args:
-        p: the p values.
-        level: of significance.
-        tests: how many there are: these, and others with larger p values.
+    `tests` is how many p values there are: these, and others that are larger.
     """
     ordered = np.sort(p)
     failed = ordered * np.arange(tests, tests - len(p), -1) > level

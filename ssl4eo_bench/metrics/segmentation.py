@@ -47,11 +47,9 @@ class SegmentationTally:
         self._coarse: list[np.ndarray] = []
 
     def add(self, scores: np.ndarray, labels: np.ndarray) -> None:
-        """Count tiles.
+        """Count the pixels of N tiles: logits of each class against all others `[N, C, …]`, and class numbers `[N, …]`.
 
-        Args:
-            scores: logits of each class against all others `[N, C, …]`, for the pixels of N tiles.
-            labels: class numbers `[N, …]`; pixels with a number that is no class are left out.
+        Pixels with a number that is no class are left out.
         """
         expected = (len(labels), self._classes, *labels.shape[1:])
         if scores.shape != expected:
@@ -80,12 +78,7 @@ class SegmentationTally:
         return np.stack(self._confusions)
 
     def evaluate(self, names: tuple[str, ...], *, bootstrap: Bootstrap | None = None) -> Evaluation:
-        """Return the metrics of all tiles.
-
-        Args:
-            names: of the classes.
-            bootstrap: of the tiles, in the order they were added; without one there are no intervals.
-        """
+        """Return the metrics of all tiles; units of a bootstrap are in the order in which tiles were added."""
         measure = partial(_measure, self.confusions.astype(float), np.stack(self._coarse).astype(float))
         replicates = replicated(measure, bootstrap)
         metrics = estimates(measure(np.ones((1, len(self._confusions)))), replicates)
@@ -146,9 +139,7 @@ def _measure(confusions: np.ndarray, histograms: np.ndarray, weights: np.ndarray
 def _calibration(scores: np.ndarray, correct: np.ndarray) -> np.ndarray:
     """Return what a tile adds to the gap of each confidence bin `[15]`, in whole numbers.
 
-    Args:
-        scores: of the top class of each pixel.
-        correct: whether that class is right.
+    Scores are those of the top class of each pixel; `correct` says whether that class is right.
     """
     confidence = np.rint(_TOP / (1 + np.exp(-scores.astype(np.float64)))).astype(np.int64)
     bins = np.clip(-(-confidence * BINS // _TOP) - 1, 0, BINS - 1)

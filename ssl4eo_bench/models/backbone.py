@@ -36,10 +36,8 @@ class Backbone(nn.Module):
     def pooled(self, images: Tensor, meta: Tensor | None = None) -> Tensor:
         """The feature `[N, D]` of each image that the checkpoint names.
 
-        Args:
-            images: scaled.
-            meta: longitude, latitude and days since 1970-01-01 of each image, `[N, 3]`; NaN where one is not known. It
-                is given to a backbone that reads some of it.
+        `meta` is longitude, latitude and days since 1970-01-01 of each image, `[N, 3]`; NaN where one is not known. It
+        is given to a backbone that reads some of it.
         """
         if self.layer is None:
             return self.output(images, meta)
@@ -77,14 +75,10 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def parameter_groups(self, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
-        """The parameters that need a gradient, in groups for an optimiser.
+        """The parameters that need a gradient, in groups for an optimiser; biases, norms and the like do not decay.
 
-        Args:
-            weight_decay: of the weights; biases, norms and the like get 0.
-            layer_decay: the learning rate of a layer divided by that of the layer after it.
-
-        Returns:
-            Groups with `params`, `weight_decay` and `lr_scale`: the learning rate relative to that of a head on top.
+        Each has `params`, `weight_decay` and `lr_scale`: the learning rate relative to that of a head on top. A layer
+        has `layer_decay` times the rate of the layer after it.
         """
         raise NotImplementedError
 

@@ -26,10 +26,7 @@ from ssl4eo_bench.models.weight_reader import names_in, read_weights
 def build(checkpoint: Checkpoint, *, seed: int, cache_dir: Path | None = None) -> Backbone:
     """The backbone of a checkpoint: frozen, in `eval()` (BatchNorm statistics fixed), without its classifier.
 
-    Args:
-        checkpoint: one that has a network.
-        seed: draws the weights of a random checkpoint, and nothing else.
-        cache_dir: where fetched weight files are; by default the user's cache.
+    The seed draws the weights of a random checkpoint, and nothing else.
 
     Raises:
         UnknownNameError: if there is no such architecture.
@@ -37,50 +34,38 @@ def build(checkpoint: Checkpoint, *, seed: int, cache_dir: Path | None = None) -
             the layer that the checkpoint names.
         WeightsError: if the weights are absent, altered, or do not fit to the last tensor.
     """
-    backbone: Backbone
-    if checkpoint.is_plugin:
-        backbone = PluginBackbone(_plugin(checkpoint, seed, cache_root(cache_dir)), checkpoint)
-    else:
-        require_architecture(checkpoint.arch)
-        backbone = TimmBackbone(_timm_network(checkpoint, seed, cache_root(cache_dir)), checkpoint.feature)
-    _take_layer(checkpoint, backbone)
+    make = _plugin if checkpoint.is_plugin else _timm_network
+    backbone = _adapted(make(checkpoint, seed, cache_root(cache_dir)), checkpoint)
     named = (*backbone.named_parameters(), *backbone.named_buffers())
     if empty := [name for name, tensor in named if tensor.is_meta]:
         raise AssertionError(f"{shortlist(empty)} of {checkpoint.arch} got no values")
-    return backbone.eval().requires_grad_(requires_grad=False)
+    return backbone.requires_grad_(requires_grad=False)
 
 
 def build_empty(checkpoint: Checkpoint) -> Backbone:
     """The backbone of a checkpoint without its weights, on the device `meta` where the architecture allows it.
 
-    Raises:
-        UnknownNameError: if there is no such architecture.
-        SpecError: as from `build`.
+    It raises what `build` raises, but for weights.
     """
-    backbone: Backbone
     if checkpoint.is_plugin:
-        backbone = PluginBackbone(plugin.create(checkpoint), checkpoint)
-    else:
-        require_architecture(checkpoint.arch)
-        network = create_empty(checkpoint.arch, len(checkpoint.bands), cast(int, checkpoint.image_size))
-        backbone = TimmBackbone(network, checkpoint.feature)
-    _take_layer(checkpoint, backbone)
-    return backbone.eval()
+        return _adapted(plugin.create(checkpoint), checkpoint)
+    require_architecture(checkpoint.arch)
+    network = create_empty(checkpoint.arch, len(checkpoint.bands), cast(int, checkpoint.image_size))
+    return _adapted(network, checkpoint)
 
 
-def _take_layer(checkpoint: Checkpoint, backbone: Backbone) -> None:
-    """Let a backbone take its feature from the layer that the checkpoint names, if it names one."""
+def _adapted(network: nn.Module, checkpoint: Checkpoint) -> Backbone:
+    """The backbone around a network; its feature is that of the layer that the checkpoint names, if it names one."""
+    plain = not checkpoint.is_plugin
+    backbone = TimmBackbone(network, checkpoint.feature) if plain else PluginBackbone(network, checkpoint)
     if layer := checkpoint.layer:
         backbone.layer, backbone.lacking = layer, backbone.lack_of(layer)
         require_feature(checkpoint, backbone)
+    return backbone.eval()
 
 
 def require_feature(checkpoint: Checkpoint, backbone: Backbone) -> None:
-    """Refuse a backbone that does not have the feature that its checkpoint names.
-
-    Raises:
-        SpecError: naming what it lacks.
-    """
+    """Refuse a backbone that does not have the feature that its checkpoint names."""
     if backbone.lacking:
         raise SpecError(
             f"checkpoint {checkpoint.name!r} asks for feature {checkpoint.feature!r}, but {checkpoint.arch} has no "
@@ -90,6 +75,7 @@ def require_feature(checkpoint: Checkpoint, backbone: Backbone) -> None:
 
 def _timm_network(checkpoint: Checkpoint, seed: int, cache_dir: Path) -> nn.Module:
     """A network of timm's with its weights."""
+    require_architecture(checkpoint.arch)
     weights, channels, size = checkpoint.weights, len(checkpoint.bands), cast(int, checkpoint.image_size)
     if isinstance(weights, RandomWeights):
         with _seeded(seed):

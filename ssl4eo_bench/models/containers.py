@@ -31,11 +31,7 @@ LOCAL_HEADER = 30
 
 
 class _NotWeightsError(Exception):
-    """The rest of a sentence that begins with the file: what it is instead of weights, and what to do.
-
-    Attributes:
-        lines: of Python that do it.
-    """
+    """The rest of a sentence that begins with the file: what it is instead of weights; and Python that reads it."""
 
     def __init__(self, sentence: str, lines: str = "") -> None:
         super().__init__(sentence)
@@ -43,11 +39,7 @@ class _NotWeightsError(Exception):
 
 
 def examine(file: Path, *, name: str = "") -> Container:
-    """The kind of a weight file. Nothing is unpickled.
-
-    Args:
-        file: the file to look at.
-        name: what to call it in an error, instead of its path.
+    """The kind of a weight file, which an error calls by its path or `name`. Nothing is unpickled.
 
     Raises:
         WeightsError: if it is no weight file, or not a complete one.
@@ -64,22 +56,19 @@ def pickles(names: Iterable[str]) -> list[str]:
     return [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
 
 
-def is_web_page(file: Path) -> bool:
-    """Whether a file begins as HTML or XML does."""
-    return _is_web_page(_head(file))
-
-
-def _head(file: Path) -> bytes:
+def head_of(file: Path) -> bytes:
+    """The bytes at the beginning of a file that show its kind."""
     with open_regular(file) as opened:
         return opened.read(HEAD)
 
 
-def _is_web_page(head: bytes) -> bool:
+def is_web_page(head: bytes) -> bool:
+    """Whether a file begins as HTML or XML does."""
     return head.removeprefix(codecs.BOM_UTF8).lstrip().lower().startswith(WEB_PAGES)
 
 
 def _container(file: Path) -> Container:
-    head, size = _head(file), file.stat().st_size
+    head, size = head_of(file), file.stat().st_size
     header = int.from_bytes(head[:8], "little")
     # Before pickles: the length of a header may begin with the bytes of one.
     if head[8:9] == b"{" and header <= LONGEST_HEADER:
@@ -87,9 +76,14 @@ def _container(file: Path) -> Container:
         return "safetensors"
     if head.startswith(b"PK\x03\x04"):
         members = _members(file)
-        _require_weights(file, {member.filename for member in members})
+        names = {member.filename for member in members}
+        _refuse_programs(file, names)
         _require_stored(members, size)
-        _require_torch({member.filename for member in members})
+        if len(pickles(names)) != 1:
+            raise _NotWeightsError(
+                "is a zip archive, but none that `torch.save` wrote (it does not hold one data.pkl); unpack it if the "
+                "weights lie inside."
+            )
         return "zip"
     if head.startswith(PICKLES):
         return "legacy"
@@ -103,7 +97,7 @@ def _other_kind(file: Path, head: bytes) -> Advice:
         return foreign_networks.hdf5()
     if head.startswith(ONNX) and file.suffix == ".onnx":
         return foreign_networks.onnx(file)
-    if _is_web_page(head):
+    if is_web_page(head):
         return Advice(
             "is a web page, not weights: a server sends one instead of a file that has moved or needs a login; open "
             "its address in a browser and get the file from there."
@@ -177,18 +171,10 @@ def _require_stored(members: list[zipfile.ZipInfo], size: int) -> None:
         names.add(member.filename.lower())
 
 
-def _require_weights(file: Path, names: set[str]) -> None:
+def _refuse_programs(file: Path, names: set[str]) -> None:
     """Refuse an archive of a whole network, whose code PyTorch compresses."""
     inside = {PurePosixPath(name).parts[1] for name in names if len(PurePosixPath(name).parts) > 1}
     if {"constants.pkl", "code"} <= inside:
         raise _NotWeightsError(*foreign_networks.torchscript(file))
     if {"archive_format", "models"} <= inside:
         raise _NotWeightsError(*foreign_networks.exported(file))
-
-
-def _require_torch(names: set[str]) -> None:
-    if len(pickles(names)) != 1:
-        raise _NotWeightsError(
-            "is a zip archive, but none that `torch.save` wrote (it does not hold one data.pkl); unpack it if the "
-            "weights lie inside."
-        )

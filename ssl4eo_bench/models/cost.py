@@ -23,12 +23,7 @@ from ssl4eo_bench.models.preprocess import split_meta
 
 
 def module_cost(module: nn.Module, groups: Groups) -> Cost | None:
-    """The cost of the backbone in a frozen module from stored groups to features; none where there is no network.
-
-    Args:
-        module: as `feature_module` or `dense_module` gives it.
-        groups: stored pixels of one image.
-    """
+    """The cost of the backbone in a frozen module, from stored pixels of one image; none where there is no network."""
     if not isinstance(module, BackboneFeatures | DenseFeatures):
         return None
     stored = tuple(map(torch.from_numpy, groups))

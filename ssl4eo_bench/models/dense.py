@@ -9,7 +9,7 @@
 Any other `feature` is one of whole images and does not matter here.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -31,25 +31,17 @@ STRIDE = 8
 
 
 class DenseFeatures(nn.Module):
-    """From stored groups `[N, C_g, H_g, W_g]` to a grid of features `[N, D, g, g]` of a backbone.
+    """From stored groups `[N, C_g, H_g, W_g]` by scaled images to a grid of features `[N, D, g, g]` of a backbone.
 
-    Attributes:
-        preprocess: from stored groups to scaled images `[N, C, S, S]`.
-        backbone: from scaled images to maps.
-        strides: input pixels per place, for each map that the backbone can give.
-        channels: of the same maps.
-        one_stride: whether all maps are of one size, as those of ViTs are.
-        last: indices of the maps that make the features.
+    `last` are the indices of the maps that make the features.
     """
 
     def __init__(self, preprocess: Preprocess, backbone: Backbone) -> None:
         super().__init__()
         self.preprocess = preprocess
         self.backbone = backbone
-        self.strides, self.channels = backbone.strides, backbone.channels
-        self.one_stride = backbone.kind_of_layers == "block"
-        count = len(self.strides)
-        self.last = tuple(range(max(0, count - (BLOCKS if self.one_stride else STAGES)), count))
+        count = len(backbone.strides)
+        self.last = tuple(range(max(0, count - (BLOCKS if backbone.kind_of_layers == "block" else STAGES)), count))
         if backbone.layer:
             self.last = (backbone.layer.number - 1,)
 
@@ -58,10 +50,6 @@ class DenseFeatures(nn.Module):
         pixels, meta = split_meta(groups)
         images = self.preprocess(*pixels)
         return self.joined([*self.backbone.maps(images, self.last, meta).values()], int(images.shape[-1]))
-
-    def maps(self, images: Tensor, indices: Collection[int]) -> dict[int, Tensor]:
-        """The maps `[N, D_i, h_i, w_i]` of scaled images with these indices, in ascending order."""
-        return self.backbone.maps(images, indices)
 
     def joined(self, maps: Sequence[Tensor], input_side: int) -> Tensor:
         """The features: maps of the indices `last`, resized to one size and concatenated."""

@@ -14,10 +14,10 @@ from tempfile import TemporaryDirectory
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.remote_files import RemoteFile
 from ssl4eo_bench.config.weights import DriveWeights, HubFileWeights, RemoteWeights, UrlWeights
-from ssl4eo_bench.errors import DataError, RefusedError, WeightsError
+from ssl4eo_bench.errors import DataError, DownloadError, RefusedError, WeightsError
 from ssl4eo_bench.files.downloads import fetch
 from ssl4eo_bench.files.hashing import file_hash
-from ssl4eo_bench.models.containers import examine, is_web_page
+from ssl4eo_bench.models.containers import examine, head_of, is_web_page
 
 DRIVE = "https://drive.usercontent.google.com/download"
 """Where Google Drive gives files to programs."""
@@ -50,7 +50,7 @@ def fetch_weights(weights: RemoteWeights, checkpoint: str, folder: Path) -> None
             _from_hub(weights, target)
         else:
             _from_web(weights, folder)
-    except (DataError, _HubError) as error:
+    except DataError as error:
         reason = str(error)
         if not isinstance(error, RefusedError):
             reason = reason.replace("another way", f"from {address(weights)}")
@@ -75,15 +75,11 @@ def _from_web(weights: UrlWeights | DriveWeights, folder: Path) -> None:
         file = RemoteFile(name=place, url=url, sha256=weights.sha256)
 
     def inspect(part: Path) -> None:
-        if isinstance(weights, DriveWeights) and is_web_page(part):
+        if isinstance(weights, DriveWeights) and is_web_page(head_of(part)):
             raise RefusedError(f"{file.url} answers with a web page instead of the file.")
         _examine(part, weights, folder / place)
 
     fetch(file, folder, option="--cache-dir", inspect=inspect)
-
-
-class _HubError(Exception):
-    """Why the hub does not give a file: one sentence."""
 
 
 def _from_hub(weights: HubFileWeights, target: Path) -> None:
@@ -95,7 +91,7 @@ def _from_hub(weights: HubFileWeights, target: Path) -> None:
         _examine(file, weights, target)
         found = file_hash(file)
         if not all(found.startswith(sha256) for sha256 in (published, weights.sha256) if sha256):
-            raise _HubError(
+            raise DownloadError(
                 f"{address(weights)} came with sha256 {found}, but the published file has {published or weights.sha256}"
                 "; what has come is deleted: run the same command again."
             )
@@ -119,11 +115,11 @@ def _download(weights: HubFileWeights, incoming: Path, target: Path) -> tuple[Pa
                 )
             return Path(file), published
     except Exception as error:  # the hub's client raises what its HTTP stack raises
-        raise _HubError(
+        raise DownloadError(
             f"Hugging Face does not give {weights.hf} ({_reason(error)}); cure that, or get the file from "
             f"{address(weights)} and put it at {target}."
         ) from error
-    raise _HubError(
+    raise DownloadError(
         f"Hugging Face says that {weights.hf} has sha256 {published}, but the catalogue says {weights.sha256}: its "
         "owner has changed it, so correct the revision or the hash of the entry."
     )

@@ -115,19 +115,10 @@ class Features:
 
 
 class PluginBackbone(Backbone):
-    """A network of a class that the suite does not know.
-
-    Attributes:
-        network: the network.
-        reads_images: what it reads of each image beside pixels.
-    """
+    """A network of a class that the suite does not know; `reads_images` is what it reads of images beside pixels."""
 
     def __init__(self, network: nn.Module, checkpoint: Checkpoint) -> None:
-        """Adapt a network, after one trial forward that tells which features it has.
-
-        Raises:
-            SpecError: if it does not give features.
-        """
+        """Adapt a network, after one trial forward that tells which features it has."""
         super().__init__()
         self.network = network.eval().requires_grad_(requires_grad=False)
         self._checkpoint = checkpoint
@@ -142,11 +133,7 @@ class PluginBackbone(Backbone):
             self.lacking = {"cls": "class token", "avg": "maps"}.get(checkpoint.feature, checkpoint.feature)
 
     def features(self, images: Tensor, meta: Tensor | None = None) -> Features:
-        """Everything that the network gives for images `[N, C, S, S]`.
-
-        Args:
-            images: scaled.
-            meta: longitude, latitude and days since 1970-01-01, `[N, 3]`; NaN for what is not known, none for nothing.
+        """Everything that the network gives for scaled images `[N, C, S, S]`; `meta` is as of `Backbone.pooled`.
 
         Raises:
             SpecError: if the network fails, or gives something else.
@@ -233,11 +220,7 @@ def resolved(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def with_own_weights(checkpoint: Checkpoint, bands: tuple[str, ...]) -> Checkpoint:
-    """A checkpoint with the sha256 of the weights that its class brings itself, which is built for these bands.
-
-    Raises:
-        SpecError: if it cannot be built.
-    """
+    """A checkpoint with the sha256 of the weights that its class brings itself, which is built for these bands."""
     if checkpoint.weights != OwnWeights(own=True):
         return checkpoint
     built = checkpoint.seeing(bands)
@@ -284,11 +267,7 @@ def create(checkpoint: Checkpoint) -> nn.Module:
 
 
 def create_own(checkpoint: Checkpoint, weights: OwnWeights) -> nn.Module:
-    """The network of a plug-in with the weights that its class brings, which must be those that were planned.
-
-    Raises:
-        WeightsError: if they are others.
-    """
+    """The network of a plug-in with the weights that its class brings; other weights than those planned are refused."""
     network = create(checkpoint)
     found = network_sha256(network)
     if found != weights.sha256:
@@ -301,11 +280,7 @@ def create_own(checkpoint: Checkpoint, weights: OwnWeights) -> nn.Module:
 
 
 def load_file(network: nn.Module, file: Path, checkpoint: Checkpoint) -> None:
-    """Let a network load a weight file itself.
-
-    Raises:
-        WeightsError: if it cannot do so, or fails.
-    """
+    """Let a network load a weight file itself; refuse one that cannot, or fails."""
     load = getattr(network, "load_weights", None)
     if load is None:
         raise WeightsError(

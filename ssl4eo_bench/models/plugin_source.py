@@ -197,11 +197,7 @@ def _compiled(code: CodeType) -> bytes:
 
 
 def require_current(found: type) -> None:
-    """Refuse a class whose file was edited after it was imported: its old code would be taken for the new one.
-
-    Raises:
-        SpecError: if so.
-    """
+    """Refuse a class whose file was edited after it was imported: its old code would be taken for the new one."""
     if found.__module__ == INTERACTIVE:
         return
     file = _file(found)

@@ -14,12 +14,7 @@ from ssl4eo_bench.models.preprocess import Preprocess, split_meta
 
 
 class BackboneFeatures(nn.Module):
-    """From stored groups `[N, C_g, H_g, W_g]` to features `[N, D]` of a backbone.
-
-    Attributes:
-        preprocess: from stored groups to scaled images `[N, C, S, S]`.
-        backbone: from scaled images to features.
-    """
+    """From stored groups `[N, C_g, H_g, W_g]` by scaled images `[N, C, S, S]` to features `[N, D]` of a backbone."""
 
     def __init__(self, preprocess: Preprocess, backbone: Backbone) -> None:
         super().__init__()

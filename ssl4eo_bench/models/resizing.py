@@ -27,12 +27,9 @@ def resize(maps: Tensor, side: int) -> Tensor:
 
 
 def interpolate(grid: np.ndarray, places: np.ndarray, side: int) -> np.ndarray:
-    """The features `[N, K, D]` of single pixels, as if the grid had been resized bilinearly to the size of the image.
+    """The features `[N, K, D]` of single pixels, as if the grid `[N, D, g, g]` had been resized bilinearly to an image.
 
-    Args:
-        grid: `[N, D, g, g]`.
-        places: the pixels `[N, K]`, numbered row by row.
-        side: of the image that these pixels are of.
+    The pixels `[N, K]` are numbered row by row in an image of this side.
     """
     count, width, stored, _ = grid.shape
     flat = grid.reshape(count, width, -1).transpose(0, 2, 1)

@@ -11,12 +11,11 @@ from torch import Tensor
 from ssl4eo_bench import progress
 from ssl4eo_bench.config.bands import SENTINEL_2
 from ssl4eo_bench.config.checkpoint import Checkpoint
-from ssl4eo_bench.config.weights import StoredWeights
 from ssl4eo_bench.errors import SpecError, shortlist
 from ssl4eo_bench.models.backbone import Backbone, state_sha256
 from ssl4eo_bench.models.build import build, require_feature
 from ssl4eo_bench.models.plugin import is_alive, resolved, with_own_weights
-from ssl4eo_bench.models.weight_files import obtain
+from ssl4eo_bench.models.weight_files import prepare_weights
 
 TOLERANCE = 1e-4
 """The largest accepted difference between features that should be the same, relative to the largest of them.
@@ -34,11 +33,9 @@ apply to such a network."""
 
 @dataclass(frozen=True)
 class Trial:
-    """A backbone with two images to try it on.
+    """A backbone, frozen, with two images to try it on; its checkpoint has the bands of its channels.
 
     Attributes:
-        checkpoint: the one of the backbone, with the bands of its channels.
-        backbone: frozen.
         images: scaled images `[2, C, S, S]` of a standard normal.
         features: the features `[2, D]` that it gave for them at first.
         rebuild: builds it for other bands.
@@ -152,10 +149,7 @@ def run_checks(
 ) -> Iterator[tuple[str, Finding]]:
     """Yield each check that a backbone is put to, with what it returns; see `CHECKS`.
 
-    Args:
-        checkpoint: with a network; one that takes the bands of a task gets all of Sentinel-2.
-        seed: draws random weights.
-        cache_dir: where its weights are.
+    A checkpoint that takes the bands of a task gets all of Sentinel-2. The seed draws random weights.
 
     Raises:
         BenchError: if it cannot be built, or gives no features at all.
@@ -179,30 +173,17 @@ def run_checks(
 
 
 def tested(checkpoint: Checkpoint, *, seed: int, cache_dir: Path) -> list[tuple[str, Finding]]:
-    """Return the checks of a checkpoint of the catalogue as from `run_checks`; absent weights are fetched.
-
-    Raises:
-        SpecError: if it has no network.
-        BenchError: as from `run_checks`.
-    """
+    """Return the checks of a checkpoint of the catalogue as from `run_checks`; absent weights are fetched."""
     if not checkpoint.has_network:
         raise SpecError(f"checkpoint {checkpoint.name!r} has no network to test.")
-    if isinstance(checkpoint.weights, StoredWeights):
-        obtain(checkpoint.weights, checkpoint.name, cache_dir)
+    prepare_weights(checkpoint, cache_dir)
     if checkpoint.is_plugin:
-        checkpoint = with_own_weights(
-            resolved(checkpoint), SENTINEL_2 if checkpoint.bands == "task" else checkpoint.bands
-        )
+        checkpoint = with_own_weights(resolved(checkpoint), SENTINEL_2)
     return list(run_checks(checkpoint, seed=seed, cache_dir=cache_dir))
 
 
 def require_sound(checkpoint: Checkpoint, *, seed: int, cache_dir: Path) -> None:
-    """Refuse a plug-in that fails a check; each is tested once in a process.
-
-    Raises:
-        SpecError: with the first thing that is wrong.
-        BenchError: as from `run_checks`.
-    """
+    """Refuse a plug-in that fails a check, with the first thing that is wrong; each is tested once in a process."""
     key = f"{checkpoint.identity()} {checkpoint.reference} {seed}"
     if not checkpoint.is_plugin or key in _passed:
         return

@@ -32,9 +32,6 @@ class Reading:
     """A dict of tensors in a file, read by a layout and compared with what a network needs.
 
     Attributes:
-        name: of the layout.
-        layout: the layout.
-        key: of the dict in the file.
         state: the tensors that the layout takes for the backbone's, by the network's names.
         ignored: names in the file that the layout expects beside the backbone.
         missing: tensors of the network that neither the file nor the layout gives.
@@ -134,10 +131,7 @@ def _prefix(reading: Reading) -> str:
 def read_by(content: Mapping[str, State], layouts: Mapping[str, Layout], *, detecting: bool) -> list[Reading]:
     """A file read by layouts, in their order, for each dict that a layout may mean.
 
-    Args:
-        content: the dicts of tensors in the file.
-        layouts: by name.
-        detecting: leave out what shows nothing of a layout, and look under all keys.
+    Detection leaves out what shows nothing of a layout, and looks under all keys.
     """
     read = []
     for name, layout in layouts.items():

@@ -26,11 +26,7 @@ DISPLAY_STRETCH = (0.0, 2750.0)
 
 
 class TimmBackbone(Backbone):
-    """A timm model without its classifier.
-
-    Attributes:
-        network: the timm model.
-    """
+    """A timm model without its classifier."""
 
     def __init__(self, network: nn.Module, feature: Feature = "pooled") -> None:
         """Remove the classifier of a model, and let `pooled` give this feature."""
@@ -118,11 +114,7 @@ def is_architecture(name: str) -> bool:
 
 
 def require_architecture(name: str) -> None:
-    """Refuse an architecture that does not exist.
-
-    Raises:
-        UnknownNameError: with the closest one that does.
-    """
+    """Refuse an architecture that does not exist, with the closest one that does."""
     if not is_architecture(name):
         known = timm.list_models()
         family = [other for other in known if other[:4] == name[:4]] or known[:20]
@@ -184,12 +176,9 @@ def create(arch: str, channels: int, image_size: int) -> nn.Module:
 
 
 def create_empty(arch: str, channels: int, image_size: int) -> nn.Module:
-    """A model with its classifier, to put weights into.
+    """A model with its classifier, to put weights into; it raises what `create` raises.
 
     Where the architecture allows it, its parameters have shapes and no values: to make and fill them takes seconds.
-
-    Raises:
-        SpecError: if the architecture cannot have such input.
     """
     try:
         with torch.device("meta"):

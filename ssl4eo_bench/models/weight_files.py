@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ssl4eo_bench.config.checkpoint import Checkpoint
 from ssl4eo_bench.config.weights import (
     OWN,
     EmbeddingWeights,
@@ -86,11 +87,7 @@ def checked_file(weights: StoredWeights, checkpoint: str, cache_dir: Path) -> Pa
 
 
 def unpinned_sha256(weights: Weights | None, cache_dir: Path) -> str | None:
-    """The sha256 of the weight file that is here, where the entry does not say which file that is.
-
-    Raises:
-        WeightsError: if the file cannot be read.
-    """
+    """The sha256 of the weight file that is here, where the entry does not say which file that is."""
     if weights is None or isinstance(weights, RandomWeights | OwnWeights | EmbeddingWeights):
         return None
     if not isinstance(weights, HubWeights) and len(weights.sha256 or "") == WHOLE:
@@ -98,6 +95,12 @@ def unpinned_sha256(weights: Weights | None, cache_dir: Path) -> str | None:
     file = weights_place(weights, cache_dir)
     with _reading(file):
         return file_hash(file, "sha256") if file.is_file() else None
+
+
+def prepare_weights(checkpoint: Checkpoint, cache_dir: Path) -> None:
+    """Fetch the weight file of a checkpoint if it has one that is absent, and check it; see `obtain`."""
+    if isinstance(checkpoint.weights, StoredWeights):
+        obtain(checkpoint.weights, checkpoint.name, cache_dir)
 
 
 def obtain(weights: StoredWeights, checkpoint: str, cache_dir: Path) -> Path:

@@ -15,7 +15,7 @@ from ssl4eo_bench.errors import ResultError
 from ssl4eo_bench.files.npz_files import read_arrays, write_arrays
 from ssl4eo_bench.files.places import scores_file
 from ssl4eo_bench.metrics.bootstrap import Metric
-from ssl4eo_bench.metrics.classification import Thresholds, multiclass_metrics, multilabel_metrics
+from ssl4eo_bench.metrics.classification import Thresholds, single_metrics
 from ssl4eo_bench.metrics.segmentation import confusion_metrics
 from ssl4eo_bench.results.files import RunResult
 
@@ -151,10 +151,10 @@ def _of_arrays(arrays: dict[str, np.ndarray], result: RunResult) -> StoredScores
         return StoredScores(ids, arrays["confusions"].sum(-1), confusion_metrics(arrays["confusions"]))
     scores, targets = arrays["scores"], arrays["targets"]
     if result.spec.task.kind == "multiclass":
-        return StoredScores(ids, targets, multiclass_metrics(scores, targets), scores.argmax(axis=1) == targets)
+        return StoredScores(ids, targets, single_metrics(scores, targets), scores.argmax(axis=1) == targets)
     chosen = result.selection
     common = 0.5 if chosen.threshold is None else chosen.threshold
-    metrics = multilabel_metrics(scores, targets, Thresholds(np.array(chosen.thresholds), common))
+    metrics = single_metrics(scores, targets, Thresholds(np.array(chosen.thresholds), common))
     if chosen.threshold is None:  # of a protocol version without a threshold for micro-F1
         del metrics["micro_f1_tuned"]
     return StoredScores(ids, targets, metrics)

@@ -54,11 +54,10 @@ class History:
         self._products[problems] = torch.eye(PAIRS, dtype=torch.float64, device=problems.device)
 
     def direction(self, gradient: Tensor, solve: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return minus the product of the approximate inverse Hessian with gradients.
+        """Return minus the product of the approximate inverse Hessian with the gradients of all problems.
 
-        Args:
-            gradient: of all problems, in the shape that `solve` takes; reshaped, it is `[problems, length]`.
-            solve: multiplies with the inverse Hessian that is assumed without pairs.
+        They have the shape that `solve` takes; reshaped, it is `[problems, length]`. `solve` multiplies with the
+        inverse Hessian that is assumed without pairs.
         """
         flat = gradient.reshape(self._steps.shape[0], -1)
         ordered = self._products[:, self._order][:, :, self._order]

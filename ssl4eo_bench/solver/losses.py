@@ -22,26 +22,24 @@ BLOCK = 512  # rows at once
 
 
 class Loss(ABC):
-    """A cross-entropy of logits, as the solver needs it."""
+    """A cross-entropy of logits, as the solver needs it; by default of classes that are not coupled."""
 
-    @abstractmethod
     def indicators(self, targets: np.ndarray, classes: int) -> np.ndarray:
         """Return targets as indicators `[N, C]` in {0, 1}."""
+        del classes
+        return targets
 
     @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the probabilities of logits, in their shape."""
 
-    @abstractmethod
     def by_problem(self, weights: Tensor) -> Tensor:
         """Return weights `[C, D + 1]` with one row for each problem, `[problems, length]`."""
+        return weights
 
-    @abstractmethod
     def centred(self, direction: Tensor) -> Tensor:
-        """Return a direction `[C, D + 1]` without the part that changes no probability.
-
-        A constant that is added to all classes would use up the digits of the logits.
-        """
+        """Return a direction `[C, D + 1]` without the part that changes no probability."""
+        return direction
 
     @abstractmethod
     def total(self, values: Tensor) -> Tensor:
@@ -70,20 +68,16 @@ class Loss(ABC):
     def between_classes(self, probabilities: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean curvature between classes as eigenvalues `[C]` and eigenvectors `[C, C]`, in float64."""
 
-    @abstractmethod
     def leading_axes(self, classes: int) -> int:
         """Return the number of axes with an exact Hessian."""
+        del classes
+        return LEADING
 
     @abstractmethod
     def hessian(self, columns: Tensor, probabilities: Tensor) -> Tensor:
-        """Return the exact Hessian of the weights of some features, in float64.
+        """Return the exact Hessian of the weights of features `[N, L]` for probabilities `[C, N]`, in float64.
 
-        Args:
-            columns: the features `[N, L]`.
-            probabilities: `[C, N]`.
-
-        Returns:
-            `[1, C · L, C · L]` where classes are coupled, else `[C, L, L]`.
+        It is `[1, C · L, C · L]` where classes are coupled, else `[C, L, L]`.
         """
 
 
@@ -104,7 +98,7 @@ class Softmax(Loss):
         return weights.reshape(1, -1)
 
     def centred(self, direction: Tensor) -> Tensor:
-        """Return the direction minus its mean over classes."""
+        """Return the direction minus its mean over classes, which would use up the digits of the logits."""
         return direction - direction.mean(0)
 
     def total(self, values: Tensor) -> Tensor:
@@ -159,22 +153,9 @@ class Softmax(Loss):
 class Sigmoid(Loss):
     """The binary cross-entropy of each class; targets are indicators `[N, C]`."""
 
-    def indicators(self, targets: np.ndarray, classes: int) -> np.ndarray:
-        """Return the targets, which are indicators already."""
-        del classes
-        return targets
-
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the sigmoid of each logit."""
         return torch.sigmoid(logits)
-
-    def by_problem(self, weights: Tensor) -> Tensor:
-        """Return the weights: each class is a problem."""
-        return weights
-
-    def centred(self, direction: Tensor) -> Tensor:
-        """Return the direction: all of it changes probabilities."""
-        return direction
 
     def total(self, values: Tensor) -> Tensor:
         """Return the sum over samples for each class, `[C]`."""
@@ -202,11 +183,6 @@ class Sigmoid(Loss):
         """Return the mean of `p (1 - p)` for each class, and the axes of the classes."""
         values = (probabilities * (1 - probabilities)).sum((0, 2), dtype=torch.float64) / samples
         return values, torch.eye(len(values), device=values.device)
-
-    def leading_axes(self, classes: int) -> int:
-        """Return the same number for any number of classes: each has its own Hessian."""
-        del classes
-        return LEADING
 
     def hessian(self, columns: Tensor, probabilities: Tensor) -> Tensor:
         """Return one Hessian for each class."""

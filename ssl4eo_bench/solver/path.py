@@ -45,11 +45,9 @@ class Head:
     """One solved logistic regression.
 
     Attributes:
-        standardisation: of the features.
         C: the penalty it was solved for.
         weights: `[C, D + 1]` for standardised features, intercept last.
         gradient: norm of the gradient where the solver stopped, relative to that at zero weights.
-        iterations: of the solver.
         converged: whether the gradient reached the tolerance.
         explained: McFadden's R² on the training samples: 1 - loss / loss of the best constant prediction.
     """
@@ -66,8 +64,7 @@ class Head:
         """Return logits `[N, C]` of features `[N, D]` of any split."""
         columns, intercept = self.weights[:, :-1].T, self.weights[:, -1]
         parts = [torch.addmm(intercept, rows, columns).cpu() for rows in self.standardisation.stream(features)]
-        logits: np.ndarray = torch.cat(parts).numpy()
-        return logits
+        return torch.cat(parts).numpy()
 
     def unstandardised(self) -> tuple[Tensor, Tensor]:
         """Return weights `[C, D]` and intercepts `[C]` for features that are not standardised."""
@@ -87,12 +84,7 @@ class Data:
 def solve_path(loss: Loss, data: Data, penalties: Sequence[float], *, tolerance: float, device: str) -> Iterator[Head]:
     """Solve for ascending values of C and yield each head when it is done.
 
-    Args:
-        loss: that is minimised.
-        data: the training samples.
-        penalties: values of C, ascending.
-        tolerance: relative gradient norm at which a head has converged.
-        device: where to compute.
+    A head has converged when the norm of its gradient, relative to that at zero weights, is at most `tolerance`.
     """
     standardisation = Standardisation.of(data.features, torch.device(device))
     present, targets = np.arange(data.classes), data.targets

@@ -47,9 +47,7 @@ class Preconditioner:
     def at(self, probabilities: Tensor, penalty: float) -> Callable[[Tensor], Tensor]:
         """Return a function that multiplies weights `[C, D + 1]` with the approximate inverse Hessian.
 
-        Args:
-            probabilities: `[blocks, C, rows]`; zero where a row is no sample.
-            penalty: 1 / C.
+        Probabilities are `[blocks, C, rows]`, zero where a row is no sample; `penalty` is 1 / C.
         """
         values, axes = self._loss.between_classes(probabilities, self._spectrum[-1])
         rotation = axes.float()

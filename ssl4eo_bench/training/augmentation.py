@@ -8,12 +8,8 @@ from torch.nn import functional
 def draw_views(count: int, smallest: float, generator: torch.Generator) -> Tensor:
     """Return transforms `[N, 2, 3]` that show a random square of each image, randomly flipped and turned by quarters.
 
-    Numbers are drawn on the processor, so that they are the same on every device.
-
-    Args:
-        count: number of images.
-        smallest: least share of the area that a crop keeps.
-        generator: draws the numbers.
+    A crop keeps at least the share `smallest` of the area. Numbers are drawn on the processor, so that they are the
+    same on every device.
     """
     area, x, y = (torch.rand(count, generator=generator) for _ in range(3))
     side = (smallest + (1 - smallest) * area).sqrt()
@@ -28,13 +24,8 @@ def draw_views(count: int, smallest: float, generator: torch.Generator) -> Tenso
 def draw_crops(count: int, smallest: float, generator: torch.Generator) -> Tensor:
     """Return transforms `[N, 2, 3]` that show a random rectangle of each image, randomly mirrored.
 
-    Its area is uniform, and its ratio of sides is uniform in the logarithm from 3/4 to 4/3 (Szegedy et al., CVPR 2015).
-    No side is longer than that of the image.
-
-    Args:
-        count: number of images.
-        smallest: least share of the area that a crop keeps.
-        generator: draws the numbers.
+    Its area is uniform from the share `smallest` on, and its ratio of sides is uniform in the logarithm from 3/4 to 4/3
+    (Szegedy et al., CVPR 2015). No side is longer than that of the image.
     """
     area, ratio, x, y = (torch.rand(count, generator=generator) for _ in range(4))
     mirror = 1.0 - 2.0 * torch.randint(2, (count,), generator=generator)

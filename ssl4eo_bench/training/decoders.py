@@ -11,6 +11,7 @@ number depends on the size of a batch, or of the parts in which it goes through 
 import torch
 from torch import Tensor, nn
 
+from ssl4eo_bench.models.backbone import Backbone
 from ssl4eo_bench.models.dense import DenseFeatures
 from ssl4eo_bench.models.resizing import resize
 from ssl4eo_bench.training.trainable import Trainable
@@ -24,17 +25,15 @@ NORM_GROUPS = 16
 class Segmenter(Trainable):
     """A module from scaled inputs `[N, B, S, S]` to logits `[N, C, g, g]` at a quarter of the input's size or finer.
 
-    Args:
-        network: gives dense features.
-        weights: of the linear head, `[C, D]`.
-        intercept: of the linear head, `[C]`.
+    The linear head has weights `[C, D]` for dense features, and an intercept `[C]`.
     """
 
     def __init__(self, network: DenseFeatures, weights: Tensor, intercept: Tensor) -> None:
         super().__init__()
         self.network: DenseFeatures = network
         self.head = nn.Conv2d(weights.shape[1], len(weights), 1)
-        self.decoder: _DeepLab | _Dpt = (_Dpt if network.one_stride else _DeepLab)(network)
+        decoder = _Dpt if network.backbone.kind_of_layers == "block" else _DeepLab
+        self.decoder: _DeepLab | _Dpt = decoder(network.backbone)
         self.out = nn.Conv2d(WIDTH, len(weights), 1)
         with torch.no_grad():
             self.head.weight.copy_(weights[:, :, None, None])
@@ -45,7 +44,7 @@ class Segmenter(Trainable):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of scaled inputs."""
-        maps = self.network.maps(images, {*self.network.last, *self.decoder.indices})
+        maps = self.network.backbone.maps(images, {*self.network.last, *self.decoder.indices})
         grid = self.network.joined([maps[index] for index in self.network.last], int(images.shape[-1]))
         decoded: Tensor = self.out(self.decoder([maps[index] for index in self.decoder.indices]))
         return decoded + resize(self.head(grid), int(decoded.shape[-1]))
@@ -54,13 +53,13 @@ class Segmenter(Trainable):
 class _DeepLab(nn.Module):
     """The decoder of DeepLabV3+ on the stage of stride 4 (or the finest behind it) and the last one."""
 
-    def __init__(self, network: DenseFeatures) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
 
-        fine = next(index for index, stride in enumerate(network.strides) if stride >= 4)
-        self.indices = (fine, len(network.strides) - 1)
-        channels = [network.channels[index] for index in self.indices]
+        fine = next(index for index, stride in enumerate(backbone.strides) if stride >= 4)
+        self.indices = (fine, len(backbone.strides) - 1)
+        channels = [backbone.channels[index] for index in self.indices]
         self.decoder = _group_norms(
             DeepLabV3PlusDecoder(
                 encoder_channels=(0, 0, *channels),  # it takes the third and the last
@@ -84,15 +83,15 @@ class _DeepLab(nn.Module):
 class _Dpt(nn.Module):
     """The decoder of DPT on the patch tokens behind each quarter of the blocks."""
 
-    def __init__(self, network: DenseFeatures) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         from segmentation_models_pytorch.decoders.dpt.decoder import DPTDecoder
 
-        depth = len(network.strides)
+        depth = len(backbone.strides)
         self.indices = tuple(depth * quarter // 4 - 1 for quarter in (1, 2, 3, 4))
         self.decoder = _group_norms(
             DPTDecoder(
-                encoder_out_channels=[network.channels[index] for index in self.indices],
+                encoder_out_channels=[backbone.channels[index] for index in self.indices],
                 encoder_output_strides=(16, 16, 16, 16),  # of patches of another size as well: the maps decide
                 encoder_has_prefix_tokens=False,
                 readout="ignore",

@@ -38,13 +38,7 @@ LONGEST_WAIT = timedelta(days=1)
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The group of processes that train together, as one of them sees it.
-
-    Attributes:
-        rank: number of this process.
-        size: number of processes.
-        device: of this process.
-    """
+    """The group of processes that train together, as the one with the number `rank` sees it."""
 
     rank: int
     size: int
@@ -84,11 +78,7 @@ Work = Callable[[ProcessGroup], None]
 
 
 def launch(devices: Sequence[str], work: Work) -> None:
-    """Do work in one process for each device; the progress of the first process is shown.
-
-    Args:
-        devices: as torch names them; all GPUs, or all `cpu`.
-        work: what each process does.
+    """Do work in one process for each device (all GPUs, or all `cpu`); the progress of the first process is shown.
 
     Raises:
         TrainingError: with the sentence of the process that failed.

@@ -131,10 +131,8 @@ class Training:
     """One training.
 
     Attributes:
-        config: how to train.
         start: the model before the first step.
         count: number of training samples.
-        read: yields them.
         validate: returns the main metric on `val` of a model after so many epochs.
         file: where the state is kept.
         seed: of order and augmentation.

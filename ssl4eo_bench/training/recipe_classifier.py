@@ -22,13 +22,8 @@ NORM_EPS = 1e-6
 class RecipeClassifier(Trainable):
     """A network with a new head, for scaled inputs of whole images `[N, C, W, W]` or of crops `[N, C, S, S]`.
 
-    Args:
-        network: as for `Classifier`; a linear recipe freezes it, and its BatchNorm statistics unless they drift.
-        width: of its features.
-        classes: number of classes.
-        side: S; of larger inputs, the centre is scored.
-        recipe: its settings.
-        seed: draws the head.
+    S is `side`; of larger inputs, the centre is scored. A linear recipe freezes the network, and its BatchNorm
+    statistics unless they drift. The seed draws the head.
     """
 
     def __init__(self, network: nn.Module, width: int, classes: int, side: int, recipe: Recipe, seed: int) -> None:

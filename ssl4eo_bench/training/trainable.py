@@ -49,10 +49,7 @@ class Trainable(nn.Module):
 class Classifier(Trainable):
     """A network with a linear head for labels of whole images.
 
-    Args:
-        network: with `feature`, which gives `[N, D]` of scaled inputs `[N, C, S, S]`.
-        weights: of the head, `[C, D]`.
-        intercept: of the head, `[C]`.
+    Its `feature` gives `[N, D]` of scaled inputs `[N, C, S, S]`; the head has weights `[C, D]` and an intercept `[C]`.
     """
 
     def __init__(self, network: nn.Module, weights: Tensor, intercept: Tensor) -> None:

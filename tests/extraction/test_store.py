@@ -17,7 +17,7 @@ from ssl4eo_bench.config.records import Cost
 from ssl4eo_bench.config.task import Groups
 from ssl4eo_bench.errors import CacheError, DamagedFileError, WeightsError
 from ssl4eo_bench.extraction import store as cache_module
-from ssl4eo_bench.extraction.store import LARGEST_ERROR, Extraction, FeatureCache, FeatureKey, Features, halved
+from ssl4eo_bench.extraction.store import LARGEST_ERROR, Extraction, FeatureCache, FeatureKey, Features, Origin, halved
 from ssl4eo_bench.files import atomic
 from ssl4eo_bench.files.cached_items import prune
 from ssl4eo_bench.progress import Silent, shown_on
@@ -34,12 +34,11 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 class Doubler:
     """A backbone whose feature is twice the pixel."""
 
-    runner = "doubler"
-    weights_sha256 = "0" * 64
-    cost = Cost(parameters=3, flops=None, width=1)
-
     def __init__(self) -> None:
         self.seen: list[int] = []
+
+    def origin(self, samples: int) -> Origin:
+        return Origin(samples, ("doubler",), ("0" * 64,), Cost(parameters=3, flops=None, width=1))
 
     def __call__(self, groups: Groups) -> np.ndarray:
         self.seen += groups[0].ravel().astype(int).tolist()

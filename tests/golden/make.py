@@ -19,7 +19,7 @@ from ssl4eo_bench.config.protocols import Knn, Linear
 from ssl4eo_bench.config.records import MetricValue
 from ssl4eo_bench.config.task import SPLITS, SplitName
 from ssl4eo_bench.metrics.bootstrap import Bootstrap
-from ssl4eo_bench.metrics.classification import evaluate_multiclass
+from ssl4eo_bench.metrics.classification import evaluate
 from tests import probes
 
 TASK = "eurosat-rgb"
@@ -57,7 +57,7 @@ def measure(protocol: str, arrays: Arrays) -> dict[str, MetricValue]:
     else:
         probe = probes.linear(Linear(), "multiclass", len(classes), train, val)
         scores = probes.probabilities("multiclass", probe, test[0])
-    return evaluate_multiclass(scores, test[1], classes, bootstrap=Bootstrap(0, np.arange(len(scores)))).metrics
+    return evaluate(scores, test[1], classes, bootstrap=Bootstrap(0, np.arange(len(scores)))).metrics
 
 
 def read() -> Arrays:

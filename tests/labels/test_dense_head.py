@@ -7,7 +7,7 @@ from sklearn.metrics import jaccard_score
 from torch.nn import functional
 
 from ssl4eo_bench.config.protocols import Linear
-from ssl4eo_bench.labels.pixel_maps import DenseHead, one_against_rest
+from ssl4eo_bench.labels.pixel_maps import dense_logits, label_scores, one_against_rest
 from ssl4eo_bench.methods.linear import LinearProbe
 from ssl4eo_bench.models.resizing import interpolate
 from tests import probes
@@ -32,7 +32,7 @@ def problem() -> tuple[Any, Any, LinearProbe]:
 
 def test_the_head_on_the_grid_is_the_head_on_upsampled_features(problem: Any) -> None:
     grid, (full, *_), probe = problem
-    found = DenseHead.of(probe.head).scores(grid, SIDE)
+    found = label_scores(dense_logits(probe.head, grid), SIDE)
     pixels = probes.probabilities("segmentation", probe, np.moveaxis(full, 1, -1).reshape(-1, 12))
     np.testing.assert_allclose(1 / (1 + np.exp(-np.moveaxis(found, 1, -1).reshape(-1, 3))), pixels, atol=1e-5)
     assert found.shape == (6, 3, SIDE, SIDE)
@@ -49,7 +49,7 @@ def test_logits_on_the_grid_are_those_of_the_probe(problem: Any) -> None:
     grid, _, probe = problem
     rows = np.moveaxis(grid, 1, -1).reshape(-1, 12)
     expected = probe.head.logits(rows)
-    found = DenseHead.of(probe.head).logits(torch.from_numpy(grid)).numpy()
+    found = dense_logits(probe.head, grid).numpy()
     np.testing.assert_allclose(np.moveaxis(found, 1, -1).reshape(-1, 3), expected, atol=1e-4 * np.abs(expected).max())
 
 

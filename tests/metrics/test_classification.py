@@ -16,9 +16,8 @@ from ssl4eo_bench.metrics.bootstrap import Bootstrap
 from ssl4eo_bench.metrics.calibration import error_of_bins, reliability, wilson
 from ssl4eo_bench.metrics.classification import (
     Thresholds,
-    evaluate_multiclass,
-    evaluate_multilabel,
-    multilabel_metrics,
+    evaluate,
+    single_metrics,
     tune_thresholds,
 )
 from ssl4eo_bench.metrics.ranking import Ranking
@@ -56,7 +55,7 @@ def names(scores: np.ndarray) -> tuple[str, ...]:
 def test_multiclass_equals_scikit_learn(problem: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     scores, _, labels = problem
     scores = scores + 1e-9 * np.arange(scores.shape[1])  # scikit-learn is given the classes, we the scores: no ties
-    found = {name: metric.value for name, metric in evaluate_multiclass(scores, labels, names(scores)).metrics.items()}
+    found = {name: metric.value for name, metric in evaluate(scores, labels, names(scores)).metrics.items()}
     predicted, truth = scores.argmax(1), np.eye(scores.shape[1])[labels]
     everything = list(range(scores.shape[1]))
     expected = {
@@ -75,7 +74,7 @@ def test_multiclass_equals_scikit_learn(problem: tuple[np.ndarray, np.ndarray, n
 def test_multilabel_equals_scikit_learn(problem: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     scores, truth, _ = problem
     thresholds = Thresholds(np.linspace(0.2, 0.8, scores.shape[1]), 0.3)
-    result = evaluate_multilabel(scores, truth, names(scores), thresholds)
+    result = evaluate(scores, truth, names(scores), thresholds)
     found = {name: metric.value for name, metric in result.metrics.items()}
     expected = {
         "micro_map": sk.average_precision_score(truth, scores, average="micro"),
@@ -95,7 +94,7 @@ def test_multilabel_equals_scikit_learn(problem: tuple[np.ndarray, np.ndarray, n
 @given(problems())
 def test_class_values_equal_scikit_learn(problem: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     scores, truth, _ = problem
-    result = evaluate_multilabel(scores, truth, names(scores), halves(scores))
+    result = evaluate(scores, truth, names(scores), halves(scores))
     precision, recall, f1, support = sk.precision_recall_fscore_support(truth, scores >= 0.5, zero_division=0)
     ap = sk.average_precision_score(truth, scores, average=None)
     for number, values in enumerate(result.classes):
@@ -112,12 +111,12 @@ def test_the_order_of_samples_does_not_matter(
     scores, truth, labels = problem
     order = list(range(len(labels)))
     random.shuffle(order)
-    straight, shuffled = (evaluate_multiclass(scores[o], labels[o], names(scores)) for o in (slice(None), order))
+    straight, shuffled = (evaluate(scores[o], labels[o], names(scores)) for o in (slice(None), order))
     assert shuffled.confusion == straight.confusion
     for name, metric in straight.metrics.items():
         assert shuffled.metrics[name].value == pytest.approx(metric.value, abs=1e-12), name
     half = halves(scores)
-    straight, shuffled = (evaluate_multilabel(scores[o], truth[o], names(scores), half) for o in (slice(None), order))
+    straight, shuffled = (evaluate(scores[o], truth[o], names(scores), half) for o in (slice(None), order))
     for name, metric in straight.metrics.items():
         assert shuffled.metrics[name].value == pytest.approx(metric.value, abs=1e-12), name
 
@@ -127,7 +126,7 @@ def test_averaging_over_batches_would_give_another_number() -> None:
     rng = np.random.default_rng(0)
     truth = (rng.random((512, 19)) < 0.15).astype(np.uint8)
     scores = 1 / (1 + np.exp(-(rng.normal(size=truth.shape) + 1.5 * truth)))
-    whole = evaluate_multilabel(scores, truth, names(scores), halves(scores)).metrics["micro_map"].value
+    whole = evaluate(scores, truth, names(scores), halves(scores)).metrics["micro_map"].value
     by_batch = {
         size: np.mean(
             [
@@ -144,7 +143,7 @@ def test_averaging_over_batches_would_give_another_number() -> None:
 
 def test_a_case_worked_by_hand() -> None:
     scores = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.8, 0.2]])
-    result = evaluate_multiclass(scores, np.array([0, 1, 1, 0]), ("a", "b"))
+    result = evaluate(scores, np.array([0, 1, 1, 0]), ("a", "b"))
     values = {name: metric.value for name, metric in result.metrics.items()}
     assert result.confusion == ((2, 0), (1, 1))
     assert values["accuracy"] == 0.75
@@ -158,12 +157,12 @@ def test_a_case_worked_by_hand() -> None:
 def test_calibrated_scores_have_no_calibration_error() -> None:
     scores = np.tile([[0.75, 0.25]], (8, 1))
     labels = np.array([0, 0, 0, 1] * 2)
-    assert evaluate_multiclass(scores, labels, ("a", "b")).metrics["ece"].value == pytest.approx(0.0)
+    assert evaluate(scores, labels, ("a", "b")).metrics["ece"].value == pytest.approx(0.0)
 
 
 def test_a_class_without_samples_counts_as_zero_and_shows_no_recall() -> None:
     scores = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]])
-    result = evaluate_multiclass(scores, np.array([0, 1]), ("a", "b", "c"))
+    result = evaluate(scores, np.array([0, 1]), ("a", "b", "c"))
     assert result.metrics["macro_f1"].value == pytest.approx(2 / 3)
     assert (result.classes[2].support, result.classes[2].recall, result.classes[2].average_precision) == (0, None, None)
 
@@ -191,13 +190,13 @@ def test_bootstrap_intervals_are_those_of_resampled_and_resorted_data(
     half = halves(scores)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bootstrap, "RESAMPLES", 40)
-        result = evaluate_multilabel(scores, truth, names(scores), half, bootstrap=single(len(scores), 7))
+        result = evaluate(scores, truth, names(scores), half, bootstrap=single(len(scores), 7))
         found = result.metrics
         draws = [row for block in bootstrap.resamples(len(scores), 40, 7) for row in block.astype(int)]
     assert len(draws) == 40
     assert all(row.sum() == len(scores) for row in draws)
     resampled = [np.repeat(np.arange(len(scores)), row) for row in draws]
-    slow = [evaluate_multilabel(scores[rows], truth[rows], names(scores), half).metrics for rows in resampled]
+    slow = [evaluate(scores[rows], truth[rows], names(scores), half).metrics for rows in resampled]
     assert (found["ece"].low, found["ece"].high) == (None, None)
     for name, metric in found.items():
         if name == "ece":
@@ -219,7 +218,7 @@ def test_whole_clusters_are_drawn() -> None:
     labels = rng.integers(0, 2, 60)
     scores = np.eye(2)[np.where(units < 3, labels, 1 - labels)]  # right in half of the places
     places, samples = (
-        evaluate_multiclass(scores, labels, ("a", "b"), bootstrap=Bootstrap(3, of)).metrics["accuracy"]
+        evaluate(scores, labels, ("a", "b"), bootstrap=Bootstrap(3, of)).metrics["accuracy"]
         for of in (units, np.arange(60))
     )
     assert None not in (places.low, places.high, samples.low, samples.high)
@@ -233,10 +232,7 @@ def test_two_results_of_one_bootstrap_are_paired() -> None:
     right = rng.random(200) < 0.8
     worse = right & (np.arange(200) % 20 > 0)
     runs = [np.eye(2)[np.where(of, labels, 1 - labels)] for of in (right, worse)]
-    a, b = (
-        evaluate_multiclass(scores, labels, ("a", "b"), bootstrap=single(200, 5)).replicates["accuracy"]
-        for scores in runs
-    )
+    a, b = (evaluate(scores, labels, ("a", "b"), bootstrap=single(200, 5)).replicates["accuracy"] for scores in runs)
     gain = (right.astype(float) - worse)[None]
     expected = np.concatenate([(weights * gain).mean(axis=1) for weights in single(200, 5).weights()])
     assert a - b == pytest.approx(expected, abs=EXACT)
@@ -249,9 +245,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
         labels = rng.integers(0, 2, 300)
         right = rng.random(300) < 0.8
         scores = np.eye(2)[np.where(right, labels, 1 - labels)]
-        accuracy = evaluate_multiclass(scores, labels, ("a", "b"), bootstrap=single(300, repetition)).metrics[
-            "accuracy"
-        ]
+        accuracy = evaluate(scores, labels, ("a", "b"), bootstrap=single(300, repetition)).metrics["accuracy"]
         assert accuracy.low is not None
         assert accuracy.high is not None
         covered += accuracy.low <= 0.8 <= accuracy.high
@@ -262,8 +256,7 @@ def test_the_seed_decides_the_interval_and_not_the_value() -> None:
     rng = np.random.default_rng(0)
     scores, labels = rng.random((50, 3)), rng.integers(0, 3, 50)
     first, same, other = (
-        evaluate_multiclass(scores, labels, ("a", "b", "c"), bootstrap=single(50, seed)).metrics["macro_map"]
-        for seed in (1, 1, 2)
+        evaluate(scores, labels, ("a", "b", "c"), bootstrap=single(50, seed)).metrics["macro_map"] for seed in (1, 1, 2)
     )
     assert first == same
     assert first.value == other.value
@@ -293,7 +286,7 @@ def test_a_hopeless_class_does_not_spoil_the_tuned_micro_f1() -> None:
     scores[:, 3] = 0.05 * rng.random(4000)  # tells nothing
     thresholds = tune_thresholds(scores, truth)
     assert (scores[:, 3] >= thresholds.each[3]).mean() > 0.3
-    found = evaluate_multilabel(scores, truth, names(scores), thresholds).metrics
+    found = evaluate(scores, truth, names(scores), thresholds).metrics
     assert found["micro_f1_tuned"].value >= found["micro_f1"].value
     spoilt = sk.f1_score(truth, scores >= thresholds.each, average="micro")
     assert found["micro_f1_tuned"].value > spoilt + 0.1
@@ -303,7 +296,7 @@ def test_the_calibration_error_of_calibrated_scores_has_no_interval_that_leaves_
     rng = np.random.default_rng(0)
     scores = rng.dirichlet(np.full(10, 0.15), 500)
     labels = (scores.cumsum(1) > rng.random((500, 1))).argmax(1)
-    found = evaluate_multiclass(scores, labels, names(scores), bootstrap=single(500, 0)).metrics
+    found = evaluate(scores, labels, names(scores), bootstrap=single(500, 0)).metrics
     assert (found["ece"].low, found["ece"].high) == (None, None)
     for name, metric in found.items():
         assert name == "ece" or metric.low <= metric.value <= metric.high, name  # type: ignore[operator]
@@ -311,9 +304,9 @@ def test_the_calibration_error_of_calibrated_scores_has_no_interval_that_leaves_
 
 def test_scores_of_the_wrong_shape_or_with_nan_are_refused() -> None:
     with pytest.raises(ValueError, match="must be finite and of shape"):
-        evaluate_multiclass(np.zeros((3, 2)), np.zeros(4, dtype=int), ("a", "b"))
+        evaluate(np.zeros((3, 2)), np.zeros(4, dtype=int), ("a", "b"))
     with pytest.raises(ValueError, match="must be finite"):
-        evaluate_multiclass(np.full((1, 2), np.nan), np.zeros(1, dtype=int), ("a", "b"))
+        evaluate(np.full((1, 2), np.nan), np.zeros(1, dtype=int), ("a", "b"))
 
 
 @given(problems())
@@ -323,8 +316,8 @@ def test_the_bins_of_the_reliability_diagram_give_the_calibration_error(
     scores, indicators, labels = problem
     half = halves(scores)
     for targets, evaluated in (
-        (labels, evaluate_multiclass(scores, labels, names(scores))),
-        (indicators, evaluate_multilabel(scores, indicators, names(scores), half)),
+        (labels, evaluate(scores, labels, names(scores))),
+        (indicators, evaluate(scores, indicators, names(scores), half)),
     ):
         found = reliability(scores, targets)
         assert error_of_bins(found) == pytest.approx(evaluated.metrics["ece"].value, abs=EXACT)
@@ -357,7 +350,7 @@ def test_intervals_of_single_patches_are_far_too_narrow_on_bigearthnet(
     share = labels.mean(0)
     logits = np.log(share / (1 - share)) + 2.6 * (labels - share) + rng.normal(0, 1.3, labels.shape)
     logits += rng.normal(0, 0.5, (46, 19))[units]
-    metric = multilabel_metrics(1 / (1 + np.exp(-logits)), labels, halves(labels))["micro_f1"]
+    metric = single_metrics(1 / (1 + np.exp(-logits)), labels, halves(labels))["micro_f1"]
     monkeypatch.setattr(bootstrap, "RESAMPLES", 60)
     single_patches, tiles = (
         np.std(np.concatenate([metric(weights) for weights in Bootstrap(0, of).weights()]))

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from ssl4eo_bench.errors import WeightsError
-from ssl4eo_bench.models.containers import examine, is_web_page
+from ssl4eo_bench.models.containers import examine, head_of, is_web_page
 
 STATE = {"conv.weight": torch.arange(5000.0), "conv.bias": torch.zeros(3)}
 
@@ -70,12 +70,12 @@ def test_a_header_whose_length_looks_like_another_format_is_safetensors(tmp_path
 def test_a_web_page_is_refused(tmp_path: Path, page: bytes) -> None:
     file = written(tmp_path / "w.pth", page + bytes(1000))
     assert "is a web page, not weights" in refusal(file)
-    assert is_web_page(file)
+    assert is_web_page(head_of(file))
 
 
 def test_weights_are_no_web_page(tmp_path: Path) -> None:
     torch.save(STATE, tmp_path / "w.pth")
-    assert not is_web_page(tmp_path / "w.pth")
+    assert not is_web_page(head_of(tmp_path / "w.pth"))
 
 
 @pytest.mark.parametrize("kept", [0.01, 0.5, 0.999])

@@ -15,7 +15,7 @@ from ssl4eo_bench.data.reader import Reader
 from ssl4eo_bench.data.split_lists import held_out
 from ssl4eo_bench.data.splits import OpenSplit, open_splits
 from ssl4eo_bench.errors import DamagedFileError, MissingDataError, SplitError
-from ssl4eo_bench.metrics.classification import evaluate_multiclass
+from ssl4eo_bench.metrics.classification import evaluate
 from ssl4eo_bench.tasks.so2sat import CLASSES, CULTURE_10, V2
 from tests.conftest import real_data_dir
 
@@ -300,7 +300,7 @@ def real_predictions() -> tuple[np.ndarray, np.ndarray]:
 def test_real_predictions_get_the_scores_that_their_authors_state() -> None:
     labels, predicted = real_predictions()
     scores = np.eye(17)[predicted]
-    found = evaluate_multiclass(scores, labels, CLASSES)
+    found = evaluate(scores, labels, CLASSES)
     stated = {"accuracy": 0.6937, "balanced_accuracy": 0.5867, "macro_f1": 0.5765}
     assert {name: round(found.metrics[name].value, 4) for name in stated} == stated
     confusion = np.array(found.confusion)

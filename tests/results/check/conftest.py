@@ -8,7 +8,7 @@ from scipy.special import softmax
 
 from ssl4eo_bench.config.records import MetricValue, Resampled
 from ssl4eo_bench.metrics.bootstrap import interval
-from ssl4eo_bench.metrics.classification import evaluate_multiclass
+from ssl4eo_bench.metrics.classification import evaluate
 from ssl4eo_bench.results.check.baseline import baseline_of
 from ssl4eo_bench.results.check.findings import Finding, Report
 from ssl4eo_bench.results.check.gate import check
@@ -53,7 +53,7 @@ def honest(make_result: Callable[..., RunResult]) -> Callable[..., RunResult]:
         logits = np.random.default_rng(of).normal(size=(samples, len(names)))
         logits[np.arange(samples), labels] += skill
         scores = softmax(logits, axis=1)
-        found = evaluate_multiclass(scores, labels, names)
+        found = evaluate(scores, labels, names)
         metrics = {name: MetricValue(value=one.value) for name, one in found.metrics.items()}
         micro_map = metrics["micro_map"].value
         metrics["micro_map"] = MetricValue(value=micro_map, low=micro_map - 0.01, high=micro_map + 0.01)
