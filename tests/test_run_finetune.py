@@ -219,6 +219,7 @@ def test_label_maps_are_tuned_from_the_linear_solution(command: Command, tmp_pat
     assert tuned.selection.C == linear.selection.C
     assert tuned.spec.protocol.name == "finetune"
     assert tuned.spec.protocol.batch == TILES_BATCH
+    assert numbers(run(command, "--limit", 8, "--force", **what)) == numbers(tuned)  # the seed draws the decoder
     history = tuned.selection.history or ()
     best = max(history, key=lambda epoch: epoch.val)
     assert tuned.metrics["val"]["miou"].value == pytest.approx(best.val, abs=1e-4)  # of all tiles of val

@@ -78,7 +78,7 @@ class Knn(Frozen):
 
 
 class Finetune(Frozen):
-    """Training the whole network on, version 2.
+    """Training the whole network on, version 3.
 
     The head starts from the linear probe on the frozen features. Every rate of the grid trains anew, and the best main
     metric on `val` chooses rate and epoch.
@@ -94,7 +94,7 @@ class Finetune(Frozen):
     """
 
     name: Literal["finetune"] = "finetune"
-    version: Literal[1, 2] = 2
+    version: Literal[1, 2, 3] = 3
     rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
     epochs: int = 20
     warmup: int = 2

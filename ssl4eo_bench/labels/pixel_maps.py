@@ -122,8 +122,11 @@ class PixelMaps(Labels):
         )
 
     def trainable(self, problem: Problem, start: Head) -> Trainable:
-        """Return the network with the linear head and a decoder; the last layer of the decoder starts at zero."""
-        return Segmenter(problem.network(dense_module, DenseFeatures), *start.unstandardised())
+        """Return the network with the linear head and a decoder that the seed draws; its last layer starts at zero."""
+        network = problem.network(dense_module, DenseFeatures)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(problem.job.spec.seed)
+            return Segmenter(network, *start.unstandardised())
 
     def target_reader(self, problem: Problem, train: Rows) -> Callable[[np.ndarray], np.ndarray]:
         """Return a reader of label maps: all of them would not fit into memory."""
