@@ -233,7 +233,8 @@ def test_much_is_not_fetched_when_nobody_can_agree(
     assert code == 2
     assert err == "error: 1.0 GB are to be fetched and nobody is there to agree; add --yes.\n"
     assert remote.seen == []
-    assert command(*DOWNLOAD, "--yes")[0] == 0
+    code, out, err = command(*DOWNLOAD, "--yes")
+    assert code == 0, out + err
     assert files() == WHOLE
 
 
